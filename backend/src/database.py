@@ -1,0 +1,152 @@
+"""How statements run: compiled once, on a pooled connection, to JSON that PostgreSQL writes.
+
+A `Query` is a SQLModel statement as SQL text with the order of its parameters. `fetch` runs it on
+the asyncpg connection under SQLAlchemy's pool, prepared once per connection: one round trip, no
+transaction around it, and what comes back are the bytes of the response.
+"""
+
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import asyncpg
+from sqlalchemy import Select, event, exc, func, literal_column, select
+from sqlalchemy.dialects.postgresql.asyncpg import (
+    AsyncAdapt_asyncpg_connection,
+    PGDialect_asyncpg,
+)
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
+from sqlalchemy.sql.dml import UpdateBase
+
+from src.connection_string import parse
+from src.exceptions import DatabaseUnavailable
+
+CONNECT_SECONDS = 5.0
+STATEMENT_SECONDS = 10.0
+POOL_WAIT_SECONDS = 5.0
+
+# How asyncpg, SQLAlchemy and the system say that the server is away, full or going.
+_UNAVAILABLE = (
+    OSError,
+    TimeoutError,
+    exc.InterfaceError,
+    exc.TimeoutError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.InvalidAuthorizationSpecificationError,
+    asyncpg.InvalidCatalogNameError,
+)
+
+_DIALECT = PGDialect_asyncpg()  # type: ignore[no-untyped-call]  # SQLAlchemy left it untyped
+
+Statement: TypeAlias = Select[Any] | UpdateBase
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A compiled statement; `parameters` are the names of $1, $2 and so on."""
+
+    sql: str
+    parameters: tuple[str, ...] = ()
+
+
+def one(statement: Statement) -> Query:
+    """Compile a statement of one row or none; `fetch` answers a JSON object or None."""
+    rows = statement.cte("task")
+    return _compile(select(func.row_to_json(rows.table_valued())))
+
+
+def many(statement: Select[Any]) -> Query:
+    """Compile a statement of any number of rows; `fetch` answers a JSON array."""
+    rows = statement.cte("task")
+    return _compile(
+        select(func.coalesce(func.json_agg(rows.table_valued()), literal_column("'[]'")))
+    )
+
+
+def _compile(statement: Select[Any]) -> Query:
+    compiled = statement.compile(dialect=_DIALECT)
+    return Query(str(compiled), tuple(compiled.positiontup or ()))
+
+
+def create_engine(connection_string: str, pool_size: int) -> AsyncEngine:
+    """Make the pooled engine; it connects on first use.
+
+    Raises ValueError when the connection string is not one.
+    """
+    url, arguments = parse(connection_string)
+    engine = create_async_engine(
+        url,
+        isolation_level="AUTOCOMMIT",
+        pool_size=pool_size,
+        max_overflow=0,
+        pool_timeout=POOL_WAIT_SECONDS,
+        pool_reset_on_return=None,
+        connect_args={
+            "timeout": CONNECT_SECONDS,
+            "command_timeout": STATEMENT_SECONDS,
+            # Named statements do not survive a pooler in transaction mode.
+            "statement_cache_size": 0,
+            **arguments,
+        },
+    )
+    event.listen(engine.sync_engine, "connect", _pass_json_through)
+    event.listen(engine.sync_engine, "checkout", _replace_if_closed)
+    return engine
+
+
+def _pass_json_through(
+    connection: AsyncAdapt_asyncpg_connection, _record: ConnectionPoolEntry
+) -> None:
+    connection.run_async(
+        lambda driver: driver.set_type_codec(
+            "json", schema="pg_catalog", encoder=str.encode, decoder=bytes, format="binary"
+        )
+    )
+
+
+def _replace_if_closed(
+    connection: AsyncAdapt_asyncpg_connection,
+    _record: ConnectionPoolEntry,
+    _proxy: PoolProxiedConnection,
+) -> None:
+    """Find a connection that died in the pool without asking the server."""
+    if connection.driver_connection.is_closed():
+        raise exc.DisconnectionError
+
+
+async def fetch(engine: AsyncEngine, query: Query, **values: object) -> bytes | None:
+    """Run a query in one round trip.
+
+    Raises DatabaseUnavailable when PostgreSQL cannot be reached, has no connection to spare
+    within POOL_WAIT_SECONDS, or does not answer within STATEMENT_SECONDS.
+    """
+    try:
+        connection = await engine.raw_connection()
+    except (*_UNAVAILABLE, exc.DBAPIError) as error:
+        raise DatabaseUnavailable(str(error)) from error
+    driver: Any = connection.driver_connection
+    try:
+        statement = connection.info.get(query)
+        if statement is None:
+            statement = connection.info[query] = await driver.prepare(query.sql)
+        answer: bytes | None = await statement.fetchval(
+            *[values[name] for name in query.parameters]
+        )
+        return answer
+    except _UNAVAILABLE as error:
+        raise DatabaseUnavailable(str(error)) from error
+    except asyncpg.InterfaceError as error:
+        if driver.is_closed():
+            raise DatabaseUnavailable(str(error)) from error
+        raise
+    finally:
+        if driver.is_closed():
+            connection.invalidate()
+        connection.close()
+
+
+async def ping(engine: AsyncEngine) -> None:
+    """Raise DatabaseUnavailable unless PostgreSQL answers."""
+    await fetch(engine, Query("SELECT 1"))

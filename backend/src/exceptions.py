@@ -1,0 +1,13 @@
+"""What can go wrong, in the words of the domain: nothing here knows HTTP."""
+
+
+class TaskNotFound(Exception):
+    """The user has no such task, whether or not someone else has."""
+
+
+class DatabaseUnavailable(Exception):
+    """PostgreSQL cannot be reached, or broke the connection off."""
+
+
+class CannotStart(Exception):
+    """A sentence for the person who starts the service: what to set or do."""

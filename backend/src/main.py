@@ -1,0 +1,97 @@
+"""The application: `uvicorn src.main:app`."""
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from functools import partial
+from typing import Any
+
+from fastapi import FastAPI
+from starlette.convertors import register_url_convertor
+
+from src.config import Settings, get_settings
+from src.database import create_engine
+from src.embedded import embedded_server
+from src.exceptions import CannotStart, DatabaseUnavailable
+from src.logs import configure_logging
+from src.middleware import CORS, RequestMiddleware, Segment
+from src.migrations import upgrade
+from src.problems import MEDIA_TYPE, add_handlers
+
+register_url_convertor("segment", Segment())
+
+# After the convertor that its paths use.
+from src.routers import docs, health, tasks  # noqa: E402
+
+
+class TaskAPI(FastAPI):
+    def openapi(self) -> dict[str, Any]:
+        """Describe errors with their media type, which FastAPI has no word for."""
+        contract = super().openapi()
+        for path in contract["paths"].values():
+            for operation in path.values():
+                for status, response in operation["responses"].items():
+                    content = response.get("content", {})
+                    if status >= "400" and "application/json" in content:
+                        content[MEDIA_TYPE] = content.pop("application/json")
+        return contract
+
+
+def create_app(settings: Settings) -> TaskAPI:
+    configure_logging(settings.log_level, settings.log_format)
+    app = TaskAPI(
+        title="Task API",
+        version="1.0.0",
+        summary="Per-user tasks",
+        description="Every error is an RFC 9457 problem; its `detail` is a sentence to show.",
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        lifespan=partial(lifespan, settings),
+        telemetry={"tracing": False, "metrics": False, "logs": False},
+    )
+    app.add_middleware(
+        RequestMiddleware,
+        cors=partial(
+            CORS,
+            allow_origins=settings.cors_origins,
+            allow_credentials=True,
+            allow_methods=("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"),
+            allow_headers=("Authorization", "X-Request-ID"),
+            expose_headers=("Location", "Retry-After", "X-Request-ID"),
+        ),
+    )
+    add_handlers(app)
+    app.include_router(tasks.router)
+    app.include_router(health.router)
+    app.include_router(docs.router)
+    app.mount("/assets", docs.assets)
+    return app
+
+
+@asynccontextmanager
+async def lifespan(settings: Settings, app: FastAPI) -> AsyncIterator[None]:
+    """Start the database if it is the embedded one, bring its tables up to date, open the pool."""
+    with database_url(settings) as url:
+        engine = create_engine(url, settings.database_pool_size)
+        try:
+            await upgrade(engine)
+            app.state.engine = engine
+            yield
+        except DatabaseUnavailable as error:
+            raise CannotStart(
+                f"Cannot start. The database cannot be reached ({error}): check DATABASE_URL."
+            ) from error
+        finally:
+            await engine.dispose()
+
+
+@contextmanager
+def database_url(settings: Settings) -> Iterator[str]:
+    if settings.database_url is None:
+        with embedded_server(settings.data_dir) as url:
+            yield url
+    else:
+        yield settings.database_url.get_secret_value()
+
+
+app = create_app(get_settings())

@@ -1,0 +1,13 @@
+"""What Alembic runs: on the connection, and in the transaction, that `upgrade` opened."""
+
+from alembic import context
+from sqlmodel import SQLModel
+
+from src.models.task import Task
+
+assert Task.metadata is SQLModel.metadata  # noqa: S101 - the models are known by import
+
+context.configure(
+    connection=context.config.attributes["connection"], target_metadata=SQLModel.metadata
+)
+context.run_migrations()

@@ -1,0 +1,22 @@
+"""The owner becomes part of the key, text is text, and times say that they are in UTC."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0002_owner_in_key"
+down_revision = "0001_earlier_table"
+
+
+def upgrade() -> None:
+    key = sa.inspect(op.get_bind()).get_pk_constraint("tasks")
+    op.drop_constraint(str(key["name"]), "tasks")
+    op.drop_index("ix_tasks_user_id")
+    op.create_primary_key("tasks_pkey", "tasks", ["user_id", "id"])
+    op.alter_column("tasks", "description", type_=sa.Text)
+    for column in ("created_at", "updated_at"):
+        op.alter_column(
+            "tasks",
+            column,
+            type_=sa.DateTime(timezone=True),
+            postgresql_using=f"{column} AT TIME ZONE 'UTC'",
+        )

@@ -1,0 +1,107 @@
+"""Every error as `application/problem+json`: RFC 9457."""
+
+import logging
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import iter_route_contexts
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse
+from starlette.routing import Match
+
+from src.exceptions import DatabaseUnavailable, TaskNotFound
+
+MEDIA_TYPE = "application/problem+json"
+RETRY_AFTER_SECONDS = 2
+
+# RFC 9110's phrases; Python before 3.13 has the older ones.
+_PHRASES = {413: "Content Too Large", 422: "Unprocessable Content"}
+
+_DETAILS = {
+    404: "There is nothing at this path",
+    405: "This path does not take that method",
+}
+
+logger = logging.getLogger(__name__)
+
+
+def problem(
+    status: int, detail: str, headers: Mapping[str, str] | None = None, **members: object
+) -> Response:
+    """Build the response; `detail` is one sentence that a person may be shown."""
+    title = _PHRASES.get(status) or HTTPStatus(status).phrase
+    return JSONResponse(
+        {"type": "about:blank", "title": title, "status": status, "detail": detail, **members},
+        status,
+        headers,
+        media_type=MEDIA_TYPE,
+    )
+
+
+def add_handlers(app: FastAPI) -> None:
+    app.add_exception_handler(TaskNotFound, _task_not_found)
+    app.add_exception_handler(DatabaseUnavailable, _database_unavailable)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(405, _method_not_allowed)
+    app.add_exception_handler(HTTPException, _http_error)
+
+
+async def _task_not_found(_request: Request, _error: Exception) -> Response:
+    return problem(404, "Task not found")
+
+
+async def _database_unavailable(_request: Request, error: Exception) -> Response:
+    logger.warning("The database is unavailable: %r", error.__cause__ or error)
+    return problem(
+        503,
+        "The database cannot be reached just now; try again in a moment",
+        {"Retry-After": str(RETRY_AFTER_SECONDS)},
+    )
+
+
+async def _invalid(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for it alone
+    if isinstance(error.body, bytes):
+        return problem(415, "Send the body as JSON, with the header Content-Type: application/json")
+    errors = [{name: item[name] for name in ("loc", "msg", "type")} for item in error.errors()]
+    return problem(422, "; ".join(map(_sentence, errors)), errors=errors)
+
+
+def _sentence(error: dict[str, Any]) -> str:
+    where, *path = error["loc"]
+    if error["type"] == "json_invalid":
+        return f"The body is not valid JSON at character {path[0]}"
+    if error["type"] == "missing" and not path:
+        return "Send a JSON object as the body"
+    name = ".".join(map(str, path)) or where
+    return f"{name}: {error['msg']}"
+
+
+async def _method_not_allowed(request: Request, _error: Exception) -> Response:
+    """Answer OPTIONS with 204, any other method with 405; both name every method of the path.
+
+    RFC 9110 §10.2.1, §15.5.6.
+    """
+    allow = {"Allow": ", ".join(_methods(request))}
+    if request.method == "OPTIONS":
+        return Response(status_code=204, headers=allow)
+    return problem(405, _DETAILS[405], allow)
+
+
+def _methods(request: Request) -> list[str]:
+    methods = {"OPTIONS"}
+    for route in iter_route_contexts(request.app.routes):
+        if route.matches(request.scope)[0] is not Match.NONE:
+            methods |= route.methods or set()
+    if "GET" in methods:
+        methods.add("HEAD")
+    return sorted(methods)
+
+
+async def _http_error(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)  # noqa: S101 - registered for it alone
+    detail = _DETAILS.get(error.status_code, error.detail)
+    return problem(error.status_code, detail, error.headers)

@@ -1,0 +1,103 @@
+"""What clients send and what they get."""
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Annotated
+from uuid import UUID
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, StrictStr
+from pydantic_core import PydanticCustomError
+from typing_extensions import TypedDict
+
+
+def _holds(minimum: int, maximum: int) -> Callable[[str], str]:
+    """Accept text of so many characters (not bytes) that PostgreSQL can hold."""
+
+    def check(text: str) -> str:
+        if not minimum <= len(text) <= maximum:
+            raise PydanticCustomError(
+                "string_length",
+                "must have {minimum} to {maximum} characters",
+                {"minimum": minimum, "maximum": maximum},
+            )
+        if "\0" in text:
+            raise PydanticCustomError("string_nul", "must not contain the NUL character")
+        return text
+
+    return check
+
+
+UserId = Annotated[
+    str,
+    AfterValidator(_holds(1, 255)),
+    Field(
+        description="Whose tasks: any text, percent-encoded UTF-8.",
+        examples=["ada@example.com"],
+        json_schema_extra={"minLength": 1, "maxLength": 255, "pattern": "^[^\\u0000]*$"},
+    ),
+]
+
+Title = Annotated[
+    StrictStr,
+    AfterValidator(str.strip),
+    AfterValidator(_holds(1, 500)),
+    Field(
+        description="Kept without the white space around it.",
+        examples=["Buy milk"],
+        json_schema_extra={
+            "minLength": 1,
+            "maxLength": 500,
+            "pattern": "^[^\\u0000]*[^\\s\\u0000][^\\u0000]*$",
+        },
+    ),
+]
+
+Description = Annotated[
+    StrictStr,
+    AfterValidator(_holds(0, 5000)),
+    Field(
+        examples=["Two litres, whole"],
+        json_schema_extra={"maxLength": 5000, "pattern": "^[^\\u0000]*$"},
+    ),
+]
+
+
+class TaskCreate(BaseModel):
+    title: Title
+    description: Description | None = None
+
+
+class TaskUpdate(TypedDict, total=False):
+    """Only what is sent is changed; `null` clears a description."""
+
+    title: Title
+    description: Description | None
+    completed: StrictBool
+
+
+class TaskPublic(BaseModel):
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "id": "019aa3c5-5d3e-7c1f-9d0a-6b1f2c3d4e5f",
+                "user_id": "ada@example.com",
+                "title": "Buy milk",
+                "description": "Two litres, whole",
+                "completed": False,
+                "created_at": "2026-11-21T09:30:00.123456+00:00",
+                "updated_at": "2026-11-21T09:30:00.123456+00:00",
+            }
+        }
+    )
+
+    id: UUID
+    user_id: str
+    title: str
+    description: str | None
+    completed: bool
+    created_at: datetime
+    updated_at: datetime
+
+
+class Message(BaseModel):
+    message: str
