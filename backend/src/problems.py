@@ -67,13 +67,14 @@ async def _invalid(_request: Request, error: Exception) -> Response:
     if isinstance(error.body, bytes):
         return problem(415, "Send the body as JSON, with the header Content-Type: application/json")
     errors = [{name: item[name] for name in ("loc", "msg", "type")} for item in error.errors()]
+    if errors[0]["type"] == "json_invalid":
+        reason = error.errors()[0]["ctx"]["error"]
+        errors = [{"loc": ["body"], "msg": f"must be valid JSON: {reason}", "type": "json_invalid"}]
     return problem(422, "; ".join(map(_sentence, errors)), errors=errors)
 
 
 def _sentence(error: dict[str, Any]) -> str:
     where, *path = error["loc"]
-    if error["type"] == "json_invalid":
-        return f"The body is not valid JSON at character {path[0]}"
     if error["type"] == "missing" and not path:
         return "Send a JSON object as the body"
     name = ".".join(map(str, path)) or where

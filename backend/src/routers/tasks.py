@@ -5,6 +5,7 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 from src.dependencies import Engine, Owner, TaskId
+from src.routing import JSONRoute
 from src.schemas.problem import Problem
 from src.schemas.task import Message, TaskCreate, TaskPublic, TaskUpdate
 from src.services import task_service
@@ -22,7 +23,6 @@ INVALID: Responses = {
 }
 NOT_FOUND: Responses = {404: _problem("The user has no such task")}
 BAD_BODY: Responses = {
-    400: _problem("The body cannot be read as JSON"),
     413: _problem("The body is larger than 128 KiB"),
     415: _problem("The body is not declared as JSON"),
 }
@@ -41,6 +41,7 @@ router = APIRouter(
     prefix="/api/{user_id:segment}/tasks",
     tags=["tasks"],
     responses=INVALID,
+    route_class=JSONRoute,
 )
 
 

@@ -1,0 +1,102 @@
+"""Real servers for tests: the service in a process of its own."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+BACKEND = Path(__file__).resolve().parent.parent
+FRONTEND_ORIGIN = "http://localhost:3000"
+
+# Every setting that a developer's own .env could change.
+SETTINGS = {
+    "CORS_ORIGINS": FRONTEND_ORIGIN,
+    "DATABASE_POOL_SIZE": "10",
+    "DATABASE_URL": "",
+    "HOST": "127.0.0.1",
+    "LOG_FORMAT": "text",
+    "LOG_LEVEL": "info",
+    "WORKERS": "1",
+}
+
+
+@dataclass
+class Server:
+    url: str
+    process: subprocess.Popen[bytes]
+    log_file: Path
+
+    @property
+    def log(self) -> str:
+        return self.log_file.read_text()
+
+    def client(self, timeout: float = 10) -> httpx.Client:
+        return httpx.Client(base_url=self.url, timeout=timeout)
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """Signal the whole group, as Ctrl-C in a terminal does, and wait for the process."""
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, number)
+        return self.process.wait(timeout=30)
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def environment(**settings: str) -> dict[str, str]:
+    return os.environ | SETTINGS | settings
+
+
+@contextmanager
+def started(log_file: Path, **settings: str) -> Iterator[Server]:
+    """Start the service; it may not be ready, or not come up at all."""
+    port = settings.setdefault("PORT", str(free_port()))
+    with log_file.open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "src"],
+            cwd=BACKEND,
+            env=environment(**settings),
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    server = Server(f"http://127.0.0.1:{port}", process, log_file)
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+@contextmanager
+def serving(log_file: Path, **settings: str) -> Iterator[Server]:
+    """Start the service and wait until it is ready."""
+    with started(log_file, **settings) as server:
+        wait_until_ready(server)
+        yield server
+
+
+def wait_until_ready(server: Server, seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while not _is_ready(server):
+        if server.process.poll() is not None or time.monotonic() > deadline:
+            raise RuntimeError(f"The service did not come up:\n{server.log}")
+        time.sleep(0.05)
+
+
+def _is_ready(server: Server) -> bool:
+    try:
+        return httpx.get(f"{server.url}/health/ready").status_code == 200
+    except httpx.TransportError:
+        return False

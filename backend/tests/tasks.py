@@ -1,0 +1,55 @@
+"""The words that tests of tasks are written in."""
+
+from typing import Any
+from urllib.parse import quote
+from uuid import uuid4
+
+import httpx
+
+Task = dict[str, Any]
+
+FIELDS = ["id", "user_id", "title", "description", "completed", "created_at", "updated_at"]
+
+
+def tasks_path(user: str) -> str:
+    return f"/api/{quote(user, safe='')}/tasks"
+
+
+def task_path(task: Task) -> str:
+    return f"{tasks_path(task['user_id'])}/{task['id']}"
+
+
+def unknown_path(user: str) -> str:
+    return f"{tasks_path(user)}/{uuid4()}"
+
+
+def create(api: httpx.Client, user: str, **fields: object) -> Task:
+    response = api.post(tasks_path(user), json={"title": "Buy milk"} | fields)
+    assert response.status_code == 201, response.text
+    task: Task = response.json()
+    return task
+
+
+def listed(api: httpx.Client, user: str) -> list[Task]:
+    response = api.get(tasks_path(user))
+    assert response.status_code == 200, response.text
+    tasks: list[Task] = response.json()
+    return tasks
+
+
+def assert_problem(response: httpx.Response, status: int, detail: str | None = None) -> None:
+    """One shape for every error: RFC 9457."""
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/problem+json"
+    problem = response.json()
+    members = ["type", "title", "status", "detail"]
+    assert list(problem) == ([*members, "errors"] if status == 422 else members)
+    assert problem["type"] == "about:blank"
+    assert problem["title"]
+    assert problem["status"] == status
+    assert isinstance(problem["detail"], str)
+    assert problem["detail"]
+    for error in problem.get("errors", []):
+        assert list(error) == ["loc", "msg", "type"]
+    if detail is not None:
+        assert problem["detail"] == detail

@@ -1,0 +1,125 @@
+"""When the fault is ours or the database's."""
+
+import asyncio
+import json
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from src.embedded import embedded_server
+from tests.conftest import execute
+from tests.serving import FRONTEND_ORIGIN, Server, serving, started
+from tests.tasks import assert_problem, create, listed, tasks_path
+
+
+def test_an_unexpected_error_says_nothing_of_the_inside(
+    empty_database: str, tmp_path: Path
+) -> None:
+    with serving(tmp_path / "log", DATABASE_URL=empty_database) as server:
+        asyncio.run(execute(empty_database, "ALTER TABLE tasks RENAME TO hidden"))
+
+        response = httpx.get(
+            f"{server.url}/api/ada/tasks",
+            headers={"X-Request-ID": "find-me", "Origin": FRONTEND_ORIGIN},
+        )
+
+    assert_problem(
+        response, 500, "Something went wrong here; the log has it under X-Request-ID"
+    )
+    assert response.headers["access-control-allow-origin"] == FRONTEND_ORIGIN
+    assert response.headers["x-request-id"] == "find-me"
+    assert "Unexpected error in request find-me" in server.log
+    assert 'UndefinedTableError: relation "tasks" does not exist' in server.log
+    assert server.log.count("Traceback") == server.log.count("The above exception") + 1
+
+
+def test_a_database_that_is_away_is_503_until_it_is_back(tmp_path: Path) -> None:
+    with (
+        embedded_server(tmp_path / "data") as url,
+        serving(tmp_path / "log", DATABASE_URL=url) as server,
+        server.client() as api,
+    ):
+        task = create(api, "ada")
+        end_postgres(tmp_path / "data")
+
+        for path in ["/api/ada/tasks", "/health/ready"]:
+            response = api.get(path, headers={"Origin": FRONTEND_ORIGIN})
+            assert_problem(
+                response, 503, "The database cannot be reached just now; try again in a moment"
+            )
+            assert response.headers["retry-after"] == "2"
+            assert response.headers["access-control-allow-origin"] == FRONTEND_ORIGIN
+        assert_problem(api.post("/api/ada/tasks", json={"title": "lost"}), 503)
+        assert api.get("/health/live").status_code == 200
+
+        with embedded_server(tmp_path / "data"):
+            assert api.get("/health/ready").status_code == 200
+            assert listed(api, "ada") == [task]
+
+
+def end_postgres(data_dir: Path) -> None:
+    """Kill the server as a crash does."""
+    pid = int((data_dir / "postgres" / "postmaster.pid").read_text().split()[0])
+    postmaster = psutil.Process(pid)
+    family = [postmaster, *postmaster.children()]
+    for process in family:
+        process.kill()
+    psutil.wait_procs(family, timeout=10)
+
+
+def test_a_database_that_is_away_at_start_up_is_said_in_one_sentence(tmp_path: Path) -> None:
+    url = "postgresql://ada:secret@127.0.0.1:1/tasks"
+
+    with started(tmp_path / "log", DATABASE_URL=url) as server:
+        assert server.process.wait(timeout=30) == 3
+
+    assert "Cannot start. The database cannot be reached" in server.log
+    assert "check DATABASE_URL" in server.log
+    assert "Traceback" not in server.log
+    assert "secret" not in server.log
+
+
+def lines(server: Server, path: str) -> list[str]:
+    return [line for line in server.log.splitlines() if path in line]
+
+
+def test_a_request_has_one_line_in_the_log(server: Server, api: httpx.Client, user: str) -> None:
+    api.get(tasks_path(user), headers={"X-Request-ID": user})
+
+    [line] = lines(server, user)
+    assert "INFO GET /api/{user_id}/tasks 200 " in line
+    assert line.endswith(f" ms {user}")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "template", "status"),
+    [
+        ("GET", "/nowhere", "-", 404),
+        ("GET", "/api/%FF/tasks", "-", 400),
+        ("HEAD", "/api/ada/tasks", "/api/{user_id}/tasks", 200),
+        ("OPTIONS", "/api/ada/tasks/x", "/api/{user_id}/tasks/{task_id}", 204),
+        ("PATCH", "/api/ada/tasks/x/complete", "/api/{user_id}/tasks/{task_id}/complete", 422),
+    ],
+)
+def test_json_lines_have_the_same_in_fields(
+    postgres: str, tmp_path: Path, method: str, path: str, template: str, status: int
+) -> None:
+    with serving(tmp_path / "log", DATABASE_URL=postgres, LOG_FORMAT="json") as server:
+        httpx.request(method, f"{server.url}{path}", headers={"X-Request-ID": "find-me"})
+
+    [line] = [line for line in map(json.loads, lines(server, "{")) if "request_id" in line][-1:]
+    assert line["method"] == method
+    assert line["path"] == template
+    assert line["status"] == status
+    assert line["ms"] > 0
+    assert line["request_id"] == "find-me"
+    assert line["level"] == "info"
+
+
+def test_a_quiet_log_has_no_line_for_a_request(postgres: str, tmp_path: Path) -> None:
+    with serving(tmp_path / "log", DATABASE_URL=postgres, LOG_LEVEL="WARNING") as server:
+        httpx.get(f"{server.url}/api/ada/tasks")
+
+    assert "/api/{user_id}/tasks" not in server.log

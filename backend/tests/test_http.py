@@ -1,0 +1,201 @@
+"""What HTTP asks of every path: methods, HEAD, OPTIONS, request ids, bodies, CORS."""
+
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+
+from tests.serving import FRONTEND_ORIGIN
+from tests.tasks import assert_problem, create, listed, task_path, tasks_path, unknown_path
+
+LIMIT = 128 * 1024
+COLLECTION = "GET, HEAD, OPTIONS, POST"
+ITEM = "DELETE, GET, HEAD, OPTIONS, PUT"
+COMPLETE = "OPTIONS, PATCH"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allow"),
+    [
+        ("PUT", "", COLLECTION),
+        ("PATCH", "", COLLECTION),
+        ("DELETE", "/", COLLECTION),
+        ("POST", "/{id}", ITEM),
+        ("PATCH", "/{id}", ITEM),
+        ("TRACE", "/{id}", ITEM),
+        ("GET", "/{id}/complete", COMPLETE),
+        ("HEAD", "/{id}/complete", COMPLETE),
+        ("POST", "/{id}/complete/", COMPLETE),
+    ],
+)
+def test_a_method_that_is_not_allowed_names_all_that_are(
+    api: httpx.Client, user: str, method: str, path: str, allow: str
+) -> None:
+    task = create(api, user)
+
+    response = api.request(method, tasks_path(user) + path.format_map(task))
+
+    assert response.status_code == 405
+    assert response.headers["content-type"] == "application/problem+json"
+    assert response.headers["allow"] == allow
+    assert listed(api, user) == [task]
+
+
+@pytest.mark.parametrize(
+    ("path", "allow"), [("", COLLECTION), ("/{id}", ITEM), ("/{id}/complete", COMPLETE)]
+)
+def test_options_answers_204_with_every_method(
+    api: httpx.Client, user: str, path: str, allow: str
+) -> None:
+    task = create(api, user)
+
+    response = api.options(tasks_path(user) + path.format_map(task))
+
+    assert response.status_code == 204
+    assert response.headers["allow"] == allow
+    assert response.content == b""
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/docs", "/redoc", "/openapi.json", "/health/live", "/health/ready", "/assets/swagger-ui.css"],
+)
+def test_head_answers_what_get_does_without_a_body(api: httpx.Client, path: str) -> None:
+    got, head = api.get(path), api.head(path)
+
+    assert got.status_code == head.status_code == 200
+    assert head.content == b""
+    for name in ["content-type", "content-length"]:
+        assert head.headers[name] == got.headers[name]
+
+
+def test_head_works_for_tasks_and_for_their_errors(api: httpx.Client, user: str) -> None:
+    task = create(api, user)
+
+    for path in [tasks_path(user), task_path(task), unknown_path(user), "/nowhere"]:
+        got, head = api.get(path), api.head(path)
+        assert head.status_code == got.status_code
+        assert head.headers["content-length"] == got.headers["content-length"]
+        assert head.content == b""
+
+
+def test_an_unknown_path_is_not_found(api: httpx.Client) -> None:
+    for path in ["/nowhere", "/api", "/api/ada", "/api//tasks", "/api/ada/tasks/x/y", "/assets/x"]:
+        assert_problem(api.get(path), 404, "There is nothing at this path")
+
+
+def test_the_root_leads_to_the_docs(api: httpx.Client) -> None:
+    response = api.get("/")
+
+    assert response.status_code == 307
+    assert urlsplit(response.headers["location"]).path == "/docs"
+
+
+def test_a_sane_request_id_is_kept(api: httpx.Client) -> None:
+    response = api.get("/health/live", headers={"X-Request-ID": "abc-123"})
+
+    assert response.headers["x-request-id"] == "abc-123"
+
+
+@pytest.mark.parametrize("sent", ["", "a b", "x" * 129, "<script>", "ä", "a\tb"])
+def test_any_other_request_id_is_replaced(api: httpx.Client, sent: str) -> None:
+    response = api.get("/health/live", headers={"X-Request-ID": sent.encode()})
+
+    assert len(response.headers["x-request-id"]) == 32
+    assert response.headers["x-request-id"].isalnum()
+
+
+def test_every_answer_has_a_request_id_of_its_own(api: httpx.Client) -> None:
+    paths = ["/health/live", "/health/live", "/nowhere", "/api/%FF/tasks"]
+
+    ids = [api.get(path).headers["x-request-id"] for path in paths]
+
+    assert len(set(ids)) == len(paths)
+
+
+def body_of(size: int) -> bytes:
+    body = b'{"title": "ok", "other": "'
+    return body + b"x" * (size - len(body) - 2) + b'"}'
+
+
+def in_chunks(body: bytes) -> Iterator[bytes]:
+    for start in range(0, len(body), 10_000):
+        yield body[start : start + 10_000]
+
+
+def test_a_body_of_128_kib_is_taken(api: httpx.Client, user: str) -> None:
+    headers = {"Content-Type": "application/json"}
+
+    whole = api.post(tasks_path(user), content=body_of(LIMIT), headers=headers)
+    chunked = api.post(tasks_path(user), content=in_chunks(body_of(LIMIT)), headers=headers)
+
+    assert [whole.status_code, chunked.status_code] == [201, 201]
+
+
+def test_a_larger_body_is_refused_however_it_comes(api: httpx.Client, user: str) -> None:
+    headers = {"Content-Type": "application/json", "Origin": FRONTEND_ORIGIN}
+
+    for body in [body_of(LIMIT + 1), in_chunks(body_of(LIMIT + 1)), body_of(20 * LIMIT)]:
+        response = api.post(tasks_path(user), content=body, headers=headers)
+        assert_problem(response, 413, "The body may have 131072 bytes at most")
+        assert response.headers["access-control-allow-origin"] == FRONTEND_ORIGIN
+    assert listed(api, user) == []
+
+
+def test_a_preflight_allows_the_frontend(api: httpx.Client, user: str) -> None:
+    for method in ["GET", "POST", "PUT", "DELETE", "PATCH"]:
+        response = api.options(
+            tasks_path(user),
+            headers={
+                "Origin": FRONTEND_ORIGIN,
+                "Access-Control-Request-Method": method,
+                "Access-Control-Request-Headers": "authorization,content-type,x-request-id",
+            },
+        )
+        assert response.status_code == 204
+        assert response.headers["access-control-allow-origin"] == FRONTEND_ORIGIN
+        assert response.headers["access-control-allow-credentials"] == "true"
+        assert method in response.headers["access-control-allow-methods"].split(", ")
+        assert int(response.headers["access-control-max-age"]) >= 600
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Origin": "http://evil.example", "Access-Control-Request-Method": "GET"},
+        {"Origin": "null", "Access-Control-Request-Method": "GET"},
+        {"Origin": FRONTEND_ORIGIN + ".evil.example", "Access-Control-Request-Method": "GET"},
+    ],
+)
+def test_a_preflight_from_elsewhere_is_refused(
+    api: httpx.Client, user: str, headers: dict[str, str]
+) -> None:
+    response = api.options(tasks_path(user), headers=headers)
+
+    assert_problem(response, 400)
+    assert "access-control-allow-origin" not in response.headers
+
+
+def test_errors_may_be_read_by_the_frontend(api: httpx.Client, user: str) -> None:
+    headers = {"Origin": FRONTEND_ORIGIN}
+
+    for response in [
+        api.get("/nowhere", headers=headers),
+        api.get(unknown_path(user), headers=headers),
+        api.get("/api/%FF/tasks", headers=headers),
+        api.post(tasks_path(user), json={}, headers=headers),
+        api.put(tasks_path(user), headers=headers),
+    ]:
+        assert response.is_client_error
+        assert response.headers["access-control-allow-origin"] == FRONTEND_ORIGIN
+        assert response.headers["access-control-allow-credentials"] == "true"
+        exposed = response.headers["access-control-expose-headers"]
+        assert exposed == "Location, Retry-After, X-Request-ID"
+
+
+def test_another_origin_may_read_nothing(api: httpx.Client, user: str) -> None:
+    response = api.get(tasks_path(user), headers={"Origin": "http://evil.example"})
+
+    assert "access-control-allow-origin" not in response.headers
+    assert response.headers["vary"] == "Origin"

@@ -1,0 +1,47 @@
+"""RFC 9562 §5.7 and §6.2, method 3."""
+
+import time
+from datetime import UTC, datetime, timedelta
+from uuid import RFC_4122
+
+import pytest
+
+from src import uuid7 as module
+from src.uuid7 import instant, next_tick, uuid7
+
+
+def test_the_fields_are_where_the_standard_has_them() -> None:
+    milliseconds = 0x017F22E279B0  # the standard's own example, appendix A.6
+
+    made = uuid7(milliseconds << 12 | 0xCC3)
+
+    assert made.version == 7
+    assert made.variant == RFC_4122
+    assert str(made).startswith("017f22e2-79b0-7cc3-")
+    assert instant(milliseconds << 12) == datetime(2022, 2, 22, 19, 22, 22, tzinfo=UTC)
+
+
+def test_ids_made_in_a_row_are_in_order_and_all_different() -> None:
+    ids = [uuid7(next_tick()) for _ in range(10_000)]
+
+    assert ids == sorted(set(ids))
+
+
+def test_a_tick_is_now() -> None:
+    before = datetime.now(UTC)
+    tick = next_tick()
+    after = datetime.now(UTC)
+
+    assert before - timedelta(milliseconds=1) <= instant(tick) <= after + timedelta(milliseconds=3)
+
+
+def test_the_order_survives_a_clock_that_is_set_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = next_tick()
+    an_hour_ago = time.time_ns() - 3600 * 10**9
+    monkeypatch.setattr(module.time, "time_ns", lambda: an_hour_ago)
+
+    assert next_tick() > before
+
+
+def test_ids_of_one_tick_differ() -> None:
+    assert uuid7(1) != uuid7(1)
