@@ -17,9 +17,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from src.exceptions import CannotStart
-from src.problems import problem
-
-MAX_BODY_BYTES = 128 * 1024
+from src.problems import BROKEN_PATH, MAX_BODY_BYTES, TOO_LARGE, UNEXPECTED, problem
 
 _SANE_ID = re.compile(rb"[\w.:/+=@-]{1,128}", re.ASCII)
 _BROKEN_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
@@ -78,20 +76,18 @@ class RequestMiddleware:
 
         app = self.app
         if body_bytes > MAX_BODY_BYTES:
-            app = self.cors(problem(413, f"The body may have {MAX_BODY_BYTES} bytes at most"))
+            app = self.cors(problem(413, TOO_LARGE))
         try:
             scope["path"] = decode_path(scope)
         except ValueError:
-            app = self.cors(problem(400, "The path must be percent-encoded UTF-8"))
+            app = self.cors(problem(400, BROKEN_PATH))
         try:
             await app(scope, receive, send_with_id)
         except Exception:
             logger.exception("Unexpected error in request %s", scope["request_id"])
             if status:
                 raise
-            answer = self.cors(
-                problem(500, "Something went wrong here; the log has it under X-Request-ID")
-            )
+            answer = self.cors(problem(500, UNEXPECTED))
             await answer(scope, receive, send_with_id)
         finally:
             _log(scope, method, status, perf_counter() - began)
@@ -147,7 +143,7 @@ def _bounded(receive: Receive) -> Receive:
         message = await receive()
         received += len(message.get("body", b""))
         if received > MAX_BODY_BYTES:
-            raise HTTPException(413, f"The body may have {MAX_BODY_BYTES} bytes at most")
+            raise HTTPException(413, TOO_LARGE)
         return message
 
     return receive_bounded

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Any
+from typing import Any, TypeAlias
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -13,9 +13,13 @@ from starlette.responses import JSONResponse
 from starlette.routing import Match
 
 from src.exceptions import DatabaseUnavailable, TaskNotFound
+from src.schemas.problem import Problem
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_SECONDS = 2
+MAX_BODY_BYTES = 128 * 1024
+
+Responses: TypeAlias = dict[int | str, dict[str, Any]]
 
 # RFC 9110's phrases; Python before 3.13 has the older ones.
 _PHRASES = {413: "Content Too Large", 422: "Unprocessable Content"}
@@ -24,6 +28,12 @@ _DETAILS = {
     404: "There is nothing at this path",
     405: "This path does not take that method",
 }
+BROKEN_PATH = "The path must be percent-encoded UTF-8"
+TASK_NOT_FOUND = "Task not found"
+TOO_LARGE = f"The body may have {MAX_BODY_BYTES} bytes at most"
+UNEXPECTED = "Something went wrong here; the log has it under X-Request-ID"
+UNAVAILABLE = "The database cannot be reached just now; try again in a moment"
+WRONG_MEDIA_TYPE = "Send the body as JSON, with the header Content-Type: application/json"
 
 logger = logging.getLogger(__name__)
 
@@ -32,13 +42,26 @@ def problem(
     status: int, detail: str, headers: Mapping[str, str] | None = None, **members: object
 ) -> Response:
     """Build the response; `detail` is one sentence that a person may be shown."""
+    content = _members(status, detail) | members
+    return JSONResponse(content, status, headers, media_type=MEDIA_TYPE)
+
+
+def documented(
+    status: int,
+    description: str,
+    detail: str,
+    headers: Mapping[str, object] | None = None,
+    **members: object,
+) -> Responses:
+    """Describe the response for the contract, with an example."""
+    example = {"application/json": {"example": _members(status, detail) | members}}
+    described = {"model": Problem, "description": description, "content": example}
+    return {status: described | ({"headers": headers} if headers else {})}
+
+
+def _members(status: int, detail: str) -> dict[str, object]:
     title = _PHRASES.get(status) or HTTPStatus(status).phrase
-    return JSONResponse(
-        {"type": "about:blank", "title": title, "status": status, "detail": detail, **members},
-        status,
-        headers,
-        media_type=MEDIA_TYPE,
-    )
+    return {"type": "about:blank", "title": title, "status": status, "detail": detail}
 
 
 def add_handlers(app: FastAPI) -> None:
@@ -50,22 +73,18 @@ def add_handlers(app: FastAPI) -> None:
 
 
 async def _task_not_found(_request: Request, _error: Exception) -> Response:
-    return problem(404, "Task not found")
+    return problem(404, TASK_NOT_FOUND)
 
 
 async def _database_unavailable(_request: Request, error: Exception) -> Response:
     logger.warning("The database is unavailable: %r", error.__cause__ or error)
-    return problem(
-        503,
-        "The database cannot be reached just now; try again in a moment",
-        {"Retry-After": str(RETRY_AFTER_SECONDS)},
-    )
+    return problem(503, UNAVAILABLE, {"Retry-After": str(RETRY_AFTER_SECONDS)})
 
 
 async def _invalid(_request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for it alone
     if isinstance(error.body, bytes):
-        return problem(415, "Send the body as JSON, with the header Content-Type: application/json")
+        return problem(415, WRONG_MEDIA_TYPE)
     errors = [{name: item[name] for name in ("loc", "msg", "type")} for item in error.errors()]
     if errors[0]["type"] == "json_invalid":
         reason = error.errors()[0]["ctx"]["error"]

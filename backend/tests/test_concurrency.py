@@ -16,9 +16,7 @@ def many(server: Server, at_once: int) -> httpx.AsyncClient:
 
 
 @pytest.mark.anyio
-async def test_100_toggles_at_once_lose_none(
-    server: Server, api: httpx.Client, user: str
-) -> None:
+async def test_100_toggles_at_once_lose_none(server: Server, api: httpx.Client, user: str) -> None:
     task = create(api, user)
 
     async with many(server, 100) as client:

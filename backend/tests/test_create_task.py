@@ -42,9 +42,9 @@ def test_a_title_is_trimmed(api: httpx.Client, user: str) -> None:
 
 
 def test_a_description_may_be_absent_or_null_or_empty(api: httpx.Client, user: str) -> None:
-    bodies = [{}, {"description": None}, {"description": ""}]
+    bodies: list[dict[str, str | None]] = [{}, {"description": None}, {"description": ""}]
 
-    responses = [api.post(tasks_path(user), json={"title": "Buy milk"} | body) for body in bodies]
+    responses = [api.post(tasks_path(user), json={"title": "Buy milk", **body}) for body in bodies]
 
     assert [response.json()["description"] for response in responses] == [None, None, ""]
 

@@ -100,7 +100,7 @@ def test_a_sane_request_id_is_kept(api: httpx.Client) -> None:
 
 @pytest.mark.parametrize("sent", ["", "a b", "x" * 129, "<script>", "ä", "a\tb"])
 def test_any_other_request_id_is_replaced(api: httpx.Client, sent: str) -> None:
-    response = api.get("/health/live", headers={"X-Request-ID": sent.encode()})
+    response = api.get("/health/live", headers={b"X-Request-ID": sent.encode()})
 
     assert len(response.headers["x-request-id"]) == 32
     assert response.headers["x-request-id"].isalnum()
@@ -136,7 +136,13 @@ def test_a_body_of_128_kib_is_taken(api: httpx.Client, user: str) -> None:
 def test_a_larger_body_is_refused_however_it_comes(api: httpx.Client, user: str) -> None:
     headers = {"Content-Type": "application/json", "Origin": FRONTEND_ORIGIN}
 
-    for body in [body_of(LIMIT + 1), in_chunks(body_of(LIMIT + 1)), body_of(20 * LIMIT)]:
+    bodies: list[bytes | Iterator[bytes]] = [
+        body_of(LIMIT + 1),
+        body_of(20 * LIMIT),
+        in_chunks(body_of(LIMIT + 1)),
+        in_chunks(body_of(20 * LIMIT)),
+    ]
+    for body in bodies:
         response = api.post(tasks_path(user), content=body, headers=headers)
         assert_problem(response, 413, "The body may have 131072 bytes at most")
         assert response.headers["access-control-allow-origin"] == FRONTEND_ORIGIN

@@ -104,9 +104,8 @@ async def test_the_earlier_versions_table_is_upgraded_with_every_row_kept(
     await connection.execute("SET timezone = 'America/New_York'")
     await connection.execute(EARLIER)
     await connection.copy_records_to_table("tasks", records=rows, columns=COLUMNS)
-    await connection.execute(
-        f"ALTER DATABASE {empty_database.split('/')[3].split('?')[0]} SET timezone = 'Asia/Tokyo'"
-    )
+    name = await connection.fetchval("SELECT current_database()")
+    await connection.execute(f"ALTER DATABASE {name} SET timezone = 'Asia/Tokyo'")
 
     await upgraded(empty_database)
 

@@ -23,9 +23,7 @@ user_ids = st.text(storable, min_size=1, max_size=255).filter(lambda text: text 
 
 @thorough
 @given(title=titles, description=descriptions)
-def test_text_is_kept(
-    api: httpx.Client, user: str, title: str, description: str | None
-) -> None:
+def test_text_is_kept(api: httpx.Client, user: str, title: str, description: str | None) -> None:
     task = create(api, user, title=title, description=description)
 
     assert task["title"] == title.strip()

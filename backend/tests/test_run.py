@@ -27,8 +27,7 @@ def postgres_processes(data_dir: Path) -> list[psutil.Process]:
     return [
         process
         for process in psutil.process_iter(["cmdline"])
-        if str(data_dir) in " ".join(process.info["cmdline"] or [])
-        and "postgres" in process.name()
+        if str(data_dir) in " ".join(process.info["cmdline"] or []) and "postgres" in process.name()
     ]
 
 
@@ -54,9 +53,7 @@ def made_to_run(log_file: Path, data_dir: Path, **settings: str) -> Iterator[Ser
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_data_survives_a_restart_and_ctrl_c_leaves_no_process(
-    tmp_path: Path, workers: str
-) -> None:
+def test_data_survives_a_restart_and_ctrl_c_leaves_no_process(tmp_path: Path, workers: str) -> None:
     data_dir = tmp_path / "data"
     with made_to_run(tmp_path / "log", data_dir, WORKERS=workers) as server:
         family = psutil.Process(server.process.pid).children(recursive=True)

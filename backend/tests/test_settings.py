@@ -78,13 +78,15 @@ def test_every_wrong_value_is_named() -> None:
 
 
 def test_no_setting_shows_the_password() -> None:
-    settings = Settings(database_url="postgresql://ada:secret@host/tasks")  # type: ignore[arg-type]  # as the environment gives it
+    settings = Settings.model_validate({"database_url": "postgresql://ada:secret@host/tasks"})
 
     assert "secret" not in repr(settings)
     assert "secret" not in str(settings.model_dump())
 
 
 def test_origins_are_split_and_trimmed() -> None:
-    settings = Settings(cors_origins=" https://a.example/ ,http://localhost:3000,")  # type: ignore[arg-type]  # as the environment gives it
+    settings = Settings.model_validate(
+        {"cors_origins": " https://a.example/ ,http://localhost:3000,"}
+    )
 
     assert settings.cors_origins == ("https://a.example", "http://localhost:3000")

@@ -5,9 +5,7 @@ import httpx
 from tests.tasks import assert_problem, create, listed, task_path, tasks_path, unknown_path
 
 
-def test_a_toggle_completes_a_task_and_another_opens_it_again(
-    api: httpx.Client, user: str
-) -> None:
+def test_a_toggle_completes_a_task_and_another_opens_it_again(api: httpx.Client, user: str) -> None:
     task = create(api, user)
 
     first = api.patch(f"{task_path(task)}/complete")

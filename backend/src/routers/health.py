@@ -4,7 +4,7 @@ from fastapi import APIRouter
 
 from src.database import ping
 from src.dependencies import Engine
-from src.schemas.problem import Problem
+from src.problems import UNAVAILABLE, documented
 from src.schemas.task import Message
 
 router = APIRouter(prefix="/health", tags=["health"])
@@ -20,7 +20,7 @@ async def live() -> Message:
     "/ready",
     operation_id="isReady",
     summary="Does the database answer?",
-    responses={503: {"model": Problem, "description": "The database cannot be reached"}},
+    responses=documented(503, "The database cannot be reached", UNAVAILABLE),
 )
 async def ready(engine: Engine) -> Message:
     await ping(engine)

@@ -1,31 +1,53 @@
 """`/api/{user_id}/tasks`."""
 
-from typing import Any
-
 from fastapi import APIRouter, Request, Response
 
 from src.dependencies import Engine, Owner, TaskId
+from src.problems import (
+    BROKEN_PATH,
+    TASK_NOT_FOUND,
+    TOO_LARGE,
+    UNAVAILABLE,
+    UNEXPECTED,
+    WRONG_MEDIA_TYPE,
+    Responses,
+    documented,
+)
 from src.routing import JSONRoute
-from src.schemas.problem import Problem
 from src.schemas.task import Message, TaskCreate, TaskPublic, TaskUpdate
 from src.services import task_service
 
-Responses = dict[int | str, dict[str, Any]]
-
-
-def _problem(description: str) -> dict[str, Any]:
-    return {"model": Problem, "description": description}
-
-
-INVALID: Responses = {
-    422: _problem("A value is not what it may be; `errors` names each"),
-    503: _problem("The database cannot be reached; `Retry-After` says when to try again"),
-}
-NOT_FOUND: Responses = {404: _problem("The user has no such task")}
-BAD_BODY: Responses = {
-    413: _problem("The body is larger than 128 KiB"),
-    415: _problem("The body is not declared as JSON"),
-}
+ANY = (
+    documented(400, "The path cannot be read", BROKEN_PATH)
+    | documented(
+        422,
+        "A value is not what it may be; `errors` names each",
+        "user_id: must have 1 to 255 characters",
+        errors=[
+            {
+                "loc": ["path", "user_id"],
+                "msg": "must have 1 to 255 characters",
+                "type": "string_length",
+            }
+        ],
+    )
+    | documented(500, "A fault of the service", UNEXPECTED)
+    | documented(
+        503,
+        "The database cannot be reached",
+        UNAVAILABLE,
+        headers={
+            "Retry-After": {
+                "description": "Seconds after which to try again",
+                "schema": {"type": "integer"},
+            }
+        },
+    )
+)
+NOT_FOUND = documented(404, "The user has no such task", TASK_NOT_FOUND)
+BODY = documented(413, "The body is too large", TOO_LARGE) | documented(
+    415, "The body is not declared as JSON", WRONG_MEDIA_TYPE
+)
 CREATED: Responses = {
     201: {
         "headers": {
@@ -40,7 +62,7 @@ CREATED: Responses = {
 router = APIRouter(
     prefix="/api/{user_id:segment}/tasks",
     tags=["tasks"],
-    responses=INVALID,
+    responses=ANY,
     route_class=JSONRoute,
 )
 
@@ -50,7 +72,11 @@ def _json(content: bytes, status: int = 200) -> Response:
 
 
 @router.get(
-    "", operation_id="listUserTasks", summary="List a user's tasks", response_model=list[TaskPublic]
+    "",
+    operation_id="listUserTasks",
+    response_description="The tasks",
+    summary="List a user's tasks",
+    response_model=list[TaskPublic],
 )
 async def list_user_tasks(engine: Engine, user_id: Owner) -> Response:
     """All of the user's tasks, oldest first; an empty array when there are none."""
@@ -60,10 +86,11 @@ async def list_user_tasks(engine: Engine, user_id: Owner) -> Response:
 @router.post(
     "",
     operation_id="createTask",
+    response_description="The new task",
     summary="Create a task",
     status_code=201,
     response_model=TaskPublic,
-    responses=BAD_BODY | CREATED,
+    responses=BODY | CREATED,
 )
 async def create_task(
     request: Request, engine: Engine, user_id: Owner, task: TaskCreate
@@ -79,6 +106,7 @@ async def create_task(
 @router.get(
     "/{task_id}",
     operation_id="getTask",
+    response_description="The task",
     summary="Get a task",
     response_model=TaskPublic,
     responses=NOT_FOUND,
@@ -90,9 +118,10 @@ async def get_task(engine: Engine, user_id: Owner, task_id: TaskId) -> Response:
 @router.put(
     "/{task_id}",
     operation_id="updateTask",
+    response_description="The task as it is now",
     summary="Update a task",
     response_model=TaskPublic,
-    responses=BAD_BODY | NOT_FOUND,
+    responses=BODY | NOT_FOUND,
 )
 async def update_task(
     engine: Engine, user_id: Owner, task_id: TaskId, changes: TaskUpdate
@@ -104,6 +133,7 @@ async def update_task(
 @router.delete(
     "/{task_id}",
     operation_id="deleteTask",
+    response_description="The task is gone",
     summary="Delete a task",
     response_model=Message,
     responses=NOT_FOUND,
@@ -116,6 +146,7 @@ async def delete_task(engine: Engine, user_id: Owner, task_id: TaskId) -> Messag
 @router.patch(
     "/{task_id}/complete",
     operation_id="toggleTaskCompletion",
+    response_description="The task as it is now",
     summary="Toggle a task's completion",
     response_model=TaskPublic,
     responses=NOT_FOUND,

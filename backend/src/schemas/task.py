@@ -63,12 +63,18 @@ Description = Annotated[
 
 
 class TaskCreate(BaseModel):
+    model_config = ConfigDict(
+        json_schema_extra={"example": {"title": "Buy milk", "description": "Two litres, whole"}}
+    )
+
     title: Title
     description: Description | None = None
 
 
 class TaskUpdate(TypedDict, total=False):
     """Only what is sent is changed; `null` clears a description."""
+
+    __pydantic_config__ = ConfigDict(json_schema_extra={"example": {"completed": True}})  # type: ignore[misc]  # where pydantic looks for it
 
     title: Title
     description: Description | None
