@@ -1,0 +1,90 @@
+"""Every shell block of the documents runs, as it is written, against the real service."""
+
+import os
+import re
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.serving import BACKEND, Server, environment, free_port, serving, wait_until_ready
+
+TOP = BACKEND.parent
+DOCUMENTS = [TOP / "README.md", BACKEND / "README.md", *sorted(TOP.glob("specs/*/quickstart.md"))]
+STARTS_A_SERVER = re.compile(r"make -C backend run|uvicorn")
+
+
+def blocks(document: Path) -> list[str]:
+    return re.findall(r"^```bash\n(.*?)^```", document.read_text(), re.MULTILINE | re.DOTALL)
+
+
+@contextmanager
+def bash(script: str, tmp_path: Path, **settings: str) -> Iterator[subprocess.Popen[bytes]]:
+    with (tmp_path / "said").open("wb") as said:
+        process = subprocess.Popen(
+            ["bash", "-euo", "pipefail", "-c", script],
+            cwd=TOP,
+            # A `make test` in a document only collects: this test is in it.
+            env=environment(PYTEST_ADDOPTS="--collect-only -q", **settings),
+            stdout=said,
+            stderr=said,
+            start_new_session=True,
+        )
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGINT)
+        process.wait(timeout=30)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(TOP)))
+def test_the_shell_blocks_run(document: Path, postgres: str, tmp_path: Path) -> None:
+    scripts = [block for block in blocks(document) if not STARTS_A_SERVER.search(block)]
+    assert scripts
+    with serving(tmp_path / "log", DATABASE_URL=postgres) as server:
+        port = server.url.rsplit(":", 1)[1]
+        together = "\n".join(scripts).replace(":8000", f":{port}")
+        with bash(together, tmp_path) as process:
+            status = process.wait(timeout=120)
+    said = (tmp_path / "said").read_text()
+
+    assert status == 0, said
+    assert '"status":5' not in said
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        block
+        for document in DOCUMENTS
+        for block in blocks(document)
+        if STARTS_A_SERVER.search(block)
+    ],
+)
+def test_the_blocks_that_start_the_service_start_it(
+    script: str, postgres: str, tmp_path: Path
+) -> None:
+    port = str(free_port())
+    with bash(script.replace("8000", port), tmp_path, PORT=port, DATABASE_URL=postgres) as process:
+        wait_until_ready(Server(f"http://127.0.0.1:{port}", process, tmp_path / "said"), 120)
+
+
+def test_the_quickstart_shows_every_operation() -> None:
+    shown = (TOP / "specs/001-backend-api-database/quickstart.md").read_text()
+
+    for words in ['-d \'{"title"', "-X PUT", "-X PATCH", "-X DELETE", "curl -s $task"]:
+        assert words in shown
+
+
+@pytest.mark.parametrize(
+    "document",
+    sorted({*DOCUMENTS, *TOP.glob("specs/**/*.md")}),
+    ids=lambda path: str(path.relative_to(TOP)),
+)
+def test_links_lead_somewhere(document: Path) -> None:
+    for target in re.findall(r"\]\((?!https?://)([^)#]+)", document.read_text()):
+        assert (document.parent / target).exists(), target
