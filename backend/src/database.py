@@ -40,7 +40,8 @@ _UNAVAILABLE = (
 
 _DIALECT = PGDialect_asyncpg()  # type: ignore[no-untyped-call]  # SQLAlchemy left it untyped
 
-Statement: TypeAlias = Select[Any] | UpdateBase
+Driver: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
+Prepared: TypeAlias = "asyncpg.prepared_stmt.PreparedStatement[asyncpg.Record]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,7 @@ class Query:
     parameters: tuple[str, ...] = ()
 
 
-def one(statement: Statement) -> Query:
+def one(statement: Select[Any] | UpdateBase) -> Query:
     """Compile a statement of one row or none; `fetch` answers a JSON object or None."""
     rows = statement.cte("task")
     return _compile(select(func.row_to_json(rows.table_valued())))
@@ -91,19 +92,28 @@ def create_engine(connection_string: str, pool_size: int) -> AsyncEngine:
             **arguments,
         },
     )
-    event.listen(engine.sync_engine, "connect", _pass_json_through)
+    event.listen(engine.sync_engine, "connect", _prepare_connection)
     event.listen(engine.sync_engine, "checkout", _replace_if_closed)
     return engine
 
 
-def _pass_json_through(
-    connection: AsyncAdapt_asyncpg_connection, _record: ConnectionPoolEntry
+def _prepare_connection(
+    connection: AsyncAdapt_asyncpg_connection, record: ConnectionPoolEntry
 ) -> None:
-    connection.run_async(
-        lambda driver: driver.set_type_codec(
+    """Let JSON through as it is, and see whether a pooler is in between.
+
+    A pooler gives out process numbers of its own. Behind one, statements stay unnamed: PostgreSQL
+    parses them every time, still in one round trip.
+    """
+
+    async def prepare(driver: Driver) -> None:
+        await driver.set_type_codec(
             "json", schema="pg_catalog", encoder=str.encode, decoder=bytes, format="binary"
         )
-    )
+        own_number = await driver.fetchval("SELECT pg_backend_pid()")
+        record.info["direct"] = own_number == driver.get_server_pid()
+
+    connection.run_async(prepare)
 
 
 def _replace_if_closed(
@@ -126,11 +136,9 @@ async def fetch(engine: AsyncEngine, query: Query, **values: object) -> bytes | 
         connection = await engine.raw_connection()
     except (*_UNAVAILABLE, exc.DBAPIError) as error:
         raise DatabaseUnavailable(str(error)) from error
-    driver: Any = connection.driver_connection
+    driver: Driver = connection.driver_connection  # type: ignore[assignment]  # of any driver
     try:
-        statement = connection.info.get(query)
-        if statement is None:
-            statement = connection.info[query] = await driver.prepare(query.sql)
+        statement = connection.info.get(query) or await _prepare(driver, connection.info, query)
         answer: bytes | None = await statement.fetchval(
             *[values[name] for name in query.parameters]
         )
@@ -145,6 +153,12 @@ async def fetch(engine: AsyncEngine, query: Query, **values: object) -> bytes | 
         if driver.is_closed():
             connection.invalidate()
         connection.close()
+
+
+async def _prepare(driver: Driver, info: dict[Any, Any], query: Query) -> "Prepared":
+    name = f"query_{len(info)}" if info["direct"] else ""
+    statement = info[query] = await driver.prepare(query.sql, name=name)
+    return statement
 
 
 async def ping(engine: AsyncEngine) -> None:

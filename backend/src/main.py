@@ -6,21 +6,16 @@ from functools import partial
 from typing import Any
 
 from fastapi import FastAPI
-from starlette.convertors import register_url_convertor
 
 from src.config import Settings, get_settings
 from src.database import create_engine
 from src.embedded import embedded_server
 from src.exceptions import CannotStart, DatabaseUnavailable
 from src.logs import configure_logging
-from src.middleware import CORS, RequestMiddleware, Segment
+from src.middleware import CORS, RequestMiddleware
 from src.migrations import upgrade
 from src.problems import MEDIA_TYPE, add_handlers
-
-register_url_convertor("segment", Segment())
-
-# After the convertor that its paths use.
-from src.routers import docs, health, tasks  # noqa: E402
+from src.routers import docs, health, tasks
 
 
 class TaskAPI(FastAPI):
@@ -61,7 +56,8 @@ def create_app(settings: Settings) -> TaskAPI:
         ),
     )
     add_handlers(app)
-    app.include_router(tasks.router)
+    # Not `include_router`, which matches every request twice: see research 9.
+    app.router.routes += tasks.router.routes
     app.include_router(health.router)
     app.include_router(docs.router)
     app.mount("/assets", docs.assets)

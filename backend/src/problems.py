@@ -86,9 +86,6 @@ async def _invalid(_request: Request, error: Exception) -> Response:
     if isinstance(error.body, bytes):
         return problem(415, WRONG_MEDIA_TYPE)
     errors = [{name: item[name] for name in ("loc", "msg", "type")} for item in error.errors()]
-    if errors[0]["type"] == "json_invalid":
-        reason = error.errors()[0]["ctx"]["error"]
-        errors = [{"loc": ["body"], "msg": f"must be valid JSON: {reason}", "type": "json_invalid"}]
     return problem(422, "; ".join(map(_sentence, errors)), errors=errors)
 
 

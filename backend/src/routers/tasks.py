@@ -138,9 +138,9 @@ async def update_task(
     response_model=Message,
     responses=NOT_FOUND,
 )
-async def delete_task(engine: Engine, user_id: Owner, task_id: TaskId) -> Message:
+async def delete_task(engine: Engine, user_id: Owner, task_id: TaskId) -> Response:
     await task_service.delete_task(engine, user_id, task_id)
-    return Message(message="Task deleted successfully")
+    return _json(b'{"message":"Task deleted successfully"}')
 
 
 @router.patch(

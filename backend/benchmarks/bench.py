@@ -1,0 +1,257 @@
+"""`make bench`: every peer, side by side, in one run.
+
+Servers are measured in turn, several rounds over, and compared by the medians of the rounds: what
+one moment does to a machine it does to all of them.
+"""
+
+import argparse
+import asyncio
+import statistics
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event
+from urllib.parse import parse_qs, urlsplit
+
+import httpx
+
+from benchmarks import data, load, peers, report
+from benchmarks.load import Load
+from benchmarks.peers import Peer, Running
+from benchmarks.proxy import proxy
+from src.database import create_engine
+from src.embedded import embedded_server
+from src.migrations import upgrade
+
+RESULTS = Path(__file__).parent / "results"
+OPERATIONS = [
+    "get one",
+    "list 20",
+    "list 100",
+    "list 1,000",
+    "create",
+    "update",
+    "toggle",
+    "delete",
+]
+FLAT = ["get one", "list 20", "create"]
+ONE_WAY = 0.02
+
+
+@dataclass(frozen=True)
+class Size:
+    rounds: int
+    seconds: int
+    rows: int
+    large_list: int
+
+
+FULL = Size(rounds=5, seconds=3, rows=10_000_000, large_list=100_000)
+QUICK = Size(rounds=1, seconds=1, rows=40_000, large_list=2_000)
+
+
+class Progress:
+    """A bar on one line of the terminal."""
+
+    def __init__(self, steps: int) -> None:
+        self.steps, self.done = steps, 0
+
+    def step(self, what: str) -> None:
+        filled = 30 * self.done // self.steps
+        bar = "█" * filled + "░" * (30 - filled)
+        print(f"\r{bar} {self.done}/{self.steps}  {what:<60}", end="", file=sys.stderr, flush=True)
+        self.done += 1
+
+
+def median(loads: Iterable[Load]) -> Load:
+    together = list(loads)
+    return Load(
+        statistics.median(one.rate for one in together),
+        statistics.median(one.p50 for one in together),
+        statistics.median(one.p99 for one in together),
+    )
+
+
+def measure(
+    url: str,
+    servers: dict[str, Running],
+    operations: list[str],
+    size: Size,
+    progress: Progress,
+    *,
+    users: int = data.SMALL_USERS,
+) -> report.Results:
+    results: report.Results = {}
+    for operation in operations:
+        loads: dict[str, list[Load]] = defaultdict(list)
+        for _ in range(size.rounds):
+            for name, server in servers.items():
+                progress.step(f"{operation}, {name}")
+                rows = 20_000 * size.seconds if operation == "delete" else 0
+                asyncio.run(data.settle(url, rows))
+                loads[name].append(load.wrk(server.url, operation, users, size.seconds))
+        results[operation] = {name: median(each) for name, each in loads.items()}
+    return results
+
+
+async def prepare(url: str) -> None:
+    engine = create_engine(url, pool_size=1)
+    await upgrade(engine)
+    await engine.dispose()
+    await data.fill(url)
+
+
+def start_up(peer: Peer, url: str, times: int = 5) -> float:
+    """Seconds from the command to the first answer, the median of some starts."""
+    seconds = []
+    for _ in range(times):
+        with peers.running(peer, url) as server:
+            seconds.append(server.started_in)
+    return statistics.median(seconds)
+
+
+def far_away(url: str, requests: int = 20) -> dict[str, float]:
+    """Each endpoint's median time in ms with PostgreSQL 20 ms away, each way."""
+
+    async def run() -> dict[str, float]:
+        folder = parse_qs(urlsplit(url).query)["host"][0]
+        async with proxy(folder, 5432, ONE_WAY) as link:
+            far = f"postgresql://postgres@127.0.0.1:{link.port}/postgres?sslmode=disable"
+            return await asyncio.to_thread(times, far)
+
+    def times(far: str) -> dict[str, float]:
+        taken: dict[str, list[float]] = defaultdict(list)
+        with (
+            peers.running(peers.ours(), far) as server,
+            httpx.Client(base_url=server.url) as client,
+        ):
+            for _ in range(requests):
+                for name, seconds in one_of_each(client):
+                    taken[name].append(seconds)
+        # The first of each prepares its statement.
+        return {name: statistics.median(each[1:]) * 1000 for name, each in taken.items()}
+
+    return asyncio.run(run())
+
+
+def one_of_each(client: httpx.Client) -> Iterator[tuple[str, float]]:
+    path = "/api/far/tasks"
+
+    def timed(method: str, url: str, **body: object) -> tuple[float, httpx.Response]:
+        began = time.perf_counter()
+        answer = client.request(method, url, json=body or None).raise_for_status()
+        return time.perf_counter() - began, answer
+
+    seconds, created = timed("POST", path, title="Buy milk")
+    task = f"{path}/{created.json()['id']}"
+    yield "create", seconds
+    yield "list", timed("GET", path)[0]
+    yield "get one", timed("GET", task)[0]
+    yield "update", timed("PUT", task, title="Buy bread")[0]
+    yield "toggle", timed("PATCH", f"{task}/complete")[0]
+    yield "delete", timed("DELETE", task)[0]
+
+
+def large_list(url: str, size: Size) -> tuple[float, Load]:
+    """Peak MB of a worker that answers a huge list again and again, and what others see of it."""
+    asyncio.run(data.give(url, "huge", size.large_list))
+    stop = Event()
+
+    def get_again_and_again(server: Running) -> int:
+        count = 0
+        with httpx.Client(base_url=server.url, timeout=60) as client:
+            while not stop.is_set():
+                count += len(client.get("/api/huge/tasks").json()) == size.large_list
+        return count
+
+    with peers.running(peers.ours(), url) as server, ThreadPoolExecutor() as threads:
+        lists = threads.submit(get_again_and_again, server)
+        others = load.wrk(server.url, "get one", data.SMALL_USERS, max(size.seconds, 2))
+        stop.set()
+        if not lists.result():
+            raise RuntimeError("no huge list was answered")
+        return server.peak_memory(), others
+
+
+def by_postgres_alone(url: str, size: Size, progress: Progress) -> dict[str, Load]:
+    """The limit: pgbench with the service's own statements, prepared."""
+    loads = {}
+    for operation in OPERATIONS:
+        progress.step(f"{operation}, pgbench")
+        asyncio.run(data.settle(url, load.DELETES))
+        loads[operation] = load.pgbench(url, operation, size.seconds)
+    return loads
+
+
+def flat(url: str, size: Size, progress: Progress) -> tuple[report.Results, report.Results]:
+    """The service before and after the table has grown."""
+    with peers.running(peers.ours(), url) as server:
+        small = measure(url, {report.THIS: server}, FLAT, size, progress)
+    progress.step(f"{size.rows:,} rows")
+    users = asyncio.run(data.grow(url, size.rows))
+    with peers.running(peers.ours(), url) as server:
+        large = measure(url, {report.THIS: server}, FLAT, size, progress, users=users)
+    return small, large
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--quick", action="store_true", help="try it out; write nothing")
+    quick = arguments.parse_args().quick
+    size = QUICK if quick else FULL
+    compared = peers.build()
+    steps = (
+        size.rounds * (len(OPERATIONS) * (len(compared) + 1) + 2 * len(FLAT)) + len(OPERATIONS) + 4
+    )
+    progress = Progress(steps)
+    with tempfile.TemporaryDirectory() as folder, embedded_server(Path(folder) / "data") as url:
+        asyncio.run(prepare(url))
+        with ExitStack() as stack:
+            servers = {
+                peer.name: stack.enter_context(peers.running(peer, url))
+                for peer in [*compared, peers.ours(workers=2)]
+            }
+            results = measure(url, servers, OPERATIONS, size, progress)
+            memory = servers[report.THIS].memory()
+        for operation, one in by_postgres_alone(url, size, progress).items():
+            results[operation][report.LIMIT] = one
+        progress.step("start-up")
+        started_in = start_up(peers.ours(), url)
+        progress.step("20 ms away")
+        far = far_away(url)
+        progress.step("a huge list")
+        peak, others = large_list(url, size)
+        small, large = flat(url, size, progress)
+    progress.step("done")
+    print(file=sys.stderr)
+    text = report.write(
+        report.Run(
+            results,
+            [peer.name for peer in compared],
+            memory,
+            started_in,
+            far,
+            size.large_list,
+            peak,
+            others,
+            size.rows,
+            small,
+            large,
+            f"{size.rounds} rounds of {size.seconds} s, {load.CONNECTIONS} connections, "
+            f"a pool of {peers.POOL_SIZE}, one process each",
+        )
+    )
+    print(text.table)
+    if not quick:
+        (RESULTS / "README.md").write_text(text.table)
+        (RESULTS / "chart.svg").write_text(text.chart)
+
+
+if __name__ == "__main__":
+    main()

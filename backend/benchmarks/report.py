@@ -1,0 +1,186 @@
+"""The table and the chart of a run."""
+
+import platform
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+
+import psutil
+
+from benchmarks.load import Load
+
+Results = dict[str, dict[str, Load]]  # by operation, by server
+
+THIS = "this service"
+LIMIT = "PostgreSQL alone (pgbench)"
+COLOURS = ["#1f6feb", "#8b949e", "#2da44e", "#bf8700", "#cf222e"]
+
+
+@dataclass(frozen=True)
+class Run:
+    """All that a run measured. Memory in MB, times in seconds, `far` in ms."""
+
+    results: Results
+    peers: list[str]
+    memory: float
+    started_in: float
+    far: dict[str, float]
+    large_list: int
+    peak_memory: float
+    others: Load
+    rows: int
+    small: Results
+    large: Results
+    how: str
+
+
+@dataclass(frozen=True)
+class Report:
+    table: str
+    chart: str
+
+
+def write(run: Run) -> Report:
+    two = f"{THIS}, 2 workers"
+    others = [name for name in run.peers if name != THIS]
+    parts = [
+        "# Benchmark\n\nWritten by `make -C backend bench`.\n",
+        f"{machine()}. {run.how}. Medians of the rounds.\n",
+        "![Requests per second](chart.svg)\n",
+        "## Requests per second\n",
+        rates(run.results, [*run.peers, two, LIMIT]),
+        "## This service against …\n",
+        ratios(run.results, [*others, two, LIMIT]),
+        "## Latency\n",
+        latencies(run.results, [*run.peers, two]),
+        f"## {run.rows:,} rows\n",
+        table(
+            ["requests/s", "10,000 rows", f"{run.rows:,} rows", "keeps"],
+            [
+                [
+                    operation,
+                    _rate(run.small[operation][THIS]),
+                    _rate(run.large[operation][THIS]),
+                    f"{run.large[operation][THIS].rate / run.small[operation][THIS].rate:.2f}",
+                ]
+                for operation in run.small
+            ],
+        ),
+        "## PostgreSQL 20 ms away, each way\n",
+        table(
+            ["median in ms", *run.far],
+            [["40 ms is one round trip"] + [f"{ms:.1f}" for ms in run.far.values()]],
+        ),
+        "## Small things\n",
+        table(
+            ["what", "measured"],
+            [
+                ["start to first answer", f"{run.started_in:.2f} s"],
+                ["a worker's memory after all this", f"{run.memory:.0f} MB"],
+                [
+                    f"its peak while a list of {run.large_list:,} is got again and again",
+                    f"{run.peak_memory:.0f} MB",
+                ],
+                [
+                    "p50 / p99 of others' get one meanwhile",
+                    f"{run.others.p50:.1f} / {run.others.p99:.1f} ms",
+                ],
+            ],
+        ),
+    ]
+    return Report("\n".join(parts), chart(run.results, run.peers))
+
+
+def machine() -> str:
+    cpu = next(
+        (
+            line.split(":")[1].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if line.startswith("model name")
+        ),
+        platform.processor(),
+    )
+    memory = psutil.virtual_memory().total / 2**30
+    return (
+        f"{psutil.cpu_count()} cores of {cpu}, {memory:.0f} GiB, {platform.system()}, "
+        f"Python {platform.python_version()}"
+    )
+
+
+def table(header: list[str], rows: list[list[str]]) -> str:
+    lines = [header, ["---"] + ["---:"] * (len(header) - 1), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+
+
+def rates(results: Results, servers: list[str]) -> str:
+    return table(
+        ["requests/s", *servers],
+        [
+            [operation, *(_rate(loads.get(server)) for server in servers)]
+            for operation, loads in results.items()
+        ],
+    )
+
+
+def ratios(results: Results, servers: list[str]) -> str:
+    return table(
+        ["this service is, times …", *servers],
+        [
+            [operation, *(_times(loads, server) for server in servers)]
+            for operation, loads in results.items()
+        ],
+    )
+
+
+def latencies(results: Results, servers: list[str]) -> str:
+    return table(
+        ["p50 / p99 in ms", *servers],
+        [
+            [
+                operation,
+                *(f"{loads[server].p50:.1f} / {loads[server].p99:.1f}" for server in servers),
+            ]
+            for operation, loads in results.items()
+        ],
+    )
+
+
+def _rate(load: Load | None) -> str:
+    return f"{load.rate:,.0f}" if load else ""
+
+
+def _times(loads: dict[str, Load], server: str) -> str:
+    return f"{loads[THIS].rate / loads[server].rate:.2f}"
+
+
+def chart(results: Results, servers: list[str]) -> str:
+    """Draw requests per second as bars, each operation on a scale of its own."""
+    row, left, width = 16, 96, 560
+    height = (row * len(servers) + 14) * len(results) + 40
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{left + width + 100}" height="{height}" '
+        'font-family="system-ui, sans-serif" font-size="11">',
+        f'<rect width="{left + width + 100}" height="{height}" fill="#ffffff"/>',
+    ]
+    x = left
+    for server, colour in zip(servers, COLOURS, strict=False):
+        parts.append(f'<rect x="{x}" y="10" width="10" height="10" fill="{colour}"/>')
+        parts.append(f'<text x="{x + 14}" y="19" fill="#1f2328">{escape(server)}</text>')
+        x += 28 + 6 * len(server)
+    y = 36
+    for operation, loads in results.items():
+        most = max(loads[server].rate for server in servers)
+        middle = y + row * len(servers) / 2 + 4
+        parts.append(f'<text x="8" y="{middle}" fill="#1f2328">{escape(operation)}</text>')
+        for server, colour in zip(servers, COLOURS, strict=False):
+            length = width * loads[server].rate / most
+            parts.append(
+                f'<rect x="{left}" y="{y}" width="{length:.0f}" height="{row - 3}" fill="{colour}"/>'
+            )
+            parts.append(
+                f'<text x="{left + length + 4:.0f}" y="{y + 10}" fill="#59636e">'
+                f"{loads[server].rate:,.0f}</text>"
+            )
+            y += row
+        y += 14
+    return "\n".join([*parts, "</svg>"]) + "\n"
