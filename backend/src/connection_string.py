@@ -2,6 +2,7 @@
 
 import logging
 import ssl
+from functools import cache
 from typing import Any
 
 from sqlalchemy import URL, make_url
@@ -14,6 +15,7 @@ logger = logging.getLogger(__name__)
 _NOT_NEEDED = {"channel_binding", "gssencmode", "options", "pgbouncer"}
 
 
+@cache
 def parse(connection_string: str) -> tuple[URL, dict[str, Any]]:
     """Return SQLAlchemy's URL and asyncpg's arguments for a libpq connection string.
 
@@ -28,26 +30,41 @@ def parse(connection_string: str) -> tuple[URL, dict[str, Any]]:
         ) from None
     if backend not in {"postgres", "postgresql"}:
         raise ValueError(f"must start with postgresql://, not {backend}://")
+    if url.port is not None and not 0 < url.port < 65536:
+        raise ValueError("must have a port from 1 to 65535")
     query = {
         name: value if isinstance(value, str) else value[-1] for name, value in url.query.items()
     }
-    arguments: dict[str, Any] = {"ssl": _ssl(query.pop("sslmode", None), query)}
+    server_settings = {"timezone": "UTC"}
+    arguments: dict[str, Any] = {
+        "ssl": _ssl(query.pop("sslmode", None), query),
+        "server_settings": server_settings,
+    }
     if timeout := query.pop("connect_timeout", None):
         arguments["timeout"] = _seconds(timeout)
     if application_name := query.pop("application_name", None):
-        arguments["server_settings"] = {"application_name": application_name}
-    host = query.pop("host", None)
+        server_settings["application_name"] = application_name
+    if query.keys() & {"sslcert", "sslkey"}:
+        raise ValueError("must not name a client certificate: sslcert and sslkey are not taken")
+    url = url.set(
+        drivername="postgresql+asyncpg",
+        username=query.pop("user", url.username),
+        password=query.pop("password", url.password),
+        query={"host": query.pop("host")} if "host" in query else {},
+    )
     for name in query.keys() - _NOT_NEEDED:
         logger.warning("DATABASE_URL: the parameter %s is not known here and is left out", name)
-    url = url.set(drivername="postgresql+asyncpg", query={"host": host} if host else {})
     return url, arguments
 
 
 def _seconds(value: str) -> float:
     try:
-        return float(value)
+        seconds = float(value)
     except ValueError:
-        raise ValueError("connect_timeout must be a number of seconds") from None
+        seconds = 0
+    if not 0 < seconds < 3600:
+        raise ValueError("must have a connect_timeout of more than 0 and less than 3600 seconds")
+    return seconds
 
 
 def _ssl(mode: str | None, query: dict[str, str]) -> ssl.SSLContext | bool:
@@ -56,5 +73,8 @@ def _ssl(mode: str | None, query: dict[str, str]) -> ssl.SSLContext | bool:
     if mode in {None, "disable", "allow", "prefer"} and root is None:
         return False
     if mode not in {None, "require", "verify-ca", "verify-full"}:
-        raise ValueError("sslmode must be disable, require, verify-ca or verify-full")
-    return ssl.create_default_context(cafile=root if root != "system" else None)
+        raise ValueError("must have an sslmode of disable, require, verify-ca or verify-full")
+    try:
+        return ssl.create_default_context(cafile=root if root != "system" else None)
+    except OSError:
+        raise ValueError("must have a file of certificates as its sslrootcert") from None

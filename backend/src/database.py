@@ -5,6 +5,7 @@ the asyncpg connection under SQLAlchemy's pool, prepared once per connection: on
 transaction around it, and what comes back are the bytes of the response.
 """
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -25,17 +26,13 @@ CONNECT_SECONDS = 5.0
 STATEMENT_SECONDS = 10.0
 POOL_WAIT_SECONDS = 5.0
 
-# How asyncpg, SQLAlchemy and the system say that the server is away, full or going.
+# How a statement ends when the server goes, is full, or is a standby. A TimeoutError is an OSError.
 _UNAVAILABLE = (
     OSError,
-    TimeoutError,
-    exc.InterfaceError,
-    exc.TimeoutError,
     asyncpg.PostgresConnectionError,
     asyncpg.OperatorInterventionError,
     asyncpg.InsufficientResourcesError,
-    asyncpg.InvalidAuthorizationSpecificationError,
-    asyncpg.InvalidCatalogNameError,
+    asyncpg.ReadOnlySQLTransactionError,
 )
 
 _DIALECT = PGDialect_asyncpg()  # type: ignore[no-untyped-call]  # SQLAlchemy left it untyped
@@ -71,7 +68,9 @@ def _compile(statement: Select[Any]) -> Query:
     return Query(str(compiled), tuple(compiled.positiontup or ()))
 
 
-def create_engine(connection_string: str, pool_size: int) -> AsyncEngine:
+def create_engine(
+    connection_string: str, pool_size: int, statement_seconds: float | None = STATEMENT_SECONDS
+) -> AsyncEngine:
     """Make the pooled engine; it connects on first use.
 
     Raises ValueError when the connection string is not one.
@@ -86,7 +85,7 @@ def create_engine(connection_string: str, pool_size: int) -> AsyncEngine:
         pool_reset_on_return=None,
         connect_args={
             "timeout": CONNECT_SECONDS,
-            "command_timeout": STATEMENT_SECONDS,
+            "command_timeout": statement_seconds,
             # Named statements do not survive a pooler in transaction mode.
             "statement_cache_size": 0,
             **arguments,
@@ -126,16 +125,24 @@ def _replace_if_closed(
         raise exc.DisconnectionError
 
 
+async def _connection(engine: AsyncEngine) -> PoolProxiedConnection:
+    """Take an idle connection as it is; a greenlet, which costs, only where there is I/O to do."""
+    if engine.pool.checkedin():  # type: ignore[attr-defined]  # of the pool that create_engine made
+        with suppress(exc.MissingGreenlet):
+            return engine.sync_engine.raw_connection()
+    try:
+        return await engine.raw_connection()
+    except Exception as error:  # refused, silent, full, no such role: whatever it is, there is none
+        raise DatabaseUnavailable(str(error) or type(error).__name__) from error
+
+
 async def fetch(engine: AsyncEngine, query: Query, **values: object) -> bytes | None:
     """Run a query in one round trip.
 
     Raises DatabaseUnavailable when PostgreSQL cannot be reached, has no connection to spare
     within POOL_WAIT_SECONDS, or does not answer within STATEMENT_SECONDS.
     """
-    try:
-        connection = await engine.raw_connection()
-    except (*_UNAVAILABLE, exc.DBAPIError) as error:
-        raise DatabaseUnavailable(str(error)) from error
+    connection = await _connection(engine)
     driver: Driver = connection.driver_connection  # type: ignore[assignment]  # of any driver
     try:
         statement = connection.info.get(query) or await _prepare(driver, connection.info, query)
@@ -159,8 +166,3 @@ async def _prepare(driver: Driver, info: dict[Any, Any], query: Query) -> "Prepa
     name = f"query_{len(info)}" if info["direct"] else ""
     statement = info[query] = await driver.prepare(query.sql, name=name)
     return statement
-
-
-async def ping(engine: AsyncEngine) -> None:
-    """Raise DatabaseUnavailable unless PostgreSQL answers."""
-    await fetch(engine, Query("SELECT 1"))

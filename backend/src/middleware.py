@@ -1,4 +1,4 @@
-"""Around every request: its id, its line in the log, its path and its size."""
+"""Around every request: its id, its line in the log, its path, CORS."""
 
 import logging
 import re
@@ -9,13 +9,12 @@ from time import perf_counter
 from typing import Any
 
 from starlette.datastructures import Headers
-from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from src.exceptions import CannotStart
-from src.problems import BROKEN_PATH, MAX_BODY_BYTES, TOO_LARGE, UNEXPECTED, problem
+from src.problems import BROKEN_PATH, UNEXPECTED, problem
 from src.routing import decode_path
 
 _SANE_ID = re.compile(rb"[\w.:/+=@-]{1,128}", re.ASCII)
@@ -30,11 +29,15 @@ class CORS(CORSMiddleware):
         headers = dict(response.headers)
         if response.status_code == 200:
             return Response(status_code=204, headers=headers)
-        return problem(400, bytes(response.body).decode(), headers)
+        refused = bytes(response.body).decode().removeprefix("Disallowed CORS ")
+        return problem(400, f"Not allowed for a page of this origin: {refused}", headers)
 
 
 class RequestMiddleware:
-    """Give a request its id, a decoded path, a bound on its body, CORS, and a line in the log."""
+    """Give a request its id, a decoded path, CORS, and a line in the log.
+
+    An exception that nothing else has handled is logged here and answered with 500.
+    """
 
     def __init__(self, app: ASGIApp, cors: Callable[[ASGIApp], ASGIApp]) -> None:
         self.app = app
@@ -46,23 +49,15 @@ class RequestMiddleware:
             await self.app(scope, receive, _in_one_sentence(send))
             return
         began = perf_counter()
-        app = self.app
-        # Whether an Origin is sent or not, the answer depends on it (RFC 9110 §12.5.5).
-        own_headers = [(b"vary", b"Origin")]
-        request_id = b""
-        body_bytes = 0
-        for name, value in scope["headers"]:
-            if name == b"origin":
-                app = self.cross_origin
-                own_headers.clear()
-            elif name == b"x-request-id" and _SANE_ID.fullmatch(value):
-                request_id = value
-            elif name == b"content-length":
-                body_bytes = int(value)
-            elif name == b"transfer-encoding":
-                receive = _bounded(receive)
-        request_id = request_id or b"%032x" % getrandbits(128)
-        own_headers.append((b"x-request-id", request_id))
+        sent_id, origin = _look_for(scope["headers"])
+        request_id = sent_id or b"%032x" % getrandbits(128)
+        own_headers = [(b"x-request-id", request_id)]
+        if origin:
+            app = self.cross_origin
+        else:
+            app = self.app
+            # The answer would have been another with an Origin (RFC 9110 §12.5.5).
+            own_headers.append((b"vary", b"Origin"))
         method = scope["method"]
         # A copy: the server goes by its own scope when it leaves the body of HEAD out.
         scope = {**scope, "request_id": request_id.decode()}
@@ -79,8 +74,6 @@ class RequestMiddleware:
                 message["body"] = b""
             await send(message)
 
-        if body_bytes > MAX_BODY_BYTES:
-            app = self.cors(problem(413, TOO_LARGE))
         try:
             scope["path"] = decode_path(scope)
         except ValueError:
@@ -97,32 +90,27 @@ class RequestMiddleware:
                 _log(scope, method, status, perf_counter() - began)
 
 
+def _look_for(headers: list[tuple[bytes, bytes]]) -> tuple[bytes, bool]:
+    """Find the request id, if a sane one was sent, and whether there is an Origin."""
+    request_id, origin = b"", False
+    for name, value in headers:
+        if name == b"origin":
+            origin = True
+        elif name == b"x-request-id" and _SANE_ID.fullmatch(value):
+            request_id = value
+    return request_id, origin
+
+
 def _log(scope: Scope, method: str, status: int, seconds: float) -> None:
     route = scope.get("route")
-    path = route.path_format if route else "-"
     fields = {
         "method": method,
-        "path": path,
+        "path": route.path_format if route else "-",
         "status": status,
         "ms": round(seconds * 1000, 1),
         "request_id": scope["request_id"],
     }
     logger.info("%s %s %s %s ms %s", *fields.values(), extra={"fields": fields})
-
-
-def _bounded(receive: Receive) -> Receive:
-    """Count a body that comes in chunks, with no length announced."""
-    received = 0
-
-    async def receive_bounded() -> Message:
-        nonlocal received
-        message = await receive()
-        received += len(message.get("body", b""))
-        if received > MAX_BODY_BYTES:
-            raise HTTPException(413, TOO_LARGE)
-        return message
-
-    return receive_bounded
 
 
 def _in_one_sentence(send: Send) -> Send:
@@ -131,7 +119,7 @@ def _in_one_sentence(send: Send) -> Send:
     async def send_sentence(message: Message) -> None:
         error: Any = sys.exception()
         if message["type"] == "lifespan.startup.failed" and isinstance(error, CannotStart):
-            message["message"] = str(error)
+            message["message"] = f"Cannot start. {error}."
         await send(message)
 
     return send_sentence

@@ -1,16 +1,16 @@
 """Every error as `application/problem+json`: RFC 9457."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from http import HTTPStatus
 from typing import Any, TypeAlias
 
-from fastapi import FastAPI, Request, Response
+from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.routing import iter_route_contexts
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
-from starlette.routing import Match
+from starlette.routing import Match, Route
 
 from src.exceptions import DatabaseUnavailable, TaskNotFound
 from src.schemas.problem import Problem
@@ -64,14 +64,6 @@ def _members(status: int, detail: str) -> dict[str, object]:
     return {"type": "about:blank", "title": title, "status": status, "detail": detail}
 
 
-def add_handlers(app: FastAPI) -> None:
-    app.add_exception_handler(TaskNotFound, _task_not_found)
-    app.add_exception_handler(DatabaseUnavailable, _database_unavailable)
-    app.add_exception_handler(RequestValidationError, _invalid)
-    app.add_exception_handler(405, _method_not_allowed)
-    app.add_exception_handler(HTTPException, _http_error)
-
-
 async def _task_not_found(_request: Request, _error: Exception) -> Response:
     return problem(404, TASK_NOT_FOUND)
 
@@ -91,8 +83,10 @@ async def _invalid(_request: Request, error: Exception) -> Response:
 
 def _sentence(error: dict[str, Any]) -> str:
     where, *path = error["loc"]
-    if error["type"] == "missing" and not path:
+    if error["loc"] == ("body",) and error["type"] != "json_invalid":
         return "Send a JSON object as the body"
+    if error["type"] == "uuid_parsing":
+        return f"{path[0]}: must be a UUID"
     name = ".".join(map(str, path)) or where
     return f"{name}: {error['msg']}"
 
@@ -110,8 +104,8 @@ async def _method_not_allowed(request: Request, _error: Exception) -> Response:
 
 def _methods(request: Request) -> list[str]:
     methods = {"OPTIONS"}
-    for route in iter_route_contexts(request.app.routes):
-        if route.matches(request.scope)[0] is not Match.NONE:
+    for route in request.app.routes:
+        if isinstance(route, Route) and route.matches(request.scope)[0] is not Match.NONE:
             methods |= route.methods or set()
     if "GET" in methods:
         methods.add("HEAD")
@@ -122,3 +116,18 @@ async def _http_error(_request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 - registered for it alone
     detail = _DETAILS.get(error.status_code, error.detail)
     return problem(error.status_code, detail, error.headers)
+
+
+async def _client_gone(_request: Request, _error: Exception) -> Response:
+    """Nobody will read this; the log line has the status."""
+    return problem(400, "The request ended before its body did")
+
+
+HANDLERS: dict[int | type[Exception], Callable[[Request, Any], Coroutine[Any, Any, Response]]] = {
+    TaskNotFound: _task_not_found,
+    DatabaseUnavailable: _database_unavailable,
+    RequestValidationError: _invalid,
+    405: _method_not_allowed,
+    HTTPException: _http_error,
+    ClientDisconnect: _client_gone,
+}

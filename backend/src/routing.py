@@ -1,8 +1,8 @@
 """From the raw path to the endpoint: FastAPI describes, pydantic validates, no more in between.
 
-FastAPI reads the signature of an endpoint once, for the contract and for the call. `JSONRoute` keeps
-that reading and the contract, but makes the call itself: solving dependencies, exit stacks and
-a second round of exception handling cost more than the statement that the request is for.
+FastAPI reads the signature of an endpoint once, for the contract and for the call. `JSONRoute`
+keeps that reading and the contract, but makes the call itself: solving dependencies, exit stacks
+and a second round of exception handling cost more than the statement that the request is for.
 """
 
 import re
@@ -17,20 +17,24 @@ from fastapi.routing import APIRoute
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import from_json
 from starlette.convertors import Convertor, register_url_convertor
+from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 from typing_extensions import TypedDict
 
+from src.problems import MAX_BODY_BYTES, TOO_LARGE
+
 _BROKEN_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
-_KEPT_ESCAPE = re.compile(rb"%(25|2[Ff])")
+_KEPT_ESCAPE = re.compile(rb"%(0[Aa]|25|2[Ff])")
 
 Dependency: TypeAlias = Callable[[Request], Awaitable[object]]
 
 
 def decode_path(scope: Scope) -> str:
-    """Return the path, decoded but for %2F and %25, and without a slash at its end.
+    """Return the path, decoded but for %2F, %25 and %0A, and without a slash at its end.
 
-    So a slash inside a path segment is not taken for one between segments; `Segment` decodes the
-    rest. Raises ValueError for a path that is not percent-encoded UTF-8 (RFC 3986 §2.1).
+    So a slash inside a segment is not taken for one between segments, and a line feed at the end
+    of a path not for its end; `Segment` decodes the rest.
+    Raises ValueError for a path that is not percent-encoded UTF-8 (RFC 3986 §2.1).
     """
     raw: bytes = scope["raw_path"]
     if b"%" in raw:
@@ -48,33 +52,39 @@ class Segment(Convertor[str]):
     regex = "[^/]+"
 
     def convert(self, value: str) -> str:
-        return re.sub("%2[Ff]", "/", value).replace("%25", "%")
+        if "%" not in value:
+            return value
+        return re.sub("%2[Ff]", "/", re.sub("%0[Aa]", "\n", value)).replace("%25", "%")
 
     def to_string(self, value: str) -> str:
-        return value.replace("%", "%25").replace("/", "%2F")
+        return value.replace("%", "%25").replace("/", "%2F").replace("\n", "%0A")
 
 
 register_url_convertor("segment", Segment())
 
 
 class JSONRoute(APIRoute):
-    """A route whose endpoint takes path parameters, a JSON body, the request, and what async
-    functions of the request alone give; and answers a Response.
+    """A route to an endpoint that answers a Response.
 
-    Raises TypeError for an endpoint that asks for anything else, RequestValidationError, with every
-    error at once, for a request that is not as the endpoint says.
+    The endpoint may take path parameters, a JSON body, the request, and what async functions of
+    the request give. Raises TypeError for one that asks for anything else.
     """
 
-    def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
+    def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:  # noqa: ANN401 - APIRoute's
         super().__init__(path, endpoint, **options)
-        self.dependencies_by_name = _dependencies(self)
+        self.given_by = _dependencies(self)
         self.inputs = _inputs(self)
         self.app = self.respond
 
     async def respond(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Call the endpoint.
+
+        Raises RequestValidationError, with every error at once, for a request that is not as the
+        endpoint says, and HTTPException for a body that is too large.
+        """
         request = Request(scope, receive)
         given: dict[str, object] = {"path": scope["path_params"]}
-        if self.body_field is not None and (body := await request.body()):
+        if self.body_field is not None and (body := await _read(request)):
             given["body"] = _json(request, body)
         try:
             inputs = self.inputs.validate_python(given)
@@ -83,7 +93,7 @@ class JSONRoute(APIRoute):
         values = inputs["path"]
         if self.body_field is not None:
             values[self.body_field.name] = inputs["body"]
-        for name, dependency in self.dependencies_by_name.items():
+        for name, dependency in self.given_by.items():
             values[name] = await dependency(request)
         if self.dependant.request_param_name is not None:
             values[self.dependant.request_param_name] = request
@@ -103,13 +113,33 @@ def _inputs(route: APIRoute) -> TypeAdapter[dict[str, Any]]:
     """Build the one validator of all that a request brings: errors say where, as FastAPI's do."""
     hints = get_type_hints(route.endpoint, include_extras=True)
     path = {field.name: hints[field.name] for field in route.dependant.path_params}
-    fields: dict[str, Any] = {"path": TypedDict("Path", path)}
-    if route.body_field is not None:
-        fields["body"] = hints[route.body_field.name]
-    known = {*path, *_dependencies(route), "return", route.dependant.request_param_name}
-    if unknown := hints.keys() - known - {route.body_field.name if route.body_field else None}:
+    body = route.body_field.name if route.body_field is not None else None
+    known = {*path, body, *_dependencies(route), route.dependant.request_param_name, "return"}
+    if unknown := hints.keys() - known:
         raise TypeError(f"{route.endpoint.__name__}: a JSONRoute has no {', '.join(unknown)}")
-    return TypeAdapter(TypedDict("Inputs", fields))
+    fields = {"path": _typed_dict("Path", path)}
+    if body is not None:
+        fields["body"] = hints[body]
+    return TypeAdapter(_typed_dict("Inputs", fields))
+
+
+def _typed_dict(name: str, fields: dict[str, Any]) -> Any:  # noqa: ANN401 - a type
+    return TypedDict(name, fields)  # type: ignore[operator]  # made of what FastAPI found
+
+
+async def _read(request: Request) -> bytes:
+    """Read the body, whether its length is announced or not.
+
+    Raises HTTPException 413 above MAX_BODY_BYTES, ClientDisconnect.
+    """
+    if int(request.headers.get("content-length", 0)) > MAX_BODY_BYTES:
+        raise HTTPException(413, TOO_LARGE)
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_BODY_BYTES:
+            raise HTTPException(413, TOO_LARGE)
+    return body
 
 
 def _json(request: Request, body: bytes) -> object:

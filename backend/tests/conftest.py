@@ -62,7 +62,7 @@ def api(server: Server) -> Iterator[httpx.Client]:
 async def engine(empty_database: str) -> AsyncIterator[AsyncEngine]:
     """The application's own engine, on a database of the test's own."""
     engine = create_engine(empty_database, pool_size=5)
-    await upgrade(engine)
+    await upgrade(engine, empty_database)
     yield engine
     await engine.dispose()
 

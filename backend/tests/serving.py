@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,7 +56,19 @@ def free_port() -> int:
 
 
 def environment(**settings: str) -> dict[str, str]:
-    return os.environ | SETTINGS | settings
+    # Not what `make test` says to its own children.
+    inherited = {name: value for name, value in os.environ.items() if "MAKE" not in name}
+    return inherited | SETTINGS | settings
+
+
+def eventually(holds: Callable[[], bool], seconds: float = 10) -> bool:
+    """Wait until it holds; say whether it came to."""
+    deadline = time.monotonic() + seconds
+    while not holds():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True
 
 
 @contextmanager

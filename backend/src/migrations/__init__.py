@@ -4,21 +4,26 @@ from pathlib import Path
 
 import asyncpg
 from sqlalchemy import Connection, text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from src.database import Query, fetch
+from src.database import Query, create_engine, fetch
+from src.exceptions import CannotStart
 
 VERSIONS = Path(__file__).parent / "versions"
 HEAD = max(path.stem for path in VERSIONS.glob("[0-9]*.py"))
 LOCK = 0x7461736B73  # "tasks"
 
-_VERSION = Query("SELECT convert_to(version_num, 'UTF8') FROM alembic_version")
+VERSION_TABLE = "task_api_version"
+
+_VERSION = Query(f"SELECT convert_to(version_num, 'UTF8') FROM {VERSION_TABLE}")  # noqa: S608 - a constant
 
 
-async def upgrade(engine: AsyncEngine) -> None:
+async def upgrade(engine: AsyncEngine, connection_string: str) -> None:
     """Bring the tables up to date, in one transaction, one process at a time.
 
     Does nothing when a newer release has been here: its columns are there for its own use.
+    Raises DatabaseUnavailable, and CannotStart when PostgreSQL refuses a change.
     """
     try:
         version = await fetch(engine, _VERSION)
@@ -26,11 +31,18 @@ async def upgrade(engine: AsyncEngine) -> None:
         version = None
     if version is not None and version.decode() >= HEAD:
         return
-    async with engine.connect() as connection:
-        await connection.execution_options(isolation_level="READ COMMITTED")
-        async with connection.begin():
-            await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": LOCK})
-            await connection.run_sync(_upgrade)
+    # Of its own: rewriting a large table may take longer than any request's statement.
+    patient = create_engine(connection_string, pool_size=1, statement_seconds=None)
+    try:
+        async with patient.connect() as connection:
+            await connection.execution_options(isolation_level="READ COMMITTED")
+            async with connection.begin():
+                await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": LOCK})
+                await connection.run_sync(_upgrade)
+    except DBAPIError as error:
+        raise CannotStart(f"The tables cannot be brought up to date: {error.orig}") from error
+    finally:
+        await patient.dispose()
 
 
 def _upgrade(connection: Connection) -> None:

@@ -3,11 +3,14 @@
 from alembic import context
 from sqlmodel import SQLModel
 
+from src.migrations import VERSION_TABLE
 from src.models.task import Task
 
 assert Task.metadata is SQLModel.metadata  # noqa: S101 - the models are known by import
 
 context.configure(
-    connection=context.config.attributes["connection"], target_metadata=SQLModel.metadata
+    connection=context.config.attributes["connection"],
+    target_metadata=SQLModel.metadata,
+    version_table=VERSION_TABLE,
 )
 context.run_migrations()

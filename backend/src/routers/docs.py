@@ -1,12 +1,15 @@
 """`/docs` and `/redoc`, from this service alone: they work with no internet."""
 
-from pathlib import Path
+import mimetypes
+from importlib.resources import files
+from typing import Annotated
 
 import fastapi_offline
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, HTTPException, Path, Request, Response
 from fastapi.openapi.docs import get_redoc_html, get_swagger_ui_html
 from starlette.responses import HTMLResponse, RedirectResponse
-from starlette.staticfiles import StaticFiles
+
+from src.routing import JSONRoute
 
 # The pages load nothing from elsewhere, whatever the libraries in them would like to.
 CONTENT_SECURITY_POLICY = (
@@ -14,8 +17,10 @@ CONTENT_SECURITY_POLICY = (
     "img-src 'self' data:; worker-src 'self' blob:"
 )
 
-router = APIRouter(include_in_schema=False)
-assets = StaticFiles(directory=Path(fastapi_offline.__file__).parent / "static")
+router = APIRouter(include_in_schema=False, route_class=JSONRoute)
+
+# ReDoc would fetch its own logo from elsewhere.
+_LOGO = b"https://cdn.redoc.ly/redoc/logo-mini.svg"
 
 
 @router.get("/")
@@ -49,6 +54,18 @@ async def redoc(request: Request) -> HTMLResponse:
             redoc_favicon_url=f"{base}/assets/favicon.png",
             with_google_fonts=False,
         )
+    )
+
+
+@router.get("/assets/{name}")
+async def asset(name: Annotated[str, Path()]) -> Response:
+    folder = files(fastapi_offline) / "static"
+    if name not in {file.name for file in folder.iterdir()}:
+        raise HTTPException(404)
+    return Response(
+        (folder / name).read_bytes().replace(_LOGO, b"data:,"),
+        media_type=mimetypes.guess_type(name)[0],
+        headers={"Cache-Control": "public, max-age=86400"},
     )
 
 

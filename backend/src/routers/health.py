@@ -1,27 +1,32 @@
 """Probes: is the process alive, is the service ready."""
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Response
+from starlette.responses import JSONResponse
 
-from src.database import ping
 from src.dependencies import Engine
 from src.problems import UNAVAILABLE, documented
+from src.routing import JSONRoute
 from src.schemas.task import Message
+from src.services import health_service
 
-router = APIRouter(prefix="/health", tags=["health"])
+router = APIRouter(prefix="/health", tags=["health"], route_class=JSONRoute)
 
 
-@router.get("/live", operation_id="isAlive", summary="Is the process alive?")
-async def live() -> Message:
+@router.get(
+    "/live", operation_id="isAlive", summary="Is the process alive?", response_model=Message
+)
+async def live() -> Response:
     """Asks nothing of the database, so that probing does not keep a serverless one awake."""
-    return Message(message="alive")
+    return JSONResponse({"message": "alive"})
 
 
 @router.get(
     "/ready",
     operation_id="isReady",
     summary="Does the database answer?",
+    response_model=Message,
     responses=documented(503, "The database cannot be reached", UNAVAILABLE),
 )
-async def ready(engine: Engine) -> Message:
-    await ping(engine)
-    return Message(message="ready")
+async def ready(engine: Engine) -> Response:
+    await health_service.check(engine)
+    return JSONResponse({"message": "ready"})

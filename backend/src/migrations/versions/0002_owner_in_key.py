@@ -12,11 +12,12 @@ def upgrade() -> None:
     op.drop_constraint(str(key["name"]), "tasks")
     op.drop_index("ix_tasks_user_id")
     op.create_primary_key("tasks_pkey", "tasks", ["user_id", "id"])
-    op.alter_column("tasks", "description", type_=sa.Text)
-    for column in ("created_at", "updated_at"):
-        op.alter_column(
-            "tasks",
-            column,
-            type_=sa.DateTime(timezone=True),
-            postgresql_using=f"{column} AT TIME ZONE 'UTC'",
-        )
+    # One statement, so that the table is rewritten once.
+    op.execute(
+        """
+        ALTER TABLE tasks
+            ALTER description TYPE text,
+            ALTER created_at TYPE timestamptz USING created_at AT TIME ZONE 'UTC',
+            ALTER updated_at TYPE timestamptz USING updated_at AT TIME ZONE 'UTC'
+        """
+    )

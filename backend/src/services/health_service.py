@@ -1,0 +1,13 @@
+"""Whether the database answers."""
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlmodel import func, select
+
+from src.database import fetch, one
+
+PING = one(select(func.now()))
+
+
+async def check(engine: AsyncEngine) -> None:
+    """Raises DatabaseUnavailable."""
+    await fetch(engine, PING)
