@@ -3,21 +3,39 @@
 import asyncio
 import json
 import logging
-import logging.config
+import sys
+from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import TextIO
+from typing import TextIO, TypeAlias
 
 FLUSH_SECONDS = 0.1
+
+LogRequest: TypeAlias = Callable[[str, str, int, float, str], None]
+"""Takes method, path template, status, seconds and request id."""
+
+# Of values that need no escaping: the server knows the methods, we the templates and sane ids.
+_REQUEST = {
+    "text": "{time} INFO {method} {path} {status} {ms:.1f} ms {request_id}",
+    "json": (
+        '{{"time":"{time}","level":"info","logger":"src.request","message":"request",'
+        '"method":"{method}","path":"{path}","status":{status},"ms":{ms:.1f},'
+        '"request_id":"{request_id}"}}'
+    ),
+}
+
+
+class TextFormatter(logging.Formatter):
+    def formatTime(self, record: logging.LogRecord, _datefmt: str | None = None) -> str:  # noqa: N802 - logging's name
+        return _time(record.created)
 
 
 class JSONFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         line = {
-            "time": datetime.fromtimestamp(record.created, UTC).isoformat(),
+            "time": _time(record.created),
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
-            **getattr(record, "fields", {}),
         }
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
@@ -25,17 +43,20 @@ class JSONFormatter(logging.Formatter):
 
 
 class BatchingHandler(logging.StreamHandler[TextIO]):
-    """Write the lines of FLUSH_SECONDS at once, and at once what is a warning or worse."""
+    """Write the lines of FLUSH_SECONDS together, but at once what is a warning or worse."""
 
     def __init__(self, stream: TextIO) -> None:
         super().__init__(stream)
         self.lines: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.lines.append(self.format(record))
+        self.add(self.format(record))
         if record.levelno >= logging.WARNING:
             self.flush()
-        elif len(self.lines) == 1:
+
+    def add(self, line: str) -> None:
+        self.lines.append(line)
+        if len(self.lines) == 1:
             try:
                 asyncio.get_running_loop().call_later(FLUSH_SECONDS, self.flush)
             except RuntimeError:  # no loop is running: the service starts or stops
@@ -48,32 +69,43 @@ class BatchingHandler(logging.StreamHandler[TextIO]):
         super().flush()
 
 
-def configure_logging(level: str, style: str) -> None:
-    """Send everything to standard output; the server's own lines only from `warning` up."""
-    # What no line here shows need not be looked up (the logging HOWTO's own advice).
-    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
-    quiet = "INFO" if level == "debug" else "WARNING"
-    logging.config.dictConfig(
-        {
-            "version": 1,
-            "disable_existing_loggers": False,
-            "formatters": {
-                "text": {"format": "%(asctime)s %(levelname)s %(message)s"},
-                "json": {"()": JSONFormatter},
-            },
-            "handlers": {
-                "stdout": {
-                    "()": BatchingHandler,
-                    "stream": "ext://sys.stdout",
-                    "formatter": style,
-                }
-            },
-            "root": {"level": quiet, "handlers": ["stdout"]},
-            "loggers": {
-                "src": {"level": level.upper()},
-                "uvicorn": {"level": quiet, "handlers": [], "propagate": True},
-                "uvicorn.error": {"level": quiet, "handlers": [], "propagate": True},
-                "uvicorn.access": {"level": "CRITICAL", "handlers": [], "propagate": False},
-            },
-        }
-    )
+def configure_logging(level: str, style: str) -> LogRequest:
+    """Send everything to standard output, and return what writes a request's line.
+
+    The server's own lines are shown from `warning` up, a request's at `info` and `debug`; it does
+    not go through `logging`, which takes an eighth of the time of a small request.
+    """
+    handler = BatchingHandler(sys.stdout)
+    text = TextFormatter("%(asctime)s %(levelname)s %(message)s")
+    handler.setFormatter(JSONFormatter() if style == "json" else text)
+    logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
+    logging.getLogger("src").setLevel(level.upper())
+    for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
+        server = logging.getLogger(name)
+        server.handlers, server.propagate = [], True
+        server.setLevel(logging.INFO if level == "debug" else logging.WARNING)
+
+    line = _REQUEST[style].format
+
+    def log_request(method: str, path: str, status: int, seconds: float, request_id: str) -> None:
+        handler.add(
+            line(
+                time=_time(),
+                method=method,
+                path=path,
+                status=status,
+                ms=seconds * 1000,
+                request_id=request_id,
+            )
+        )
+
+    return log_request if logging.getLogger("src").isEnabledFor(logging.INFO) else _say_nothing
+
+
+def _say_nothing(*_: object) -> None:
+    pass
+
+
+def _time(seconds: float | None = None) -> str:
+    moment = datetime.now(UTC) if seconds is None else datetime.fromtimestamp(seconds, UTC)
+    return moment.isoformat(timespec="milliseconds")

@@ -14,6 +14,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from src.exceptions import CannotStart
+from src.logs import LogRequest
 from src.problems import BROKEN_PATH, UNEXPECTED, problem
 from src.routing import decode_path
 
@@ -39,9 +40,12 @@ class RequestMiddleware:
     An exception that nothing else has handled is logged here and answered with 500.
     """
 
-    def __init__(self, app: ASGIApp, cors: Callable[[ASGIApp], ASGIApp]) -> None:
+    def __init__(
+        self, app: ASGIApp, cors: Callable[[ASGIApp], ASGIApp], log_request: LogRequest
+    ) -> None:
         self.app = app
         self.cors = cors
+        self.log_request = log_request
         self.cross_origin = cors(app)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -86,8 +90,9 @@ class RequestMiddleware:
                 raise
             await self.cors(problem(500, UNEXPECTED))(scope, receive, send_with_headers)
         finally:
-            if logger.isEnabledFor(logging.INFO):
-                _log(scope, method, status, perf_counter() - began)
+            route = scope.get("route")
+            path = route.path_format if route else "-"
+            self.log_request(method, path, status, perf_counter() - began, scope["request_id"])
 
 
 def _look_for(headers: list[tuple[bytes, bytes]]) -> tuple[bytes, bool]:
@@ -99,18 +104,6 @@ def _look_for(headers: list[tuple[bytes, bytes]]) -> tuple[bytes, bool]:
         elif name == b"x-request-id" and _SANE_ID.fullmatch(value):
             request_id = value
     return request_id, origin
-
-
-def _log(scope: Scope, method: str, status: int, seconds: float) -> None:
-    route = scope.get("route")
-    fields = {
-        "method": method,
-        "path": route.path_format if route else "-",
-        "status": status,
-        "ms": round(seconds * 1000, 1),
-        "request_id": scope["request_id"],
-    }
-    logger.info("%s %s %s %s ms %s", *fields.values(), extra={"fields": fields})
 
 
 def _in_one_sentence(send: Send) -> Send:
