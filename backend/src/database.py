@@ -64,6 +64,8 @@ def many(statement: Select[Any]) -> Query:
 
 def _compile(statement: Select[Any]) -> Query:
     compiled = statement.compile(dialect=_DIALECT)
+    if any(value is not None for value in compiled.params.values()):
+        raise TypeError(f"every value of a statement is a bindparam: {compiled}")
     return Query(str(compiled), tuple(compiled.positiontup or ()))
 
 

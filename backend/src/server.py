@@ -46,8 +46,7 @@ class Corked:
 
     def _flush(self) -> None:
         written, self._written = self._written, []
-        if written:
-            self._transport.write(b"".join(written))
+        self._transport.writelines(written)
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever the transport has
         return getattr(self._transport, name)
