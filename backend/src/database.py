@@ -2,7 +2,7 @@
 
 A `Query` is a SQLModel statement as SQL text with the order of its parameters. `fetch` runs it on
 the asyncpg connection under SQLAlchemy's pool, prepared once per connection: one round trip, no
-transaction around it, and what comes back are the bytes of the response.
+transaction around it, and each row comes back as the bytes of its JSON object.
 """
 
 from contextlib import suppress
@@ -49,21 +49,13 @@ class Query:
     parameters: tuple[str, ...] = ()
 
 
-def one(statement: Select[Any] | UpdateBase) -> Query:
-    """Compile a statement of one row or none; `fetch` answers a JSON object or None."""
+def query(statement: Select[Any] | UpdateBase) -> Query:
+    """Compile a statement: each of its rows is answered as a JSON object.
+
+    Raises TypeError for a value that is no bindparam.
+    """
     rows = statement.cte("task")
-    return _compile(select(func.row_to_json(rows.table_valued())))
-
-
-def many(statement: Select[Any]) -> Query:
-    """Compile a statement of any number of rows; `fetch` answers a JSON array."""
-    rows = select(statement.subquery("task").table_valued())
-    # Faster than json_agg over ordered rows, by a quarter for twenty of them.
-    return _compile(select(func.array_to_json(func.array(rows.scalar_subquery()))))
-
-
-def _compile(statement: Select[Any]) -> Query:
-    compiled = statement.compile(dialect=_DIALECT)
+    compiled = select(func.row_to_json(rows.table_valued())).compile(dialect=_DIALECT)
     if any(value is not None for value in compiled.params.values()):
         raise TypeError(f"every value of a statement is a bindparam: {compiled}")
     return Query(str(compiled), tuple(compiled.positiontup or ()))
@@ -82,6 +74,8 @@ def create_engine(
         isolation_level="AUTOCOMMIT",
         pool_size=pool_size,
         max_overflow=0,
+        # A few busy connections are warmer than many that take turns.
+        pool_use_lifo=True,
         pool_timeout=POOL_WAIT_SECONDS,
         pool_reset_on_return=None,
         connect_args={
@@ -138,19 +132,23 @@ async def _connection(engine: AsyncEngine) -> PoolProxiedConnection:
 
 
 async def fetch(engine: AsyncEngine, query: Query, **values: object) -> bytes | None:
-    """Run a query in one round trip.
+    """Run a query of one row or none, in one round trip.
 
     Raises DatabaseUnavailable when PostgreSQL cannot be reached, has no connection to spare
     within POOL_WAIT_SECONDS, or does not answer within STATEMENT_SECONDS.
     """
+    rows = await fetch_all(engine, query, **values)
+    return rows[0] if rows else None
+
+
+async def fetch_all(engine: AsyncEngine, query: Query, **values: object) -> list[bytes]:
+    """Run a query of any number of rows in one round trip. Raises as `fetch` does."""
     connection = await _connection(engine)
     driver: Driver = connection.driver_connection  # type: ignore[assignment]  # of any driver
     try:
         statement = connection.info.get(query) or await _prepare(driver, connection.info, query)
-        answer: bytes | None = await statement.fetchval(
-            *[values[name] for name in query.parameters]
-        )
-        return answer
+        records = await statement.fetch(*[values[name] for name in query.parameters])
+        return [record[0] for record in records]
     except _UNAVAILABLE as error:
         raise DatabaseUnavailable(str(error)) from error
     except asyncpg.InterfaceError as error:

@@ -7,7 +7,6 @@ from functools import partial
 from typing import Any
 
 from fastapi import FastAPI
-from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.types import ASGIApp
 
 from src.config import Settings, get_settings
@@ -17,7 +16,7 @@ from src.exceptions import CannotStart, DatabaseUnavailable
 from src.logs import LogRequest, configure_logging
 from src.middleware import CORS, RequestMiddleware
 from src.migrations import upgrade
-from src.problems import HANDLERS, MEDIA_TYPE
+from src.problems import MEDIA_TYPE
 from src.routers import docs, health, tasks
 from src.server import end_with_parent
 
@@ -27,9 +26,8 @@ class TaskAPI(FastAPI):
     log_request: LogRequest
 
     def build_middleware_stack(self) -> ASGIApp:
-        """Put two layers around the routes; FastAPI's seven have features that are not used."""
-        routes = ExceptionMiddleware(self.router, self.exception_handlers)
-        return RequestMiddleware(routes, self.cors, self.log_request)
+        """Put one layer around the routes; FastAPI's six have features that are not used."""
+        return RequestMiddleware(self.router, self.cors, self.log_request)
 
     def openapi(self) -> dict[str, Any]:
         """Describe errors with their media type, which FastAPI has no word for."""
@@ -52,7 +50,6 @@ def create_app(settings: Settings) -> TaskAPI:
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
-        exception_handlers=HANDLERS,
         lifespan=partial(lifespan, settings),
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )

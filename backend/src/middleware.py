@@ -1,6 +1,5 @@
 """Around every request: its id, its line in the log, its path, CORS."""
 
-import logging
 import re
 import sys
 from collections.abc import Callable
@@ -9,18 +8,18 @@ from time import perf_counter
 from typing import Any
 
 from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from src.exceptions import CannotStart
 from src.logs import LogRequest
-from src.problems import BROKEN_PATH, UNEXPECTED, problem
+from src.problems import BROKEN_PATH, answer, problem
 from src.routing import decode_path
 
 _SANE_ID = re.compile(rb"[\w.:/+=@-]{1,128}", re.ASCII)
-
-logger = logging.getLogger(__name__)
 
 
 class CORS(CORSMiddleware):
@@ -35,10 +34,7 @@ class CORS(CORSMiddleware):
 
 
 class RequestMiddleware:
-    """Give a request its id, a decoded path, CORS, and a line in the log.
-
-    An exception that nothing else has handled is logged here and answered with 500.
-    """
+    """Give a request its id, a decoded path, CORS, a line in the log, and any error an answer."""
 
     def __init__(
         self, app: ASGIApp, cors: Callable[[ASGIApp], ASGIApp], log_request: LogRequest
@@ -79,16 +75,16 @@ class RequestMiddleware:
             await send(message)
 
         try:
-            scope["path"] = decode_path(scope)
-        except ValueError:
-            app = self.cors(problem(400, BROKEN_PATH))
-        try:
+            try:
+                scope["path"] = decode_path(scope)
+            except ValueError:
+                raise HTTPException(400, BROKEN_PATH) from None
             await app(scope, receive, send_with_headers)
-        except Exception:
-            logger.exception("Unexpected error in request %s", scope["request_id"])
+        except Exception as error:
             if status:
                 raise
-            await self.cors(problem(500, UNEXPECTED))(scope, receive, send_with_headers)
+            with_cors = self.cors(answer(Request(scope), error))
+            await with_cors(scope, receive, send_with_headers)
         finally:
             route = scope.get("route")
             path = route.path_format if route else "-"

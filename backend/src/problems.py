@@ -1,7 +1,7 @@
 """Every error as `application/problem+json`: RFC 9457."""
 
 import logging
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any, TypeAlias
 
@@ -64,17 +64,28 @@ def _members(status: int, detail: str) -> dict[str, object]:
     return {"type": "about:blank", "title": title, "status": status, "detail": detail}
 
 
-async def _task_not_found(_request: Request, _error: Exception) -> Response:
-    return problem(404, TASK_NOT_FOUND)
+def answer(request: Request, error: Exception) -> Response:  # noqa: PLR0911 - a table
+    """Turn whatever was raised into a response; what nobody expected is logged, and a 500."""
+    match error:
+        case TaskNotFound():
+            return problem(404, TASK_NOT_FOUND)
+        case DatabaseUnavailable():
+            logger.warning("The database is unavailable: %r", error.__cause__ or error)
+            return problem(503, UNAVAILABLE, {"Retry-After": str(RETRY_AFTER_SECONDS)})
+        case RequestValidationError():
+            return _invalid(error)
+        case HTTPException(status_code=405):
+            return _method_not_allowed(request)
+        case HTTPException():
+            detail = _DETAILS.get(error.status_code, error.detail)
+            return problem(error.status_code, detail, error.headers)
+        case ClientDisconnect():
+            return problem(400, "The request ended before its body did")
+    logger.error("Unexpected error in request %s", request.scope["request_id"], exc_info=error)
+    return problem(500, UNEXPECTED)
 
 
-async def _database_unavailable(_request: Request, error: Exception) -> Response:
-    logger.warning("The database is unavailable: %r", error.__cause__ or error)
-    return problem(503, UNAVAILABLE, {"Retry-After": str(RETRY_AFTER_SECONDS)})
-
-
-async def _invalid(_request: Request, error: Exception) -> Response:
-    assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for it alone
+def _invalid(error: RequestValidationError) -> Response:
     if isinstance(error.body, bytes):
         return problem(415, WRONG_MEDIA_TYPE)
     errors = [{name: item[name] for name in ("loc", "msg", "type")} for item in error.errors()]
@@ -91,7 +102,7 @@ def _sentence(error: dict[str, Any]) -> str:
     return f"{name}: {error['msg']}"
 
 
-async def _method_not_allowed(request: Request, _error: Exception) -> Response:
+def _method_not_allowed(request: Request) -> Response:
     """Answer OPTIONS with 204, any other method with 405; both name every method of the path.
 
     RFC 9110 §10.2.1, §15.5.6.
@@ -110,24 +121,3 @@ def _methods(request: Request) -> list[str]:
     if "GET" in methods:
         methods.add("HEAD")
     return sorted(methods)
-
-
-async def _http_error(_request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)  # noqa: S101 - registered for it alone
-    detail = _DETAILS.get(error.status_code, error.detail)
-    return problem(error.status_code, detail, error.headers)
-
-
-async def _client_gone(_request: Request, _error: Exception) -> Response:
-    """Nobody will read this; the log line has the status."""
-    return problem(400, "The request ended before its body did")
-
-
-HANDLERS: dict[int | type[Exception], Callable[[Request, Any], Coroutine[Any, Any, Response]]] = {
-    TaskNotFound: _task_not_found,
-    DatabaseUnavailable: _database_unavailable,
-    RequestValidationError: _invalid,
-    405: _method_not_allowed,
-    HTTPException: _http_error,
-    ClientDisconnect: _client_gone,
-}

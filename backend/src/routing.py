@@ -26,6 +26,9 @@ from src.problems import MAX_BODY_BYTES, TOO_LARGE
 _BROKEN_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _KEPT_ESCAPE = re.compile(rb"%(0[Aa]|25|2[Ff])")
 
+PIECE_VALUES = 500
+"""How many values of an array are sent together."""
+
 Dependency: TypeAlias = Callable[[Request], Awaitable[object]]
 
 
@@ -73,21 +76,22 @@ class JSONRoute(APIRoute):
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:  # noqa: ANN401 - APIRoute's
         super().__init__(path, endpoint, **options)
         self.given_by = _dependencies(self)
-        self.inputs = _inputs(self)
-        self.app = self.respond
+        self.validate = _inputs(self).validator.validate_python
 
-    async def respond(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Call the endpoint.
 
         Raises RequestValidationError, with every error at once, for a request that is not as the
         endpoint says, and HTTPException for a body that is too large.
         """
+        if self.methods is None or scope["method"] not in self.methods:
+            raise HTTPException(405)
         request = Request(scope, receive)
         given: dict[str, object] = {"path": scope["path_params"]}
         if self.body_field is not None and (body := await _read(request)):
             given["body"] = _json(request, body)
         try:
-            inputs = self.inputs.validate_python(given)
+            inputs = self.validate(given)
         except ValidationError as error:
             raise RequestValidationError(error.errors(include_url=False)) from None
         values = inputs["path"]
@@ -99,6 +103,45 @@ class JSONRoute(APIRoute):
             values[self.dependant.request_param_name] = request
         response: Response = await self.endpoint(**values)
         await response(scope, receive, send)
+
+
+class JSONBytes(Response):
+    """JSON as it is."""
+
+    def __init__(self, content: bytes, status: int = 200, location: str | None = None) -> None:
+        self.body = content
+        self.status_code = status
+        self.background = None
+        self.raw_headers = _headers(len(content))
+        if location is not None:
+            self.raw_headers.append((b"location", location.encode()))
+
+
+class JSONArray(Response):
+    """An array of JSON values, each as it is, sent in pieces.
+
+    A piece waits until the client has taken those before, while other requests have their turn.
+    """
+
+    def __init__(self, values: list[bytes]) -> None:
+        self.values = values
+        commas, brackets = max(len(values) - 1, 0), 2
+        self.raw_headers = _headers(sum(map(len, values)) + commas + brackets)
+
+    async def __call__(self, _scope: Scope, _receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+        before = b"["
+        for start in range(0, len(self.values) - PIECE_VALUES, PIECE_VALUES):
+            piece = before + b",".join(self.values[start : start + PIECE_VALUES])
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+            before = b","
+        rest = len(self.values) % PIECE_VALUES or PIECE_VALUES
+        last = before + b",".join(self.values[-rest:]) + b"]"
+        await send({"type": "http.response.body", "body": last})
+
+
+def _headers(length: int) -> list[tuple[bytes, bytes]]:
+    return [(b"content-length", b"%d" % length), (b"content-type", b"application/json")]
 
 
 def _dependencies(route: APIRoute) -> dict[str, Dependency]:

@@ -11,6 +11,9 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from src.problems import problem
 
+LARGE = 64 * 1024
+"""Bytes that are sent at once, so that the transport can say when it has enough."""
+
 
 class HTTPProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
@@ -39,6 +42,8 @@ class Corked:
         if not self._written:
             self._loop.call_soon(self._flush)
         self._written.append(data)
+        if len(data) > LARGE:
+            self._flush()
 
     def close(self) -> None:
         self._flush()

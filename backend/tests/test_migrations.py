@@ -121,7 +121,7 @@ async def test_the_earlier_versions_table_is_upgraded_with_every_row_kept(
         assert await upgraded_connection.run_sync(key) == ["user_id", "id"]
         assert await upgraded_connection.run_sync(indexes) == []
     mine = [row for row in rows if row[1] == "user-3"]
-    listed = json.loads(await task_service.list_tasks(engine, "user-3"))
+    listed = [json.loads(task) for task in await task_service.list_tasks(engine, "user-3")]
     await engine.dispose()
     assert [task["id"] for task in listed] == [str(row[0]) for row in mine]
     assert [datetime.fromisoformat(task["created_at"]) for task in listed] == [

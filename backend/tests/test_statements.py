@@ -137,4 +137,4 @@ def test_a_request_is_one_statement_with_no_transaction_around_it(tmp_path: Path
             answer: httpx.Response = api.request(method, path, json=body)
             assert answer.status_code == status
             [statement] = statements(log, before)
-            assert "tasks" in statement
+            assert "WITH task AS" in statement

@@ -13,7 +13,7 @@ from src.problems import (
     Responses,
     documented,
 )
-from src.routing import JSONRoute
+from src.routing import JSONArray, JSONBytes, JSONRoute
 from src.schemas.task import Message, TaskCreate, TaskPublic, TaskUpdate
 from src.services import task_service
 
@@ -67,10 +67,6 @@ router = APIRouter(
 )
 
 
-def _json(content: bytes, status: int = 200) -> Response:
-    return Response(content, status, media_type="application/json")
-
-
 @router.get(
     "",
     operation_id="listUserTasks",
@@ -80,7 +76,7 @@ def _json(content: bytes, status: int = 200) -> Response:
 )
 async def list_user_tasks(engine: Engine, user_id: Owner) -> Response:
     """All of the user's tasks, oldest first; an empty array when there are none."""
-    return _json(await task_service.list_tasks(engine, user_id))
+    return JSONArray(await task_service.list_tasks(engine, user_id))
 
 
 @router.post(
@@ -97,10 +93,8 @@ async def create_task(
 ) -> Response:
     """`Location` is the new task's path."""
     task_id, content = await task_service.create_task(engine, user_id, task)
-    response = _json(content, 201)
     collection = request.scope["raw_path"].decode().rstrip("/")
-    response.headers["Location"] = f"{collection}/{task_id}"
-    return response
+    return JSONBytes(content, status=201, location=f"{collection}/{task_id}")
 
 
 @router.get(
@@ -112,7 +106,7 @@ async def create_task(
     responses=NOT_FOUND,
 )
 async def get_task(engine: Engine, user_id: Owner, task_id: TaskId) -> Response:
-    return _json(await task_service.get_task(engine, user_id, task_id))
+    return JSONBytes(await task_service.get_task(engine, user_id, task_id))
 
 
 @router.put(
@@ -127,7 +121,7 @@ async def update_task(
     engine: Engine, user_id: Owner, task_id: TaskId, changes: TaskUpdate
 ) -> Response:
     """Fields that are absent stay as they are; `"description": null` clears it."""
-    return _json(await task_service.update_task(engine, user_id, task_id, changes))
+    return JSONBytes(await task_service.update_task(engine, user_id, task_id, changes))
 
 
 @router.delete(
@@ -140,7 +134,7 @@ async def update_task(
 )
 async def delete_task(engine: Engine, user_id: Owner, task_id: TaskId) -> Response:
     await task_service.delete_task(engine, user_id, task_id)
-    return _json(b'{"message":"Task deleted successfully"}')
+    return JSONBytes(b'{"message":"Task deleted successfully"}')
 
 
 @router.patch(
@@ -153,4 +147,4 @@ async def delete_task(engine: Engine, user_id: Owner, task_id: TaskId) -> Respon
 )
 async def toggle_task_completion(engine: Engine, user_id: Owner, task_id: TaskId) -> Response:
     """Open tasks become completed and completed ones open; needs no body."""
-    return _json(await task_service.toggle_task(engine, user_id, task_id))
+    return JSONBytes(await task_service.toggle_task(engine, user_id, task_id))

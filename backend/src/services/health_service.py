@@ -3,9 +3,9 @@
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlmodel import func, select
 
-from src.database import fetch, one
+from src.database import fetch, query
 
-PING = one(select(func.now()))
+PING = query(select(func.now()))
 
 
 async def check(engine: AsyncEngine) -> None:

@@ -1,7 +1,7 @@
 """The statements, each scoped by its owner, and the functions that run them.
 
-Every function answers the JSON that PostgreSQL writes, and raises DatabaseUnavailable when
-PostgreSQL cannot be reached.
+Tasks are answered as the JSON objects that PostgreSQL writes. Every function raises
+DatabaseUnavailable when PostgreSQL cannot be reached.
 """
 
 from functools import cache
@@ -12,7 +12,7 @@ from sqlalchemy import Delete, Select, Update, bindparam, delete, func, insert, 
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlmodel import col
 
-from src.database import Query, fetch, many, one
+from src.database import Query, fetch, fetch_all, query
 from src.exceptions import TaskNotFound
 from src.models.task import Task
 from src.schemas.task import TaskCreate, TaskUpdate
@@ -33,15 +33,15 @@ def _this(statement: Owned) -> Owned:
 # Not before: the database's clock may be behind the clock of the service that created the task.
 _NOW = func.greatest(col(Task.updated_at), func.now())
 
-LIST = many(owned(select(Task)).order_by(col(Task.created_at), col(Task.id)))
-GET = one(_this(select(Task)))
-CREATE = one(
+LIST = query(owned(select(Task)).order_by(col(Task.created_at), col(Task.id)))
+GET = query(_this(select(Task)))
+CREATE = query(
     insert(Task).values({name: bindparam(name) for name in Task.model_fields}).returning(Task)
 )
-TOGGLE = one(
+TOGGLE = query(
     _this(update(Task)).values(completed=not_(col(Task.completed)), updated_at=_NOW).returning(Task)
 )
-DELETE = one(_this(delete(Task)).returning(col(Task.id)))
+DELETE = query(_this(delete(Task)).returning(col(Task.id)))
 
 
 @cache
@@ -49,14 +49,12 @@ def update_query(fields: frozenset[str]) -> Query:
     if not fields:
         return GET
     changes: dict[str, Any] = {name: bindparam(name) for name in fields}
-    return one(_this(update(Task)).values(updated_at=_NOW, **changes).returning(Task))
+    return query(_this(update(Task)).values(updated_at=_NOW, **changes).returning(Task))
 
 
-async def list_tasks(engine: AsyncEngine, user_id: str) -> bytes:
+async def list_tasks(engine: AsyncEngine, user_id: str) -> list[bytes]:
     """Answer all of the user's tasks, oldest first."""
-    tasks = await fetch(engine, LIST, user_id=user_id)
-    assert tasks is not None  # noqa: S101 - an aggregate always has a row
-    return tasks
+    return await fetch_all(engine, LIST, user_id=user_id)
 
 
 async def create_task(engine: AsyncEngine, user_id: str, task: TaskCreate) -> tuple[UUID, bytes]:
@@ -88,8 +86,8 @@ async def update_task(
 
     Raises TaskNotFound.
     """
-    query = update_query(frozenset(changes))
-    return _found(await fetch(engine, query, user_id=user_id, task_id=task_id, **changes))
+    update_these = update_query(frozenset(changes))
+    return _found(await fetch(engine, update_these, user_id=user_id, task_id=task_id, **changes))
 
 
 async def toggle_task(engine: AsyncEngine, user_id: str, task_id: UUID) -> bytes:
