@@ -8,6 +8,7 @@ and a second round of exception handling cost more than the statement that the r
 import re
 from collections.abc import Awaitable, Callable
 from email.message import Message as Headers
+from inspect import iscoroutinefunction, signature
 from typing import Any, TypeAlias, get_type_hints
 from urllib.parse import unquote_to_bytes
 
@@ -145,10 +146,14 @@ def _headers(length: int) -> list[tuple[bytes, bytes]]:
 
 
 def _dependencies(route: APIRoute) -> dict[str, Dependency]:
+    """Find those that are async functions of the request alone."""
     return {
         dependency.name: dependency.call
         for dependency in route.dependant.dependencies
-        if dependency.name is not None and dependency.call is not None
+        if dependency.name is not None
+        and dependency.request_param_name is not None
+        and iscoroutinefunction(dependency.call)
+        and len(signature(dependency.call).parameters) == 1
     }
 
 

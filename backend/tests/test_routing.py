@@ -1,0 +1,134 @@
+"""JSONRoute reads a request as FastAPI's own route does, and refuses what it would read otherwise."""
+
+from collections.abc import AsyncIterator
+from inspect import iscoroutinefunction
+from typing import Annotated, Any
+from uuid import uuid4
+
+import httpx
+import pytest
+from fastapi import APIRouter, Depends, FastAPI, Header, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
+from starlette.responses import JSONResponse
+
+from src.dependencies import Owner, TaskId
+from src.main import app
+from src.routing import JSONArray, JSONRoute
+from src.schemas.task import TaskCreate, TaskUpdate
+
+
+async def say_errors(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    errors = [[list(item["loc"]), item["msg"], item["type"]] for item in error.errors()]
+    return JSONResponse(errors, 422)
+
+
+async def method_of(request: Request) -> str:
+    return request.method
+
+
+def application_of(route_class: type[APIRoute]) -> FastAPI:
+    router = APIRouter(route_class=route_class)
+
+    @router.post("/{user_id}/{task_id}")
+    async def create(
+        user_id: Owner,
+        task_id: TaskId,
+        task: TaskCreate,
+        request: Request,
+        method: Annotated[str, Depends(method_of)],
+    ) -> Response:
+        read = [user_id, str(task_id), task.model_dump(), request.url.path, method]
+        return JSONResponse(read)
+
+    @router.put("/{user_id}")
+    async def update(user_id: Owner, changes: TaskUpdate) -> Response:
+        return JSONResponse([user_id, dict(changes)])
+
+    made = FastAPI(exception_handlers={RequestValidationError: say_errors})
+    made.router.routes += router.routes
+    return made
+
+
+PATHS = [f"/ada/{uuid4()}", "/ada/7", f"/{'u' * 256}/7", "/ada"]
+BODIES: list[Any] = [
+    None,
+    {},
+    [],
+    "text",
+    7,
+    {"title": "Buy milk"},
+    {"title": " Buy milk ", "description": None, "other": [1]},
+    {"title": 7, "description": "d" * 5001},
+    {"title": "", "completed": "yes"},
+    {"completed": True, "description": ""},
+]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("method", ["POST", "PUT"])
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("body", BODIES, ids=repr)
+async def test_a_request_is_read_as_fastapi_reads_it(method: str, path: str, body: Any) -> None:
+    answers = []
+    for route_class in (APIRoute, JSONRoute):
+        transport = httpx.ASGITransport(application_of(route_class))
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            answer = await client.request(method, path, json=body)
+        answers.append((answer.status_code, answer.json()))
+
+    assert answers[0] == answers[1]
+
+
+async def opened() -> AsyncIterator[str]:
+    yield "a session, say"
+
+
+async def of_a_header(name: Annotated[str, Header()]) -> str:
+    return name
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        Annotated[str, Depends(opened)],
+        Annotated[str, Depends(of_a_header)],
+        Annotated[str, Query()],
+        Annotated[str, Header()],
+        Response,
+    ],
+    ids=["a yield dependency", "a dependency of more", "a query", "a header", "a response"],
+)
+def test_an_endpoint_that_asks_for_more_does_not_come_up(asked: Any) -> None:
+    async def endpoint(more: Any) -> Response:
+        return Response(more)
+
+    endpoint.__annotations__["more"] = asked
+
+    with pytest.raises(TypeError, match="endpoint: a JSONRoute has no more"):
+        JSONRoute("/", endpoint)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("count", [0, 1, 2, 499, 500, 501, 1000, 1001])
+async def test_an_array_is_whole_however_many_pieces_it_is_sent_in(count: int) -> None:
+    async def answer_array(scope: Any, receive: Any, send: Any) -> None:
+        await JSONArray([b"%d" % number for number in range(count)])(scope, receive, send)
+
+    transport = httpx.ASGITransport(answer_array)
+    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        answer = await client.get("/")
+
+    assert answer.json() == list(range(count))
+    assert int(answer.headers["content-length"]) == len(answer.content)
+
+
+def test_every_endpoint_is_called_without_dependencies_that_yield() -> None:
+    routes = [route for route in app.routes if isinstance(route, APIRoute)]
+
+    assert len(routes) >= 8
+    for route in routes:
+        assert isinstance(route, JSONRoute)
+        for dependency in route.given_by.values():
+            assert iscoroutinefunction(dependency)
