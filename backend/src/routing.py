@@ -92,7 +92,7 @@ class JSONRoute(APIRoute):
         if self.body_field is not None and (body := await _read(request)):
             given["body"] = _json(request, body)
         try:
-            inputs = self.validate(given)
+            inputs = self.validate(given, from_attributes=True)  # as FastAPI does
         except ValidationError as error:
             raise RequestValidationError(error.errors(include_url=False)) from None
         values = inputs["path"]

@@ -84,6 +84,13 @@ def test_the_blocks_that_start_the_service_start_it(
         wait_until_ready(Server(f"http://127.0.0.1:{port}", process, tmp_path / "said"), 120)
 
 
+def test_the_figures_of_the_readme_are_those_of_the_bench() -> None:
+    table = re.search(r"^\| requests/s \|.*?\n\n", (TOP / "README.md").read_text(), re.M | re.S)
+
+    assert table is not None
+    assert table[0] in (BACKEND / "benchmarks" / "results" / "README.md").read_text()
+
+
 def test_the_quickstart_shows_every_operation() -> None:
     shown = (TOP / "specs/001-backend-api-database/quickstart.md").read_text()
 

@@ -5,6 +5,7 @@ import os
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from threading import Thread
 from urllib.parse import parse_qs, urlsplit
@@ -26,16 +27,13 @@ def counted(host: str, port: int) -> Iterator[Link]:
     thread = Thread(target=loop.run_forever)
     thread.start()
 
-    def run(coroutine: Callable[[], object]) -> object:
-        return asyncio.run_coroutine_threadsafe(coroutine(), loop).result()  # type: ignore[arg-type]  # it is one
-
     stack = AsyncExitStack()
-    link = run(lambda: stack.enter_async_context(proxy(host, port)))
-    assert isinstance(link, Link)
+    entering = stack.enter_async_context(proxy(host, port))
+    link = asyncio.run_coroutine_threadsafe(entering, loop).result()
     try:
         yield link
     finally:
-        run(stack.aclose)
+        asyncio.run_coroutine_threadsafe(stack.aclose(), loop).result()
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         for task in asyncio.all_tasks(loop):
@@ -54,6 +52,7 @@ def pgbouncer(postgres: str, tmp_path: Path) -> Iterator[int]:
     config.write_text(
         f"""
         [databases]
+        alone = host={folder} user=postgres dbname=postgres pool_size=1
         * = host={folder} user=postgres
         [pgbouncer]
         listen_addr = 127.0.0.1
@@ -91,20 +90,19 @@ def _answers(port: int) -> bool:
 
 def warm_requests(api: httpx.Client) -> Iterator[Callable[[], httpx.Response]]:
     """Every endpoint, in the ways that it can go, each with its statement prepared before."""
-    task, gone, other = (create(api, "ada") for _ in range(3))
-    one = task_path(task)
     for warm in (False, True):
+        task, other = create(api, "ada"), create(api, "ada")
         requests = [
-            lambda: api.get(tasks_path("ada")),
-            lambda: api.post(tasks_path("ada"), json={"title": "Buy bread"}),
-            lambda: api.get(one),
-            lambda: api.put(one, json={"title": "Buy bread"}),
-            lambda: api.put(one, json={"description": None, "completed": True}),
-            lambda: api.put(one, json={}),
-            lambda: api.patch(f"{one}/complete"),
-            lambda warm=warm: api.delete(task_path(other if warm else gone)),
-            lambda: api.get(unknown_path("ada")),
-            lambda: api.get("/health/ready"),
+            partial(api.get, tasks_path("ada")),
+            partial(api.post, tasks_path("ada"), json={"title": "Buy bread"}),
+            partial(api.get, task_path(task)),
+            partial(api.put, task_path(task), json={"title": "Buy bread"}),
+            partial(api.put, task_path(task), json={"description": None, "completed": True}),
+            partial(api.put, task_path(task), json={}),
+            partial(api.patch, f"{task_path(task)}/complete"),
+            partial(api.delete, task_path(other)),
+            partial(api.get, unknown_path("ada")),
+            partial(api.get, "/health/ready"),
         ]
         for request in requests:
             if warm:
@@ -134,9 +132,7 @@ def test_a_warm_request_is_one_round_trip(postgres: str, tmp_path: Path) -> None
         assert count(link, url, tmp_path / "log") == [1] * 10
 
 
-def test_a_warm_request_is_one_round_trip_through_a_pooler(
-    pgbouncer: int, tmp_path: Path
-) -> None:
+def test_a_warm_request_is_one_round_trip_through_a_pooler(pgbouncer: int, tmp_path: Path) -> None:
     with counted("127.0.0.1", pgbouncer) as link:
         url = f"postgresql://postgres@127.0.0.1:{link.port}/postgres?sslmode=disable"
 
@@ -148,17 +144,17 @@ def test_a_pooler_gets_no_named_statements(pgbouncer: int, tmp_path: Path) -> No
     url = f"postgresql://postgres@127.0.0.1:{pgbouncer}/postgres?sslmode=disable"
 
     async def named() -> None:
-        connections = [await asyncpg.connect(url) for _ in range(8)]
-        await asyncio.gather(
-            *(
-                connection.fetchval(f"SELECT $1::int + {number}", turn)
-                for turn in range(5)
-                for number, connection in enumerate(connections)
-                if not connection.is_closed()
-            )
-        )
+        alone = url.replace("/postgres?", "/alone?")
+        one, other = [await asyncpg.connect(alone) for _ in range(2)]
+        try:
+            statement = await one.prepare("SELECT 1", name="mine")
+            await statement.fetchval()
+            await other.prepare("SELECT 2", name="mine")
+        finally:
+            await other.close()
+            await one.close()
 
-    with pytest.raises((asyncpg.PostgresError, asyncpg.InterfaceError)):
+    with pytest.raises(asyncpg.DuplicatePreparedStatementError):
         asyncio.run(named())
     with serving(tmp_path / "log", DATABASE_URL=url) as server:
 

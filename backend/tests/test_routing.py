@@ -1,8 +1,8 @@
-"""JSONRoute reads a request as FastAPI's own route does, and refuses what it would read otherwise."""
+"""JSONRoute reads a request as FastAPI's own route does, or does not come up."""
 
 from collections.abc import AsyncIterator
 from inspect import iscoroutinefunction
-from typing import Annotated, Any
+from typing import Annotated
 from uuid import uuid4
 
 import httpx
@@ -11,6 +11,7 @@ from fastapi import APIRouter, Depends, FastAPI, Header, Query, Request, Respons
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from starlette.responses import JSONResponse
+from starlette.types import Receive, Scope, Send
 
 from src.dependencies import Owner, TaskId
 from src.main import app
@@ -52,7 +53,7 @@ def application_of(route_class: type[APIRoute]) -> FastAPI:
 
 
 PATHS = [f"/ada/{uuid4()}", "/ada/7", f"/{'u' * 256}/7", "/ada"]
-BODIES: list[Any] = [
+BODIES: list[object] = [
     None,
     {},
     [],
@@ -70,7 +71,7 @@ BODIES: list[Any] = [
 @pytest.mark.parametrize("method", ["POST", "PUT"])
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("body", BODIES, ids=repr)
-async def test_a_request_is_read_as_fastapi_reads_it(method: str, path: str, body: Any) -> None:
+async def test_a_request_is_read_as_fastapi_reads_it(method: str, path: str, body: object) -> None:
     answers = []
     for route_class in (APIRoute, JSONRoute):
         transport = httpx.ASGITransport(application_of(route_class))
@@ -100,8 +101,8 @@ async def of_a_header(name: Annotated[str, Header()]) -> str:
     ],
     ids=["a yield dependency", "a dependency of more", "a query", "a header", "a response"],
 )
-def test_an_endpoint_that_asks_for_more_does_not_come_up(asked: Any) -> None:
-    async def endpoint(more: Any) -> Response:
+def test_an_endpoint_that_asks_for_more_does_not_come_up(asked: object) -> None:
+    async def endpoint(more: str) -> Response:
         return Response(more)
 
     endpoint.__annotations__["more"] = asked
@@ -113,7 +114,7 @@ def test_an_endpoint_that_asks_for_more_does_not_come_up(asked: Any) -> None:
 @pytest.mark.anyio
 @pytest.mark.parametrize("count", [0, 1, 2, 499, 500, 501, 1000, 1001])
 async def test_an_array_is_whole_however_many_pieces_it_is_sent_in(count: int) -> None:
-    async def answer_array(scope: Any, receive: Any, send: Any) -> None:
+    async def answer_array(scope: Scope, receive: Receive, send: Send) -> None:
         await JSONArray([b"%d" % number for number in range(count)])(scope, receive, send)
 
     transport = httpx.ASGITransport(answer_array)
