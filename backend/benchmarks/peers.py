@@ -19,6 +19,7 @@ import psutil
 HERE = Path(__file__).parent
 BACKEND = HERE.parent
 POOL_SIZE = 16
+FASTIFYS_NODE = 20
 VENV = BACKEND / ".venv"
 DRF_VENV = BACKEND / ".venv-drf"
 
@@ -90,7 +91,7 @@ DRF = Peer(
 def build() -> list[Peer]:
     """Install what the peers need; leave out those whose language is not here."""
     peers = [ours(), IDIOMATIC]
-    if shutil.which("npm"):
+    if shutil.which("npm") and _node() >= FASTIFYS_NODE:
         subprocess.run(["npm", "ci", "--silent"], cwd=FASTIFY.folder, check=True)
         peers.append(FASTIFY)
     if not DRF_VENV.exists():
@@ -101,6 +102,11 @@ def build() -> list[Peer]:
         )
     peers.append(DRF)
     return peers
+
+
+def _node() -> int:
+    said = subprocess.run(["node", "--version"], check=True, capture_output=True, text=True).stdout
+    return int(said.removeprefix("v").split(".")[0])
 
 
 @contextmanager
