@@ -83,8 +83,10 @@ class RequestMiddleware:
         except Exception as error:
             if status:
                 raise
-            with_cors = self.cors(answer(Request(scope), error))
-            await with_cors(scope, receive, send_with_headers)
+            response: ASGIApp = answer(Request(scope), error)
+            if origin:
+                response = self.cors(response)
+            await response(scope, receive, send_with_headers)
         finally:
             route = scope.get("route")
             path = route.path_format if route else "-"

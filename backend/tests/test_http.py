@@ -239,6 +239,12 @@ def test_errors_may_be_read_by_the_frontend(api: httpx.Client, user: str) -> Non
         assert exposed == "Location, Retry-After, X-Request-ID"
 
 
+def test_every_answer_says_once_that_it_depends_on_the_origin(api: httpx.Client) -> None:
+    for path in ["/health/live", "/nowhere", "/api/%FF/tasks", "/api/ada/tasks/7"]:
+        for headers in [{}, {"Origin": FRONTEND_ORIGIN}, {"Origin": "http://evil.example"}]:
+            assert api.get(path, headers=headers).headers["vary"] == "Origin"
+
+
 def test_another_origin_may_read_nothing(api: httpx.Client, user: str) -> None:
     response = api.get(tasks_path(user), headers={"Origin": "http://evil.example"})
 
