@@ -77,7 +77,7 @@ class JSONRoute(APIRoute):
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:  # noqa: ANN401 - APIRoute's
         super().__init__(path, endpoint, **options)
         self.given_by = _dependencies(self)
-        self.validate = _inputs(self).validator.validate_python
+        self.validate = _inputs(self, self.given_by).validator.validate_python
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Call the endpoint.
@@ -157,12 +157,12 @@ def _dependencies(route: APIRoute) -> dict[str, Dependency]:
     }
 
 
-def _inputs(route: APIRoute) -> TypeAdapter[dict[str, Any]]:
+def _inputs(route: APIRoute, given_by: dict[str, Dependency]) -> TypeAdapter[dict[str, Any]]:
     """Build the one validator of all that a request brings: errors say where, as FastAPI's do."""
     hints = get_type_hints(route.endpoint, include_extras=True)
     path = {field.name: hints[field.name] for field in route.dependant.path_params}
     body = route.body_field.name if route.body_field is not None else None
-    known = {*path, body, *_dependencies(route), route.dependant.request_param_name, "return"}
+    known = {*path, body, *given_by, route.dependant.request_param_name, "return"}
     if unknown := hints.keys() - known:
         raise TypeError(f"{route.endpoint.__name__}: a JSONRoute has no {', '.join(unknown)}")
     fields = {"path": _typed_dict("Path", path)}

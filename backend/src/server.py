@@ -51,7 +51,9 @@ class Corked:
 
     def _flush(self) -> None:
         written, self._written = self._written, []
-        self._transport.writelines(written)
+        # The client may have gone, or the connection been closed, in the same turn.
+        if written and not self._transport.is_closing():
+            self._transport.writelines(written)
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever the transport has
         return getattr(self._transport, name)

@@ -2,7 +2,10 @@
 
 import asyncio
 import json
+import socket
+import struct
 from pathlib import Path
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 import httpx
@@ -155,6 +158,24 @@ def test_tables_that_cannot_be_made_are_said_in_one_sentence(
         assert server.process.wait(timeout=30) == 3
 
     assert "The tables cannot be brought up to date" in sentence(server.log)
+    assert "Traceback" not in server.log
+
+
+def test_connections_that_end_with_their_answer_or_before_it_leave_no_error_in_the_log(
+    postgres: str, tmp_path: Path
+) -> None:
+    with serving(tmp_path / "log", DATABASE_URL=postgres, WORKERS="1") as server:
+        for _ in range(20):
+            answer = httpx.get(f"{server.url}/api/ada/tasks", headers={"Connection": "close"})
+            assert answer.status_code == 200
+        for _ in range(50):
+            port = urlsplit(server.url).port or 0
+            with socket.create_connection(("127.0.0.1", port)) as client:
+                client.sendall(b"GET /api/ada/tasks HTTP/1.1\r\nHost: x\r\n\r\n" * 3)
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        assert httpx.get(f"{server.url}/health/ready").status_code == 200
+
+    assert "ERROR" not in server.log
     assert "Traceback" not in server.log
 
 
