@@ -1,60 +1,186 @@
-"""From the connection string that a console gives to what SQLAlchemy and asyncpg take."""
+"""From the connection string that a console gives to what SQLAlchemy and asyncpg take.
+
+`sslmode=require`, `verify-ca` and `verify-full` are one: the connection is encrypted, and both the
+certificate and its host name are verified, against the system's CAs or those of `sslrootcert`.
+`disable`, or no word of TLS at all, is plain text; a warning says so where nobody asked for it and
+it leaves the machine. `allow` and `prefer`, which let the server choose, are refused, and so is
+what else of TLS would be asked for in vain. A Unix socket is never encrypted.
+
+The string alone says where data goes and how, whatever PGHOST, PGPORT, PGDATABASE, PGSSLMODE and
+`~/.postgresql` say. Only a user or a password that it leaves out may come from PGUSER, PGPASSWORD
+or `~/.pgpass`.
+"""
 
 import logging
+import re
 import ssl
 from functools import cache
+from ipaddress import ip_address
 from typing import Any
+from urllib.parse import unquote
 
-from sqlalchemy import URL, make_url
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy import URL
 
 logger = logging.getLogger(__name__)
 
-# libpq's words that asyncpg does not know and does not need: it sends the endpoint by SNI, speaks
-# only SCRAM-SHA-256, and this service runs on poolers as it is.
-_NOT_NEEDED = {"channel_binding", "gssencmode", "options", "pgbouncer"}
+_QUOTED = re.compile(r"""(?:psql\s+)?(['"]?)(.*)\1\Z""", re.DOTALL)
+
+# The last @ before the first / or ? ends the password.
+_STRING = re.compile(
+    r"(?P<scheme>[\w+]+)://"
+    r"(?:(?P<user>[^:/?]*)(?::(?P<password>[^/?]*))?@)?"
+    r"(?P<host>\[[^/?@]*\]|[^:/?@]*)(?::(?P<port>[^/?@]*))?"
+    r"(?:/(?P<database>[^?@]*))?"
+    r"(?:\?(?P<query>.*))?"
+)
+_BROKEN = re.compile(r"\s|%00|%(?![0-9A-Fa-f]{2})")
+
+_SHAPE = (
+    "must look like postgresql://user:password@host/database?sslmode=require, "
+    "with %40 for @, %2F for /, %3F for ? and %25 for % in a name, password or value"
+)
+
+# Prisma's and libpq's words for what holds here anyway: it runs on poolers, and a verified
+# certificate keeps out whom channel binding would.
+_NOT_NEEDED = {"channel_binding", "gssencmode", "pgbouncer"}
+
+_IN_VAIN_WITHOUT_TLS = {
+    "channel_binding": "require",
+    "gssencmode": "require",
+    "sslnegotiation": "direct",
+}
 
 
 @cache
 def parse(connection_string: str) -> tuple[URL, dict[str, Any]]:
     """Return SQLAlchemy's URL and asyncpg's arguments for a libpq connection string.
 
+    Takes it with quotes or `psql` around it, too. Logs a warning that names a parameter left out.
     Raises ValueError, with a sentence that shows no password, when it is not one.
     """
-    try:
-        url = make_url(connection_string.strip())
-        backend = url.get_backend_name()
-    except (ArgumentError, ValueError):
-        raise ValueError(
-            "must look like postgresql://user:password@host/database?sslmode=require"
-        ) from None
-    if backend not in {"postgres", "postgresql"}:
-        raise ValueError(f"must start with postgresql://, not {backend}://")
-    if url.port is not None and not 0 < url.port < 65536:
-        raise ValueError("must have a port from 1 to 65535")
-    query = {
-        name: value if isinstance(value, str) else value[-1] for name, value in url.query.items()
-    }
-    server_settings = {"timezone": "UTC"}
-    arguments: dict[str, Any] = {
-        "ssl": _ssl(query.pop("sslmode", None), query),
-        "server_settings": server_settings,
-    }
+    parts = _split(connection_string)
+    query = _parameters(parts["query"])
+    host = query.pop("host", unquote(parts["host"].strip("[]")))
+    port = query.pop("port", parts["port"]) or "5432"
+    database = query.pop("dbname", unquote(parts["database"]))
+    if "," in host + port:
+        raise ValueError("must name one host, not several")
+    url = URL.create(
+        "postgresql+asyncpg",
+        username=query.pop("user", unquote(parts["user"])),
+        password=query.pop("password", unquote(parts["password"])),
+        host=host,
+        port=_port(port),
+        database=database,
+    )
+    if not host:
+        raise ValueError("must name a host, or a socket's folder: postgresql:///tasks?host=/tmp")
+    if not database:
+        raise ValueError("must name a database: postgresql://user:password@host/database")
+    is_plain_on_purpose = query.get("sslmode") == "disable" or _stays_here(host)
+    arguments = _tls(query)
+    arguments["server_settings"] = _server_settings(query)
     if timeout := query.pop("connect_timeout", None):
         arguments["timeout"] = _seconds(timeout)
-    if application_name := query.pop("application_name", None):
-        server_settings["application_name"] = application_name
-    if query.keys() & {"sslcert", "sslkey"}:
-        raise ValueError("must not name a client certificate: sslcert and sslkey are not taken")
-    url = url.set(
-        drivername="postgresql+asyncpg",
-        username=query.pop("user", url.username),
-        password=query.pop("password", url.password),
-        query={"host": query.pop("host")} if "host" in query else {},
-    )
     for name in query.keys() - _NOT_NEEDED:
         logger.warning("DATABASE_URL: the parameter %s is not known here and is left out", name)
+    if not arguments["ssl"] and not is_plain_on_purpose:
+        logger.warning(
+            "DATABASE_URL: the connection is not encrypted; sslmode=require makes it so, "
+            "sslmode=disable says that it is meant"
+        )
     return url, arguments
+
+
+def _split(connection_string: str) -> dict[str, str]:
+    text = _QUOTED.sub(r"\2", connection_string.strip())
+    parts = _STRING.fullmatch(text)
+    if parts is None or not _is_decodable(text):
+        raise ValueError(_SHAPE)
+    if parts["host"] and "@" in (parts["query"] or ""):  # the password has a ? or / of its own
+        raise ValueError(_SHAPE)
+    if parts["scheme"].lower().split("+")[0] not in {"postgres", "postgresql"}:
+        raise ValueError("must start with postgresql://")
+    return parts.groupdict(default="")
+
+
+def _is_decodable(text: str) -> bool:
+    try:
+        unquote(text, errors="strict")
+    except UnicodeDecodeError:
+        return False
+    return not _BROKEN.search(text)
+
+
+def _parameters(query: str) -> dict[str, str]:
+    parameters: dict[str, str] = {}
+    for pair in filter(None, query.split("&")):
+        name, equals, value = pair.partition("=")
+        if not equals or not re.fullmatch(r"[\w.-]+", name):
+            raise ValueError(_SHAPE)
+        if name == "ssl":  # JDBC's word, and asyncpg's in URLs of SQLAlchemy's
+            name, value = "sslmode", "require" if value == "true" else value
+        if name in parameters:
+            raise ValueError(f"must have {name} only once")
+        parameters[name] = unquote(value)
+    return parameters
+
+
+def _port(text: str) -> int:
+    if not re.fullmatch("[0-9]+", text):
+        raise ValueError(_SHAPE)
+    if not re.fullmatch("[0-9]{1,5}", text) or not 0 < int(text) < 65536:
+        raise ValueError("must have a port from 1 to 65535")
+    return int(text)
+
+
+def _tls(query: dict[str, str]) -> dict[str, Any]:
+    mode, root = query.pop("sslmode", None), query.pop("sslrootcert", None)
+    if mode not in {None, "disable", "require", "verify-ca", "verify-full"}:
+        raise ValueError(
+            "must have an sslmode of disable, require, verify-ca or verify-full "
+            "(allow and prefer would let the server choose)"
+        )
+    if mode == "disable" and root:
+        raise ValueError("must not have an sslrootcert with sslmode=disable")
+    context = _verifying(root) if root or mode not in {None, "disable"} else False
+    for name, value in _IN_VAIN_WITHOUT_TLS.items():
+        if query.get(name) == value and not context:
+            raise ValueError(f"must have sslmode=require where it has {name}={value}")
+    negotiation = query.pop("sslnegotiation", "postgres")
+    if negotiation not in {"postgres", "direct"}:
+        raise ValueError("must have an sslnegotiation of postgres or direct")
+    for name in query:
+        if re.search("ssl|tls", name, re.IGNORECASE):
+            raise ValueError(
+                "must not name a client certificate, nor more of TLS than sslmode, sslrootcert "
+                f"and sslnegotiation: {name} is not taken"
+            )
+    return {"ssl": context, "direct_tls": negotiation == "direct"}
+
+
+def _verifying(root: str | None) -> ssl.SSLContext:
+    try:
+        context = ssl.create_default_context(cafile=None if root == "system" else root)
+    except OSError:
+        raise ValueError("must have a file of certificates as its sslrootcert") from None
+    context.set_alpn_protocols(["postgresql"])
+    return context
+
+
+def _server_settings(query: dict[str, str]) -> dict[str, str]:
+    settings = {"timezone": "UTC"}
+    if application_name := query.pop("application_name", None):
+        settings["application_name"] = application_name
+    # Neon's words for the endpoint, which the host's name says by SNI.
+    options = [
+        word
+        for word in query.pop("options", "").split()
+        if not word.startswith(("endpoint=", "project="))
+    ]
+    if options:
+        settings["options"] = " ".join(options)
+    return settings
 
 
 def _seconds(value: str) -> float:
@@ -67,14 +193,8 @@ def _seconds(value: str) -> float:
     return seconds
 
 
-def _ssl(mode: str | None, query: dict[str, str]) -> ssl.SSLContext | bool:
-    """Encrypt and verify unless the string says otherwise: nothing falls back to plain text."""
-    root = query.pop("sslrootcert", None)
-    if mode in {None, "disable", "allow", "prefer"} and root is None:
-        return False
-    if mode not in {None, "require", "verify-ca", "verify-full"}:
-        raise ValueError("must have an sslmode of disable, require, verify-ca or verify-full")
+def _stays_here(host: str) -> bool:
     try:
-        return ssl.create_default_context(cafile=root if root != "system" else None)
-    except OSError:
-        raise ValueError("must have a file of certificates as its sslrootcert") from None
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.startswith("/")
