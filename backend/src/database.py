@@ -5,6 +5,8 @@ the asyncpg connection under SQLAlchemy's pool, prepared once per connection: on
 transaction around it, and each row comes back as the bytes of its JSON object.
 """
 
+import select as polling
+import ssl
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -18,21 +20,36 @@ from sqlalchemy.dialects.postgresql.asyncpg import (
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 from sqlalchemy.sql.dml import UpdateBase
+from sqlalchemy.util.concurrency import in_greenlet
 
 from src.connection_string import parse
 from src.exceptions import DatabaseUnavailable
 
 CONNECT_SECONDS = 5.0
-STATEMENT_SECONDS = 10.0
-POOL_WAIT_SECONDS = 5.0
+STATEMENT_SECONDS = 8.0
+POOL_WAIT_SECONDS = 4.0
+CANCEL_SECONDS = 2.0
 
-# How a statement ends when the server goes, is full, or is a standby. A TimeoutError is an OSError.
-_UNAVAILABLE = (
+# How a statement ends when its connection goes.
+_LOST = (
     OSError,
     asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+)
+
+# How it ends when the server is full, stopping, or a standby.
+_REFUSED = (
     asyncpg.OperatorInterventionError,
     asyncpg.InsufficientResourcesError,
     asyncpg.ReadOnlySQLTransactionError,
+)
+
+# What waiting does not mend.
+_WRONG = (
+    ssl.SSLError,
+    asyncpg.InvalidAuthorizationSpecificationError,
+    asyncpg.InvalidCatalogNameError,
 )
 
 _DIALECT = PGDialect_asyncpg()  # type: ignore[no-untyped-call]  # SQLAlchemy left it untyped
@@ -41,24 +58,32 @@ Driver: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 Prepared: TypeAlias = "asyncpg.prepared_stmt.PreparedStatement[asyncpg.Record]"
 
 
+class _SendAgain(DatabaseUnavailable):
+    """The connection is gone, and the statement was not applied, or may be once more."""
+
+
 @dataclass(frozen=True, slots=True)
 class Query:
     """A compiled statement; `parameters` are the names of $1, $2 and so on."""
 
     sql: str
     parameters: tuple[str, ...] = ()
+    repeatable: bool = True
 
 
-def query(statement: Select[Any] | UpdateBase) -> Query:
+def query(statement: Select[Any] | UpdateBase, repeatable: bool | None = None) -> Query:
     """Compile a statement: each of its rows is answered as a JSON object.
 
+    A repeatable one changes nothing when it is applied a second time; a SELECT is.
     Raises TypeError for a value that is no bindparam.
     """
+    if repeatable is None:
+        repeatable = isinstance(statement, Select)
     rows = statement.cte("task")
     compiled = select(func.row_to_json(rows.table_valued())).compile(dialect=_DIALECT)
     if any(value is not None for value in compiled.params.values()):
         raise TypeError(f"every value of a statement is a bindparam: {compiled}")
-    return Query(str(compiled), tuple(compiled.positiontup or ()))
+    return Query(str(compiled), tuple(compiled.positiontup or ()), repeatable)
 
 
 def create_engine(
@@ -86,9 +111,16 @@ def create_engine(
             **arguments,
         },
     )
+    event.listen(engine.sync_engine, "do_connect", _only_in_a_greenlet)
     event.listen(engine.sync_engine, "connect", _prepare_connection)
-    event.listen(engine.sync_engine, "checkout", _replace_if_closed)
+    event.listen(engine.sync_engine, "checkout", _replace_if_dead)
     return engine
+
+
+def _only_in_a_greenlet(*_: object) -> None:
+    """Let `_connection` know early that the idle connection it took is one to be made anew."""
+    if not in_greenlet():
+        raise exc.MissingGreenlet
 
 
 def _prepare_connection(
@@ -108,15 +140,21 @@ def _prepare_connection(
         record.info["direct"] = own_number == driver.get_server_pid()
 
     connection.run_async(prepare)
+    driver: Any = connection.driver_connection
+    poll = record.info["poll"] = polling.poll()
+    poll.register(driver._transport.get_extra_info("socket"), polling.POLLIN)
 
 
-def _replace_if_closed(
+def _replace_if_dead(
     connection: AsyncAdapt_asyncpg_connection,
-    _record: ConnectionPoolEntry,
+    record: ConnectionPoolEntry,
     _proxy: PoolProxiedConnection,
 ) -> None:
-    """Find a connection that died in the pool without asking the server."""
-    if connection.driver_connection.is_closed():
+    """Find a connection that died in the pool without asking the server.
+
+    An idle server has nothing to say: what waits to be read is its farewell.
+    """
+    if connection.driver_connection.is_closed() or record.info["poll"].poll(0):
         raise exc.DisconnectionError
 
 
@@ -128,33 +166,62 @@ async def _connection(engine: AsyncEngine) -> PoolProxiedConnection:
     try:
         return await engine.raw_connection()
     except Exception as error:  # refused, silent, full, no such role: whatever it is, there is none
-        raise DatabaseUnavailable(str(error) or type(error).__name__) from error
+        cause = error.orig if isinstance(error, exc.EmulatedDBAPIException) else error
+        broke_off = isinstance(cause, asyncpg.PostgresConnectionError)
+        unavailable = _SendAgain if broke_off else DatabaseUnavailable
+        raise unavailable(str(error) or type(error).__name__) from cause
+
+
+def is_worth_waiting_for(error: DatabaseUnavailable) -> bool:
+    """Whether the database may come up; no password and no certificate becomes right by itself."""
+    cause = error.__cause__
+    refused_tls = type(cause) is ConnectionError  # as asyncpg says it
+    return not refused_tls and not isinstance(cause, _WRONG)
 
 
 async def fetch(engine: AsyncEngine, query: Query, **values: object) -> bytes | None:
-    """Run a query of one row or none, in one round trip.
-
-    Raises DatabaseUnavailable when PostgreSQL cannot be reached, has no connection to spare
-    within POOL_WAIT_SECONDS, or does not answer within STATEMENT_SECONDS.
-    """
+    """Run a query of one row or none, in one round trip. Raises as `fetch_all` does."""
     rows = await fetch_all(engine, query, **values)
     return rows[0] if rows else None
 
 
 async def fetch_all(engine: AsyncEngine, query: Query, **values: object) -> list[bytes]:
-    """Run a query of any number of rows in one round trip. Raises as `fetch` does."""
+    """Run a query of any number of rows in one round trip.
+
+    It is sent again when its connection breaks, unless it might then be applied twice.
+    Raises DatabaseUnavailable when PostgreSQL cannot be reached, has no connection to spare
+    within POOL_WAIT_SECONDS, or does not answer within STATEMENT_SECONDS; a query that is not
+    repeatable may then have been applied.
+    """
+    arguments = [values[name] for name in query.parameters]
+    for _ in range(engine.pool.size()):  # type: ignore[attr-defined]  # all may be dead
+        try:
+            return await _fetch_once(engine, query, arguments)
+        except _SendAgain:
+            pass
+    return await _fetch_once(engine, query, arguments)
+
+
+async def _fetch_once(engine: AsyncEngine, query: Query, arguments: list[object]) -> list[bytes]:
     connection = await _connection(engine)
     driver: Driver = connection.driver_connection  # type: ignore[assignment]  # of any driver
+    sent = False
     try:
         statement = connection.info.get(query) or await _prepare(driver, connection.info, query)
-        records = await statement.fetch(*[values[name] for name in query.parameters])
+        sent = True
+        records = await statement.fetch(*arguments)
         return [record[0] for record in records]
-    except _UNAVAILABLE as error:
+    except TimeoutError as error:
+        await _cancel(driver)
+        raise DatabaseUnavailable("no answer in time") from error
+    except _LOST as error:
+        if isinstance(error, asyncpg.InterfaceError) and not driver.is_closed():
+            raise  # a mistake in how it is used
+        driver.terminate()
+        again = not sent or query.repeatable or _was_not_applied(error)
+        raise (_SendAgain if again else DatabaseUnavailable)(str(error)) from error
+    except _REFUSED as error:
         raise DatabaseUnavailable(str(error)) from error
-    except asyncpg.InterfaceError as error:
-        if driver.is_closed():
-            raise DatabaseUnavailable(str(error)) from error
-        raise
     finally:
         if driver.is_closed():
             connection.invalidate()
@@ -165,3 +232,24 @@ async def _prepare(driver: Driver, info: dict[Any, Any], query: Query) -> "Prepa
     name = f"query_{len(info)}" if info["direct"] else ""
     statement = info[query] = await driver.prepare(query.sql, name=name)
     return statement
+
+
+def _was_not_applied(error: BaseException) -> bool:
+    """Whether the driver never sent it, or PostgreSQL said that it ended the session instead.
+
+    Between its commit and its answer PostgreSQL does not end a session. A session that was ended
+    and whose connection is not closed yet cannot "switch to" sending anything.
+    """
+    return (
+        isinstance(error, asyncpg.InterfaceError)
+        or isinstance(error.__cause__, asyncpg.AdminShutdownError)
+        or "cannot switch to state" in str(error)
+    )
+
+
+async def _cancel(driver: Driver) -> None:
+    """Wait until the server has left the statement; drop the connection if it does not."""
+    try:
+        await driver.execute("SELECT 1", timeout=CANCEL_SECONDS)
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        driver.terminate()

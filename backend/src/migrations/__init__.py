@@ -8,7 +8,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from src.database import Query, create_engine, fetch
-from src.exceptions import CannotStart
+from src.exceptions import CannotStart, DatabaseUnavailable
 
 VERSIONS = Path(__file__).parent / "versions"
 HEAD = max(path.stem for path in VERSIONS.glob("[0-9]*.py"))
@@ -39,7 +39,11 @@ async def upgrade(engine: AsyncEngine, connection_string: str) -> None:
             async with connection.begin():
                 await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": LOCK})
                 await connection.run_sync(_upgrade)
+    except OSError as error:
+        raise DatabaseUnavailable(str(error)) from error
     except DBAPIError as error:
+        if error.connection_invalidated:
+            raise DatabaseUnavailable(str(error.orig)) from error
         raise CannotStart(f"The tables cannot be brought up to date: {error.orig}") from error
     finally:
         await patient.dispose()
