@@ -2,10 +2,17 @@
 
 import sys
 
-import uvicorn
+from uvicorn import Config, Server
 
 from src.config import get_settings
 from src.logs import configure_logging
+from src.server import Supervisor, allow_many_connections
+
+# Longer than a load balancer's, so that it is never the service that closes a connection in use.
+KEEP_ALIVE_SECONDS = 75
+
+# For requests in flight, slow uploads too.
+SHUTDOWN_SECONDS = 5
 
 
 def main() -> None:
@@ -17,18 +24,27 @@ def main() -> None:
         data = f"{settings.data_dir} (embedded PostgreSQL; set DATABASE_URL to use Neon)"
     else:
         data = "where DATABASE_URL says"
+    allow_many_connections()
     print(f"API   {where}/api\nDocs  {where}/docs\nData  {data}\nStop  Ctrl-C", flush=True)
+    config = Config(
+        "src.main:app",
+        host=settings.host,
+        port=settings.port,
+        workers=settings.workers,
+        http="src.server:HTTPProtocol",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=SHUTDOWN_SECONDS,
+    )
     try:
-        uvicorn.run(
-            "src.main:app",
-            host=settings.host,
-            port=settings.port,
-            workers=settings.workers,
-            http="src.server:HTTPProtocol",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-        )
+        if settings.workers > 1:
+            supervisor = Supervisor(config, sockets=[config.bind_socket()])
+            supervisor.drain_seconds = settings.drain_seconds
+            supervisor.run()
+        else:
+            Server(config).run()
     except KeyboardInterrupt:
         sys.exit(130)
 

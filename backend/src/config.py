@@ -34,6 +34,9 @@ class Settings(BaseSettings):
     database_pool_size: int = Field(default=10, ge=1, le=500)
     """Connections that each worker keeps at most."""
 
+    database_wait_seconds: float = Field(default=30, ge=0, le=3600)
+    """How long to wait at start-up for a database that cannot be reached."""
+
     data_dir: Path = BACKEND / ".data"
     """Folder of the embedded server's data; its path may have no spaces."""
 
@@ -51,6 +54,9 @@ class Settings(BaseSettings):
 
     port: int = Field(default=8000, ge=1, le=65535)
     """Port that `make run` listens on."""
+
+    drain_seconds: float = Field(default=3, ge=0, le=300)
+    """After SIGTERM, how long to say at `/health/ready` that it stops while all is answered."""
 
     workers: int = Field(default=1, ge=1, le=64)
     """Processes that `make run` starts; one per core is a good start."""

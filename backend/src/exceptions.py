@@ -9,5 +9,9 @@ class DatabaseUnavailable(Exception):
     """PostgreSQL cannot be reached, or broke the connection off."""
 
 
+class Stopping(Exception):
+    """The service is about to stop."""
+
+
 class CannotStart(Exception):
     """A sentence for the person who starts the service: what to set or do."""

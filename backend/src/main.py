@@ -1,16 +1,21 @@
 """The application: `uvicorn src.main:app`."""
 
+import asyncio
 import gc
+import logging
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import partial
+from itertools import chain, repeat
+from time import monotonic
 from typing import Any
 
 from fastapi import FastAPI
+from sqlalchemy.ext.asyncio import AsyncEngine
 from starlette.types import ASGIApp
 
 from src.config import Settings, get_settings
-from src.database import create_engine
+from src.database import create_engine, is_worth_waiting_for
 from src.embedded import embedded_server
 from src.exceptions import CannotStart, DatabaseUnavailable
 from src.logs import LogRequest, configure_logging
@@ -18,16 +23,19 @@ from src.middleware import CORS, RequestMiddleware
 from src.migrations import upgrade
 from src.problems import MEDIA_TYPE
 from src.routers import docs, health, tasks
-from src.server import end_with_parent
+from src.server import drain_before_stop, end_with_parent
+
+logger = logging.getLogger(__name__)
 
 
 class TaskAPI(FastAPI):
     cors: Callable[[ASGIApp], ASGIApp]
     log_request: LogRequest
+    stopping: asyncio.Event
 
     def build_middleware_stack(self) -> ASGIApp:
         """Put one layer around the routes; FastAPI's six have features that are not used."""
-        return RequestMiddleware(self.router, self.cors, self.log_request)
+        return RequestMiddleware(self.router, self.cors, self.log_request, self.stopping)
 
     def openapi(self) -> dict[str, Any]:
         """Describe errors with their media type, which FastAPI has no word for."""
@@ -53,6 +61,7 @@ def create_app(settings: Settings) -> TaskAPI:
         lifespan=partial(lifespan, settings),
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
+    app.stopping = asyncio.Event()
     app.log_request = configure_logging(settings.log_level, settings.log_format)
     app.cors = partial(
         CORS,
@@ -69,24 +78,46 @@ def create_app(settings: Settings) -> TaskAPI:
 
 
 @asynccontextmanager
-async def lifespan(settings: Settings, app: FastAPI) -> AsyncIterator[None]:
+async def lifespan(settings: Settings, app: TaskAPI) -> AsyncIterator[None]:
     """Start the database if it is the embedded one, bring its tables up to date, open the pool."""
     end_with_parent()
+    drain_before_stop(app.stopping, settings.drain_seconds)
     with database_url(settings) as url:
         engine = create_engine(url, settings.database_pool_size)
         try:
-            await upgrade(engine, url)
+            await upgrade_when_reachable(engine, url, settings.database_wait_seconds, app.stopping)
             app.state.engine = engine
             # What start-up made stays: to look through it again and again stalls requests by 30 ms.
             gc.collect()
             gc.freeze()
             yield
-        except DatabaseUnavailable as error:
-            raise CannotStart(
-                f"The database cannot be reached ({error}): check DATABASE_URL"
-            ) from error
         finally:
             await engine.dispose()
+
+
+async def upgrade_when_reachable(
+    engine: AsyncEngine, url: str, seconds: float, stopping: asyncio.Event
+) -> None:
+    """Bring the tables up to date, trying for `seconds` with growing pauses.
+
+    Raises CannotStart after that, when trying again would not help, and when told to stop.
+    """
+    deadline = monotonic() + seconds
+    for pause in chain((0.25, 0.5, 1, 2), repeat(4)):
+        try:
+            await upgrade(engine, url)
+        except DatabaseUnavailable as error:
+            left = deadline - monotonic()
+            if left <= 0 or not is_worth_waiting_for(error):
+                raise CannotStart(
+                    f"The database cannot be reached ({error}): check DATABASE_URL"
+                ) from error
+            logger.warning("Waiting %.0f s more for the database (%s)", left, error)
+        else:
+            return
+        with suppress(TimeoutError):
+            await asyncio.wait_for(stopping.wait(), min(pause, left))
+            raise CannotStart("It was stopped while it waited for the database")
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 import re
 import sys
+from asyncio import Event
 from collections.abc import Callable
 from random import getrandbits
 from time import perf_counter
@@ -37,11 +38,16 @@ class RequestMiddleware:
     """Give a request its id, a decoded path, CORS, a line in the log, and any error an answer."""
 
     def __init__(
-        self, app: ASGIApp, cors: Callable[[ASGIApp], ASGIApp], log_request: LogRequest
+        self,
+        app: ASGIApp,
+        cors: Callable[[ASGIApp], ASGIApp],
+        log_request: LogRequest,
+        stopping: Event,
     ) -> None:
         self.app = app
         self.cors = cors
         self.log_request = log_request
+        self.stopping = stopping
         self.cross_origin = cors(app)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -58,6 +64,8 @@ class RequestMiddleware:
             app = self.app
             # The answer would have been another with an Origin (RFC 9110 §12.5.5).
             own_headers.append((b"vary", b"Origin"))
+        if self.stopping.is_set():
+            own_headers.append((b"connection", b"close"))
         method = scope["method"]
         # A copy: the server goes by its own scope when it leaves the body of HEAD out.
         scope = {**scope, "request_id": request_id.decode()}

@@ -12,7 +12,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
 from starlette.routing import Match, Route
 
-from src.exceptions import DatabaseUnavailable, TaskNotFound
+from src.exceptions import DatabaseUnavailable, Stopping, TaskNotFound
 from src.schemas.problem import Problem
 
 MEDIA_TYPE = "application/problem+json"
@@ -31,6 +31,7 @@ _DETAILS = {
 BROKEN_PATH = "The path must be percent-encoded UTF-8"
 TASK_NOT_FOUND = "Task not found"
 TOO_LARGE = f"The body may have {MAX_BODY_BYTES} bytes at most"
+STOPPING = "This process is about to stop; ask another"
 UNEXPECTED = "Something went wrong here; the log has it under X-Request-ID"
 UNAVAILABLE = "The database cannot be reached just now; try again in a moment"
 WRONG_MEDIA_TYPE = "Send the body as JSON, with the header Content-Type: application/json"
@@ -72,6 +73,8 @@ def answer(request: Request, error: Exception) -> Response:  # noqa: PLR0911 - a
         case DatabaseUnavailable():
             logger.warning("The database is unavailable: %r", error.__cause__ or error)
             return problem(503, UNAVAILABLE, {"Retry-After": str(RETRY_AFTER_SECONDS)})
+        case Stopping():
+            return problem(503, STOPPING, {"Retry-After": str(RETRY_AFTER_SECONDS)})
         case RequestValidationError():
             return _invalid(error)
         case HTTPException(status_code=405):

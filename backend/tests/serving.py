@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +14,7 @@ from pathlib import Path
 import httpx
 
 BACKEND = Path(__file__).resolve().parent.parent
+COMMAND = (sys.executable, "-m", "src")
 FRONTEND_ORIGIN = "http://localhost:3000"
 
 # Every setting that a developer's own .env could change.
@@ -21,6 +22,8 @@ SETTINGS = {
     "CORS_ORIGINS": FRONTEND_ORIGIN,
     "DATABASE_POOL_SIZE": "10",
     "DATABASE_URL": "",
+    "DATABASE_WAIT_SECONDS": "0",
+    "DRAIN_SECONDS": "0",
     "HOST": "127.0.0.1",
     "LOG_FORMAT": "text",
     "LOG_LEVEL": "info",
@@ -72,12 +75,12 @@ def eventually(holds: Callable[[], bool], seconds: float = 10) -> bool:
 
 
 @contextmanager
-def started(log_file: Path, **settings: str) -> Iterator[Server]:
+def started(log_file: Path, command: Sequence[str] = COMMAND, **settings: str) -> Iterator[Server]:
     """Start the service; it may not be ready, or not come up at all."""
     port = settings.setdefault("PORT", str(free_port()))
     with log_file.open("wb") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "src"],
+            command,
             cwd=BACKEND,
             env=environment(**settings),
             stdout=log,
@@ -92,9 +95,9 @@ def started(log_file: Path, **settings: str) -> Iterator[Server]:
 
 
 @contextmanager
-def serving(log_file: Path, **settings: str) -> Iterator[Server]:
+def serving(log_file: Path, command: Sequence[str] = COMMAND, **settings: str) -> Iterator[Server]:
     """Start the service and wait until it is ready."""
-    with started(log_file, **settings) as server:
+    with started(log_file, command, **settings) as server:
         wait_until_ready(server)
         yield server
 

@@ -1,9 +1,10 @@
 """Probes: is the process alive, is the service ready."""
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 from starlette.responses import JSONResponse
 
 from src.dependencies import Engine
+from src.exceptions import Stopping
 from src.problems import UNAVAILABLE, documented
 from src.routing import JSONRoute
 from src.schemas.task import Message
@@ -23,10 +24,12 @@ async def live() -> Response:
 @router.get(
     "/ready",
     operation_id="isReady",
-    summary="Does the database answer?",
+    summary="Does the database answer, and will the service stay?",
     response_model=Message,
     responses=documented(503, "The database cannot be reached", UNAVAILABLE),
 )
-async def ready(engine: Engine) -> Response:
+async def ready(request: Request, engine: Engine) -> Response:
+    if request.app.stopping.is_set():
+        raise Stopping
     await health_service.check(engine)
     return JSONResponse({"message": "ready"})
