@@ -25,7 +25,15 @@ def main() -> None:
     else:
         data = "where DATABASE_URL says"
     allow_many_connections()
-    print(f"API   {where}/api\nDocs  {where}/docs\nData  {data}\nStop  Ctrl-C", flush=True)
+    callers = "of the token" if settings.auth_mode == "jwt" else "anyone (AUTH_MODE=open)"
+    lines = (
+        f"API   {where}/api",
+        f"Docs  {where}/docs",
+        f"Data  {data}",
+        f"Users {callers}",
+        "Stop  Ctrl-C",
+    )
+    print("\n".join(lines), flush=True)
     config = Config(
         "src.main:app",
         host=settings.host,

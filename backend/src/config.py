@@ -1,20 +1,30 @@
 """Settings, from the environment and `backend/.env`."""
 
+import re
 import sys
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import (
+    AliasChoices,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from src import embedded
-from src.connection_string import parse
+from src.connection_string import is_on_this_machine, parse
 
 # The exit status that uvicorn's supervisor takes as "starting it again will not help".
 DO_NOT_RESTART = 3
+
+MIN_SECRET_BYTES = 32
 
 BACKEND = Path(__file__).resolve().parent.parent
 
@@ -40,6 +50,30 @@ class Settings(BaseSettings):
     data_dir: Path = BACKEND / ".data"
     """Folder of the embedded server's data; its path may have no spaces."""
 
+    auth_mode: Literal["open", "jwt"] | None = None
+    """`jwt`: the user in the path must be the token's. `open`: anyone may act for anyone.
+
+    Unset: `jwt` where there is a key to check tokens with, and `open` only with the embedded
+    database on an address of this machine.
+    """
+
+    auth_jwks_url: str | None = None
+    """Where the key server has its public keys (EdDSA, ES256, RS256)."""
+
+    auth_secret: SecretStr | None = Field(
+        default=None, validation_alias=AliasChoices("auth_secret", "better_auth_secret")
+    )
+    """Instead of keys, an HS256 secret of at least 32 bytes; BETTER_AUTH_SECRET is read too."""
+
+    auth_issuer: str | None = None
+    """What `iss` must be."""
+
+    auth_audience: str | None = None
+    """What `aud` must be or have among it."""
+
+    auth_user_claim: str = "sub"
+    """The claim that names the user."""
+
     cors_origins: Annotated[tuple[str, ...], NoDecode] = ("http://localhost:3000",)
     """Origins whose pages may call the API with credentials, comma-separated."""
 
@@ -61,7 +95,7 @@ class Settings(BaseSettings):
     workers: int = Field(default=1, ge=1, le=64)
     """Processes that `make run` starts; one per core is a good start."""
 
-    @field_validator("log_level", "log_format", mode="before")
+    @field_validator("auth_mode", "log_level", "log_format", mode="before")
     @classmethod
     def _any_case(cls, value: object) -> object:
         return value.lower() if isinstance(value, str) else value
@@ -89,6 +123,37 @@ class Settings(BaseSettings):
         if url is not None:
             parse(url.get_secret_value())
         return url
+
+    @field_validator("auth_jwks_url")
+    @classmethod
+    def _is_web_address(cls, url: str | None) -> str | None:
+        if url is not None and not re.fullmatch(r"https?://[^\s/]+(/\S*)?", url):
+            raise ValueError("must look like https://auth.example/api/auth/jwks")
+        return url
+
+    @field_validator("auth_secret")
+    @classmethod
+    def _is_long(cls, secret: SecretStr | None) -> SecretStr | None:
+        if secret is not None and len(secret.get_secret_value().encode()) < MIN_SECRET_BYTES:
+            raise ValueError(f"must have at least {MIN_SECRET_BYTES} bytes (RFC 7518 §3.2)")
+        return secret
+
+    @model_validator(mode="after")
+    def _has_one_way_to_authenticate(self) -> Self:
+        """Closed by default: to let anyone in has to be said, but for a developer's own machine."""
+        keys = [key for key in (self.auth_jwks_url, self.auth_secret) if key is not None]
+        if self.auth_mode is None and keys:
+            self.auth_mode = "jwt"
+        if self.auth_mode is None and self.database_url is None and is_on_this_machine(self.host):
+            self.auth_mode = "open"
+        if self.auth_mode is None:
+            raise ValueError(
+                "Set AUTH_JWKS_URL or AUTH_SECRET, which tokens are checked with, "
+                "or AUTH_MODE=open to let anyone act for any user"
+            )
+        if self.auth_mode == "jwt" and len(keys) != 1:
+            raise ValueError("Set one of AUTH_JWKS_URL and AUTH_SECRET (or BETTER_AUTH_SECRET)")
+        return self
 
     @model_validator(mode="after")
     def _has_database(self) -> Self:

@@ -77,7 +77,7 @@ def parse(connection_string: str) -> tuple[URL, dict[str, Any]]:
         raise ValueError("must name a host, or a socket's folder: postgresql:///tasks?host=/tmp")
     if not database:
         raise ValueError("must name a database: postgresql://user:password@host/database")
-    is_plain_on_purpose = query.get("sslmode") == "disable" or _stays_here(host)
+    is_plain_on_purpose = query.get("sslmode") == "disable" or is_on_this_machine(host)
     arguments = _tls(query)
     arguments["server_settings"] = _server_settings(query)
     if timeout := query.pop("connect_timeout", None):
@@ -193,7 +193,8 @@ def _seconds(value: str) -> float:
     return seconds
 
 
-def _stays_here(host: str) -> bool:
+def is_on_this_machine(host: str) -> bool:
+    """Whether this is a loopback address, `localhost`, or the folder of a Unix socket."""
     try:
         return ip_address(host).is_loopback
     except ValueError:

@@ -9,6 +9,18 @@ class DatabaseUnavailable(Exception):
     """PostgreSQL cannot be reached, or broke the connection off."""
 
 
+class NotAuthenticated(Exception):
+    """There is no token, or, with a sentence, a bad one."""
+
+
+class NotAllowed(Exception):
+    """The token is good, but another user's."""
+
+
+class KeysUnavailable(Exception):
+    """The key server does not answer, and the token's key is not known."""
+
+
 class Stopping(Exception):
     """The service is about to stop."""
 

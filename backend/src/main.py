@@ -4,7 +4,7 @@ import asyncio
 import gc
 import logging
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager, nullcontext, suppress
 from functools import partial
 from itertools import chain, repeat
 from time import monotonic
@@ -18,12 +18,14 @@ from src.config import Settings, get_settings
 from src.database import create_engine, is_worth_waiting_for
 from src.embedded import embedded_server
 from src.exceptions import CannotStart, DatabaseUnavailable
+from src.jwks import JWKS, SecretKey
 from src.logs import LogRequest, configure_logging
 from src.middleware import CORS, RequestMiddleware
 from src.migrations import upgrade
 from src.problems import MEDIA_TYPE
 from src.routers import docs, health, tasks
 from src.server import drain_before_stop, end_with_parent
+from src.tokens import Rules, Tokens
 
 logger = logging.getLogger(__name__)
 
@@ -32,16 +34,26 @@ class TaskAPI(FastAPI):
     cors: Callable[[ASGIApp], ASGIApp]
     log_request: LogRequest
     stopping: asyncio.Event
+    tokens: Tokens | None
 
     def build_middleware_stack(self) -> ASGIApp:
         """Put one layer around the routes; FastAPI's six have features that are not used."""
         return RequestMiddleware(self.router, self.cors, self.log_request, self.stopping)
 
     def openapi(self) -> dict[str, Any]:
-        """Describe errors with their media type, which FastAPI has no word for."""
+        """Describe errors with their media type, which FastAPI has no word for.
+
+        Without tokens nobody is asked for one.
+        """
         contract = super().openapi()
+        if self.tokens is None:
+            contract["components"].pop("securitySchemes", None)
         for path in contract["paths"].values():
             for operation in path.values():
+                if self.tokens is None:
+                    for asked in ("401", "403"):
+                        operation["responses"].pop(asked, None)
+                    operation.pop("security", None)
                 for status, response in operation["responses"].items():
                     content = response.get("content", {})
                     if status >= "400" and "application/json" in content:
@@ -62,6 +74,7 @@ def create_app(settings: Settings) -> TaskAPI:
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     app.stopping = asyncio.Event()
+    app.tokens = read_tokens(settings)
     app.log_request = configure_logging(settings.log_level, settings.log_format)
     app.cors = partial(
         CORS,
@@ -69,12 +82,21 @@ def create_app(settings: Settings) -> TaskAPI:
         allow_credentials=True,
         allow_methods=("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"),
         allow_headers=("Authorization", "X-Request-ID"),
-        expose_headers=("Location", "Retry-After", "X-Request-ID"),
+        expose_headers=("Location", "Retry-After", "WWW-Authenticate", "X-Request-ID"),
     )
     for router in (tasks.router, health.router, docs.router):
         # Not `include_router`, which would match every request twice: see research 9.
         app.router.routes += router.routes
     return app
+
+
+def read_tokens(settings: Settings) -> Tokens | None:
+    if settings.auth_mode == "open":
+        return None
+    rules = Rules(settings.auth_issuer, settings.auth_audience, settings.auth_user_claim)
+    if settings.auth_secret is not None:
+        return Tokens(SecretKey(settings.auth_secret.get_secret_value().encode()), rules)
+    return Tokens(JWKS(settings.auth_jwks_url or ""), rules)
 
 
 @asynccontextmanager
@@ -87,10 +109,11 @@ async def lifespan(settings: Settings, app: TaskAPI) -> AsyncIterator[None]:
         try:
             await upgrade_when_reachable(engine, url, settings.database_wait_seconds, app.stopping)
             app.state.engine = engine
-            # What start-up made stays: to look through it again and again stalls requests by 30 ms.
-            gc.collect()
-            gc.freeze()
-            yield
+            async with app.tokens.keys.kept_fresh() if app.tokens else nullcontext():
+                # What start-up made stays: to look through it each time stalls requests by 30 ms.
+                gc.collect()
+                gc.freeze()
+                yield
         finally:
             await engine.dispose()
 

@@ -1,6 +1,7 @@
 """Every error as `application/problem+json`: RFC 9457."""
 
 import logging
+import re
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any, TypeAlias
@@ -12,7 +13,14 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
 from starlette.routing import Match, Route
 
-from src.exceptions import DatabaseUnavailable, Stopping, TaskNotFound
+from src.exceptions import (
+    DatabaseUnavailable,
+    KeysUnavailable,
+    NotAllowed,
+    NotAuthenticated,
+    Stopping,
+    TaskNotFound,
+)
 from src.schemas.problem import Problem
 
 MEDIA_TYPE = "application/problem+json"
@@ -31,10 +39,16 @@ _DETAILS = {
 BROKEN_PATH = "The path must be percent-encoded UTF-8"
 TASK_NOT_FOUND = "Task not found"
 TOO_LARGE = f"The body may have {MAX_BODY_BYTES} bytes at most"
+KEYS_UNAVAILABLE = "The keys that tokens are checked with cannot be fetched just now"
+NOT_ALLOWED = "These tasks are another user's"
+NOT_AUTHENTICATED = "Send a token, as in Authorization: Bearer header.claims.signature"
 STOPPING = "This process is about to stop; ask another"
 UNEXPECTED = "Something went wrong here; the log has it under X-Request-ID"
 UNAVAILABLE = "The database cannot be reached just now; try again in a moment"
 WRONG_MEDIA_TYPE = "Send the body as JSON, with the header Content-Type: application/json"
+
+# RFC 6750 §3
+_NOT_IN_A_DESCRIPTION = re.compile(r"[^ !#-\[\]-~]")
 
 logger = logging.getLogger(__name__)
 
@@ -73,6 +87,12 @@ def answer(request: Request, error: Exception) -> Response:  # noqa: PLR0911 - a
         case DatabaseUnavailable():
             logger.warning("The database is unavailable: %r", error.__cause__ or error)
             return problem(503, UNAVAILABLE, {"Retry-After": str(RETRY_AFTER_SECONDS)})
+        case NotAuthenticated():
+            return _not_authenticated(error)
+        case NotAllowed():
+            return problem(403, NOT_ALLOWED)
+        case KeysUnavailable():
+            return problem(503, KEYS_UNAVAILABLE, {"Retry-After": str(RETRY_AFTER_SECONDS)})
         case Stopping():
             return problem(503, STOPPING, {"Retry-After": str(RETRY_AFTER_SECONDS)})
         case RequestValidationError():
@@ -86,6 +106,15 @@ def answer(request: Request, error: Exception) -> Response:  # noqa: PLR0911 - a
             return problem(400, "The request ended before its body did")
     logger.error("Unexpected error in request %s", request.scope["request_id"], exc_info=error)
     return problem(500, UNEXPECTED)
+
+
+def _not_authenticated(error: NotAuthenticated) -> Response:
+    """Say how to authenticate, and what is wrong with the token if there is one: RFC 6750 §3."""
+    if not error.args:
+        return problem(401, NOT_AUTHENTICATED, {"WWW-Authenticate": "Bearer"})
+    description = _NOT_IN_A_DESCRIPTION.sub("'", str(error))
+    challenge = f'Bearer error="invalid_token", error_description="{description}"'
+    return problem(401, str(error), {"WWW-Authenticate": challenge})
 
 
 def _invalid(error: RequestValidationError) -> Response:

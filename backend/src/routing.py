@@ -71,11 +71,13 @@ class JSONRoute(APIRoute):
     """A route to an endpoint that answers a Response.
 
     The endpoint may take path parameters, a JSON body, the request, and what async functions of
-    the request give. Raises TypeError for one that asks for anything else.
+    the request give. Those among `dependencies` of the router come first, before the body is read.
+    Raises TypeError for one that asks for anything else.
     """
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:  # noqa: ANN401 - APIRoute's
         super().__init__(path, endpoint, **options)
+        self.guards = _guards(self)
         self.given_by = _dependencies(self)
         self.validate = _inputs(self, self.given_by).validator.validate_python
 
@@ -88,6 +90,8 @@ class JSONRoute(APIRoute):
         if self.methods is None or scope["method"] not in self.methods:
             raise HTTPException(405)
         request = Request(scope, receive)
+        for guard in self.guards:
+            await guard(request)
         given: dict[str, object] = {"path": scope["path_params"]}
         if self.body_field is not None and (body := await _read(request)):
             given["body"] = _json(request, body)
@@ -143,6 +147,11 @@ class JSONArray(Response):
 
 def _headers(length: int) -> list[tuple[bytes, bytes]]:
     return [(b"content-length", b"%d" % length), (b"content-type", b"application/json")]
+
+
+def _guards(route: APIRoute) -> list[Dependency]:
+    guards = [each.call for each in route.dependant.dependencies if each.name is None]
+    return [guard for guard in guards if guard is not None]
 
 
 def _dependencies(route: APIRoute) -> dict[str, Dependency]:

@@ -19,6 +19,13 @@ FRONTEND_ORIGIN = "http://localhost:3000"
 
 # Every setting that a developer's own .env could change.
 SETTINGS = {
+    "AUTH_AUDIENCE": "",
+    "AUTH_ISSUER": "",
+    "AUTH_JWKS_URL": "",
+    "AUTH_MODE": "open",
+    "AUTH_SECRET": "",
+    "AUTH_USER_CLAIM": "sub",
+    "BETTER_AUTH_SECRET": "",
     "CORS_ORIGINS": FRONTEND_ORIGIN,
     "DATABASE_POOL_SIZE": "10",
     "DATABASE_URL": "",

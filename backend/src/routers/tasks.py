@@ -1,10 +1,12 @@
 """`/api/{user_id}/tasks`."""
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Request, Response, Security
 
-from src.dependencies import Engine, Owner, TaskId
+from src.dependencies import Engine, Owner, TaskId, own_token
 from src.problems import (
     BROKEN_PATH,
+    NOT_ALLOWED,
+    NOT_AUTHENTICATED,
     TASK_NOT_FOUND,
     TOO_LARGE,
     UNAVAILABLE,
@@ -31,6 +33,18 @@ ANY = (
             }
         ],
     )
+    | documented(
+        401,
+        "There is no token, or a bad one",
+        NOT_AUTHENTICATED,
+        headers={
+            "WWW-Authenticate": {
+                "description": "What to send, and what is wrong with what was sent",
+                "schema": {"type": "string"},
+            }
+        },
+    )
+    | documented(403, "The token is another user's", NOT_ALLOWED)
     | documented(500, "A fault of the service", UNEXPECTED)
     | documented(
         503,
@@ -62,6 +76,7 @@ CREATED: Responses = {
 router = APIRouter(
     prefix="/api/{user_id:segment}/tasks",
     tags=["tasks"],
+    dependencies=[Security(own_token)],
     responses=ANY,
     route_class=JSONRoute,
 )

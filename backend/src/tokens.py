@@ -1,0 +1,118 @@
+"""Bearer tokens: who is calling (RFC 6750, RFC 7519, RFC 8725)."""
+
+import re
+from dataclasses import dataclass
+from time import time
+from typing import Any
+
+import jwt
+from jwt import PyJWK
+from jwt.exceptions import PyJWTError
+
+from src.exceptions import NotAuthenticated
+from src.jwks import JWKS, SecretKey
+
+LEEWAY_SECONDS = 30
+"""How far the issuer's clock may be ahead, for `nbf` and `iat`."""
+
+MAX_TOKEN_BYTES = 16 * 1024
+REMEMBERED_TOKENS = 4096
+
+# RFC 8725 §3.11: a token that is typed as another kind is not for us.
+_TYPES = {"jwt", "at+jwt", "application/at+jwt"}
+_TOKEN = re.compile(rb"[\w~+/-]+\.[\w~+/-]+\.[\w~+/-]+=*", re.ASCII)
+
+# What PyJWT lets through of its parsers' errors.
+_UNREADABLE = (PyJWTError, ValueError, TypeError, OverflowError, RecursionError)
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What a token must say; `None` asks nothing."""
+
+    issuer: str | None
+    audience: str | None
+    user_claim: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    user: str
+    expires: int
+    key: PyJWK
+    key_id: str | None
+
+
+class Tokens:
+    """Verifies each token once, and remembers it until it expires or its key is gone."""
+
+    def __init__(self, keys: JWKS | SecretKey, rules: Rules) -> None:
+        self.keys = keys
+        self.rules = rules
+        self.remembered: dict[bytes, Verified] = {}
+
+    async def user_of(self, headers: list[tuple[bytes, bytes]]) -> str:
+        """Return the user that the request's token is of.
+
+        Raises NotAuthenticated, and KeysUnavailable when nobody can say whether the token is good.
+        """
+        token = _bearer(headers)
+        verified = self.remembered.get(token)
+        if verified is None or self.keys.known(verified.key_id) is not verified.key:
+            verified = await self._verify(token)
+            if len(self.remembered) >= REMEMBERED_TOKENS:
+                del self.remembered[next(iter(self.remembered))]
+            self.remembered[token] = verified
+        if time() >= verified.expires:
+            self.remembered.pop(token, None)
+            raise NotAuthenticated("The token has expired")
+        return verified.user
+
+    async def _verify(self, token: bytes) -> Verified:
+        try:
+            header = jwt.get_unverified_header(token)
+        except _UNREADABLE:
+            raise NotAuthenticated("The token cannot be read") from None
+        key_id = header.get("kid")
+        key = await self.keys.find(key_id)
+        if key is None:
+            raise NotAuthenticated("The token's key is not known")
+        claims = self._claims(token, key)
+        user = claims[self.rules.user_claim]
+        if not isinstance(user, str) or str(header.get("typ", "jwt")).lower() not in _TYPES:
+            raise NotAuthenticated("The token is not for this")
+        return Verified(user, int(claims["exp"]), key, key_id)
+
+    def _claims(self, token: bytes, key: PyJWK) -> dict[str, Any]:
+        rules = self.rules
+        try:
+            return jwt.decode(
+                token,
+                key,
+                algorithms=[key.algorithm_name],
+                issuer=rules.issuer,
+                audience=rules.audience,
+                leeway=LEEWAY_SECONDS,
+                options={
+                    "require": ["exp", rules.user_claim],
+                    "verify_aud": rules.audience is not None,
+                    "verify_iss": rules.issuer is not None,
+                },
+            )
+        except _UNREADABLE as error:
+            raise NotAuthenticated(f"The token is not good: {error}") from None
+
+
+def _bearer(headers: list[tuple[bytes, bytes]]) -> bytes:
+    sent = [value for name, value in headers if name == b"authorization"]
+    if not sent:
+        raise NotAuthenticated
+    scheme, _, token = sent[0].partition(b" ")
+    if scheme.lower() != b"bearer":  # RFC 9110 §11.1: in any case
+        raise NotAuthenticated
+    token = token.strip(b" ")
+    if len(sent) > 1 or len(token) > MAX_TOKEN_BYTES or not _TOKEN.fullmatch(token):
+        raise NotAuthenticated(
+            "Send one token, as in Authorization: Bearer header.claims.signature"
+        )
+    return token
