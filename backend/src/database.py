@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import asyncpg
-from sqlalchemy import Select, event, exc, func, select
+from sqlalchemy import CTE, Select, event, exc, func, select, true
 from sqlalchemy.dialects.postgresql.asyncpg import (
     AsyncAdapt_asyncpg_connection,
     PGDialect_asyncpg,
@@ -71,16 +71,29 @@ class Query:
     repeatable: bool = True
 
 
-def query(statement: Select[Any] | UpdateBase, repeatable: bool | None = None) -> Query:
+def query(
+    statement: Select[Any] | UpdateBase,
+    repeatable: bool | None = None,
+    current: CTE | None = None,
+) -> Query:
     """Compile a statement: each of its rows is answered as a JSON object.
 
-    A repeatable one changes nothing when it is applied a second time; a SELECT is.
+    A repeatable one changes nothing when it is applied a second time; a SELECT is. With `current`,
+    a row of that without one of the statement is answered as None.
     Raises TypeError for a value that is no bindparam.
     """
+    rows = statement.cte("task")
+    answer = select(func.row_to_json(rows.table_valued()))
+    if current is not None:
+        answer = answer.select_from(current.outerjoin(rows, true()))
     if repeatable is None:
         repeatable = isinstance(statement, Select)
-    rows = statement.cte("task")
-    compiled = select(func.row_to_json(rows.table_valued())).compile(dialect=_DIALECT)
+    return compiled_query(answer, repeatable)
+
+
+def compiled_query(answer: Select[Any], repeatable: bool) -> Query:
+    """Compile a statement whose one column is the answer. Raises as `query` does."""
+    compiled = answer.compile(dialect=_DIALECT)
     if any(value is not None for value in compiled.params.values()):
         raise TypeError(f"every value of a statement is a bindparam: {compiled}")
     return Query(str(compiled), tuple(compiled.positiontup or ()), repeatable)

@@ -1,15 +1,28 @@
 """What the routers' signatures are made of."""
 
+import re
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import Depends, Path, Request
+from fastapi import Depends, Header, Path, Request
 from fastapi.requests import HTTPConnection
 from fastapi.security import HTTPBearer
+from pydantic import AfterValidator
+from pydantic.json_schema import SkipJsonSchema
+from pydantic_core import PydanticCustomError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from src.exceptions import NotAllowed
+from src.responses import is_etag_list
 from src.schemas.task import UserId
+
+_QUOTED = re.compile(r'"(?:[ !#-\[\]-~]|\\["\\])*"')
+_BARE = re.compile(r"[ -~]{1,255}")
+
+ETAGS = {
+    "pattern": '^(\\*|(W/)?"[!#-~]*"(, ?(W/)?"[!#-~]*")*)$',
+    "examples": ['"5d41402abc4b2a76"'],
+}
 
 
 class OwnToken(HTTPBearer):
@@ -34,6 +47,49 @@ async def get_engine(request: Request) -> AsyncEngine:
     return engine
 
 
+def _is_key(text: str) -> str:
+    """A string as in RFC 9651 §3.3.3, or the same without its quotes."""
+    bare = text[1:-1].replace('\\"', '"').replace("\\\\", "\\") if _QUOTED.fullmatch(text) else text
+    if not _BARE.fullmatch(bare):
+        raise PydanticCustomError("key", "must have 1 to 255 visible ASCII characters")
+    return bare
+
+
+def _are_etags(text: str) -> str:
+    if not is_etag_list(text):
+        raise PydanticCustomError("etags", "must be * or a list of entity tags")
+    return text
+
+
 Engine = Annotated[AsyncEngine, Depends(get_engine)]
 Owner = Annotated[UserId, Path()]
 TaskId = Annotated[UUID, Path()]
+IdempotencyKey = Annotated[
+    str | SkipJsonSchema[None],
+    AfterValidator(_is_key),
+    Header(
+        alias="Idempotency-Key",
+        description="Any text of 1 to 255 visible ASCII characters, quoted or not. For 24 hours, "
+        "the same key with the same task is answered as it was at first, and makes no second task.",
+        examples=['"8e03978e-40d5-43dd-bc93-6894a57f9324"'],
+        json_schema_extra={"pattern": "^[!#-\\[\\]-~]{1,255}$"},
+    ),
+]
+IfMatch = Annotated[
+    str | SkipJsonSchema[None],
+    AfterValidator(_are_etags),
+    Header(
+        alias="If-Match",
+        description="Only if the task has one of these ETags still.",
+        json_schema_extra=ETAGS,
+    ),
+]
+IfNoneMatch = Annotated[
+    str | SkipJsonSchema[None],
+    AfterValidator(_are_etags),
+    Header(
+        alias="If-None-Match",
+        description="Only if the ETag is none of these.",
+        json_schema_extra=ETAGS,
+    ),
+]

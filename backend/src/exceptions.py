@@ -5,6 +5,14 @@ class TaskNotFound(Exception):
     """The user has no such task, whether or not someone else has."""
 
 
+class TaskChanged(Exception):
+    """The task is not, or no more, what the client says it knows."""
+
+
+class KeyReused(Exception):
+    """The user's idempotency key came with another task before."""
+
+
 class DatabaseUnavailable(Exception):
     """PostgreSQL cannot be reached, or broke the connection off."""
 

@@ -29,6 +29,9 @@ from src.tokens import Rules, Tokens
 
 logger = logging.getLogger(__name__)
 
+PREFLIGHT_SECONDS = 7200
+"""How long browsers need not ask again; Chromium keeps an answer no longer."""
+
 
 class TaskAPI(FastAPI):
     cors: Callable[[ASGIApp], ASGIApp]
@@ -81,8 +84,23 @@ def create_app(settings: Settings) -> TaskAPI:
         allow_origins=settings.cors_origins,
         allow_credentials=True,
         allow_methods=("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"),
-        allow_headers=("Authorization", "X-Request-ID"),
-        expose_headers=("Location", "Retry-After", "WWW-Authenticate", "X-Request-ID"),
+        allow_headers=(
+            "Authorization",
+            "Content-Type",
+            "Idempotency-Key",
+            "If-Match",
+            "If-None-Match",
+            "X-Request-ID",
+        ),
+        max_age=PREFLIGHT_SECONDS,
+        expose_headers=(
+            "ETag",
+            "Link",
+            "Location",
+            "Retry-After",
+            "WWW-Authenticate",
+            "X-Request-ID",
+        ),
     )
     for router in (tasks.router, health.router, docs.router):
         # Not `include_router`, which would match every request twice: see research 9.

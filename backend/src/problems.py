@@ -15,10 +15,12 @@ from starlette.routing import Match, Route
 
 from src.exceptions import (
     DatabaseUnavailable,
+    KeyReused,
     KeysUnavailable,
     NotAllowed,
     NotAuthenticated,
     Stopping,
+    TaskChanged,
     TaskNotFound,
 )
 from src.schemas.problem import Problem
@@ -26,6 +28,7 @@ from src.schemas.problem import Problem
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_SECONDS = 2
 MAX_BODY_BYTES = 128 * 1024
+PATCH_TYPES = ("application/json", "application/merge-patch+json")
 
 Responses: TypeAlias = dict[int | str, dict[str, Any]]
 
@@ -36,7 +39,10 @@ _DETAILS = {
     404: "There is nothing at this path",
     405: "This path does not take that method",
 }
+BROKEN_QUERY = "The query must be percent-encoded UTF-8"
 BROKEN_PATH = "The path must be percent-encoded UTF-8"
+KEY_REUSED = "Idempotency-Key: was used for another task"
+TASK_CHANGED = "The task has changed since; get it again"
 TASK_NOT_FOUND = "Task not found"
 TOO_LARGE = f"The body may have {MAX_BODY_BYTES} bytes at most"
 KEYS_UNAVAILABLE = "The keys that tokens are checked with cannot be fetched just now"
@@ -46,6 +52,12 @@ STOPPING = "This process is about to stop; ask another"
 UNEXPECTED = "Something went wrong here; the log has it under X-Request-ID"
 UNAVAILABLE = "The database cannot be reached just now; try again in a moment"
 WRONG_MEDIA_TYPE = "Send the body as JSON, with the header Content-Type: application/json"
+
+_KEY_REUSED = {
+    "loc": ["header", "Idempotency-Key"],
+    "msg": "was used for another task",
+    "type": "key_reused",
+}
 
 # RFC 6750 §3
 _NOT_IN_A_DESCRIPTION = re.compile(r"[^ !#-\[\]-~]")
@@ -84,6 +96,10 @@ def answer(request: Request, error: Exception) -> Response:  # noqa: PLR0911 - a
     match error:
         case TaskNotFound():
             return problem(404, TASK_NOT_FOUND)
+        case TaskChanged():
+            return problem(412, TASK_CHANGED)
+        case KeyReused():
+            return problem(422, KEY_REUSED, errors=[_KEY_REUSED])
         case DatabaseUnavailable():
             logger.warning("The database is unavailable: %r", error.__cause__ or error)
             return problem(503, UNAVAILABLE, {"Retry-After": str(RETRY_AFTER_SECONDS)})
@@ -96,7 +112,7 @@ def answer(request: Request, error: Exception) -> Response:  # noqa: PLR0911 - a
         case Stopping():
             return problem(503, STOPPING, {"Retry-After": str(RETRY_AFTER_SECONDS)})
         case RequestValidationError():
-            return _invalid(error)
+            return _invalid(request, error)
         case HTTPException(status_code=405):
             return _method_not_allowed(request)
         case HTTPException():
@@ -117,9 +133,10 @@ def _not_authenticated(error: NotAuthenticated) -> Response:
     return problem(401, str(error), {"WWW-Authenticate": challenge})
 
 
-def _invalid(error: RequestValidationError) -> Response:
+def _invalid(request: Request, error: RequestValidationError) -> Response:
     if isinstance(error.body, bytes):
-        return problem(415, WRONG_MEDIA_TYPE)
+        accept = {"Accept-Patch": ", ".join(PATCH_TYPES)} if request.method == "PATCH" else {}
+        return problem(415, WRONG_MEDIA_TYPE, accept)
     errors = [{name: item[name] for name in ("loc", "msg", "type")} for item in error.errors()]
     return problem(422, "; ".join(map(_sentence, errors)), errors=errors)
 

@@ -9,26 +9,23 @@ import re
 from collections.abc import Awaitable, Callable
 from email.message import Message as Headers
 from inspect import iscoroutinefunction, signature
-from typing import Any, TypeAlias, get_type_hints
-from urllib.parse import unquote_to_bytes
+from typing import Any, NotRequired, TypeAlias, get_type_hints
+from urllib.parse import parse_qsl, unquote_to_bytes
 
 from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import from_json
 from starlette.convertors import Convertor, register_url_convertor
 from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 from typing_extensions import TypedDict
 
-from src.problems import MAX_BODY_BYTES, TOO_LARGE
+from src.problems import BROKEN_QUERY, MAX_BODY_BYTES, PATCH_TYPES, TOO_LARGE
 
 _BROKEN_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _KEPT_ESCAPE = re.compile(rb"%(0[Aa]|25|2[Ff])")
-
-PIECE_VALUES = 500
-"""How many values of an array are sent together."""
 
 Dependency: TypeAlias = Callable[[Request], Awaitable[object]]
 
@@ -70,8 +67,9 @@ register_url_convertor("segment", Segment())
 class JSONRoute(APIRoute):
     """A route to an endpoint that answers a Response.
 
-    The endpoint may take path parameters, a JSON body, the request, and what async functions of
-    the request give. Those among `dependencies` of the router come first, before the body is read.
+    The endpoint may take parameters of the path, headers, one model of the query, a JSON body, the
+    request, and what async functions of the request give. Those among `dependencies` of the router
+    come first, before the body is read.
     Raises TypeError for one that asks for anything else.
     """
 
@@ -79,6 +77,10 @@ class JSONRoute(APIRoute):
         super().__init__(path, endpoint, **options)
         self.guards = _guards(self)
         self.given_by = _dependencies(self)
+        self.query_name = next((field.name for field in self.dependant.query_params), None)
+        self.headers = {
+            field.alias.lower().encode(): field.alias for field in self.dependant.header_params
+        }
         self.validate = _inputs(self, self.given_by).validator.validate_python
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -93,6 +95,10 @@ class JSONRoute(APIRoute):
         for guard in self.guards:
             await guard(request)
         given: dict[str, object] = {"path": scope["path_params"]}
+        if self.query_name is not None:
+            given["query"] = _query(scope["query_string"])
+        if self.headers:
+            given["header"] = _headers(scope["headers"], self.headers)
         if self.body_field is not None and (body := await _read(request)):
             given["body"] = _json(request, body)
         try:
@@ -100,7 +106,11 @@ class JSONRoute(APIRoute):
         except ValidationError as error:
             raise RequestValidationError(error.errors(include_url=False)) from None
         values = inputs["path"]
-        if self.body_field is not None:
+        if self.query_name is not None:
+            values[self.query_name] = inputs["query"]
+        if self.headers:
+            values.update(inputs["header"])
+        if self.body_field is not None and "body" in inputs:
             values[self.body_field.name] = inputs["body"]
         for name, dependency in self.given_by.items():
             values[name] = await dependency(request)
@@ -108,45 +118,6 @@ class JSONRoute(APIRoute):
             values[self.dependant.request_param_name] = request
         response: Response = await self.endpoint(**values)
         await response(scope, receive, send)
-
-
-class JSONBytes(Response):
-    """JSON as it is."""
-
-    def __init__(self, content: bytes, status: int = 200, location: str | None = None) -> None:
-        self.body = content
-        self.status_code = status
-        self.background = None
-        self.raw_headers = _headers(len(content))
-        if location is not None:
-            self.raw_headers.append((b"location", location.encode()))
-
-
-class JSONArray(Response):
-    """An array of JSON values, each as it is, sent in pieces.
-
-    A piece waits until the client has taken those before, while other requests have their turn.
-    """
-
-    def __init__(self, values: list[bytes]) -> None:
-        self.values = values
-        commas, brackets = max(len(values) - 1, 0), 2
-        self.raw_headers = _headers(sum(map(len, values)) + commas + brackets)
-
-    async def __call__(self, _scope: Scope, _receive: Receive, send: Send) -> None:
-        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-        before = b"["
-        for start in range(0, len(self.values) - PIECE_VALUES, PIECE_VALUES):
-            piece = before + b",".join(self.values[start : start + PIECE_VALUES])
-            await send({"type": "http.response.body", "body": piece, "more_body": True})
-            before = b","
-        rest = len(self.values) % PIECE_VALUES or PIECE_VALUES
-        last = before + b",".join(self.values[-rest:]) + b"]"
-        await send({"type": "http.response.body", "body": last})
-
-
-def _headers(length: int) -> list[tuple[bytes, bytes]]:
-    return [(b"content-length", b"%d" % length), (b"content-type", b"application/json")]
 
 
 def _guards(route: APIRoute) -> list[Dependency]:
@@ -169,19 +140,55 @@ def _dependencies(route: APIRoute) -> dict[str, Dependency]:
 def _inputs(route: APIRoute, given_by: dict[str, Dependency]) -> TypeAdapter[dict[str, Any]]:
     """Build the one validator of all that a request brings: errors say where, as FastAPI's do."""
     hints = get_type_hints(route.endpoint, include_extras=True)
-    path = {field.name: hints[field.name] for field in route.dependant.path_params}
-    body = route.body_field.name if route.body_field is not None else None
-    known = {*path, body, *given_by, route.dependant.request_param_name, "return"}
+    asked = route.dependant
+    path = {field.name: hints[field.name] for field in asked.path_params}
+    headers = {field.name: hints[field.name] for field in asked.header_params}
+    body = route.body_field
+    known = {*path, *given_by, asked.request_param_name, "return"}
+    known |= {field.name for field in asked.header_params}
+    query = [field.name for field in asked.query_params if _is_model(field.field_info.annotation)]
+    known |= set(query[:1])
+    known |= {body.name} if body is not None else set()
     if unknown := hints.keys() - known:
         raise TypeError(f"{route.endpoint.__name__}: a JSONRoute has no {', '.join(unknown)}")
     fields = {"path": _typed_dict("Path", path)}
+    if query:
+        fields["query"] = hints[query[0]]
+    if headers:
+        fields["header"] = _typed_dict("Headers", headers, total=False)
     if body is not None:
-        fields["body"] = hints[body]
+        hint = hints[body.name]
+        fields["body"] = hint if body.field_info.is_required() else NotRequired[hint]
     return TypeAdapter(_typed_dict("Inputs", fields))
 
 
-def _typed_dict(name: str, fields: dict[str, Any]) -> Any:  # noqa: ANN401 - a type
-    return TypedDict(name, fields)  # type: ignore[operator]  # made of what FastAPI found
+def _is_model(annotation: object) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+
+
+def _typed_dict(name: str, fields: dict[str, Any], total: bool = True) -> Any:  # noqa: ANN401 - a type
+    return TypedDict(name, fields, total=total)  # type: ignore[operator]  # made of what FastAPI found
+
+
+def _query(query_string: bytes) -> dict[str, str]:
+    """Raises HTTPException 400 for what is not percent-encoded UTF-8 (RFC 3986 §2.1)."""
+    if not query_string:
+        return {}
+    try:
+        pairs = parse_qsl(query_string.decode(), keep_blank_values=True, errors="strict")
+    except ValueError:
+        raise HTTPException(400, BROKEN_QUERY) from None
+    return dict(pairs)
+
+
+def _headers(sent: list[tuple[bytes, bytes]], names: dict[bytes, str]) -> dict[str, str]:
+    """Take those that are asked for; what is sent in several fields is one list: RFC 9110 §5.3."""
+    found: dict[str, str] = {}
+    for name, value in sent:
+        if name in names:
+            alias, text = names[name], value.decode("latin-1")
+            found[alias] = f"{found[alias]}, {text}" if alias in found else text
+    return found
 
 
 async def _read(request: Request) -> bytes:
@@ -189,7 +196,10 @@ async def _read(request: Request) -> bytes:
 
     Raises HTTPException 413 above MAX_BODY_BYTES, ClientDisconnect.
     """
-    if int(request.headers.get("content-length", 0)) > MAX_BODY_BYTES:
+    length = request.headers.get("content-length")
+    if length is None and "transfer-encoding" not in request.headers:  # RFC 9112 §6.3
+        return b""
+    if int(length or 0) > MAX_BODY_BYTES:
         raise HTTPException(413, TOO_LARGE)
     body = b""
     async for chunk in request.stream():
@@ -202,10 +212,11 @@ async def _read(request: Request) -> bytes:
 def _json(request: Request, body: bytes) -> object:
     """Read a body strictly as JSON: RFC 8259, with an end to nesting.
 
-    Raises RequestValidationError; its `body` is bytes when the body is not called JSON.
+    Raises RequestValidationError; its `body` is bytes when the body is not called JSON, or of a
+    PATCH, neither that nor a merge patch (RFC 5789 §2.2).
     """
     content_type = request.headers.get("content-type", "")
-    if content_type != "application/json" and not _is_json(content_type):
+    if content_type != "application/json" and not _is_json(content_type, request.method):
         raise RequestValidationError([], body=body)
     try:
         return from_json(body, allow_inf_nan=False)
@@ -216,9 +227,11 @@ def _json(request: Request, body: bytes) -> object:
         ) from None
 
 
-def _is_json(content_type: str) -> bool:
+def _is_json(content_type: str, method: str) -> bool:
     headers = Headers()
     headers["content-type"] = content_type
+    if method == "PATCH":
+        return headers.get_content_type() in PATCH_TYPES
     subtype = headers.get_content_subtype()
     return headers.get_content_maintype() == "application" and (
         subtype == "json" or subtype.endswith("+json")

@@ -23,6 +23,7 @@ from sqlmodel import SQLModel
 from src.database import create_engine
 from src.migrations import HEAD, LOCK, VERSION_TABLE, VERSIONS, upgrade
 from src.models.task import Task
+from src.schemas.task import TaskListing
 from src.services import task_service
 from tests.conftest import execute
 from tests.serving import BACKEND
@@ -61,8 +62,8 @@ def key(connection: Connection) -> list[str]:
     return inspect(connection).get_pk_constraint("tasks")["constrained_columns"]
 
 
-def indexes(connection: Connection) -> list[Any]:
-    return list(inspect(connection).get_indexes("tasks"))
+def indexes(connection: Connection) -> list[str | None]:
+    return [index["name"] for index in inspect(connection).get_indexes("tasks")]
 
 
 @pytest.mark.anyio
@@ -70,7 +71,7 @@ async def test_models_and_migrations_are_the_same(engine: AsyncEngine) -> None:
     async with engine.connect() as connection:
         assert await connection.run_sync(differences) == []
         assert await connection.run_sync(key) == ["user_id", "id"]
-        assert await connection.run_sync(indexes) == []
+        assert await connection.run_sync(indexes) == ["tasks_in_order"]
 
 
 def test_the_newest_migration_is_the_one_that_start_up_looks_for() -> None:
@@ -119,9 +120,10 @@ async def test_the_earlier_versions_table_is_upgraded_with_every_row_kept(
     async with engine.connect() as upgraded_connection:
         assert await upgraded_connection.run_sync(differences) == []
         assert await upgraded_connection.run_sync(key) == ["user_id", "id"]
-        assert await upgraded_connection.run_sync(indexes) == []
+        assert await upgraded_connection.run_sync(indexes) == ["tasks_in_order"]
     mine = [row for row in rows if row[1] == "user-3"]
-    listed = [json.loads(task) for task in await task_service.list_tasks(engine, "user-3")]
+    tasks, _ = await task_service.list_tasks(engine, "user-3", TaskListing())
+    listed = [json.loads(task) for task in tasks]
     await engine.dispose()
     assert [task["id"] for task in listed] == [str(row[0]) for row in mine]
     assert [datetime.fromisoformat(task["created_at"]) for task in listed] == [

@@ -7,16 +7,18 @@ from uuid import uuid4
 
 import httpx
 import pytest
-from fastapi import APIRouter, Depends, FastAPI, Header, Query, Request, Response
+from fastapi import APIRouter, Body, Cookie, Depends, FastAPI, Header, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from starlette.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
 
-from src.dependencies import Owner, TaskId
+from src.dependencies import IdempotencyKey, IfNoneMatch, Owner, TaskId
 from src.main import app
-from src.routing import JSONArray, JSONRoute
-from src.schemas.task import TaskCreate, TaskUpdate
+from src.responses import JSONArray
+from src.routers.tasks import NOTHING
+from src.routing import JSONRoute
+from src.schemas.task import Completion, TaskCreate, TaskListing, TaskUpdate
 
 
 async def say_errors(_request: Request, error: Exception) -> Response:
@@ -42,6 +44,20 @@ def application_of(route_class: type[APIRoute]) -> FastAPI:
     ) -> Response:
         read = [user_id, str(task_id), task.model_dump(), request.url.path, method]
         return JSONResponse(read)
+
+    @router.get("/{user_id}")
+    async def list_tasks(
+        user_id: Owner, listing: Annotated[TaskListing, Query()], if_none_match: IfNoneMatch = None
+    ) -> Response:
+        return JSONResponse([user_id, listing.model_dump(mode="json"), if_none_match])
+
+    @router.patch("/{user_id}")
+    async def set_completed(
+        user_id: Owner,
+        completion: Annotated[Completion, Body()] = NOTHING,
+        idempotency_key: IdempotencyKey = None,
+    ) -> Response:
+        return JSONResponse([user_id, dict(completion), idempotency_key])
 
     @router.put("/{user_id}")
     async def update(user_id: Owner, changes: TaskUpdate) -> Response:
@@ -82,6 +98,53 @@ async def test_a_request_is_read_as_fastapi_reads_it(method: str, path: str, bod
     assert answers[0] == answers[1]
 
 
+QUERIES = [
+    "",
+    "?limit=5&completed=true&q=milk&sort=-title&more=1",
+    "?limit=0",
+    "?limit=1001&sort=colour&completed=maybe&q=" + "q" * 501,
+    "?limit=1&limit=2",
+    "?cursor=nonsense",
+    "?limit=",
+    "?limit=1.0",
+    "?completed=True",
+    "?q=%00",
+    "?q=a+b%20c",
+]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("query", QUERIES)
+@pytest.mark.parametrize("etag", [None, "*", '"a"', 'W/"a", "b"', "a"])
+async def test_a_query_and_a_header_are_read_as_fastapi_reads_them(
+    query: str, etag: str | None
+) -> None:
+    answers = []
+    for route_class in (APIRoute, JSONRoute):
+        transport = httpx.ASGITransport(application_of(route_class))
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            headers = {} if etag is None else {"If-None-Match": etag}
+            answer = await client.get(f"/ada{query}", headers=headers)
+        answers.append((answer.status_code, answer.json()))
+
+    assert answers[0] == answers[1]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("body", [None, {}, {"completed": True}, {"completed": "yes"}, [], 7])
+@pytest.mark.parametrize("key", [None, "plain", '"quoted"', "", "k" * 256])
+async def test_an_optional_body_is_read_as_fastapi_reads_it(body: object, key: str | None) -> None:
+    answers = []
+    for route_class in (APIRoute, JSONRoute):
+        transport = httpx.ASGITransport(application_of(route_class))
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            headers = {} if key is None else {"Idempotency-Key": key}
+            answer = await client.patch("/ada", json=body, headers=headers)
+        answers.append((answer.status_code, answer.json()))
+
+    assert answers[0] == answers[1]
+
+
 async def opened() -> AsyncIterator[str]:
     yield "a session, say"
 
@@ -96,10 +159,10 @@ async def of_a_header(name: Annotated[str, Header()]) -> str:
         Annotated[str, Depends(opened)],
         Annotated[str, Depends(of_a_header)],
         Annotated[str, Query()],
-        Annotated[str, Header()],
+        Annotated[str, Cookie()],
         Response,
     ],
-    ids=["a yield dependency", "a dependency of more", "a query", "a header", "a response"],
+    ids=["a yield dependency", "a dependency of more", "one query", "a cookie", "a response"],
 )
 def test_an_endpoint_that_asks_for_more_does_not_come_up(asked: object) -> None:
     async def endpoint(more: str) -> Response:
@@ -115,7 +178,7 @@ def test_an_endpoint_that_asks_for_more_does_not_come_up(asked: object) -> None:
 @pytest.mark.parametrize("count", [0, 1, 2, 499, 500, 501, 1000, 1001])
 async def test_an_array_is_whole_however_many_pieces_it_is_sent_in(count: int) -> None:
     async def answer_array(scope: Scope, receive: Receive, send: Send) -> None:
-        await JSONArray([b"%d" % number for number in range(count)])(scope, receive, send)
+        await JSONArray([b"%d" % number for number in range(count)], "")(scope, receive, send)
 
     transport = httpx.ASGITransport(answer_array)
     async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:

@@ -2,60 +2,81 @@
 
 import json
 from collections.abc import Iterator
-from itertools import combinations
+from datetime import UTC, datetime
+from itertools import combinations, product
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import asyncpg
 import httpx
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from src.cursor import Sort
 from src.database import Query
 from src.embedded import embedded_server
 from src.services import task_service
+from src.services.task_service import list_query
 from src.uuid7 import instant, next_tick, uuid7
 from tests.serving import serving
 from tests.tasks import create, task_path, tasks_path, unknown_path
 
 FIELDS = ("completed", "description", "title")
 UPDATES = [
-    task_service.update_query(frozenset(fields))
+    task_service.update_query(frozenset(fields), if_match=if_match)
     for count in range(len(FIELDS) + 1)
     for fields in combinations(FIELDS, count)
+    for if_match in (False, True)
 ]
+OTHERS = [
+    make(if_match=if_match)
+    for make in (task_service.toggle_query, task_service.delete_query)
+    for if_match in (False, True)
+]
+SORTS = get_args(Sort)
+LISTS = {
+    f"list {sort} {' '.join(name for name, is_asked in asked.items() if is_asked)}": list_query(
+        sort, **asked
+    )
+    for sort in SORTS
+    for values in product((False, True), repeat=4)
+    for asked in [dict(zip(("by_completed", "by_text", "after", "limited"), values, strict=True))]
+}
 FINDING = {
-    "list": task_service.LIST,
     "get": task_service.GET,
-    "toggle": task_service.TOGGLE,
-    "delete": task_service.DELETE,
-    **{f"update {' '.join(query.parameters)}": query for query in UPDATES[1:]},
+    **{f"change {number}": query for number, query in enumerate([*UPDATES[1:], *OTHERS])},
 }
 
 
 def test_every_statement_is_scoped_by_its_owner() -> None:
-    queries = [value for value in vars(task_service).values() if isinstance(value, Query)]
-    assert len(queries) == 5
-
-    for query in {*queries, *UPDATES} - {task_service.CREATE}:
+    for query in [task_service.GET, *UPDATES, *OTHERS, *LISTS.values()]:
         owner = query.parameters.index("user_id") + 1
-        assert query.sql.count("WHERE") == 1
-        assert f"WHERE tasks.user_id = ${owner}::VARCHAR" in query.sql
+        of_tasks = query.sql.count("FROM tasks") + query.sql.count("UPDATE tasks")
+        assert query.sql.count(f"WHERE tasks.user_id = ${owner}::VARCHAR") == of_tasks
+    for query in [task_service.CREATE, task_service.CREATE_ONCE]:
+        assert "FROM tasks" not in query.sql
+        assert "UPDATE tasks" not in query.sql
 
 
 def test_the_scope_is_said_in_one_place() -> None:
     source = Path(task_service.__file__).read_text()
 
     assert source.count("Task.user_id") == 1
+    assert "TASKS.c.user_id" not in source
 
 
-def values(user: str, task_id: object) -> dict[str, object]:
+def values(user: str, task_id: object, position: object = None) -> dict[str, object]:
     return {
         "user_id": user,
         "task_id": task_id,
         "title": "Buy milk",
         "description": None,
         "completed": False,
+        "etags": ["a"],
+        "pattern": "%milk%",
+        "position": position,
+        "position_id": task_id,
+        "limit": 10,
     }
 
 
@@ -98,9 +119,37 @@ async def test_a_statement_finds_its_tasks_by_the_keys_index(
     plan = list(nodes(json.loads(explained)[0]["Plan"]))
 
     indexed = [node for node in plan if "Index Name" in node]
-    assert [node["Index Name"] for node in indexed] == ["tasks_pkey"]
-    assert "user_id" in indexed[0]["Index Cond"]
+    assert indexed
+    assert {node["Index Name"] for node in indexed} == {"tasks_pkey"}
+    assert all("user_id" in node["Index Cond"] for node in indexed)
     assert not [node for node in plan if node["Node Type"] == "Seq Scan"]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("name", LISTS)
+async def test_a_list_finds_its_tasks_by_an_index_of_their_owner(
+    engine: AsyncEngine, name: str
+) -> None:
+    """In the order of their creation a page is found at once; other orders sort the user's tasks."""
+    query = LISTS[name]
+    owner, task_id = (await insert(engine, users=5, each=2000))[1234]
+    position = "Buy milk" if "title" in name else datetime.now(UTC)
+    arguments = values(owner, task_id, position)
+
+    async with engine.connect() as connection:
+        raw = await connection.get_raw_connection()
+        driver = raw.driver_connection
+        assert isinstance(driver, asyncpg.Connection)
+        explained = await driver.fetchval(
+            f"EXPLAIN (FORMAT JSON) {query.sql}", *[arguments[name] for name in query.parameters]
+        )
+    plan = list(nodes(json.loads(explained)[0]["Plan"]))
+
+    indexed = [node for node in plan if "Index Name" in node]
+    assert all("user_id" in node["Index Cond"] for node in indexed)
+    is_page = "created_at" in name and "limited" in name
+    assert not is_page or {node["Index Name"] for node in indexed} == {"tasks_in_order"}
+    assert not is_page or not [node for node in plan if "Sort" in node["Node Type"]]
 
 
 def statements(log: Path, start: int) -> list[str]:
@@ -127,6 +176,9 @@ def test_a_request_is_one_statement_with_no_transaction_around_it(tmp_path: Path
             ("PUT", task_path(task), {"title": "Buy bread"}, 200),
             ("PUT", task_path(task), {}, 200),
             ("PATCH", f"{task_path(task)}/complete", None, 200),
+            ("PATCH", f"{task_path(task)}/complete", {"completed": True}, 200),
+            ("PATCH", task_path(task), {"title": "Buy bread"}, 200),
+            ("GET", f"{tasks_path('ada')}?limit=1&q=milk&completed=true&sort=-title", None, 200),
             ("GET", unknown_path("ada"), None, 404),
             ("PUT", unknown_path("ada"), {"completed": True}, 404),
             ("DELETE", unknown_path("ada"), None, 404),
@@ -138,3 +190,13 @@ def test_a_request_is_one_statement_with_no_transaction_around_it(tmp_path: Path
             assert answer.status_code == status
             [statement] = statements(log, before)
             assert "WITH task AS" in statement
+        for method, path, headers, status in [
+            ("DELETE", task_path(create(api, "ada")), {"If-Match": '"other"'}, 412),
+            ("PUT", task_path(create(api, "ada")), {"If-Match": '"other"'}, 412),
+            ("POST", tasks_path("ada"), {"Idempotency-Key": "one"}, 201),
+            ("POST", tasks_path("ada"), {"Idempotency-Key": "one"}, 201),
+        ]:
+            before = len(log.read_text())
+            answer = api.request(method, path, json={"title": "Buy eggs"}, headers=headers)
+            assert answer.status_code == status
+            [statement] = statements(log, before)

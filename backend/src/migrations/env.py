@@ -4,9 +4,10 @@ from alembic import context
 from sqlmodel import SQLModel
 
 from src.migrations import VERSION_TABLE
+from src.models.idempotency_key import IdempotencyKey
 from src.models.task import Task
 
-assert Task.metadata is SQLModel.metadata  # noqa: S101 - the models are known by import
+assert {Task.metadata, IdempotencyKey.metadata} == {SQLModel.metadata}  # noqa: S101 - known by import
 
 context.configure(
     connection=context.config.attributes["connection"],

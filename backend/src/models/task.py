@@ -3,18 +3,21 @@
 from datetime import datetime
 from uuid import UUID
 
-from sqlmodel import Field, PrimaryKeyConstraint, SQLModel, Text
+from sqlmodel import Field, Index, PrimaryKeyConstraint, SQLModel, Text
 
 
 class Task(SQLModel, table=True):
     """A user's task.
 
-    The owner is part of the key: no task can be found without its owner, and the key's index
-    serves every statement.
+    The owner is part of the key: no task can be found without its owner. Both indexes begin with
+    the owner, and one is in the order of a list, so that a page of it is found at once.
     """
 
     __tablename__ = "tasks"
-    __table_args__ = (PrimaryKeyConstraint("user_id", "id"),)
+    __table_args__ = (
+        PrimaryKeyConstraint("user_id", "id"),
+        Index("tasks_in_order", "user_id", "created_at", "id"),
+    )
 
     id: UUID
     user_id: str = Field(max_length=255)

@@ -1,12 +1,26 @@
 """`/api/{user_id}/tasks`."""
 
-from fastapi import APIRouter, Request, Response, Security
+from typing import Annotated, Any
+from urllib.parse import parse_qsl, urlencode
 
-from src.dependencies import Engine, Owner, TaskId, own_token
+from fastapi import APIRouter, Body, Query, Request, Response, Security
+from pydantic_core import from_json
+
+from src.dependencies import (
+    Engine,
+    IdempotencyKey,
+    IfMatch,
+    IfNoneMatch,
+    Owner,
+    TaskId,
+    own_token,
+)
 from src.problems import (
     BROKEN_PATH,
     NOT_ALLOWED,
     NOT_AUTHENTICATED,
+    PATCH_TYPES,
+    TASK_CHANGED,
     TASK_NOT_FOUND,
     TOO_LARGE,
     UNAVAILABLE,
@@ -15,9 +29,24 @@ from src.problems import (
     Responses,
     documented,
 )
-from src.routing import JSONArray, JSONBytes, JSONRoute
-from src.schemas.task import Message, TaskCreate, TaskPublic, TaskUpdate
+from src.responses import JSONArray, JSONBytes, strong_etags, task_response, unless_known
+from src.routing import JSONRoute
+from src.schemas.task import Completion, Message, TaskCreate, TaskListing, TaskPublic, TaskUpdate
 from src.services import task_service
+
+NOTHING: Completion = {}
+
+
+def described(description: str, kind: str = "string") -> dict[str, object]:
+    """Describe a header for the contract."""
+    return {"description": description, "schema": {"type": kind}}
+
+
+def merge_patch(schema: str) -> dict[str, Any]:
+    """Describe a body that may be declared in two ways."""
+    content = {"schema": {"$ref": f"#/components/schemas/{schema}"}}
+    return {"requestBody": {"content": dict.fromkeys(PATCH_TYPES, content)}}
+
 
 ANY = (
     documented(400, "The path cannot be read", BROKEN_PATH)
@@ -38,10 +67,7 @@ ANY = (
         "There is no token, or a bad one",
         NOT_AUTHENTICATED,
         headers={
-            "WWW-Authenticate": {
-                "description": "What to send, and what is wrong with what was sent",
-                "schema": {"type": "string"},
-            }
+            "WWW-Authenticate": described("What to send, and what is wrong with what was sent")
         },
     )
     | documented(403, "The token is another user's", NOT_ALLOWED)
@@ -50,28 +76,23 @@ ANY = (
         503,
         "The database cannot be reached",
         UNAVAILABLE,
-        headers={
-            "Retry-After": {
-                "description": "Seconds after which to try again",
-                "schema": {"type": "integer"},
-            }
-        },
+        headers={"Retry-After": described("Seconds after which to try again", "integer")},
     )
 )
 NOT_FOUND = documented(404, "The user has no such task", TASK_NOT_FOUND)
+CHANGED = documented(412, "The task has none of the ETags in If-Match", TASK_CHANGED)
 BODY = documented(413, "The body is too large", TOO_LARGE) | documented(
     415, "The body is not declared as JSON", WRONG_MEDIA_TYPE
 )
-CREATED: Responses = {
-    201: {
-        "headers": {
-            "Location": {
-                "description": "The new task's path",
-                "schema": {"type": "string", "format": "uri-reference"},
-            }
-        }
-    }
-}
+PATCH_BODY = BODY | documented(
+    415,
+    "The body is declared as neither of the two",
+    WRONG_MEDIA_TYPE,
+    headers={"Accept-Patch": described("What it may be declared as")},
+)
+ETAG = {"ETag": described("Says, in If-Match and If-None-Match, which state is meant")}
+NOT_MODIFIED: Responses = {304: {"description": "The client has it already", "headers": ETAG}}
+TASK: Responses = {200: {"headers": ETAG}}
 
 router = APIRouter(
     prefix="/api/{user_id:segment}/tasks",
@@ -88,10 +109,21 @@ router = APIRouter(
     response_description="The tasks",
     summary="List a user's tasks",
     response_model=list[TaskPublic],
+    responses=NOT_MODIFIED
+    | {200: {"headers": ETAG | {"Link": described("The next page, as rel=next: RFC 8288")}}},
 )
-async def list_user_tasks(engine: Engine, user_id: Owner) -> Response:
-    """All of the user's tasks, oldest first; an empty array when there are none."""
-    return JSONArray(await task_service.list_tasks(engine, user_id))
+async def list_user_tasks(
+    request: Request,
+    engine: Engine,
+    user_id: Owner,
+    listing: Annotated[TaskListing, Query()],
+    if_none_match: IfNoneMatch = None,
+) -> Response:
+    """All of the user's tasks, oldest first, or as the parameters say; an empty array for none."""
+    tasks, cursor = await task_service.list_tasks(engine, user_id, listing)
+    links = [(b"link", next_page(request, cursor))] if cursor is not None else []
+    array = JSONArray(tasks, request.headers.get("accept-encoding", ""), links)
+    return unless_known(array, if_none_match)
 
 
 @router.post(
@@ -101,15 +133,18 @@ async def list_user_tasks(engine: Engine, user_id: Owner) -> Response:
     summary="Create a task",
     status_code=201,
     response_model=TaskPublic,
-    responses=BODY | CREATED,
+    responses=BODY | {201: {"headers": ETAG | {"Location": described("The new task's path")}}},
 )
 async def create_task(
-    request: Request, engine: Engine, user_id: Owner, task: TaskCreate
+    request: Request,
+    engine: Engine,
+    user_id: Owner,
+    task: TaskCreate,
+    idempotency_key: IdempotencyKey = None,
 ) -> Response:
-    """`Location` is the new task's path."""
-    task_id, content = await task_service.create_task(engine, user_id, task)
-    collection = request.scope["raw_path"].decode().rstrip("/")
-    return JSONBytes(content, status=201, location=f"{collection}/{task_id}")
+    """`Location` is the new task's path. With an `Idempotency-Key` it can be sent again."""
+    content = await task_service.create_task(engine, user_id, task, idempotency_key)
+    return task_response(content, 201, [(b"location", path_of(request, content))])
 
 
 @router.get(
@@ -118,10 +153,13 @@ async def create_task(
     response_description="The task",
     summary="Get a task",
     response_model=TaskPublic,
-    responses=NOT_FOUND,
+    responses=NOT_FOUND | NOT_MODIFIED | TASK,
 )
-async def get_task(engine: Engine, user_id: Owner, task_id: TaskId) -> Response:
-    return JSONBytes(await task_service.get_task(engine, user_id, task_id))
+async def get_task(
+    engine: Engine, user_id: Owner, task_id: TaskId, if_none_match: IfNoneMatch = None
+) -> Response:
+    task = await task_service.get_task(engine, user_id, task_id)
+    return unless_known(task_response(task), if_none_match)
 
 
 @router.put(
@@ -130,13 +168,42 @@ async def get_task(engine: Engine, user_id: Owner, task_id: TaskId) -> Response:
     response_description="The task as it is now",
     summary="Update a task",
     response_model=TaskPublic,
-    responses=BODY | NOT_FOUND,
+    responses=BODY | NOT_FOUND | CHANGED,
 )
 async def update_task(
-    engine: Engine, user_id: Owner, task_id: TaskId, changes: TaskUpdate
+    engine: Engine,
+    user_id: Owner,
+    task_id: TaskId,
+    changes: TaskUpdate,
+    if_match: IfMatch = None,
 ) -> Response:
-    """Fields that are absent stay as they are; `"description": null` clears it."""
-    return JSONBytes(await task_service.update_task(engine, user_id, task_id, changes))
+    """Fields that are absent stay as they are; `"description": null` clears it.
+
+    The answer has no ETag, because what was sent is not what is kept (RFC 9110 §9.3.4).
+    """
+    etags = strong_etags(if_match)
+    return JSONBytes(await task_service.update_task(engine, user_id, task_id, changes, etags))
+
+
+@router.patch(
+    "/{task_id}",
+    operation_id="patchTask",
+    response_description="The task as it is now",
+    summary="Patch a task",
+    response_model=TaskPublic,
+    responses=PATCH_BODY | NOT_FOUND | CHANGED | TASK,
+    openapi_extra=merge_patch("TaskUpdate"),
+)
+async def patch_task(
+    engine: Engine,
+    user_id: Owner,
+    task_id: TaskId,
+    changes: TaskUpdate,
+    if_match: IfMatch = None,
+) -> Response:
+    """A merge patch (RFC 7396): fields that are absent stay as they are, `null` clears."""
+    etags = strong_etags(if_match)
+    return task_response(await task_service.update_task(engine, user_id, task_id, changes, etags))
 
 
 @router.delete(
@@ -145,10 +212,12 @@ async def update_task(
     response_description="The task is gone",
     summary="Delete a task",
     response_model=Message,
-    responses=NOT_FOUND,
+    responses=NOT_FOUND | CHANGED,
 )
-async def delete_task(engine: Engine, user_id: Owner, task_id: TaskId) -> Response:
-    await task_service.delete_task(engine, user_id, task_id)
+async def delete_task(
+    engine: Engine, user_id: Owner, task_id: TaskId, if_match: IfMatch = None
+) -> Response:
+    await task_service.delete_task(engine, user_id, task_id, strong_etags(if_match))
     return JSONBytes(b'{"message":"Task deleted successfully"}')
 
 
@@ -156,10 +225,38 @@ async def delete_task(engine: Engine, user_id: Owner, task_id: TaskId) -> Respon
     "/{task_id}/complete",
     operation_id="toggleTaskCompletion",
     response_description="The task as it is now",
-    summary="Toggle a task's completion",
+    summary="Toggle or set a task's completion",
     response_model=TaskPublic,
-    responses=NOT_FOUND,
+    responses=PATCH_BODY | NOT_FOUND | CHANGED | TASK,
+    openapi_extra=merge_patch("Completion"),
 )
-async def toggle_task_completion(engine: Engine, user_id: Owner, task_id: TaskId) -> Response:
-    """Open tasks become completed and completed ones open; needs no body."""
-    return JSONBytes(await task_service.toggle_task(engine, user_id, task_id))
+async def toggle_task_completion(
+    engine: Engine,
+    user_id: Owner,
+    task_id: TaskId,
+    completion: Annotated[Completion, Body()] = NOTHING,
+    if_match: IfMatch = None,
+) -> Response:
+    """Without a body, open tasks become completed and completed ones open.
+
+    With `{"completed": true}` or `false` it is set, and the request can be sent again.
+    """
+    etags = strong_etags(if_match)
+    if completion:
+        task = await task_service.update_task(engine, user_id, task_id, completion, etags)
+    else:
+        task = await task_service.toggle_task(engine, user_id, task_id, etags)
+    return task_response(task)
+
+
+def path_of(request: Request, task: bytes) -> bytes:
+    collection = request.scope["raw_path"].decode().rstrip("/")
+    return f"{collection}/{from_json(task)['id']}".encode()
+
+
+def next_page(request: Request, cursor: str) -> bytes:
+    """Point to the same list after the cursor: RFC 8288."""
+    query = parse_qsl(request.scope["query_string"].decode(), keep_blank_values=True)
+    query = [(name, value) for name, value in query if name != "cursor"] + [("cursor", cursor)]
+    path = request.scope["raw_path"].decode()
+    return f'<{path}?{urlencode(query)}>; rel="next"'.encode()

@@ -5,9 +5,23 @@ from datetime import datetime
 from typing import Annotated
 from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, StrictStr
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictStr,
+    ValidationInfo,
+    WithJsonSchema,
+    field_validator,
+)
+from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import PydanticCustomError
 from typing_extensions import TypedDict
+
+from src.cursor import Cursor, Sort, decode
 
 
 def _holds(minimum: int, maximum: int) -> Callable[[str], str]:
@@ -79,6 +93,67 @@ class TaskUpdate(TypedDict, total=False):
     title: Title
     description: Description | None
     completed: StrictBool
+
+
+class Completion(TypedDict, total=False):
+    """Sets instead of toggling, so that it can be sent again."""
+
+    __pydantic_config__ = ConfigDict(json_schema_extra={"example": {"completed": True}})  # type: ignore[misc]  # where pydantic looks for it
+
+    completed: StrictBool
+
+
+def _either(text: str) -> bool:
+    if text not in {"true", "false"}:
+        raise PydanticCustomError("true_or_false", "must be true or false")
+    return text == "true"
+
+
+def _digits(text: str) -> str:
+    if not text.isascii() or not text.isdigit():
+        raise PydanticCustomError("digits", "must be a whole number")
+    return text
+
+
+def _decoded(text: str) -> Cursor:
+    try:
+        return decode(text)
+    except ValueError:
+        raise PydanticCustomError("cursor", "must be one that a Link gave") from None
+
+
+class TaskListing(BaseModel):
+    """Which tasks to list, and in which order."""
+
+    completed: Annotated[bool, BeforeValidator(_either)] | SkipJsonSchema[None] = Field(
+        default=None, description="Only those that are completed, or that are not."
+    )
+    q: Annotated[str, AfterValidator(_holds(0, 500))] = Field(
+        default="",
+        description="Only those with this text in their title or description, in any case.",
+        examples=["milk"],
+        json_schema_extra={"maxLength": 500, "pattern": "^[^\\u0000]*$"},
+    )
+    sort: Sort = Field(
+        default="created_at", description="What to order by; with a - the other way round."
+    )
+    limit: Annotated[int, BeforeValidator(_digits), Field(ge=1, le=1000)] | SkipJsonSchema[None] = (
+        Field(
+            default=None,
+            description="At most so many; Link has the next page, if there is one. Unset: all.",
+            examples=[100],
+        )
+    )
+    cursor: (
+        Annotated[Cursor, BeforeValidator(_decoded), WithJsonSchema({"type": "string"})] | None
+    ) = Field(default=None, description="Those after it; take it from Link.")
+
+    @field_validator("cursor")
+    @classmethod
+    def _of_this_order(cls, cursor: Cursor | None, info: ValidationInfo) -> Cursor | None:
+        if cursor is not None and cursor.sort != info.data.get("sort"):
+            raise PydanticCustomError("cursor", "is of a list in another order")
+        return cursor
 
 
 class TaskPublic(BaseModel):

@@ -1,25 +1,61 @@
 """The statements, each scoped by its owner, and the functions that run them.
 
 Tasks are answered as the JSON objects that PostgreSQL writes. Every function raises
-DatabaseUnavailable when PostgreSQL cannot be reached.
+DatabaseUnavailable when PostgreSQL cannot be reached. `etags` are those that the task may have;
+None is any.
 """
 
+from collections.abc import Sequence
 from functools import cache
+from hashlib import sha256
 from typing import Any, TypeVar
 from uuid import UUID
 
-from sqlalchemy import Delete, Select, Update, bindparam, delete, func, not_, select, update
+from pydantic_core import to_json
+from sqlalchemy import (
+    ARRAY,
+    ColumnElement,
+    Delete,
+    Select,
+    Text,
+    Update,
+    any_,
+    bindparam,
+    case,
+    cast,
+    delete,
+    false,
+    func,
+    literal_column,
+    not_,
+    or_,
+    select,
+    true,
+    tuple_,
+    update,
+)
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncEngine
-from sqlmodel import col
+from sqlmodel import SQLModel, col
 
-from src.database import Query, fetch, fetch_all, query
-from src.exceptions import TaskNotFound
+from src.cursor import Sort, encode
+from src.database import Query, compiled_query, fetch, fetch_all, query
+from src.exceptions import KeyReused, TaskChanged, TaskNotFound
+from src.models.idempotency_key import IdempotencyKey
 from src.models.task import Task
-from src.schemas.task import TaskCreate, TaskUpdate
+from src.schemas.task import Completion, TaskCreate, TaskListing, TaskUpdate
 from src.uuid7 import instant, next_tick, uuid7
 
 Owned = TypeVar("Owned", Select[Any], Update, Delete)
+
+_TASKS = SQLModel.metadata.tables[str(Task.__tablename__)]
+_KEYS = SQLModel.metadata.tables[str(IdempotencyKey.__tablename__)]
+
+KEY_HOURS = 24
+"""How long an idempotency key is kept."""
+
+CLEARED_KEYS = 10
+"""How many expired keys a create with a key takes with it."""
 
 
 def owned(statement: Owned) -> Owned:
@@ -34,8 +70,8 @@ def _this(statement: Owned) -> Owned:
 # Not before: the database's clock may be behind the clock of the service that created the task.
 _NOW = func.greatest(col(Task.updated_at), func.now())
 
-LIST = query(owned(select(Task)).order_by(col(Task.created_at), col(Task.id)))
 GET = query(_this(select(Task)))
+
 # Its id is new: a task that is in the way is its own, from an answer that got lost.
 CREATE = query(
     insert(Task)
@@ -44,40 +80,202 @@ CREATE = query(
     .returning(Task),
     repeatable=True,
 )
-TOGGLE = query(
-    _this(update(Task)).values(completed=not_(col(Task.completed)), updated_at=_NOW).returning(Task)
-)
-DELETE = query(_this(delete(Task)).returning(col(Task.id)))
 
 
 @cache
-def update_query(fields: frozenset[str]) -> Query:
-    if not fields:
+def list_query(
+    sort: Sort = "created_at",
+    *,
+    by_completed: bool = False,
+    by_text: bool = False,
+    after: bool = False,
+    limited: bool = False,
+) -> Query:
+    name, descends = sort.removeprefix("-"), sort.startswith("-")
+    order = [_TASKS.c[name], _TASKS.c.id]
+    statement = owned(select(Task))
+    if by_completed:
+        statement = statement.where(col(Task.completed) == bindparam("completed"))
+    if by_text:
+        pattern = bindparam("pattern", type_=Text)
+        statement = statement.where(
+            or_(col(Task.title).ilike(pattern), col(Task.description).ilike(pattern))
+        )
+    if after:
+        position = tuple_(
+            bindparam("position", type_=order[0].type),
+            bindparam("position_id", type_=order[1].type),
+        )
+        statement = statement.where(
+            tuple_(*order) < position if descends else tuple_(*order) > position
+        )
+    if limited:
+        statement = statement.limit(bindparam("limit"))
+    return query(statement.order_by(*(column.desc() if descends else column for column in order)))
+
+
+@cache
+def update_query(fields: frozenset[str], *, if_match: bool = False) -> Query:
+    if not fields and not if_match:
         return GET
     changes: dict[str, Any] = {name: bindparam(name) for name in fields}
-    return query(_this(update(Task)).values(updated_at=_NOW, **changes).returning(Task))
+    changes["updated_at"] = _NOW if fields else col(Task.updated_at)
+    return _change(update(Task).values(changes).returning(Task), if_match=if_match)
 
 
-async def list_tasks(engine: AsyncEngine, user_id: str) -> list[bytes]:
-    """Answer all of the user's tasks, oldest first."""
-    return await fetch_all(engine, LIST, user_id=user_id)
+@cache
+def toggle_query(*, if_match: bool = False) -> Query:
+    toggle = update(Task).values(completed=not_(col(Task.completed)), updated_at=_NOW)
+    return _change(toggle.returning(Task), if_match=if_match)
 
 
-async def create_task(engine: AsyncEngine, user_id: str, task: TaskCreate) -> tuple[UUID, bytes]:
-    tick = next_tick()
-    task_id = uuid7(tick)
-    created = await fetch(
-        engine,
-        CREATE,
-        id=task_id,
-        user_id=user_id,
-        title=task.title,
-        description=task.description,
-        completed=False,
-        created_at=instant(tick),
-        updated_at=instant(tick),
+@cache
+def delete_query(*, if_match: bool = False) -> Query:
+    return _change(delete(Task).returning(col(Task.id)), if_match=if_match)
+
+
+def _change(statement: Any, *, if_match: bool) -> Query:  # noqa: ANN401 - Update or Delete
+    """Compile a change; with a condition, None is answered for a task that does not meet it.
+
+    The task is locked as it is read, so that it cannot change before it is written.
+    """
+    if not if_match:
+        return query(_this(statement))
+    current = _this(select(Task)).with_for_update().cte("current")
+    meets = select(current.c.id).where(
+        _etag(current) == any_(bindparam("etags", type_=ARRAY(Text)))
     )
-    return task_id, _found(created)
+    return query(_this(statement).where(meets.exists()), current=current)
+
+
+def _etag(row: Any) -> ColumnElement[str]:  # noqa: ANN401 - a selectable
+    """Compute a row's ETag: what `responses.task_etag` does with the JSON."""
+    json = func.convert_to(
+        cast(func.row_to_json(row.table_valued()), Text), literal_column("'UTF8'")
+    )
+    digest: ColumnElement[str] = func.encode(func.sha256(json), literal_column("'hex'"))
+    return func.left(digest, literal_column("32"))
+
+
+def _create_once_query() -> Query:
+    """Create a task unless the key did before, answer that task as it was created either way.
+
+    A key that came with another task is answered as None. Expired keys count as absent, and some
+    are cleared.
+    """
+    key = _KEYS.c
+    has_expired = key.created_at < func.now() - literal_column(f"interval '{KEY_HOURS} hours'")
+    keep = insert(_KEYS).values(
+        user_id=bindparam("user_id"),
+        key=bindparam("key"),
+        fingerprint=bindparam("fingerprint"),
+        task_id=bindparam("id"),
+        created_at=bindparam("created_at"),
+    )
+    renewed = {
+        name: case((has_expired, keep.excluded[name]), else_=key[name])
+        for name in ("fingerprint", "task_id", "created_at")
+    }
+    made = (
+        keep.on_conflict_do_update(index_elements=["user_id", "key"], set_=renewed)
+        .returning(_KEYS)
+        .cte("made")
+    )
+    task = select(
+        made.c.task_id.label("id"),
+        made.c.user_id,
+        cast(bindparam("title"), _TASKS.c.title.type).label("title"),
+        cast(bindparam("description"), _TASKS.c.description.type).label("description"),
+        false().label("completed"),
+        made.c.created_at,
+        made.c.created_at.label("updated_at"),
+    ).cte("task")
+    is_new = task.c.id == bindparam("id")
+    created = (
+        insert(Task)
+        .from_select(list(Task.model_fields), select(task).where(is_new))
+        .on_conflict_do_nothing()
+        .returning(_TASKS.c.id)
+        .cte("created")
+    )
+    is_another = tuple_(key.user_id, key.key) != tuple_(bindparam("user_id"), bindparam("key"))
+    expired = (
+        select(key.user_id, key.key)
+        .where(has_expired, is_another)
+        .limit(literal_column(str(CLEARED_KEYS)))
+        .with_for_update(skip_locked=True)
+    )
+    cleared = (
+        delete(_KEYS)
+        .where(tuple_(key.user_id, key.key).in_(expired))
+        .returning(key.key)
+        .cte("cleared")
+    )
+    is_same = made.c.fingerprint == bindparam("fingerprint")
+    answer = select(case((is_same, func.row_to_json(task.table_valued())))).select_from(
+        made.join(task, true())
+    )
+    return compiled_query(answer.add_cte(created, cleared), repeatable=True)
+
+
+CREATE_ONCE = _create_once_query()
+
+
+async def list_tasks(
+    engine: AsyncEngine, user_id: str, listing: TaskListing
+) -> tuple[list[bytes], str | None]:
+    """Answer the user's tasks and, if a limit leaves some out, the cursor to the next."""
+    values: dict[str, object] = {}
+    if listing.completed is not None:
+        values["completed"] = listing.completed
+    if listing.q:
+        values["pattern"] = f"%{_escaped(listing.q)}%"
+    if listing.cursor is not None:
+        values["position"] = listing.cursor.position
+        values["position_id"] = listing.cursor.id
+    if listing.limit is not None:
+        values["limit"] = listing.limit + 1
+    statement = list_query(
+        listing.sort,
+        by_completed="completed" in values,
+        by_text="pattern" in values,
+        after="position" in values,
+        limited="limit" in values,
+    )
+    tasks = await fetch_all(engine, statement, user_id=user_id, **values)
+    if listing.limit is None or len(tasks) <= listing.limit:
+        return tasks, None
+    del tasks[listing.limit :]
+    return tasks, encode(listing.sort, tasks[-1])
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", r"\\").replace("%", r"\%").replace("_", r"\_")
+
+
+async def create_task(
+    engine: AsyncEngine, user_id: str, task: TaskCreate, key: str | None = None
+) -> bytes:
+    """Create a task; with a key that did so before, answer that task as it was then.
+
+    Raises KeyReused for a key that came with another task.
+    """
+    tick = next_tick()
+    values: dict[str, object] = {
+        "id": uuid7(tick),
+        "user_id": user_id,
+        "title": task.title,
+        "description": task.description,
+        "created_at": instant(tick),
+    }
+    if key is None:
+        created = await fetch(engine, CREATE, completed=False, updated_at=instant(tick), **values)
+        return _found(created)
+    fingerprint = sha256(to_json([task.title, task.description])).hexdigest()
+    created = await fetch(engine, CREATE_ONCE, key=key, fingerprint=fingerprint, **values)
+    if created is None:
+        raise KeyReused
+    return created
 
 
 async def get_task(engine: AsyncEngine, user_id: str, task_id: UUID) -> bytes:
@@ -86,24 +284,52 @@ async def get_task(engine: AsyncEngine, user_id: str, task_id: UUID) -> bytes:
 
 
 async def update_task(
-    engine: AsyncEngine, user_id: str, task_id: UUID, changes: TaskUpdate
+    engine: AsyncEngine,
+    user_id: str,
+    task_id: UUID,
+    changes: TaskUpdate | Completion,
+    etags: list[str] | None = None,
 ) -> bytes:
     """Change the fields that are given; none leaves the task as it is, `updated_at` too.
 
-    Raises TaskNotFound.
+    Raises TaskNotFound, TaskChanged.
     """
-    update_these = update_query(frozenset(changes))
-    return _found(await fetch(engine, update_these, user_id=user_id, task_id=task_id, **changes))
+    statement = update_query(frozenset(changes), if_match=etags is not None)
+    return await _changed(engine, statement, user_id, task_id, etags, **changes)
 
 
-async def toggle_task(engine: AsyncEngine, user_id: str, task_id: UUID) -> bytes:
-    """Raises TaskNotFound."""
-    return _found(await fetch(engine, TOGGLE, user_id=user_id, task_id=task_id))
+async def toggle_task(
+    engine: AsyncEngine, user_id: str, task_id: UUID, etags: list[str] | None = None
+) -> bytes:
+    """Raises TaskNotFound, TaskChanged."""
+    statement = toggle_query(if_match=etags is not None)
+    return await _changed(engine, statement, user_id, task_id, etags)
 
 
-async def delete_task(engine: AsyncEngine, user_id: str, task_id: UUID) -> None:
-    """Raises TaskNotFound."""
-    _found(await fetch(engine, DELETE, user_id=user_id, task_id=task_id))
+async def delete_task(
+    engine: AsyncEngine, user_id: str, task_id: UUID, etags: list[str] | None = None
+) -> None:
+    """Raises TaskNotFound, TaskChanged."""
+    statement = delete_query(if_match=etags is not None)
+    await _changed(engine, statement, user_id, task_id, etags)
+
+
+async def _changed(
+    engine: AsyncEngine,
+    statement: Query,
+    user_id: str,
+    task_id: UUID,
+    etags: list[str] | None,
+    **values: object,
+) -> bytes:
+    rows: Sequence[bytes | None] = await fetch_all(
+        engine, statement, user_id=user_id, task_id=task_id, etags=etags, **values
+    )
+    if not rows:
+        raise TaskNotFound
+    if rows[0] is None:
+        raise TaskChanged
+    return rows[0]
 
 
 def _found(task: bytes | None) -> bytes:

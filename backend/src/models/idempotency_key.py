@@ -1,0 +1,22 @@
+"""The `idempotency_keys` table."""
+
+from datetime import datetime
+from uuid import UUID
+
+from sqlmodel import Field, Index, PrimaryKeyConstraint, SQLModel
+
+
+class IdempotencyKey(SQLModel, table=True):
+    """A key that a user's create came with, and what it made."""
+
+    __tablename__ = "idempotency_keys"
+    __table_args__ = (
+        PrimaryKeyConstraint("user_id", "key"),
+        Index("idempotency_keys_by_age", "created_at"),
+    )
+
+    user_id: str = Field(max_length=255)
+    key: str = Field(max_length=255)
+    fingerprint: str = Field(max_length=64)
+    task_id: UUID
+    created_at: datetime

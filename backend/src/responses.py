@@ -1,0 +1,129 @@
+"""Responses out of the JSON that PostgreSQL wrote, with their validators (RFC 9110 §8.8)."""
+
+import re
+from collections.abc import Callable
+from hashlib import sha256
+from typing import Any, TypeAlias
+from zlib import compressobj
+
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+from xxhash import xxh3_128_hexdigest
+from zstandard import ZstdCompressor
+
+PIECE_VALUES = 500
+"""How many values of an array are sent together."""
+
+COMPRESSED_FROM_BYTES = 8 * 1024
+
+Headers: TypeAlias = list[tuple[bytes, bytes]]
+
+_ENCODERS: dict[str, Callable[[], Any]] = {
+    "zstd": lambda: ZstdCompressor().compressobj(),
+    "gzip": lambda: compressobj(1, wbits=31),
+}
+_TAG = re.compile(r'(W/)?"([!#-~\x80-\xff]*)"')
+_CACHE_CONTROL = (b"cache-control", b"private, no-cache")
+_JSON = (b"content-type", b"application/json")
+
+
+class JSONBytes(Response):
+    """JSON as it is."""
+
+    def __init__(self, content: bytes, status: int = 200, headers: Headers | None = None) -> None:
+        self.body = content
+        self.status_code = status
+        self.background = None
+        length = (b"content-length", b"%d" % len(content))
+        self.raw_headers = [length, _JSON, _CACHE_CONTROL, *(headers or ())]
+
+
+class JSONArray(Response):
+    """An array of JSON values, each as it is, sent in pieces, and compressed if it is long.
+
+    A piece waits until the client has taken those before, while other requests have their turn.
+    Its ETag is weak: it is the same for every encoding.
+    """
+
+    def __init__(
+        self, values: list[bytes], accept_encoding: str, headers: Headers | None = None
+    ) -> None:
+        self.pieces = [
+            b"," + b",".join(values[start : start + PIECE_VALUES])
+            for start in range(0, len(values), PIECE_VALUES)
+        ] or [b","]
+        self.pieces[0] = b"[" + self.pieces[0][1:]
+        self.pieces[-1] += b"]"
+        length = sum(map(len, self.pieces))
+        digests = "".join(map(xxh3_128_hexdigest, self.pieces))
+        etag = digests if len(self.pieces) == 1 else xxh3_128_hexdigest(digests.encode())
+        self.encoding = _chosen(accept_encoding) if length >= COMPRESSED_FROM_BYTES else None
+        self.status_code = 200
+        self.raw_headers = [
+            (b"content-encoding", self.encoding.encode())
+            if self.encoding
+            else (b"content-length", b"%d" % length),
+            _JSON,
+            _CACHE_CONTROL,
+            (b"vary", b"Accept-Encoding"),
+            (b"etag", f'W/"{etag}"'.encode()),
+            *(headers or ()),
+        ]
+
+    async def __call__(self, _scope: Scope, _receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+        encoder = _ENCODERS[self.encoding]() if self.encoding else None
+        *others, last = self.pieces
+        for piece in others:
+            part = encoder.compress(piece) if encoder else piece
+            await send({"type": "http.response.body", "body": part, "more_body": True})
+        part = encoder.compress(last) + encoder.flush() if encoder else last
+        await send({"type": "http.response.body", "body": part})
+
+
+def task_response(content: bytes, status: int = 200, headers: Headers | None = None) -> Response:
+    """Answer a task with its ETag."""
+    etag = (b"etag", f'"{task_etag(content)}"'.encode())
+    return JSONBytes(content, status, [etag, *(headers or ())])
+
+
+def task_etag(content: bytes) -> str:
+    """Return what is strong in a task's ETag; `task_service` has PostgreSQL compute the same."""
+    return sha256(content).hexdigest()[:32]
+
+
+def unless_known(response: Response, if_none_match: str | None) -> Response:
+    """Answer 304 instead when the client has it: RFC 9110 §13.1.2, §15.4.5."""
+    if if_none_match is None:
+        return response
+    [etag] = [value.decode() for name, value in response.raw_headers if name == b"etag"]
+    _, own = _TAG.findall(etag)[0]
+    if if_none_match != "*" and own not in {tag for _, tag in _TAG.findall(if_none_match)}:
+        return response
+    not_modified = Response(status_code=304)
+    not_modified.raw_headers = [
+        header for header in response.raw_headers if not header[0].startswith(b"content-")
+    ]
+    return not_modified
+
+
+def strong_etags(if_match: str | None) -> list[str] | None:
+    """Return the ETags that the task may have, or None if any will do: RFC 9110 §13.1.1."""
+    if if_match in {None, "*"}:
+        return None
+    return [tag for weak, tag in _TAG.findall(if_match) if not weak]
+
+
+def is_etag_list(text: str) -> bool:
+    """Whether this is `*` or a list of entity tags: RFC 9110 §8.8.3."""
+    tag = _TAG.pattern
+    return text == "*" or re.fullmatch(rf"{tag}(?:[ \t]*,[ \t]*{tag})*", text) is not None
+
+
+def _chosen(accept_encoding: str) -> str | None:
+    """Return the best encoding that the client takes: RFC 9110 §12.5.3."""
+    taken: dict[str, bool] = {}
+    for item in accept_encoding.lower().split(","):
+        name, _, weight = item.partition(";")
+        taken[name.strip()] = not re.fullmatch(r"\s*q=0(\.0*)?\s*", weight)
+    return next((name for name in _ENCODERS if taken.get(name, taken.get("*", False))), None)
