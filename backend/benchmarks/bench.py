@@ -6,6 +6,7 @@ one moment does to a machine it does to all of them.
 
 import argparse
 import asyncio
+import json
 import statistics
 import subprocess
 import sys
@@ -21,9 +22,11 @@ from urllib.parse import parse_qs, urlsplit
 import httpx
 
 from benchmarks import data, load, peers, report
+from benchmarks.issuer import Issuer, sharing_a_secret, with_a_key_server
 from benchmarks.load import Load
 from benchmarks.peers import Peer, Running
 from benchmarks.proxy import proxy
+from src.cursor import encode
 from src.database import create_engine
 from src.embedded import embedded_server
 from src.migrations import upgrade
@@ -171,6 +174,50 @@ def large_list(url: str, size: Size) -> tuple[float, Load]:
         return server.peak_memory(), others
 
 
+def with_tokens(url: str, size: Size, progress: Progress) -> dict[str, Load]:
+    """One user's get one, without tokens and with, checked on every request."""
+    with ExitStack() as stack:
+        issuers = {
+            "open": Issuer({}, ""),
+            "HS256": sharing_a_secret("u0"),
+            "EdDSA": stack.enter_context(with_a_key_server("u0")),
+        }
+        servers = {
+            name: stack.enter_context(peers.running(peers.ours(settings=issuer.settings), url))
+            for name, issuer in issuers.items()
+        }
+        loads: dict[str, list[Load]] = defaultdict(list)
+        for _ in range(size.rounds):
+            for name, server in servers.items():
+                progress.step(f"get one, {name}")
+                token = issuers[name].token
+                loads[name].append(load.wrk(server.url, "get one", 1, size.seconds, token))
+    return {name: median(each) for name, each in loads.items()}
+
+
+def pages(url: str, size: Size, times: int = 50) -> dict[str, float]:
+    """Each page's median time in ms, of a user with a huge list (see `large_list`)."""
+    path = "/api/huge/tasks"
+    milliseconds = {}
+    with peers.running(peers.ours(), url) as server, httpx.Client(base_url=server.url) as client:
+        for name, place in [("first", 0), ("middle", size.large_list // 2), ("last", -100)]:
+            before = client.get(path).json()[place - 1] if place else None
+            cursor = {"cursor": cursor_after(before)} if before else {}
+            taken = []
+            for _ in range(times):
+                began = time.perf_counter()
+                page = client.get(path, params={"limit": "100"} | cursor).raise_for_status()
+                taken.append(time.perf_counter() - began)
+            if len(page.json()) != 100:
+                raise RuntimeError(f"the {name} page has {len(page.json())} tasks")
+            milliseconds[name] = statistics.median(taken) * 1000
+    return milliseconds
+
+
+def cursor_after(task: dict[str, object]) -> str:
+    return encode("created_at", json.dumps(task).encode())
+
+
 def by_postgres_alone(url: str, size: Size, progress: Progress) -> dict[str, Load]:
     """The limit: pgbench with the service's own statements, prepared."""
     loads = {}
@@ -199,7 +246,9 @@ def main() -> None:
     size = QUICK if quick else FULL
     compared = peers.build()
     steps = (
-        size.rounds * (len(OPERATIONS) * (len(compared) + 1) + 2 * len(FLAT)) + len(OPERATIONS) + 4
+        size.rounds * (len(OPERATIONS) * (len(compared) + 1) + 2 * len(FLAT) + 3)
+        + len(OPERATIONS)
+        + 5
     )
     progress = Progress(steps)
     with tempfile.TemporaryDirectory() as folder, embedded_server(Path(folder) / "data") as url:
@@ -219,6 +268,9 @@ def main() -> None:
         far = far_away(url)
         progress.step("a huge list")
         peak, others = large_list(url, size)
+        progress.step("pages of a huge list")
+        paged = pages(url, size)
+        tokens = with_tokens(url, size, progress)
         small, large = flat(url, size, progress)
     progress.step("done")
     print(file=sys.stderr)
@@ -232,6 +284,8 @@ def main() -> None:
             size.large_list,
             peak,
             others,
+            paged,
+            tokens,
             size.rows,
             small,
             large,

@@ -1,9 +1,11 @@
--- wrk's requests: `wrk -s load.lua URL -- OPERATION USERS`
-local operation, users, next_row
+-- wrk's requests: `wrk -s load.lua URL -- OPERATION USERS [TOKEN]`
+local operation, users
+local next_row = 0
 local json = { ["Content-Type"] = "application/json" }
 
 function init(args)
-  operation, users, next_row = args[1], tonumber(args[2]), tonumber(args[3] or 0)
+  operation, users = args[1], tonumber(args[2])
+  if args[3] ~= "" then wrk.headers["Authorization"] = "Bearer " .. args[3] end
   math.randomseed(os.time())
 end
 

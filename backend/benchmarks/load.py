@@ -14,6 +14,7 @@ CONNECTIONS = 16
 DELETES = 32_000
 HERE = Path(__file__).parent
 PGBENCH = POSTGRES_VERSIONS[18] / "pgbench"
+LIST = task_service.list_query()
 UPDATE = task_service.update_query(frozenset({"title", "completed"}))
 
 
@@ -26,7 +27,7 @@ class Load:
     p99: float
 
 
-def wrk(url: str, operation: str, users: int, seconds: int, first_row: int = 0) -> Load:
+def wrk(url: str, operation: str, users: int, seconds: int, token: str = "") -> Load:
     """Raises RuntimeError when any answer is not a success."""
     said = subprocess.run(
         [
@@ -40,7 +41,7 @@ def wrk(url: str, operation: str, users: int, seconds: int, first_row: int = 0) 
             "--",
             operation,
             str(users),
-            str(first_row),
+            token,
         ],
         check=True,
         capture_output=True,
@@ -88,16 +89,16 @@ def _script(operation: str) -> str:
     """Write the compiled statement with pgbench's variables for its parameters."""
     row, user, query = {
         "get one": ("random(0, 2999)", "'u' || (:row)::int / 20", task_service.GET),
-        "list 20": ("random(0, 149)", "'u' || (:row)::int", task_service.LIST),
-        "list 100": ("random(0, 19)", "'h' || (:row)::int", task_service.LIST),
-        "list 1,000": ("random(0, 4)", "'k' || (:row)::int", task_service.LIST),
+        "list 20": ("random(0, 149)", "'u' || (:row)::int", LIST),
+        "list 100": ("random(0, 19)", "'h' || (:row)::int", LIST),
+        "list 1,000": ("random(0, 4)", "'k' || (:row)::int", LIST),
         "create": ("random(0, 999)", "'c' || (:row)::int", task_service.CREATE),
         "update": ("random(0, 2999)", "'u' || (:row)::int / 20", UPDATE),
-        "toggle": ("random(0, 2999)", "'u' || (:row)::int / 20", task_service.TOGGLE),
+        "toggle": ("random(0, 2999)", "'u' || (:row)::int / 20", task_service.toggle_query()),
         "delete": (
             ":client_id * :each + :turn",
             "'d' || (:row)::int % 1000",
-            task_service.DELETE,
+            task_service.delete_query(),
         ),
     }[operation]
     values = {

@@ -50,12 +50,18 @@ class Running:
         return int(kilobytes) / 1000
 
 
-def ours(workers: int = 1) -> Peer:
+def ours(workers: int = 1, settings: dict[str, str] | None = None) -> Peer:
     return Peer(
         "this service" if workers == 1 else f"this service, {workers} workers",
         lambda _port: [sys.executable, "-m", "src"],
         BACKEND,
-        {"WORKERS": str(workers), "DATABASE_POOL_SIZE": str(POOL_SIZE // workers)},
+        {
+            "AUTH_MODE": "open",
+            "DATABASE_POOL_SIZE": str(POOL_SIZE // workers),
+            "DRAIN_SECONDS": "0",
+            "WORKERS": str(workers),
+            **(settings or {}),
+        },
     )
 
 
@@ -145,6 +151,6 @@ def running(peer: Peer, database_url: str) -> Iterator[Running]:
 
 def _answers(url: str) -> bool:
     try:
-        return httpx.get(f"{url}/api/u0/tasks", timeout=5).status_code == 200
+        return httpx.get(f"{url}/api/u0/tasks", timeout=5).status_code in {200, 401}
     except httpx.TransportError:
         return False

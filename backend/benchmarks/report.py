@@ -18,7 +18,7 @@ COLOURS = ["#1f6feb", "#8b949e", "#2da44e", "#bf8700", "#cf222e"]
 
 @dataclass(frozen=True)
 class Run:
-    """All that a run measured. Memory in MB, times in seconds, `far` in ms."""
+    """All that a run measured. Memory in MB, times in seconds, `far` and `pages` in ms."""
 
     results: Results
     peers: list[str]
@@ -28,6 +28,8 @@ class Run:
     large_list: int
     peak_memory: float
     others: Load
+    pages: dict[str, float]
+    tokens: dict[str, Load]
     rows: int
     small: Results
     large: Results
@@ -70,6 +72,22 @@ def write(run: Run) -> Report:
         table(
             ["median in ms", *run.far],
             [["40 ms is one round trip"] + [f"{ms:.1f}" for ms in run.far.values()]],
+        ),
+        "## Tokens, checked on every request\n",
+        table(
+            ["get one, of one user", *run.tokens],
+            [
+                ["requests/s", *(_rate(each) for each in run.tokens.values())],
+                [
+                    "times open",
+                    *(f"{each.rate / run.tokens['open'].rate:.2f}" for each in run.tokens.values()),
+                ],
+            ],
+        ),
+        f"## Pages of 100 of {run.large_list:,} tasks\n",
+        table(
+            ["page", *run.pages],
+            [["median in ms", *(f"{ms:.1f}" for ms in run.pages.values())]],
         ),
         "## Small things\n",
         table(

@@ -43,13 +43,14 @@ class Server:
     url: str
     process: subprocess.Popen[bytes]
     log_file: Path
+    auth: httpx.Auth | None = None
 
     @property
     def log(self) -> str:
         return self.log_file.read_text()
 
     def client(self, timeout: float = 10) -> httpx.Client:
-        return httpx.Client(base_url=self.url, timeout=timeout)
+        return httpx.Client(base_url=self.url, timeout=timeout, auth=self.auth)
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         """Signal the whole group, as Ctrl-C in a terminal does, and wait for the process."""

@@ -11,9 +11,13 @@ import pytest
 from playwright.sync_api import Browser, Page, Request, Route, expect, sync_playwright
 
 from tests.serving import Server, serving
+from tests.tokens import SECRET, token
 
 # Not localhost: some pages leave their calls to other hosts out there.
 HOST = "tasks.example"
+
+OPEN = pytest.mark.parametrize("server", ["open"], indirect=True)
+CLOSED = pytest.mark.parametrize("server", ["jwt"], indirect=True)
 
 
 @pytest.fixture(scope="module")
@@ -70,13 +74,15 @@ def errors_of(page: Page) -> list[str]:
     return errors
 
 
+@OPEN
 def test_docs_work_with_no_internet_and_try_an_operation_out(
     page: Page, server: Server, refused: list[str]
 ) -> None:
     errors = errors_of(page)
 
     page.goto(at(server, "/docs"))
-    expect(page.locator(".opblock")).to_have_count(8)
+    expect(page.locator(".opblock")).to_have_count(9)
+    expect(page.get_by_role("button", name="Authorize")).to_have_count(0)
     create = page.locator("#operations-tasks-createTask")
     create.locator(".opblock-summary").click()
     create.locator("[placeholder=user_id]").fill("ada / 😀")
@@ -90,6 +96,27 @@ def test_docs_work_with_no_internet_and_try_an_operation_out(
     assert errors == []
 
 
+@CLOSED
+def test_docs_send_the_token_that_they_were_given(
+    page: Page, server: Server, refused: list[str]
+) -> None:
+    page.goto(at(server, "/docs"))
+    page.locator(".auth-wrapper .authorize").first.click()
+    page.locator(".auth-container input").fill(token("ada"))
+    page.locator(".auth-btn-wrapper .authorize").click()
+    page.locator(".auth-btn-wrapper .btn-done").click()
+    listed = page.locator("#operations-tasks-listUserTasks")
+    listed.locator(".opblock-summary").click()
+    for user, status in [("ada", "200"), ("bob", "403")]:
+        listed.locator("[placeholder=user_id]").fill(user)
+        listed.get_by_role("button", name="Execute").click()
+        answer = listed.locator(".live-responses-table .response-col_status").last
+        expect(answer).to_contain_text(status)
+
+    assert refused == []
+
+
+@OPEN
 def test_redoc_works_with_no_internet(page: Page, server: Server, refused: list[str]) -> None:
     errors = errors_of(page)
 
@@ -173,6 +200,68 @@ def test_a_page_of_the_frontends_origin_calls_all_six_endpoints(
     }
 
 
+NEWER_FEATURES = """
+async ([api, user, token]) => {
+    const tasks = `${api}/api/${user}/tasks`;
+    const call = async (method, url, { body, ...headers } = {}) => {
+        const answer = await fetch(url, {
+            method,
+            credentials: "include",
+            headers: { Authorization: `Bearer ${token}`, ...headers },
+            body: body && JSON.stringify(body),
+        });
+        return { status: answer.status, headers: answer.headers, text: await answer.text() };
+    };
+    const json = { "Content-Type": "application/json" };
+    const once = { ...json, "Idempotency-Key": '"one"', body: { title: "Buy milk" } };
+    const [first, again] = [await call("POST", tasks, once), await call("POST", tasks, once)];
+    const one = api + first.headers.get("Location");
+    const etag = first.headers.get("ETag");
+    await call("POST", tasks, { ...json, body: { title: "Buy bread" } });
+    const merge = { "Content-Type": "application/merge-patch+json", "If-Match": etag };
+    const patched = await call("PATCH", one, { ...merge, body: { title: "Buy oat milk" } });
+    const late = await call("PATCH", one, { ...merge, body: { title: "Buy soy milk" } });
+    const known = { "If-None-Match": patched.headers.get("ETag") };
+    const notModified = await call("GET", one, known);
+    const page = await call("GET", `${tasks}?limit=1`);
+    const next = page.headers.get("Link").match(/<(.*)>; rel="next"/)[1];
+    const last = await call("GET", api + next);
+    const stranger = await call("GET", `${api}/api/bob/tasks`);
+    const nobody = await fetch(tasks, { credentials: "include" });
+    return {
+        statuses: [first, again, patched, late, notModified, stranger].map(({ status }) => status),
+        same: first.text === again.text,
+        pages: [page, last].map(({ text }) => JSON.parse(text).map(({ title }) => title)),
+        end: last.headers.get("Link"),
+        challenge: [nobody.status, nobody.headers.get("WWW-Authenticate")],
+    };
+}
+"""
+
+
+def test_a_page_of_the_frontends_origin_sends_and_reads_every_header(
+    page: Page, frontend: str, postgres: str, user: str, tmp_path: Path
+) -> None:
+    with serving(
+        tmp_path / "log",
+        DATABASE_URL=postgres,
+        CORS_ORIGINS=frontend,
+        AUTH_MODE="jwt",
+        AUTH_SECRET=SECRET,
+    ) as server:
+        page.goto(frontend)
+        result = page.evaluate(NEWER_FEATURES, [server.url, user, token(user)])
+
+    assert result == {
+        "statuses": [201, 201, 200, 412, 304, 403],
+        "same": True,
+        "pages": [["Buy oat milk"], ["Buy bread"]],
+        "end": None,
+        "challenge": [401, "Bearer"],
+    }
+
+
+@OPEN
 def test_a_page_of_any_other_origin_may_not(page: Page, frontend: str, server: Server) -> None:
     page.goto(frontend)
 
