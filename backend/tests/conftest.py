@@ -2,6 +2,7 @@ import asyncio
 import os
 import shutil
 from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
@@ -13,7 +14,18 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from src.database import create_engine
 from src.embedded import embedded_server
 from src.migrations import upgrade
-from tests.serving import Server, serving
+from tests.pgbouncer import BUILT, pgbouncer
+from tests.serving import SETTINGS, Server, serving
+from tests.tokens import SECRET, TokenOfThePath
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--pooler", type=Path, help="a PgBouncer to run the tests through")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("pooler"):
+        SETTINGS["DATABASE_POOL_SIZE"] = "40"
 
 
 @pytest.fixture(scope="session")
@@ -22,19 +34,57 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The connection string of an embedded PostgreSQL for all the tests."""
+def direct(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The connection string of an embedded PostgreSQL, for tests that are about it."""
     with embedded_server(tmp_path_factory.mktemp("data")) as url:
         yield url
+
+
+@pytest.fixture(scope="session")
+def postgres(
+    direct: str, pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
+    """The connection string for all other tests: the same, or that of the --pooler before it."""
+    program: Path | None = pytestconfig.getoption("pooler")
+    if program is None:
+        yield direct
+    else:
+        with pgbouncer(program, direct, tmp_path_factory.mktemp("pooler")) as url:
+            yield url
 
 
 @pytest.fixture
 def empty_database(postgres: str) -> Iterator[str]:
     """The connection string of a database of the test's own."""
+    with database(postgres) as url:
+        yield url
+
+
+@pytest.fixture
+def direct_database(direct: str) -> Iterator[str]:
+    with database(direct) as url:
+        yield url
+
+
+@contextmanager
+def database(postgres: str) -> Iterator[str]:
     name = f"test_{uuid4().hex}"
     asyncio.run(execute(postgres, f"CREATE DATABASE {name}"))
     yield postgres.replace("/postgres?", f"/{name}?")
     asyncio.run(execute(postgres, f"DROP DATABASE {name} WITH (FORCE)"))
+
+
+@pytest.fixture(params=["pgbouncer", "pgbouncer-1.24"])
+def pooler(request: pytest.FixtureRequest, direct: str, tmp_path: Path) -> Iterator[str]:
+    """The connection string of a pooler without prepared statements, and of one with them."""
+    if request.param == "pgbouncer":
+        program, prepared_statements = tool("pgbouncer"), 0
+    else:
+        program, prepared_statements = tool(os.environ.get("PGBOUNCER_1_24", str(BUILT))), 1000
+    folder = tmp_path / "pooler"
+    folder.mkdir()
+    with pgbouncer(program, direct, folder, prepared_statements=prepared_statements) as url:
+        yield url
 
 
 async def execute(url: str, sql: str) -> None:
@@ -45,15 +95,21 @@ async def execute(url: str, sql: str) -> None:
         await connection.close()
 
 
-@pytest.fixture(scope="session")
-def server(postgres: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """One service for all the tests that have no need of their own."""
-    with serving(tmp_path_factory.mktemp("server") / "log", DATABASE_URL=postgres) as server:
+@pytest.fixture(scope="session", params=["open", "jwt"])
+def server(
+    request: pytest.FixtureRequest, postgres: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Server]:
+    """One service for all the tests that have no need of their own, with tokens and without."""
+    log = tmp_path_factory.mktemp("server") / "log"
+    secret = SECRET if request.param == "jwt" else ""
+    with serving(log, DATABASE_URL=postgres, AUTH_MODE=request.param, AUTH_SECRET=secret) as server:
+        server.auth = TokenOfThePath() if secret else None
         yield server
 
 
 @pytest.fixture(scope="session")
 def api(server: Server) -> Iterator[httpx.Client]:
+    """A client that sends, where tokens are asked for, one of the user in each path."""
     with server.client() as client:
         yield client
 

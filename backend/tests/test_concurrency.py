@@ -1,19 +1,21 @@
 """Many at once."""
 
 import asyncio
+from contextlib import ExitStack
+from itertools import cycle
 from pathlib import Path
 
 import httpx
 import psutil
 import pytest
 
-from tests.serving import Server, serving
+from tests.serving import Server, eventually, serving
 from tests.tasks import create, listed, task_path, tasks_path
 
 
 def many(server: Server, at_once: int) -> httpx.AsyncClient:
     limits = httpx.Limits(max_connections=at_once)
-    return httpx.AsyncClient(base_url=server.url, limits=limits, timeout=60)
+    return httpx.AsyncClient(base_url=server.url, limits=limits, timeout=60, auth=server.auth)
 
 
 @pytest.mark.anyio
@@ -61,12 +63,48 @@ def test_lists_are_in_creation_order_through_different_workers(
     postgres: str, user: str, tmp_path: Path
 ) -> None:
     with serving(tmp_path / "log", DATABASE_URL=postgres, WORKERS="2") as server:
-        clients = [server.client() for _ in range(16)]
-        for client in clients:
-            client.get("/health/live")
-        assert serving_workers(server) == 2
-        created = [create(clients[turn % 16], user, title=f"Task {turn}") for turn in range(400)]
+        clients: list[httpx.Client] = []
+
+        def both_are_connected() -> bool:
+            clients.append(server.client())
+            clients[-1].get("/health/live")
+            return serving_workers(server) == 2
+
+        assert eventually(both_are_connected)
+        created = [
+            create(client, user, title=f"Task {turn}")
+            for turn, client in zip(range(400), cycle(clients), strict=False)
+        ]
 
         assert listed(clients[0], user) == created
         for client in clients:
             client.close()
+
+
+def test_three_servers_on_one_database_tell_the_same(empty_database: str, tmp_path: Path) -> None:
+    """Each request goes to the next server, as behind a load balancer."""
+    with ExitStack() as stack:
+        apis = [
+            stack.enter_context(
+                stack.enter_context(
+                    serving(tmp_path / f"log{number}", DATABASE_URL=empty_database)
+                ).client()
+            )
+            for number in range(3)
+        ]
+        turn = cycle(apis)
+        expected = []
+        for number in range(100):
+            task = create(next(turn), "ada", title=f"Task {number}")
+            assert next(turn).get(task_path(task)).json() == task
+            renamed = next(turn).put(task_path(task), json={"title": f"Renamed {number}"}).json()
+            assert renamed["title"] == f"Renamed {number}"
+            toggled = next(turn).patch(f"{task_path(task)}/complete").json()
+            assert toggled == renamed | {"completed": True, "updated_at": toggled["updated_at"]}
+            expected.append(toggled)
+        for task in expected[::3]:
+            assert next(turn).delete(task_path(task)).status_code == 200
+            assert next(turn).get(task_path(task)).status_code == 404
+            assert next(turn).delete(task_path(task)).status_code == 404
+        expected = [task for task in expected if task not in expected[::3]]
+        assert [listed(api, "ada") for api in apis] == [expected] * 3

@@ -20,6 +20,14 @@ STATUSES = {
     "specs/001-backend-api-database/quickstart.md": (
         "201 201 200 200 200 200 200 200 422 404 200 200 204"
     ),
+    "specs/002-auth-jwt/quickstart.md": "200 401 403 401",
+    "specs/003-spa-features/quickstart.md": (
+        "201 201 422 200 200 200 200 200 200 304 200 200 412 200 415 201 201 201 200 200 200 200"
+    ),
+}
+SECRET = "replace this by 32 bytes of your own"
+SETTINGS = {
+    "specs/002-auth-jwt/quickstart.md": {"AUTH_MODE": "jwt", "AUTH_SECRET": SECRET},
 }
 DOCUMENTS = [TOP / name for name in STATUSES]
 NOTE_STATUS = """curl() { command curl -w '%{stderr}\\nstatus %{http_code}\\n' "$@"; }
@@ -55,10 +63,11 @@ def bash(script: str, tmp_path: Path, **settings: str) -> Iterator[subprocess.Po
 def test_the_shell_blocks_run(document: Path, postgres: str, tmp_path: Path) -> None:
     scripts = [block for block in blocks(document) if not STARTS_A_SERVER.search(block)]
     assert scripts
-    with serving(tmp_path / "log", DATABASE_URL=postgres) as server:
+    settings = SETTINGS.get(str(document.relative_to(TOP)), {})
+    with serving(tmp_path / "log", DATABASE_URL=postgres, **settings) as server:
         port = server.url.rsplit(":", 1)[1]
         together = NOTE_STATUS + "\n".join(scripts).replace(":8000", f":{port}")
-        with bash(together, tmp_path) as process:
+        with bash(together, tmp_path, **settings) as process:
             status = process.wait(timeout=120)
     said = (tmp_path / "said").read_text()
 

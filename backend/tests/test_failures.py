@@ -73,14 +73,14 @@ def end_postgres(data_dir: Path) -> None:
 
 @pytest.mark.anyio
 async def test_more_connections_than_the_role_may_have_are_503(
-    postgres: str, empty_database: str, tmp_path: Path
+    direct: str, direct_database: str, tmp_path: Path
 ) -> None:
     role = f"few_{uuid4().hex}"
-    await execute(postgres, f"CREATE ROLE {role} LOGIN SUPERUSER")
-    url = empty_database.replace("postgres:@", f"{role}:@")
+    await execute(direct, f"CREATE ROLE {role} LOGIN SUPERUSER")
+    url = direct_database.replace("postgres:@", f"{role}:@")
     with serving(tmp_path / "log", DATABASE_URL=url) as server:
-        await execute(postgres, f"ALTER ROLE {role} NOSUPERUSER CONNECTION LIMIT 1")
-        await execute(empty_database, "GRANT ALL ON tasks TO public")
+        await execute(direct, f"ALTER ROLE {role} NOSUPERUSER CONNECTION LIMIT 1")
+        await execute(direct_database, "GRANT ALL ON tasks TO public")
         async with httpx.AsyncClient(base_url=server.url) as api:
             answers = await asyncio.gather(*(api.get("/api/ada/tasks") for _ in range(30)))
 
@@ -94,11 +94,11 @@ def alter(url: str, setting: str, value: str) -> None:
     asyncio.run(execute(url, f"ALTER DATABASE {name} SET {setting} = '{value}'"))
 
 
-def test_a_standby_takes_reads_and_says_503_to_writes(empty_database: str, tmp_path: Path) -> None:
-    with serving(tmp_path / "log", DATABASE_URL=empty_database) as server:
+def test_a_standby_takes_reads_and_says_503_to_writes(direct_database: str, tmp_path: Path) -> None:
+    with serving(tmp_path / "log", DATABASE_URL=direct_database) as server:
         pass
-    alter(empty_database, "default_transaction_read_only", "on")
-    with serving(tmp_path / "log", DATABASE_URL=empty_database) as server, server.client() as api:
+    alter(direct_database, "default_transaction_read_only", "on")
+    with serving(tmp_path / "log", DATABASE_URL=direct_database) as server, server.client() as api:
         assert listed(api, "ada") == []
         assert_problem(api.post("/api/ada/tasks", json={"title": "Buy milk"}), 503)
 
@@ -126,9 +126,9 @@ def sentence(log: str) -> str:
     ],
 )
 def test_a_database_that_refuses_at_start_up_is_said_in_one_sentence(
-    postgres: str, tmp_path: Path, old: str, new: str, reason: str
+    direct: str, tmp_path: Path, old: str, new: str, reason: str
 ) -> None:
-    with started(tmp_path / "log", DATABASE_URL=postgres.replace(old, new)) as server:
+    with started(tmp_path / "log", DATABASE_URL=direct.replace(old, new)) as server:
         assert server.process.wait(timeout=30) == 3
 
     assert "The database cannot be reached" in sentence(server.log)

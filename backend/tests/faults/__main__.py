@@ -1,0 +1,87 @@
+"""`make faults`: every fault, at full length, and a table of what happened."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.faults.load import Figures
+
+RESULTS = Path(__file__).resolve().parents[2] / "benchmarks" / "results" / "faults.md"
+
+COLUMNS = (
+    "fault",
+    "requests",
+    "answers",
+    "slowest answer",
+    "acknowledged writes lost",
+    "writes applied twice",
+    "seconds to recover",
+    "",
+)
+
+
+class Table:
+    """Show how far it is, say what fails, and keep a row per fault."""
+
+    def __init__(self) -> None:
+        self.rows: list[tuple[str, ...]] = []
+        self.done = 0
+        self.all = 0
+
+    def pytest_addoption(self, parser: pytest.Parser) -> None:
+        parser.addoption("--full", action="store_true", help="every fault at full length")
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        self.all = len(session.items)
+
+    def pytest_runtest_logstart(self, nodeid: str) -> None:
+        bar = ("#" * self.done).ljust(self.all, "-")
+        print(f"\r\033[K[{bar}] {_words(nodeid)}", end="", file=sys.stderr, flush=True)
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.failed:
+            print(f"\n{report.longreprtext}", file=sys.stderr)
+        if report.when == "call":
+            self.done += 1
+            self.rows += [
+                _row(report.nodeid, figures, report.passed)
+                for name, figures in report.user_properties
+                if name == "figures" and isinstance(figures, Figures)
+            ]
+
+    def text(self) -> str:
+        lines = [COLUMNS, ("---",) * 2 + ("---",) + ("---:",) * 4 + ("---",), *self.rows]
+        return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _row(nodeid: str, figures: Figures, passed: bool) -> tuple[str, ...]:
+    answers = " · ".join(f"{status}: {n:,}" for status, n in sorted(figures.answers.items()))
+    return (
+        _words(nodeid),
+        f"{sum(figures.answers.values()):,}",
+        answers,
+        f"{figures.slowest:.2f} s",
+        str(figures.lost),
+        str(figures.twice),
+        "" if figures.recovered is None else f"{figures.recovered:.2f}",
+        figures.note if passed else f"FAILED {figures.note}",
+    )
+
+
+def _words(nodeid: str) -> str:
+    return nodeid.rsplit("::test_", maxsplit=1)[-1].replace("_", " ")
+
+
+def main() -> None:
+    table = Table()
+    arguments = sys.argv[1:] or ["tests/faults"]
+    status = pytest.main(["--full", "-p", "no:terminalreporter", *arguments], [table])
+    print(f"\r\033[K\n{table.text()}")
+    if status == 0 and not sys.argv[1:]:
+        RESULTS.write_text(f"# Faults\nFrom `make -C backend faults`.\n\n{table.text()}\n")
+    sys.exit(status)
+
+
+if __name__ == "__main__":
+    main()

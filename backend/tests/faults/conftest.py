@@ -1,0 +1,60 @@
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeAlias
+
+import httpx
+import pytest
+
+from tests.faults.cluster import Cluster, cluster
+from tests.faults.load import Figures
+from tests.serving import Server, eventually, free_port, serving, started
+from tests.tasks import tasks_path
+
+Report: TypeAlias = Callable[[Figures], None]
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave the slow half to `make faults`."""
+    if not config.getoption("full", False):
+        items[:] = [item for item in items if item.get_closest_marker("slow") is None]
+
+
+@pytest.fixture
+def full(pytestconfig: pytest.Config) -> bool:
+    return bool(pytestconfig.getoption("full", False))
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Iterator[Cluster]:
+    """A PostgreSQL of the test's own, to be stopped and killed."""
+    with cluster(tmp_path / "data") as own:
+        yield own
+
+
+@contextmanager
+def idiomatic(own: Cluster, log: Path, workers: int = 1) -> Iterator[Server]:
+    """Start what people would pick instead, to show that the fault is one."""
+    port = str(free_port())
+    command = [sys.executable, "-m", "uvicorn", "idiomatic:app", "--app-dir", "benchmarks/peers"]
+    command += ["--no-access-log", "--port", port, "--workers", str(workers)]
+    settings = {"DATABASE_URL": own.url, "POOL_SIZE": "10", "PORT": port}
+    with serving(log.with_name("tables"), DATABASE_URL=own.url):
+        pass
+    with started(log, command, **settings) as server:
+        assert eventually(lambda: _lists(server), seconds=30)
+        yield server
+
+
+def _lists(server: Server) -> bool:
+    try:
+        return httpx.get(f"{server.url}{tasks_path('ada')}").status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+@pytest.fixture
+def report(request: pytest.FixtureRequest) -> Report:
+    """Give figures to the table of `make faults`."""
+    return lambda figures: request.node.user_properties.append(("figures", figures))
