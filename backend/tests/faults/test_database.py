@@ -258,3 +258,42 @@ async def test_a_locked_task_is_503_in_time_and_leaks_nothing(
     assert still_waiting == 0
     assert renamed.json["title"] == "Free again"
     assert "Traceback" not in server.log
+
+
+@pytest.mark.slow
+@pytest.mark.anyio
+async def test_a_statement_over_its_limit_is_503_in_time_and_goes_on_nowhere(
+    own: Cluster, tmp_path: Path, report: Report
+) -> None:
+    figures = Figures()
+    with serving(tmp_path / "log", DATABASE_URL=own.url) as server:
+        async with (
+            clients(server.url, figures, 5) as five,
+            connected(own.url) as admin,
+        ):
+            tasks = [
+                (await client.request("POST", tasks_path("ada"), {"title": "Slow"})).json
+                for client in five
+            ]
+            await admin.execute(
+                "CREATE FUNCTION doze() RETURNS trigger LANGUAGE plpgsql AS"
+                " $$ BEGIN PERFORM pg_sleep(60); RETURN NEW; END $$;"
+                "CREATE TRIGGER doze BEFORE UPDATE ON tasks FOR EACH ROW EXECUTE FUNCTION doze()"
+            )
+            slow = await asyncio.gather(
+                *(
+                    client.request("PATCH", f"{task_path(task)}/complete")
+                    for client, task in zip(five, tasks, strict=True)
+                )
+            )
+            still_running = await admin.fetchval(WAITING)
+            await admin.execute("DROP TRIGGER doze ON tasks")
+            listed = (await five[0].request("GET", tasks_path("ada"))).json
+            await one_of_each(server.url, figures)
+    report(figures)
+
+    assert [answer.status for answer in slow] == ["503"] * 5
+    assert figures.slowest < 12
+    assert still_running == 0
+    assert listed == tasks
+    assert "Traceback" not in server.log
