@@ -8,10 +8,10 @@ from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from time import monotonic
 from typing import Any
+from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 from jwt import PyJWK
-from jwt.exceptions import PyJWTError
 
 from src.exceptions import KeysUnavailable
 
@@ -20,6 +20,9 @@ REFRESH_SECONDS = 300.0
 RETRY_SECONDS = 30.0
 FETCH_SECONDS = 5.0
 MAX_BYTES = 1024 * 1024
+
+# Some firewalls refuse urllib's own name.
+HEADERS = {"Accept": "application/json", "User-Agent": "task-api"}
 
 logger = logging.getLogger(__name__)
 
@@ -46,15 +49,14 @@ class JWKS:
 
     They are fetched at start-up and every REFRESH_SECONDS, and for a key that is not known at
     most once in RETRY_SECONDS, however many ask. Those that are known stay while the server does
-    not answer.
+    not answer with a set of keys.
     """
 
     def __init__(self, url: str) -> None:
         self.url = url
         self.keys: dict[str | None, PyJWK] = {}
-        self.documents: dict[str | None, Any] = {}
         self.fetching: asyncio.Task[None] | None = None
-        self.last_fetch = -RETRY_SECONDS
+        self.last_search = -RETRY_SECONDS
         self.is_reachable = False
 
     def known(self, key_id: str | None) -> PyJWK | None:
@@ -69,7 +71,7 @@ class JWKS:
         Raises KeysUnavailable when it does not answer.
         """
         if (key := self.known(key_id)) is None:
-            await self._fetch_now_and_then()
+            await self._search()
             key = self.known(key_id)
             if key is None and not self.is_reachable:
                 raise KeysUnavailable
@@ -77,7 +79,7 @@ class JWKS:
 
     @asynccontextmanager
     async def kept_fresh(self) -> AsyncIterator[None]:
-        await self._fetch_now_and_then()
+        await self._fetch_together()
         refreshing = asyncio.create_task(self._refresh())
         try:
             yield
@@ -87,55 +89,66 @@ class JWKS:
     async def _refresh(self) -> None:
         while True:
             await asyncio.sleep(REFRESH_SECONDS if self.is_reachable else RETRY_SECONDS)
-            await self._fetch_now_and_then()
+            await self._fetch_together()
 
-    async def _fetch_now_and_then(self) -> None:
-        if self.fetching is None and monotonic() - self.last_fetch >= RETRY_SECONDS:
-            self.last_fetch = monotonic()
+    async def _search(self) -> None:
+        """Fetch, unless this was for another unknown key less than RETRY_SECONDS ago."""
+        if self.fetching is None:
+            if monotonic() - self.last_search < RETRY_SECONDS:
+                return
+            self.last_search = monotonic()
+        await self._fetch_together()
+
+    async def _fetch_together(self) -> None:
+        if self.fetching is None:
             self.fetching = asyncio.create_task(self._fetch())
-        if self.fetching is not None:
-            # Whoever waits may be cancelled; the others go on waiting for the same.
-            await asyncio.shield(self.fetching)
+        # Whoever waits may be cancelled; the others go on waiting for the same.
+        await asyncio.shield(self.fetching)
 
     async def _fetch(self) -> None:
         try:
-            documents = await asyncio.to_thread(_get, self.url)
-        except (OSError, ValueError) as error:
+            keys = await asyncio.wait_for(asyncio.to_thread(_get, self.url), FETCH_SECONDS)
+        except Exception as error:  # whatever it answers, the known keys stay
             self.is_reachable = False
-            logger.warning("The keys cannot be fetched from AUTH_JWKS_URL: %s", error)
+            logger.warning("The keys cannot be fetched from AUTH_JWKS_URL: %r", error)
         else:
             self.is_reachable = True
-            self._take(documents)
+            self.keys = {key_id: self._unchanged(key_id, key) for key_id, key in keys.items()}
         finally:
             self.fetching = None
 
-    def _take(self, documents: dict[str | None, Any]) -> None:
-        """Keep the object of a key that has not changed: what it verified stays verified."""
-        keys = {
-            key_id: self.keys.get(key_id) if self.documents.get(key_id) == document else None
-            for key_id, document in documents.items()
-        }
-        read = {key_id: key or _key(documents[key_id]) for key_id, key in keys.items()}
-        self.keys = {key_id: key for key_id, key in read.items() if key is not None}
-        self.documents = documents
+    def _unchanged(self, key_id: str | None, key: PyJWK) -> PyJWK:
+        """Keep the object of a key that is the same: what it verified stays verified."""
+        known = self.keys.get(key_id)
+        return known if known is not None and known.key == key.key else key
 
 
-def _get(url: str) -> dict[str | None, Any]:
-    """Read the set. Raises OSError, and ValueError for what is no set of keys."""
-    request = Request(url, headers={"Accept": "application/json"})  # noqa: S310 - http or https
-    with urlopen(request, timeout=FETCH_SECONDS) as response:  # noqa: S310
-        document = json.loads(response.read(MAX_BYTES))
+def _get(url: str) -> dict[str | None, PyJWK]:
+    """Read the set. Raises whatever comes of an answer that is none."""
+    request = Request(url, headers=HEADERS)  # noqa: S310 - http or https
     try:
-        return {key.get("kid"): key for key in document["keys"]}
-    except (TypeError, KeyError, AttributeError):
-        raise ValueError("what it answers is no JWK set") from None
+        with urlopen(request, timeout=FETCH_SECONDS) as response:  # noqa: S310
+            content = json.loads(response.read(MAX_BYTES))
+    except HTTPError as error:
+        error.close()
+        raise
+    match content:
+        case {"keys": [*documents]}:
+            keys = [key for document in documents if (key := _key(document)) is not None]
+            return {key.key_id: key for key in keys}
+    raise ValueError("what it answers is no JWK set")
 
 
 def _key(document: dict[str, Any]) -> PyJWK | None:
-    """Read a key, unless it is of another kind or for another use."""
+    """Read a key, unless it is of another kind, for another use, or not public."""
     try:
         key = PyJWK.from_dict(document)
-    except (PyJWTError, ValueError, TypeError):
+    except Exception:  # one that cannot be read must not take the others with it
         return None
-    is_for_signatures = key.public_key_use in {None, "sig"}
-    return key if key.algorithm_name in ALGORITHMS and is_for_signatures else None
+    is_usable = (
+        key.algorithm_name in ALGORITHMS
+        and key.public_key_use in (None, "sig")
+        and isinstance(key.key_id, str | None)
+        and "d" not in document
+    )
+    return key if is_usable else None

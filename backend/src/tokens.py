@@ -94,6 +94,7 @@ class Tokens:
                 audience=rules.audience,
                 leeway=LEEWAY_SECONDS,
                 options={
+                    "enforce_minimum_key_length": True,
                     "require": ["exp", rules.user_claim],
                     "verify_aud": rules.audience is not None,
                     "verify_iss": rules.issuer is not None,

@@ -80,6 +80,7 @@ def test_it_says_where_things_are_and_nothing_else(tmp_path: Path) -> None:
         f"API   {url}/api",
         f"Docs  {url}/docs",
         f"Data  {tmp_path}/data (embedded PostgreSQL; set DATABASE_URL to use Neon)",
+        "Users anyone (AUTH_MODE=open)",
         "Stop  Ctrl-C",
     ]
 

@@ -3,11 +3,13 @@
 import re
 import subprocess
 import sys
+from typing import Any
 
 import pytest
+from pydantic import SecretStr, ValidationError
 
 from src.config import Settings
-from tests.serving import BACKEND, environment
+from tests.serving import BACKEND, SETTINGS, environment
 
 EXAMPLE = (BACKEND / ".env.example").read_text()
 
@@ -52,6 +54,9 @@ def start(module: str, **settings: str) -> subprocess.CompletedProcess[str]:
         ("DATABASE_POOL_SIZE", "0", "Input should be greater than or equal to 1"),
         ("LOG_LEVEL", "loud", "Input should be 'debug', 'info', 'warning' or 'error'"),
         ("LOG_FORMAT", "xml", "Input should be 'text' or 'json'"),
+        ("AUTH_MODE", "maybe", "Input should be 'open' or 'jwt'"),
+        ("AUTH_JWKS_URL", "ftp://a.example/jwks", "must look like https://"),
+        ("AUTH_SECRET", "a secret of 31 bytes, not of 32", "must have at least 32 bytes"),
         ("CORS_ORIGINS", "*", "name each origin"),
         ("CORS_ORIGINS", "http://a.example,tasks.example", "name each origin"),
         ("CORS_ORIGINS", "https://*.example", "name each origin"),
@@ -95,11 +100,92 @@ def test_every_wrong_value_is_named() -> None:
     assert "LOG_FORMAT: " in process.stderr
 
 
-def test_no_setting_shows_the_password() -> None:
-    settings = Settings.model_validate({"database_url": "postgresql://ada:secret@host/tasks"})
+def test_without_a_word_on_tokens_a_database_of_its_own_stops_start_up() -> None:
+    process = start("src.main", AUTH_MODE="", DATABASE_URL="postgresql://host/tasks")
 
-    assert "secret" not in repr(settings)
-    assert "secret" not in str(settings.model_dump())
+    assert process.returncode == 3
+    assert process.stderr.endswith(
+        "Cannot start. Set AUTH_JWKS_URL or AUTH_SECRET, which tokens are checked with, "
+        "or AUTH_MODE=open to let anyone act for any user.\n"
+    )
+
+
+DATABASE_URL = "postgresql://ada:secret@host/tasks?sslmode=require"
+JWKS_URL = "https://app.example/api/auth/jwks"
+LONG_SECRET = "a secret of 32 bytes, at least so"
+
+
+@pytest.fixture
+def nothing_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in SETTINGS:
+        monkeypatch.delenv(name, raising=False)
+
+
+def settings(**said: Any) -> Settings:  # noqa: ANN401 - of whatever type the setting has
+    return Settings(_env_file=None, **said)
+
+
+@pytest.mark.usefixtures("nothing_set")
+@pytest.mark.parametrize(
+    ("said", "mode"),
+    [
+        ({}, "open"),
+        ({"host": "localhost"}, "open"),
+        ({"host": "::1"}, "open"),
+        ({"host": "0.0.0.0", "auth_mode": "open"}, "open"),
+        ({"database_url": DATABASE_URL, "auth_mode": "OPEN"}, "open"),
+        ({"database_url": DATABASE_URL, "auth_jwks_url": JWKS_URL}, "jwt"),
+        ({"database_url": DATABASE_URL, "auth_secret": LONG_SECRET}, "jwt"),
+        ({"database_url": DATABASE_URL, "better_auth_secret": LONG_SECRET}, "jwt"),
+        ({"auth_jwks_url": JWKS_URL}, "jwt"),
+        ({"auth_secret": LONG_SECRET, "host": "0.0.0.0"}, "jwt"),
+        ({"auth_secret": "\N{LATIN SMALL LETTER E WITH ACUTE}" * 16}, "jwt"),
+    ],
+)
+def test_it_is_open_only_on_ones_own_machine_or_on_purpose(said: dict[str, str], mode: str) -> None:
+    assert settings(**said).auth_mode == mode
+
+
+NO_KEY = "Set AUTH_JWKS_URL or AUTH_SECRET"
+NOT_ONE_KEY = "Set one of AUTH_JWKS_URL and AUTH_SECRET"
+
+
+@pytest.mark.usefixtures("nothing_set")
+@pytest.mark.parametrize(
+    ("said", "sentence"),
+    [
+        ({"database_url": DATABASE_URL}, NO_KEY),
+        ({"database_url": DATABASE_URL, "auth_issuer": "https://app.example"}, NO_KEY),
+        ({"host": "0.0.0.0"}, NO_KEY),
+        ({"host": "::"}, NO_KEY),
+        ({"host": "192.0.2.1"}, NO_KEY),
+        ({"host": "app.example"}, NO_KEY),
+        ({"auth_mode": "jwt"}, NOT_ONE_KEY),
+        ({"auth_mode": "jwt", "database_url": DATABASE_URL}, NOT_ONE_KEY),
+        ({"auth_jwks_url": JWKS_URL, "auth_secret": LONG_SECRET}, NOT_ONE_KEY),
+        ({"auth_jwks_url": JWKS_URL, "better_auth_secret": LONG_SECRET}, NOT_ONE_KEY),
+    ],
+)
+def test_tokens_are_checked_with_one_key_source(said: dict[str, str], sentence: str) -> None:
+    with pytest.raises(ValidationError, match=sentence):
+        settings(**said)
+
+
+@pytest.mark.usefixtures("nothing_set")
+def test_better_auths_own_secret_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BETTER_AUTH_SECRET", LONG_SECRET)
+
+    assert settings().auth_secret == SecretStr(LONG_SECRET)
+
+
+@pytest.mark.usefixtures("nothing_set")
+def test_no_setting_shows_a_password_or_secret() -> None:
+    said = settings(database_url=DATABASE_URL, auth_secret=LONG_SECRET)
+
+    assert "secret@" not in repr(said)
+    assert LONG_SECRET not in repr(said)
+    assert "secret@" not in str(said.model_dump())
+    assert LONG_SECRET not in str(said.model_dump())
 
 
 def test_origins_are_as_browsers_send_them() -> None:

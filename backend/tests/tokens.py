@@ -1,20 +1,52 @@
-"""Tokens as an issuer would give them."""
+"""Tokens as an issuer would give them, or an attacker, and the server of the issuer's keys."""
 
+import hashlib
+import hmac
+import json
+import socket
 import time
-from collections.abc import Generator
+from base64 import urlsafe_b64encode
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from socketserver import BaseRequestHandler, ThreadingTCPServer
+from threading import Event, Thread
+from typing import Any, TypeAlias
 from urllib.parse import unquote_to_bytes
 
 import httpx
 import jwt
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from jwt.algorithms import get_default_algorithms
+
+PrivateKey: TypeAlias = Ed25519PrivateKey | ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 
 SECRET = "a secret of 32 bytes, for tests only"
 
 
 def token(user: object, secret: str = SECRET, **claims: object) -> str:
     """Sign a token of this user with HS256; a claim of None is left out."""
+    return jwt.encode(claims_of(user, **claims), secret)
+
+
+def claims_of(user: object, **claims: object) -> dict[str, Any]:
     now = int(time.time())
     said = {"sub": user, "iat": now, "exp": now + 900} | claims
-    return jwt.encode({name: value for name, value in said.items() if value is not None}, secret)
+    return {name: value for name, value in said.items() if value is not None}
+
+
+def handmade(header: object, claims: object, secret: bytes = SECRET.encode()) -> str:
+    """Sign with HS256 whatever the header says; bytes stand for themselves, not for JSON."""
+    signed = f"{_segment(header)}.{_segment(claims)}"
+    signature = hmac.digest(secret, signed.encode(), hashlib.sha256)
+    return f"{signed}.{_segment(signature)}"
+
+
+def _segment(value: object) -> str:
+    content = value if isinstance(value, bytes) else json.dumps(value).encode()
+    return urlsafe_b64encode(content).rstrip(b"=").decode()
 
 
 def bearer(value: str) -> dict[str, str]:
@@ -30,3 +62,105 @@ class TokenOfThePath(httpx.Auth):
             user = unquote_to_bytes(segments[2]).decode(errors="replace")
             request.headers.setdefault("Authorization", f"Bearer {token(user)}")
         yield request
+
+
+@dataclass(frozen=True)
+class SigningKey:
+    id: str | None
+    algorithm: str
+    private: PrivateKey
+
+    @property
+    def jwk(self) -> dict[str, Any]:
+        return self._as_jwk(self.private.public_key())
+
+    @property
+    def private_jwk(self) -> dict[str, Any]:
+        return self._as_jwk(self.private)
+
+    def _as_jwk(self, key: object) -> dict[str, Any]:
+        document = get_default_algorithms()[self.algorithm].to_jwk(key, as_dict=True)
+        return document | {"alg": self.algorithm} | ({} if self.id is None else {"kid": self.id})
+
+    def token(self, user: object, **claims: object) -> str:
+        header = None if self.id is None else {"kid": self.id}
+        return jwt.encode(claims_of(user, **claims), self.private, self.algorithm, header)
+
+
+_GENERATE: dict[str, Callable[[], PrivateKey]] = {
+    "EdDSA": Ed25519PrivateKey.generate,
+    "ES256": partial(ec.generate_private_key, ec.SECP256R1()),
+    "RS256": partial(rsa.generate_private_key, 65537, 2048),
+}
+
+
+def signing_key(key_id: str | None, algorithm: str = "EdDSA") -> SigningKey:
+    return SigningKey(key_id, algorithm, _GENERATE[algorithm]())
+
+
+class KeyServer(ThreadingTCPServer):
+    """Sends `answer` to every request, bytes for bytes: empty, it hangs up without a word."""
+
+    allow_reuse_address = True
+    daemon_threads = True
+
+    def __init__(self, port: int) -> None:
+        super().__init__(("127.0.0.1", port), _Answer)
+        self.requests: list[bytes] = []
+        self.answer = b""
+        self.seconds_per_byte = 0.0
+        self.may_answer = Event()
+        self.may_answer.set()
+        self.is_closed = Event()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}/jwks"
+
+    @property
+    def fetches(self) -> int:
+        return len(self.requests)
+
+    def publish(self, *keys: SigningKey) -> None:
+        self.publish_set([key.jwk for key in keys])
+
+    def publish_set(self, documents: object) -> None:
+        self.answer = http_answer(json.dumps({"keys": documents}).encode())
+
+    def be_away(self) -> None:
+        self.answer = b""
+
+
+class _Answer(BaseRequestHandler):
+    server: KeyServer
+    request: socket.socket
+
+    def handle(self) -> None:
+        server = self.server
+        server.requests.append(self.request.recv(65536))
+        server.may_answer.wait()
+        size = 1 if server.seconds_per_byte else max(len(server.answer), 1)
+        with suppress(ConnectionError):
+            for start in range(0, len(server.answer), size):
+                self.request.sendall(server.answer[start : start + size])
+                if server.is_closed.wait(server.seconds_per_byte):
+                    break
+
+
+def http_answer(body: bytes, status: str = "200 OK", headers: str = "") -> bytes:
+    return f"HTTP/1.1 {status}\r\n{headers}Content-Length: {len(body)}\r\n\r\n".encode() + body
+
+
+@contextmanager
+def key_server(*keys: SigningKey, port: int = 0) -> Iterator[KeyServer]:
+    with KeyServer(port) as server:
+        server.publish(*keys)
+        thread = Thread(target=partial(server.serve_forever, poll_interval=0.02))
+        thread.start()
+        try:
+            yield server
+        finally:
+            server.is_closed.set()
+            server.may_answer.set()
+            server.shutdown()
+            thread.join()

@@ -13,6 +13,7 @@ globalThis.crypto ??= webcrypto; // Node 18 does not name it
 const auth = betterAuth({
   database: memoryAdapter({ user: [], session: [], account: [], verification: [], jwks: [] }),
   emailAndPassword: { enabled: true },
+  session: { cookieCache: { enabled: true, strategy: "jwt" } },
   plugins: [jwt(JSON.parse(process.env.JWT_OPTIONS))],
 });
 

@@ -1,0 +1,629 @@
+"""The key server's keys: found, kept, followed and let go (RFC 7517)."""
+
+import asyncio
+import json
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from src.exceptions import KeysUnavailable, NotAuthenticated
+from src.jwks import JWKS
+from src.tokens import Rules, Tokens
+from tests.serving import Server, eventually, free_port, serving
+from tests.tasks import assert_problem, tasks_path
+from tests.tokens import (
+    KeyServer,
+    SigningKey,
+    bearer,
+    claims_of,
+    handmade,
+    http_answer,
+    key_server,
+    signing_key,
+)
+
+OURS = [signing_key(algorithm, algorithm) for algorithm in ("EdDSA", "ES256", "RS256")]
+FIRST, SECOND = signing_key("first"), signing_key("second")
+
+
+@contextmanager
+def trusting(issuer_url: str, postgres: str, log: Path) -> Iterator[tuple[Server, httpx.Client]]:
+    """Run a service that takes the tokens of this issuer."""
+    settings = {"AUTH_MODE": "jwt", "AUTH_JWKS_URL": issuer_url, "DATABASE_URL": postgres}
+    with serving(log, **settings) as server, server.client() as api:
+        yield server, api
+    assert "Traceback" not in server.log
+    assert "eyJ" not in server.log
+
+
+@pytest.fixture
+def issuer() -> Iterator[KeyServer]:
+    """A key server of the test's own, with one key."""
+    with key_server(FIRST) as issuer:
+        yield issuer
+
+
+@pytest.fixture(scope="module")
+def api(postgres: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+    """A service that has three keys, of each algorithm one."""
+    log = tmp_path_factory.mktemp("keyed") / "log"
+    with key_server(*OURS) as issuer, trusting(issuer.url, postgres, log) as (_, api):
+        yield api
+
+
+def ask(api: httpx.Client, value: str, user: str = "ada") -> httpx.Response:
+    return api.get(tasks_path(user), headers=bearer(value))
+
+
+def assert_refused(response: httpx.Response, description: str) -> None:
+    assert_problem(response, 401)
+    assert description in response.json()["detail"]
+    assert response.headers["www-authenticate"].startswith('Bearer error="invalid_token", ')
+
+
+def assert_unavailable(response: httpx.Response) -> None:
+    assert_problem(
+        response, 503, "The keys that tokens are checked with cannot be fetched just now"
+    )
+    assert response.headers["retry-after"] == "2"
+
+
+# With whose key
+
+
+@pytest.mark.parametrize("key", OURS, ids=lambda key: key.algorithm)
+def test_a_token_of_a_published_key_is_taken(api: httpx.Client, key: SigningKey) -> None:
+    assert ask(api, key.token("ada")).status_code == 200
+    assert_problem(ask(api, key.token("bob")), 403)
+
+
+@pytest.mark.parametrize("key", OURS, ids=lambda key: key.algorithm)
+def test_a_token_of_another_key_with_the_same_id_is_refused(
+    api: httpx.Client, key: SigningKey
+) -> None:
+    other = signing_key(key.id, key.algorithm)
+
+    assert_refused(ask(api, other.token("ada")), "Signature verification failed")
+
+
+@pytest.mark.parametrize("key", OURS, ids=lambda key: key.algorithm)
+def test_a_key_signs_with_its_own_algorithm_only(api: httpx.Client, key: SigningKey) -> None:
+    for other in OURS:
+        if other is not key:
+            renamed = SigningKey(other.id, key.algorithm, key.private)
+            assert_refused(ask(api, renamed.token("ada")), "The specified alg value is not allowed")
+
+
+def test_an_unknown_key_is_refused(api: httpx.Client) -> None:
+    assert_refused(ask(api, FIRST.token("ada")), "The token's key is not known")
+
+
+def test_of_several_keys_a_token_must_name_one(api: httpx.Client) -> None:
+    nameless = SigningKey(None, "EdDSA", OURS[0].private)
+
+    assert_refused(ask(api, nameless.token("ada")), "The token's key is not known")
+
+
+def public_forms(key: SigningKey) -> dict[str, bytes]:
+    public = key.private.public_key()
+    pem = public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    return {
+        "PEM": pem,
+        "PEM without its end": pem.rstrip(),
+        "DER": public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo),
+        "SSH": public.public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH),
+        "JWK": json.dumps(key.jwk).encode(),
+        "JWK in short": json.dumps(key.jwk, separators=(",", ":")).encode(),
+        "a member": (key.jwk.get("x") or key.jwk["n"]).encode(),
+        "nothing": b"",
+    }
+
+
+@pytest.mark.parametrize("key", OURS, ids=lambda key: key.algorithm)
+@pytest.mark.parametrize("form", public_forms(OURS[0]))
+@pytest.mark.parametrize("algorithm", ["HS256", "none"])
+def test_a_public_key_is_no_secret(
+    api: httpx.Client, key: SigningKey, form: str, algorithm: str
+) -> None:
+    header = {"alg": algorithm, "kid": key.id}
+    forged = handmade(header, claims_of("ada"), public_forms(key)[form])
+
+    assert_refused(ask(api, forged), "The specified alg value is not allowed")
+
+
+@pytest.mark.parametrize("key", OURS, ids=lambda key: key.algorithm)
+@pytest.mark.parametrize("length", [1, 63, 64, 65, 256])
+def test_a_signature_of_zeros_is_refused(api: httpx.Client, key: SigningKey, length: int) -> None:
+    signed, _, _ = key.token("ada").rpartition(".")
+    zeros = handmade({}, bytes(length)).split(".")[1]
+
+    assert_refused(ask(api, f"{signed}.{zeros}"), "Signature verification failed")
+
+
+# Fetched once, and for what is not known
+
+
+def test_however_many_unknown_keys_are_named_it_is_asked_once(
+    issuer: KeyServer, postgres: str, tmp_path: Path
+) -> None:
+    with (
+        trusting(issuer.url, postgres, tmp_path / "log") as (_, api),
+        ThreadPoolExecutor(10) as together,
+    ):
+        tokens = [signing_key(f"unknown-{number}").token("ada") for number in range(40)]
+        for response in together.map(lambda value: ask(api, value), tokens):
+            assert_refused(response, "The token's key is not known")
+
+    assert issuer.fetches == 2
+
+
+def test_an_outage_locks_out_only_those_whose_key_is_not_known(
+    issuer: KeyServer, postgres: str, tmp_path: Path
+) -> None:
+    with trusting(issuer.url, postgres, tmp_path / "log") as (server, api):
+        issuer.be_away()
+
+        assert_unavailable(ask(api, SECOND.token("ada")))
+        assert ask(api, FIRST.token("ada")).status_code == 200
+        assert_problem(ask(api, FIRST.token("bob")), 403)
+        assert server.log.count("The keys cannot be fetched from AUTH_JWKS_URL") == 1
+
+
+def test_a_service_starts_while_the_key_server_is_down(postgres: str, tmp_path: Path) -> None:
+    port = free_port()
+    url = f"http://127.0.0.1:{port}/jwks"
+    with trusting(url, postgres, tmp_path / "log") as (server, api):
+        assert "The keys cannot be fetched from AUTH_JWKS_URL" in server.log
+        with key_server(FIRST, port=port):
+            assert ask(api, FIRST.token("ada")).status_code == 200
+
+
+def test_whoever_has_a_known_key_does_not_wait_for_the_search_of_another(
+    issuer: KeyServer, postgres: str, tmp_path: Path
+) -> None:
+    known = FIRST.token("ada")
+    with (
+        trusting(issuer.url, postgres, tmp_path / "log") as (_, api),
+        ThreadPoolExecutor(1) as meanwhile,
+    ):
+        issuer.may_answer.clear()
+        waiting = meanwhile.submit(ask, api, SECOND.token("ada"))
+        assert eventually(lambda: issuer.fetches == 2)
+
+        for value in [known, known, FIRST.token("ada", jti="not seen before")]:
+            assert ask(api, value).status_code == 200
+        assert ask(api, FIRST.token("bob")).status_code == 403
+        assert not waiting.done()
+
+        issuer.publish(FIRST, SECOND)
+        issuer.may_answer.set()
+        assert waiting.result().status_code == 200
+
+
+# The same within this process, where time can be shortened
+
+
+pytestmark = pytest.mark.anyio
+
+
+async def user_of(tokens: Tokens, value: str) -> str:
+    return await tokens.user_of([(b"authorization", f"Bearer {value}".encode())])
+
+
+def trusting_tokens(keys: JWKS) -> Tokens:
+    return Tokens(keys, Rules(issuer=None, audience=None, user_claim="sub"))
+
+
+async def test_the_keys_are_fetched_once(issuer: KeyServer) -> None:
+    keys = JWKS(issuer.url)
+    tokens = trusting_tokens(keys)
+    async with keys.kept_fresh():
+        for user in ["ada", "bob"] * 10:
+            assert await user_of(tokens, FIRST.token(user)) == user
+
+    assert issuer.fetches == 1
+
+
+async def test_a_fetch_says_what_it_takes_and_not_that_it_is_urllib(issuer: KeyServer) -> None:
+    async with JWKS(issuer.url).kept_fresh():
+        pass
+
+    assert b"\r\nAccept: application/json\r\n" in issuer.requests[0]
+    assert b"urllib" not in issuer.requests[0]  # which some firewalls refuse
+
+
+async def test_the_first_search_after_start_up_need_not_wait(issuer: KeyServer) -> None:
+    keys = JWKS(issuer.url)
+    async with keys.kept_fresh():
+        issuer.publish(SECOND)
+
+        assert await keys.find("second") is not None
+
+
+async def test_searches_are_apart(issuer: KeyServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    keys = JWKS(issuer.url)
+    async with keys.kept_fresh():
+        assert await keys.find("second") is None
+        issuer.publish(SECOND)
+        assert await keys.find("second") is None
+        assert issuer.fetches == 2
+
+        monkeypatch.setattr("src.jwks.RETRY_SECONDS", 0)
+        assert await keys.find("second") is not None
+        assert issuer.fetches == 3
+
+
+async def test_those_who_search_together_share_a_fetch(issuer: KeyServer) -> None:
+    keys = JWKS(issuer.url)
+    async with keys.kept_fresh():
+        issuer.publish(SECOND)
+
+        found = await asyncio.gather(*(keys.find("second") for _ in range(50)))
+
+    assert None not in found
+    assert issuer.fetches == 2
+
+
+async def test_whoever_goes_does_not_take_the_fetch_along(issuer: KeyServer) -> None:
+    keys = JWKS(issuer.url)
+    async with keys.kept_fresh():
+        issuer.publish(SECOND)
+        issuer.may_answer.clear()
+        impatient, patient = (asyncio.create_task(keys.find("second")) for _ in range(2))
+        await asyncio.to_thread(eventually, lambda: issuer.fetches == 2)
+
+        impatient.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await impatient
+        issuer.may_answer.set()
+
+        assert await patient is not None
+    assert issuer.fetches == 2
+
+
+async def refreshed(issuer: KeyServer) -> None:
+    """Wait for a fetch that begins from now on, and for its end."""
+    begun = issuer.fetches + 2
+    assert await asyncio.to_thread(eventually, lambda: issuer.fetches >= begun)
+
+
+async def test_keys_come_and_go_in_the_background(
+    issuer: KeyServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("src.jwks.REFRESH_SECONDS", 0.02)
+    keys = JWKS(issuer.url)
+    tokens = trusting_tokens(keys)
+    before = FIRST.token("ada")
+    async with keys.kept_fresh():
+        assert await user_of(tokens, before) == "ada"
+
+        issuer.publish(SECOND)
+        await refreshed(issuer)
+
+        assert keys.known("second") is not None
+        with pytest.raises(NotAuthenticated, match="The token's key is not known"):
+            await user_of(tokens, before)
+
+
+async def test_the_refreshing_ends_with_the_service(issuer: KeyServer) -> None:
+    loop = asyncio.get_running_loop()
+    before = asyncio.all_tasks()
+    async with JWKS(issuer.url).kept_fresh():
+        assert asyncio.all_tasks() > before
+
+    assert await asyncio.to_thread(eventually, lambda: asyncio.all_tasks(loop) == before)
+
+
+async def test_an_outage_ends_in_the_background(
+    issuer: KeyServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = JWKS(issuer.url)
+    issuer.be_away()
+    monkeypatch.setattr("src.jwks.RETRY_SECONDS", 0.02)
+    async with keys.kept_fresh():
+        assert keys.known("first") is None
+        issuer.publish(FIRST)
+
+        assert await asyncio.to_thread(eventually, lambda: keys.known("first") is not None)
+
+
+async def test_no_answer_ends_the_refreshing(
+    issuer: KeyServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("src.jwks.REFRESH_SECONDS", 0.02)
+    monkeypatch.setattr("src.jwks.RETRY_SECONDS", 0.02)
+    keys = JWKS(issuer.url)
+    async with keys.kept_fresh():
+        for answer in NO_SETS.values():
+            issuer.answer = answer
+            await refreshed(issuer)
+        issuer.publish(SECOND)
+        await refreshed(issuer)
+
+        assert keys.known("second") is not None
+
+
+async def test_a_remembered_token_is_not_that_of_another_key_with_the_same_id(
+    issuer: KeyServer,
+) -> None:
+    keys = JWKS(issuer.url)
+    tokens = trusting_tokens(keys)
+    before = FIRST.token("ada")
+    async with keys.kept_fresh():
+        assert await user_of(tokens, before) == "ada"
+        issuer.publish(signing_key("first"))
+        await keys.find("unknown")
+
+        with pytest.raises(NotAuthenticated, match="Signature verification failed"):
+            await user_of(tokens, before)
+
+
+async def test_what_a_key_verified_stays_so_while_the_key_does(issuer: KeyServer) -> None:
+    keys = JWKS(issuer.url)
+    async with keys.kept_fresh():
+        before = keys.known("first")
+        issuer.publish(SECOND, FIRST)
+        await keys.find("second")
+
+        assert keys.known("first") is before
+
+
+async def test_a_token_without_an_id_is_of_the_only_key(issuer: KeyServer) -> None:
+    keys = JWKS(issuer.url)
+    nameless = SigningKey(None, "EdDSA", FIRST.private)
+    async with keys.kept_fresh():
+        assert await user_of(trusting_tokens(keys), nameless.token("ada")) == "ada"
+
+
+async def test_a_key_without_an_id_is_that_of_tokens_without(issuer: KeyServer) -> None:
+    nameless = signing_key(None)
+    issuer.publish(FIRST, nameless)
+    keys = JWKS(issuer.url)
+    async with keys.kept_fresh():
+        tokens = trusting_tokens(keys)
+        assert await user_of(tokens, nameless.token("ada")) == "ada"
+        assert await user_of(tokens, FIRST.token("ada")) == "ada"
+
+
+async def test_an_empty_set_takes_every_key_away(issuer: KeyServer) -> None:
+    keys = JWKS(issuer.url)
+    tokens = trusting_tokens(keys)
+    async with keys.kept_fresh():
+        assert await user_of(tokens, FIRST.token("ada")) == "ada"
+        issuer.publish()
+        await keys.find("unknown")
+
+        with pytest.raises(NotAuthenticated, match="The token's key is not known"):
+            await user_of(tokens, FIRST.token("ada"))
+
+
+# Slow, odd and broken
+
+
+async def test_an_answer_that_does_not_come_is_not_waited_for(
+    issuer: KeyServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("src.jwks.FETCH_SECONDS", 0.1)
+    issuer.may_answer.clear()
+    keys = JWKS(issuer.url)
+    async with asyncio.timeout(5), keys.kept_fresh():
+        with pytest.raises(KeysUnavailable):
+            await keys.find("first")
+        issuer.may_answer.set()
+
+
+async def test_an_answer_that_trickles_is_not_waited_for(
+    issuer: KeyServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("src.jwks.FETCH_SECONDS", 0.1)
+    issuer.seconds_per_byte = 0.05
+    keys = JWKS(issuer.url)
+    async with asyncio.timeout(5), keys.kept_fresh():
+        with pytest.raises(KeysUnavailable):
+            await keys.find("first")
+        issuer.is_closed.set()
+
+
+SET = json.dumps({"keys": [SECOND.jwk]}).encode()
+NO_SETS = {
+    "nothing": b"",
+    "no HTTP": b"SSH-2.0-OpenSSH_9.9\r\n\r\n",
+    "no status": b"HTTP/1.1 fine\r\n\r\n" + SET,
+    "a header of 70 KB": http_answer(SET, headers=f"X: {'a' * 70_000}\r\n"),
+    "200 headers": http_answer(SET, headers="X: a\r\n" * 200),
+    "broken off": http_answer(SET)[:-40],
+    "broken off in a chunk": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nfff\r\n" + SET,
+    "broken chunks": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n" + SET,
+    "204": b"HTTP/1.1 204 No Content\r\n\r\n",
+    "304": http_answer(b"", "304 Not Modified"),
+    "404": http_answer(SET, "404 Not Found"),
+    "500": http_answer(SET, "500 Internal Server Error"),
+    "a redirect to nowhere": http_answer(b"", "302 Found", "Location: http://127.0.0.1:1/\r\n"),
+    "a redirect to a file": http_answer(b"", "302 Found", "Location: file:///etc/passwd\r\n"),
+    "a redirect to itself": http_answer(b"", "302 Found", "Location: /jwks\r\n"),
+    "HTML": http_answer(b"<!doctype html><title>Sign in</title>"),
+    "no body": http_answer(b""),
+    "no UTF-8": http_answer(b"\xff\xfe\xfa"),
+    "NUL": http_answer(b"\0" * 100),
+    "no object": http_answer(json.dumps([FIRST.jwk]).encode()),
+    "one key": http_answer(json.dumps(FIRST.jwk).encode()),
+    "no keys": http_answer(b"{}"),
+    "keys are null": http_answer(b'{"keys":null}'),
+    "keys are an object": http_answer(json.dumps({"keys": {"second": SECOND.jwk}}).encode()),
+    "keys are a string": http_answer(b'{"keys":"second"}'),
+    "a huge number": http_answer(b'{"keys":[' + b"1" * 5000 + b"]}"),
+    "very deep": http_answer(b"[" * 500_000),
+    "very deep objects": http_answer(b'{"keys":' * 100_000),
+    "2 MB": http_answer(b" " * 2_000_000 + SET),
+}
+
+
+@pytest.mark.parametrize("answer", NO_SETS.values(), ids=NO_SETS)
+async def test_an_answer_that_is_no_set_leaves_the_keys_as_they_are(
+    issuer: KeyServer, answer: bytes
+) -> None:
+    keys = JWKS(issuer.url)
+    async with keys.kept_fresh():
+        issuer.answer = answer
+
+        with pytest.raises(KeysUnavailable):
+            await keys.find("second")
+        assert keys.known("first") is not None
+
+
+@pytest.mark.parametrize("answer", NO_SETS.values(), ids=NO_SETS)
+async def test_an_answer_that_is_no_set_does_not_stop_the_start(
+    issuer: KeyServer, answer: bytes
+) -> None:
+    issuer.answer = answer
+    keys = JWKS(issuer.url)
+    async with keys.kept_fresh():
+        issuer.publish(FIRST)
+
+        assert await keys.find("first") is not None
+
+
+async def test_a_redirect_is_followed(issuer: KeyServer) -> None:
+    with key_server() as moved:
+        moved.answer = http_answer(b"", "308 Permanent Redirect", f"Location: {issuer.url}\r\n")
+        keys = JWKS(moved.url)
+        async with keys.kept_fresh():
+            assert keys.known("first") is not None
+
+
+ODD = signing_key("odd")
+ODD_RSA = signing_key("odd", "RS256")
+ODD_KEYS: dict[str, object] = {
+    "null": None,
+    "a string": "odd",
+    "a number": 7,
+    "a list": [ODD.jwk],
+    "nothing": {},
+    "no kty": {"kid": "odd", "alg": "EdDSA"},
+    "kty of another type": ODD.jwk | {"kty": ["OKP"]},
+    "kty that does not fit": ODD.jwk | {"kty": "RSA"},
+    "an unknown kty": {"kid": "odd", "kty": "AKP", "alg": "ML-DSA-44", "pub": "AAAA"},
+    "a secret": {"kid": "odd", "kty": "oct", "k": "c2VjcmV0" * 8},
+    "a secret for HS256": {"kid": "odd", "kty": "oct", "alg": "HS256", "k": "c2VjcmV0" * 8},
+    "a secret for EdDSA": {"kid": "odd", "kty": "oct", "alg": "EdDSA", "k": "c2VjcmV0" * 8},
+    "for encryption": ODD.jwk | {"use": "enc"},
+    "use is a list": ODD.jwk | {"use": ["sig"]},
+    "use is an object": ODD.jwk | {"use": {"sig": 1}},
+    "alg none": ODD.jwk | {"alg": "none"},
+    "alg of another kind": ODD.jwk | {"alg": "RSA-OAEP"},
+    "alg that we do not take": ODD_RSA.jwk | {"alg": "RS512"},
+    "alg that does not fit": ODD.jwk | {"alg": "ES256"},
+    "alg is a list": ODD.jwk | {"alg": ["EdDSA"]},
+    "alg is a number": ODD.jwk | {"alg": 7},
+    "crv is missing": {name: value for name, value in ODD.jwk.items() if name != "crv"},
+    "crv is unknown": ODD.jwk | {"crv": "X25519"},
+    "crv is a list": ODD.jwk | {"crv": ["Ed25519"]},
+    "x is missing": {name: value for name, value in ODD.jwk.items() if name != "x"},
+    "x is a number": ODD.jwk | {"x": 7},
+    "x is short": ODD.jwk | {"x": "AAAA"},
+    "x is no ASCII": ODD.jwk | {"x": "é"},
+    "kid is a list": ODD.jwk | {"kid": ["odd"]},
+    "kid is an object": ODD.jwk | {"kid": {"odd": 1}},
+    "kid is a number": ODD.jwk | {"kid": 7},
+    "a point off the curve": {
+        "kid": "odd",
+        "kty": "EC",
+        "crv": "P-256",
+        "x": "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAE",
+        "y": "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAE",
+    },
+    "n is empty": ODD_RSA.jwk | {"n": ""},
+    "n is a number": ODD_RSA.jwk | {"n": 7},
+    "e is 1": ODD_RSA.jwk | {"e": "AQ"},
+    "private": ODD.private_jwk,
+    "private, RSA": ODD_RSA.private_jwk,
+}
+
+
+@pytest.mark.parametrize("odd", ODD_KEYS.values(), ids=ODD_KEYS)
+async def test_an_odd_key_is_left_out_and_the_others_are_not(
+    issuer: KeyServer, odd: object
+) -> None:
+    issuer.publish_set([FIRST.jwk, odd, SECOND.jwk])
+    keys = JWKS(issuer.url)
+    async with keys.kept_fresh():
+        assert set(keys.keys) == {"first", "second"}
+        assert await keys.find("odd") is None
+
+
+@pytest.mark.parametrize("odd", ODD_KEYS.values(), ids=ODD_KEYS)
+async def test_an_odd_key_does_not_hide_another_with_its_id(issuer: KeyServer, odd: object) -> None:
+    for documents in [[ODD.jwk, odd], [odd, ODD.jwk]]:
+        issuer.publish_set(documents)
+        keys = JWKS(issuer.url)
+        async with keys.kept_fresh():
+            assert await user_of(trusting_tokens(keys), ODD.token("ada")) == "ada"
+
+
+@pytest.mark.parametrize("left_out", [{"alg"}, {"alg", "key_ops"}, {"kid"}])
+@pytest.mark.parametrize("key", OURS, ids=lambda key: key.algorithm)
+async def test_a_key_may_say_little(issuer: KeyServer, key: SigningKey, left_out: set[str]) -> None:
+    issuer.publish_set([{name: key.jwk[name] for name in key.jwk.keys() - left_out}])
+    keys = JWKS(issuer.url)
+    nameless = SigningKey(None if "kid" in left_out else key.id, key.algorithm, key.private)
+    async with keys.kept_fresh():
+        assert await user_of(trusting_tokens(keys), nameless.token("ada")) == "ada"
+
+
+async def test_a_key_that_can_be_broken_verifies_nothing(issuer: KeyServer) -> None:
+    weak = SigningKey("weak", "RS256", rsa.generate_private_key(65537, 1024))
+    issuer.publish(weak)
+    keys = JWKS(issuer.url)
+    with pytest.warns(match="1024 bits"):
+        signed = weak.token("ada")
+    async with keys.kept_fresh():
+        with pytest.raises(NotAuthenticated, match="The RSA key is 1024 bits long"):
+            await user_of(trusting_tokens(keys), signed)
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
+    max_leaves=5,
+)
+members: dict[str, Any] = {
+    "kty": st.sampled_from(["OKP", "EC", "RSA", "oct"]),
+    "alg": st.sampled_from(["EdDSA", "ES256", "RS256", "HS256", "none"]),
+    "crv": st.sampled_from(["Ed25519", "Ed448", "P-256", "P-384", "secp256k1"]),
+    "use": st.sampled_from(["sig", "enc"]),
+}
+documents = st.fixed_dictionaries(
+    {"kty": members["kty"]},
+    optional={
+        name: members.get(name, st.text("AQab_-=é", max_size=50)) | json_values
+        for name in ["kid", "alg", "crv", "use", "x", "y", "n", "e", "d", "k", "key_ops", "x5c"]
+    },
+)
+
+
+@pytest.fixture(scope="module")
+def lasting_issuer() -> Iterator[KeyServer]:
+    with key_server() as issuer:
+        yield issuer
+
+
+@settings(deadline=None)
+@given(odd=st.lists(documents | json_values, max_size=3))
+def test_no_set_is_too_odd(lasting_issuer: KeyServer, odd: list[object]) -> None:
+    lasting_issuer.publish_set([*odd, FIRST.jwk])
+
+    async def keys_found() -> set[str | None]:
+        keys = JWKS(lasting_issuer.url)
+        async with keys.kept_fresh():
+            return set(keys.keys)
+
+    assert asyncio.run(keys_found()) >= {"first"}
