@@ -1,12 +1,12 @@
 """Where a page of a list ended: opaque to clients, and right however the list changes since."""
 
-from base64 import urlsafe_b64decode, urlsafe_b64encode
+from base64 import b64decode, urlsafe_b64encode
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Literal, TypeAlias
+from datetime import MAXYEAR, MINYEAR, datetime
+from typing import Annotated, Literal, TypeAlias
 from uuid import UUID
 
-from pydantic import TypeAdapter
+from pydantic import StringConstraints, TypeAdapter
 from pydantic_core import from_json, to_json
 
 Sort: TypeAlias = Literal[
@@ -29,7 +29,8 @@ class Cursor:
         return datetime.fromisoformat(self.value)
 
 
-_READ = TypeAdapter(tuple[Sort, str, UUID])
+_Value = Annotated[str, StringConstraints(max_length=500, pattern=r"^[^\x00]*$")]
+_READ = TypeAdapter(tuple[Sort, _Value, UUID])
 
 
 def encode(sort: Sort, last: bytes) -> str:
@@ -42,7 +43,8 @@ def encode(sort: Sort, last: bytes) -> str:
 def decode(text: str) -> Cursor:
     """Raises ValueError for what `encode` never made."""
     padded = text.encode("ascii") + b"=" * (-len(text) % 4)
-    cursor = Cursor(*_READ.validate_json(urlsafe_b64decode(padded)))
-    if isinstance(cursor.position, datetime) and cursor.position.tzinfo is None:
-        raise ValueError("a time without its zone")
+    cursor = Cursor(*_READ.validate_json(b64decode(padded, altchars=b"-_", validate=True)))
+    time = cursor.position
+    if isinstance(time, datetime) and (time.tzinfo is None or time.year in {MINYEAR, MAXYEAR}):
+        raise ValueError("a time that UTC may have no word for")
     return cursor

@@ -16,8 +16,8 @@ from src.exceptions import NotAllowed
 from src.responses import is_etag_list
 from src.schemas.task import UserId
 
-_QUOTED = re.compile(r'"(?:[ !#-\[\]-~]|\\["\\])*"')
-_BARE = re.compile(r"[ -~]{1,255}")
+# A string as in RFC 9651 §3.3.3, or the same without its quotes.
+_KEY = re.compile(r'"(?P<quoted>(?:[ !#-\[\]-~]|\\["\\])*)"|(?P<bare>[!#-~][!-~]*)')
 
 ETAGS = {
     "pattern": '^(\\*|(W/)?"[!#-~]*"(, ?(W/)?"[!#-~]*")*)$',
@@ -48,17 +48,23 @@ async def get_engine(request: Request) -> AsyncEngine:
 
 
 def _is_key(text: str) -> str:
-    """A string as in RFC 9651 §3.3.3, or the same without its quotes."""
-    bare = text[1:-1].replace('\\"', '"').replace("\\\\", "\\") if _QUOTED.fullmatch(text) else text
-    if not _BARE.fullmatch(bare):
+    found = _KEY.fullmatch(_trimmed(text))
+    key = found and (found["bare"] or re.sub(r"\\(.)", r"\1", found["quoted"]))
+    if not key or len(key) > 255:
         raise PydanticCustomError("key", "must have 1 to 255 visible ASCII characters")
-    return bare
+    return key
 
 
 def _are_etags(text: str) -> str:
-    if not is_etag_list(text):
+    etags = _trimmed(text)
+    if not is_etag_list(etags):
         raise PydanticCustomError("etags", "must be * or a list of entity tags")
-    return text
+    return etags
+
+
+def _trimmed(field: str) -> str:
+    """Leave out the white space around a value: RFC 9110 §5.5; httptools keeps it at the end."""
+    return field.strip(" \t")
 
 
 Engine = Annotated[AsyncEngine, Depends(get_engine)]
@@ -72,7 +78,7 @@ IdempotencyKey = Annotated[
         description="Any text of 1 to 255 visible ASCII characters, quoted or not. For 24 hours, "
         "the same key with the same task is answered as it was at first, and makes no second task.",
         examples=['"8e03978e-40d5-43dd-bc93-6894a57f9324"'],
-        json_schema_extra={"pattern": "^[!#-\\[\\]-~]{1,255}$"},
+        json_schema_extra={"pattern": '^([!#-\\[\\]-~]{1,255}|"[!#-\\[\\]-~]{1,255}")$'},
     ),
 ]
 IfMatch = Annotated[

@@ -42,7 +42,8 @@ class JSONArray(Response):
     """An array of JSON values, each as it is, sent in pieces, and compressed if it is long.
 
     A piece waits until the client has taken those before, while other requests have their turn.
-    Its ETag is weak: it is the same for every encoding.
+    Its ETag is weak: it is the same for every encoding. It is of the headers, too: the same tasks
+    with a next page are no more the same without.
     """
 
     def __init__(
@@ -54,15 +55,12 @@ class JSONArray(Response):
         ] or [b","]
         self.pieces[0] = b"[" + self.pieces[0][1:]
         self.pieces[-1] += b"]"
-        length = sum(map(len, self.pieces))
-        digests = "".join(map(xxh3_128_hexdigest, self.pieces))
-        etag = digests if len(self.pieces) == 1 else xxh3_128_hexdigest(digests.encode())
-        self.encoding = _chosen(accept_encoding) if length >= COMPRESSED_FROM_BYTES else None
+        self.length = sum(map(len, self.pieces))
+        told = [*self.pieces, *(value for _, value in headers or ())]
+        etag = xxh3_128_hexdigest("".join(map(xxh3_128_hexdigest, told)).encode())
+        self.encoding = _chosen(accept_encoding) if self.length >= COMPRESSED_FROM_BYTES else None
         self.status_code = 200
         self.raw_headers = [
-            (b"content-encoding", self.encoding.encode())
-            if self.encoding
-            else (b"content-length", b"%d" % length),
             _JSON,
             _CACHE_CONTROL,
             (b"vary", b"Accept-Encoding"),
@@ -70,9 +68,17 @@ class JSONArray(Response):
             *(headers or ()),
         ]
 
-    async def __call__(self, _scope: Scope, _receive: Receive, send: Send) -> None:
-        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-        encoder = _ENCODERS[self.encoding]() if self.encoding else None
+    async def __call__(self, scope: Scope, _receive: Receive, send: Send) -> None:
+        # What is compressed has no length in advance, which HTTP/1.0 needs (RFC 9112 §6.1).
+        encoding = None if scope["http_version"] == "1.0" else self.encoding
+        encoder = _ENCODERS[encoding]() if encoding else None
+        about_body = (
+            (b"content-encoding", encoding.encode())
+            if encoding
+            else (b"content-length", b"%d" % self.length)
+        )
+        headers = [about_body, *self.raw_headers]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
         *others, last = self.pieces
         for piece in others:
             part = encoder.compress(piece) if encoder else piece
@@ -115,15 +121,18 @@ def strong_etags(if_match: str | None) -> list[str] | None:
 
 
 def is_etag_list(text: str) -> bool:
-    """Whether this is `*` or a list of entity tags: RFC 9110 §8.8.3."""
-    tag = _TAG.pattern
-    return text == "*" or re.fullmatch(rf"{tag}(?:[ \t]*,[ \t]*{tag})*", text) is not None
+    """Whether this is `*` or a list of entity tags, some perhaps empty: RFC 9110 §5.6.1, §8.8.3."""
+    tag, comma = _TAG.pattern, r"[ \t]*,[ \t,]*"
+    return text == "*" or re.fullmatch(rf"[ \t,]*{tag}(?:{comma}{tag})*[ \t,]*", text) is not None
 
 
 def _chosen(accept_encoding: str) -> str | None:
-    """Return the best encoding that the client takes: RFC 9110 §12.5.3."""
-    taken: dict[str, bool] = {}
+    """Return the encoding that the client likes best, if it likes any: RFC 9110 §12.5.3."""
+    weights: dict[str, float] = {}
     for item in accept_encoding.lower().split(","):
         name, _, weight = item.partition(";")
-        taken[name.strip()] = not re.fullmatch(r"\s*q=0(\.0*)?\s*", weight)
-    return next((name for name in _ENCODERS if taken.get(name, taken.get("*", False))), None)
+        given = re.fullmatch(r"\s*q=([01](?:\.[0-9]{0,3})?)\s*", weight)
+        weights[name.strip()] = float(given[1]) if given else 1
+    offered = {name: weights.get(name, weights.get("*", 0)) for name in (*_ENCODERS, "identity")}
+    best = max(offered, key=offered.__getitem__)
+    return best if best in _ENCODERS and offered[best] > 0 else None

@@ -1,7 +1,11 @@
+import asyncio
+import json
 from datetime import datetime
 
 import httpx
+import pytest
 
+from tests.serving import Server
 from tests.tasks import assert_problem, create, listed, task_path, tasks_path, unknown_path
 
 
@@ -30,14 +34,105 @@ def test_a_json_content_type_with_no_body_is_fine(api: httpx.Client, user: str) 
     assert response.json()["completed"] is True
 
 
-def test_a_task_that_is_not_there_is_not_found(api: httpx.Client, user: str) -> None:
-    assert_problem(api.patch(f"{unknown_path(user)}/complete"), 404, "Task not found")
+@pytest.mark.parametrize("completed", [True, False])
+def test_it_can_be_set_instead_and_sent_again(
+    api: httpx.Client, user: str, completed: bool
+) -> None:
+    task = create(api, user)
+    body = {"completed": completed}
+
+    answers = [api.patch(f"{task_path(task)}/complete", json=body) for _ in range(3)]
+
+    assert [answer.status_code for answer in answers] == [200, 200, 200]
+    assert [answer.json()["completed"] for answer in answers] == [completed] * 3
+    last = answers[-1].json()
+    assert last == task | {"completed": completed, "updated_at": last["updated_at"]}
+    assert listed(api, user) == [last]
 
 
-def test_someone_elses_task_is_not_found_and_stays(api: httpx.Client, user: str) -> None:
+def test_a_completed_task_can_be_set_to_open(api: httpx.Client, user: str) -> None:
+    task = create(api, user)
+    api.patch(f"{task_path(task)}/complete")
+
+    response = api.patch(f"{task_path(task)}/complete", json={"completed": False})
+
+    assert response.json()["completed"] is False
+
+
+def test_a_merge_patch_sets_it_too(api: httpx.Client, user: str) -> None:
+    task = create(api, user)
+
+    response = api.patch(
+        f"{task_path(task)}/complete",
+        content=b'{"completed": true}',
+        headers={"Content-Type": "application/merge-patch+json"},
+    )
+
+    assert response.json()["completed"] is True
+
+
+@pytest.mark.parametrize("body", [{}, {"title": "Not here"}])
+def test_a_body_that_says_nothing_of_it_toggles(
+    api: httpx.Client, user: str, body: dict[str, object]
+) -> None:
+    task = create(api, user)
+
+    answers = [api.patch(f"{task_path(task)}/complete", json=body).json() for _ in range(2)]
+
+    assert [answer["completed"] for answer in answers] == [True, False]
+    assert {answer["title"] for answer in answers} == {task["title"]}
+
+
+@pytest.mark.parametrize(
+    "body", [None, [], "true", True, {"completed": None}, {"completed": "true"}, {"completed": 1}]
+)
+def test_any_other_body_is_refused_and_changes_nothing(
+    api: httpx.Client, user: str, body: object
+) -> None:
+    task = create(api, user)
+
+    response = api.patch(
+        f"{task_path(task)}/complete",
+        content=json.dumps(body),
+        headers={"Content-Type": "application/json"},
+    )
+
+    assert_problem(response, 422)
+    assert listed(api, user) == [task]
+
+
+@pytest.mark.anyio
+async def test_50_sets_at_once_agree(server: Server, api: httpx.Client, user: str) -> None:
+    path = f"{task_path(create(api, user))}/complete"
+
+    async with httpx.AsyncClient(base_url=server.url, auth=server.auth, timeout=60) as client:
+        answers = await asyncio.gather(
+            *(client.patch(path, json={"completed": True}) for _ in range(50))
+        )
+
+    assert {answer.status_code for answer in answers} == {200}
+    assert {answer.json()["completed"] for answer in answers} == {True}
+
+
+SET_OR_TOGGLED = pytest.mark.parametrize("body", [{}, {"completed": True}])
+
+
+@SET_OR_TOGGLED
+def test_a_task_that_is_not_there_is_not_found(
+    api: httpx.Client, user: str, body: dict[str, bool]
+) -> None:
+    response = api.patch(f"{unknown_path(user)}/complete", json=body)
+
+    assert_problem(response, 404, "Task not found")
+
+
+@SET_OR_TOGGLED
+def test_someone_elses_task_is_not_found_and_stays(
+    api: httpx.Client, user: str, body: dict[str, bool]
+) -> None:
     theirs = create(api, f"{user}-other")
 
-    response = api.patch(f"{task_path(theirs | {'user_id': user})}/complete")
+    response = api.patch(f"{task_path(theirs | {'user_id': user})}/complete", json=body)
 
     assert_problem(response, 404, "Task not found")
     assert listed(api, f"{user}-other") == [theirs]

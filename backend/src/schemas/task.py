@@ -1,5 +1,6 @@
 """What clients send and what they get."""
 
+import re
 from collections.abc import Callable
 from datetime import datetime
 from typing import Annotated
@@ -22,6 +23,8 @@ from pydantic_core import PydanticCustomError
 from typing_extensions import TypedDict
 
 from src.cursor import Cursor, Sort, decode
+
+MAX_PAGE = 1000
 
 
 def _holds(minimum: int, maximum: int) -> Callable[[str], str]:
@@ -109,10 +112,12 @@ def _either(text: str) -> bool:
     return text == "true"
 
 
-def _digits(text: str) -> str:
-    if not text.isascii() or not text.isdigit():
-        raise PydanticCustomError("digits", "must be a whole number")
-    return text
+def _page_size(text: str) -> int:
+    if not re.fullmatch("[0-9]{1,4}", text) or not 1 <= int(text) <= MAX_PAGE:
+        raise PydanticCustomError(
+            "page_size", "must be a whole number from 1 to {maximum}", {"maximum": MAX_PAGE}
+        )
+    return int(text)
 
 
 def _decoded(text: str) -> Cursor:
@@ -125,7 +130,7 @@ def _decoded(text: str) -> Cursor:
 class TaskListing(BaseModel):
     """Which tasks to list, and in which order."""
 
-    completed: Annotated[bool, BeforeValidator(_either)] | SkipJsonSchema[None] = Field(
+    completed: Annotated[bool | SkipJsonSchema[None], BeforeValidator(_either)] = Field(
         default=None, description="Only those that are completed, or that are not."
     )
     q: Annotated[str, AfterValidator(_holds(0, 500))] = Field(
@@ -137,16 +142,15 @@ class TaskListing(BaseModel):
     sort: Sort = Field(
         default="created_at", description="What to order by; with a - the other way round."
     )
-    limit: Annotated[int, BeforeValidator(_digits), Field(ge=1, le=1000)] | SkipJsonSchema[None] = (
-        Field(
-            default=None,
-            description="At most so many; Link has the next page, if there is one. Unset: all.",
-            examples=[100],
-        )
+    limit: Annotated[int | SkipJsonSchema[None], BeforeValidator(_page_size)] = Field(
+        default=None,
+        description="At most so many; Link has the next page, if there is one. Unset: all.",
+        examples=[100],
+        json_schema_extra={"minimum": 1, "maximum": MAX_PAGE},
     )
-    cursor: (
-        Annotated[Cursor, BeforeValidator(_decoded), WithJsonSchema({"type": "string"})] | None
-    ) = Field(default=None, description="Those after it; take it from Link.")
+    cursor: Annotated[
+        Cursor | None, BeforeValidator(_decoded), WithJsonSchema({"type": "string"})
+    ] = Field(default=None, description="Those after it; take it from Link.")
 
     @field_validator("cursor")
     @classmethod

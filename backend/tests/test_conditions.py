@@ -1,0 +1,559 @@
+"""Conditional requests: RFC 9110 §13."""
+
+import asyncio
+import socket
+from collections.abc import Callable, Coroutine
+from hashlib import sha256
+from http.client import HTTPResponse
+from itertools import combinations
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+import asyncpg
+import httpx
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.conftest import execute
+from tests.serving import Server, serving
+from tests.tasks import assert_problem, create, listed, task_path, tasks_path, unknown_path
+from tests.tokens import bearer, token
+
+CHANGED = "The task has changed since; get it again"
+OTHER = '"0123456789abcdef0123456789abcdef"'
+
+CHANGES: dict[str, tuple[str, str, Any]] = {
+    "put": ("PUT", "", {"title": "Buy bread"}),
+    "patch": ("PATCH", "", {"completed": True}),
+    "delete": ("DELETE", "", None),
+    "toggle": ("PATCH", "/complete", None),
+    "set": ("PATCH", "/complete", {"completed": True}),
+}
+every_change = pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+
+few = settings(
+    max_examples=40,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+text = st.text(st.characters(exclude_characters="\0", codec="utf-8"), max_size=60)
+
+
+Result = TypeVar("Result")
+
+
+def etag_of(api: httpx.Client, path: str) -> str:
+    return api.get(path).headers["etag"]
+
+
+def send(
+    api: httpx.Client, path: str, change: tuple[str, str, Any], if_match: str
+) -> httpx.Response:
+    method, end, body = change
+    return api.request(method, path + end, json=body, headers={"If-Match": if_match})
+
+
+# ETags
+
+
+def test_a_tasks_etag_is_strong_and_of_what_is_sent(api: httpx.Client, user: str) -> None:
+    response = api.get(task_path(create(api, user)))
+
+    assert response.headers["etag"] == f'"{sha256(response.content).hexdigest()[:32]}"'
+    assert response.headers["cache-control"] == "private, no-cache"
+    assert response.headers["vary"] == "Origin"
+
+
+def test_a_lists_etag_is_weak_as_each_encoding_has_the_same(api: httpx.Client, user: str) -> None:
+    create(api, user)
+
+    response = api.get(tasks_path(user))
+
+    assert response.headers["etag"].startswith('W/"')
+    assert response.headers["cache-control"] == "private, no-cache"
+    assert response.headers["vary"] == "Accept-Encoding, Origin"
+
+
+def test_a_new_task_and_a_patched_one_come_with_the_etag_they_are_got_with(
+    api: httpx.Client, user: str
+) -> None:
+    created = api.post(tasks_path(user), json={"title": "Buy milk"})
+    path = task_path(created.json())
+    assert created.headers["etag"] == etag_of(api, path)
+
+    for end in ["", "/complete"]:
+        patched = api.patch(path + end, json={"completed": True})
+        assert patched.headers["etag"] == etag_of(api, path)
+
+
+def test_a_put_task_comes_without_as_it_is_not_kept_as_it_was_sent(
+    api: httpx.Client, user: str
+) -> None:
+    response = api.put(task_path(create(api, user)), json={"title": " Buy bread "})
+
+    assert "etag" not in response.headers
+
+
+def test_every_state_has_an_etag_of_its_own_and_keeps_it(api: httpx.Client, user: str) -> None:
+    task = create(api, user)
+    etags = [(etag_of(api, task_path(task)), etag_of(api, tasks_path(user)))]
+    for changes in [{"title": "Buy bread"}, {"description": ""}, {"description": None}, {}]:
+        api.patch(task_path(task), json=changes)
+        etags.append((etag_of(api, task_path(task)), etag_of(api, tasks_path(user))))
+
+    assert etags[-1] == etags[-2]
+    for one, other in combinations(etags[:-1], 2):
+        assert one[0] != other[0]
+        assert one[1] != other[1]
+
+
+def test_a_list_has_another_etag_with_each_task_order_filter_and_page(
+    api: httpx.Client, user: str
+) -> None:
+    etags = [etag_of(api, tasks_path(user))]
+    for title in ["b", "a", "c"]:
+        create(api, user, title=title)
+        etags.append(etag_of(api, tasks_path(user)))
+    for query in ["sort=title", "sort=-title", "q=a", "q=c", "limit=2", "limit=1"]:
+        etags.append(etag_of(api, f"{tasks_path(user)}?{query}"))
+
+    assert len(set(etags)) == len(etags)
+
+
+def test_the_same_tasks_with_another_page_after_them_are_another_list(
+    api: httpx.Client, user: str
+) -> None:
+    """Who asks with the ETag of the last page hears that it is not the last any more."""
+    path = f"{tasks_path(user)}?limit=1"
+    create(api, user)
+    last = api.get(path)
+    later = create(api, user)
+
+    no_more_last = api.get(path, headers={"If-None-Match": last.headers["etag"]})
+    api.delete(task_path(later))
+    last_again = api.get(path, headers={"If-None-Match": no_more_last.headers["etag"]})
+
+    assert no_more_last.status_code == last_again.status_code == 200
+    assert "next" in no_more_last.links
+    assert "next" not in last_again.links
+    assert last_again.headers["etag"] == last.headers["etag"]
+
+
+def test_two_servers_give_the_same_etags(empty_database: str, tmp_path: Path) -> None:
+    with (
+        serving(tmp_path / "log1", DATABASE_URL=empty_database) as one,
+        serving(tmp_path / "log2", DATABASE_URL=empty_database) as other,
+        one.client() as api,
+        other.client() as api_too,
+    ):
+        task = create(api, "ada", description='ünï\u0308çødé \u0001 "\\ 😀')
+        create(api_too, "ada")
+        for path in [task_path(task), tasks_path("ada"), f"{tasks_path('ada')}?limit=1"]:
+            assert etag_of(api, path) == etag_of(api_too, path)
+        etag = etag_of(api, task_path(task))
+        assert send(api_too, task_path(task), CHANGES["put"], etag).status_code == 200
+
+
+# If-None-Match
+
+
+@pytest.fixture(params=["task", "list"])
+def path(request: pytest.FixtureRequest, api: httpx.Client, user: str) -> str:
+    task = create(api, user)
+    return {"task": task_path(task), "list": tasks_path(user)}[request.param]
+
+
+KNOWN = [
+    '"{own}"',
+    'W/"{own}"',
+    '"other", "{own}"',
+    '"{own}","other"',
+    'W/"other" ,\tW/"{own}"',
+    '"a,b", "{own}"',
+    '"", "{own}"',
+    ', "{own}" ,,',
+    "*",
+]
+NOT_KNOWN = ['"other"', 'W/"other"', '""', '"{own}x"', '"W/{own}"', '"{own},"', '"\xe4"']
+
+
+@pytest.mark.parametrize("condition", KNOWN)
+def test_what_the_client_has_is_not_sent_again(
+    api: httpx.Client, path: str, condition: str
+) -> None:
+    got = api.get(path)
+    own = got.headers["etag"].removeprefix("W/").strip('"')
+
+    response = api.get(path, headers={"If-None-Match": condition.replace("{own}", own)})
+
+    assert response.status_code == 304
+    assert response.content == b""
+    for name in ["etag", "cache-control", "vary"]:
+        assert response.headers[name] == got.headers[name]
+    assert not [name for name in response.headers if name.startswith("content-")]
+    assert "transfer-encoding" not in response.headers
+
+
+@pytest.mark.parametrize("condition", NOT_KNOWN)
+def test_what_it_has_not_is_sent(api: httpx.Client, path: str, condition: str) -> None:
+    got = api.get(path)
+    own = got.headers["etag"].removeprefix("W/").strip('"')
+    sent = condition.replace("{own}", own).encode("latin-1")
+
+    response = api.get(path, headers={b"If-None-Match": sent})
+
+    assert response.status_code == 200
+    assert response.content == got.content
+
+
+def test_several_fields_are_one_list(api: httpx.Client, path: str) -> None:
+    etag = etag_of(api, path)
+
+    response = api.get(path, headers=[("If-None-Match", '"other"'), ("If-None-Match", etag)])
+
+    assert response.status_code == 304
+
+
+def test_head_has_the_same_etag_and_is_304_when_get_is(api: httpx.Client, path: str) -> None:
+    got, head = api.get(path), api.head(path)
+
+    assert head.headers["etag"] == got.headers["etag"]
+    assert api.head(path, headers={"If-None-Match": OTHER}).status_code == 200
+    known = api.head(path, headers={"If-None-Match": got.headers["etag"]})
+    assert known.status_code == 304
+    assert known.headers["etag"] == got.headers["etag"]
+
+
+def test_a_page_that_is_known_keeps_its_link(api: httpx.Client, user: str) -> None:
+    create(api, user)
+    create(api, user)
+    got = api.get(f"{tasks_path(user)}?limit=1")
+
+    response = api.get(
+        f"{tasks_path(user)}?limit=1", headers={"If-None-Match": got.headers["etag"]}
+    )
+
+    assert response.status_code == 304
+    assert response.headers["link"] == got.headers["link"]
+
+
+def test_a_task_that_is_not_there_is_404_whatever_the_client_has(
+    api: httpx.Client, user: str
+) -> None:
+    theirs = create(api, f"{user}-other")
+    etag = etag_of(api, task_path(theirs))
+
+    for condition in ["*", OTHER, etag]:
+        headers = {"If-None-Match": condition}
+        assert_problem(api.get(unknown_path(user), headers=headers), 404, "Task not found")
+        foreign = api.get(task_path(theirs | {"user_id": user}), headers=headers)
+        assert_problem(foreign, 404, "Task not found")
+
+
+MALFORMED = ["", ",", "x", '"x', 'x"', "W/x", 'w/"x"', '"a" "b"', '"a""b"', '*, "a"', "**", '"a b"']
+
+
+@pytest.mark.parametrize("condition", MALFORMED)
+def test_what_is_no_list_of_etags_is_refused(api: httpx.Client, user: str, condition: str) -> None:
+    task = create(api, user)
+
+    for name, method in [("If-None-Match", "GET"), ("If-Match", "DELETE")]:
+        response = api.request(method, task_path(task), headers={name: condition})
+        assert_problem(response, 422, f"{name}: must be * or a list of entity tags")
+    assert listed(api, user) == [task]
+
+
+@pytest.mark.parametrize("condition", ["{etag} ", "{etag}\t ", "*\t", '"a", {etag} \t'])
+def test_white_space_around_a_condition_is_not_part_of_it(
+    server: Server, api: httpx.Client, user: str, condition: str
+) -> None:
+    """Clients send it, proxies too, and httptools leaves it at the end: RFC 9110 §5.5."""
+    path = task_path(create(api, user))
+    condition = condition.replace("{etag}", etag_of(api, path))
+    [authorization] = bearer(token(user)).items()
+    lines = [f"GET {path} HTTP/1.1", "Host: x", ": ".join(authorization)]
+    with socket.create_connection(("127.0.0.1", urlsplit(server.url).port or 0)) as client:
+        client.sendall("\r\n".join([*lines, f"If-None-Match: {condition}", "", ""]).encode())
+        answer = HTTPResponse(client)
+        answer.begin()
+
+    assert answer.status == 304
+
+
+# If-Match
+
+
+@every_change
+@pytest.mark.parametrize(
+    "condition", ["{etag}", '"other", {etag}', '{etag},W/"other"', ", {etag},", "*"]
+)
+def test_a_task_that_is_as_the_client_knows_it_is_changed(
+    api: httpx.Client, user: str, change: tuple[str, str, Any], condition: str
+) -> None:
+    task = create(api, user)
+    etag = etag_of(api, task_path(task))
+
+    response = send(api, task_path(task), change, condition.replace("{etag}", etag))
+
+    assert response.status_code == 200
+    assert listed(api, user) != [task]
+
+
+@every_change
+@pytest.mark.parametrize("condition", ["W/{etag}", OTHER, '""', f'W/{{etag}}, {OTHER}, "\\"'])
+def test_a_task_that_is_not_is_left_as_it_is(
+    api: httpx.Client, user: str, change: tuple[str, str, Any], condition: str
+) -> None:
+    task = create(api, user)
+    etag = etag_of(api, task_path(task))
+
+    response = send(api, task_path(task), change, condition.replace("{etag}", etag))
+
+    assert_problem(response, 412, CHANGED)
+    assert listed(api, user) == [task]
+
+
+@every_change
+def test_an_etag_of_before_a_change_is_not_enough(
+    api: httpx.Client, user: str, change: tuple[str, str, Any]
+) -> None:
+    path = task_path(create(api, user))
+    before = etag_of(api, path)
+    changed = api.put(path, json={"description": "Two litres"}).json()
+
+    assert_problem(send(api, path, change, before), 412, CHANGED)
+    assert listed(api, user) == [changed]
+
+
+@every_change
+def test_a_task_that_is_not_there_is_404_before_412(
+    api: httpx.Client, user: str, change: tuple[str, str, Any]
+) -> None:
+    theirs = create(api, f"{user}-other")
+    etag = etag_of(api, task_path(theirs))
+
+    for condition in ["*", OTHER, etag]:
+        assert_problem(send(api, unknown_path(user), change, condition), 404, "Task not found")
+        foreign = send(api, task_path(theirs | {"user_id": user}), change, condition)
+        assert_problem(foreign, 404, "Task not found")
+    assert listed(api, f"{user}-other") == [theirs]
+
+
+def test_a_wrong_body_is_422_before_412(api: httpx.Client, user: str) -> None:
+    path = task_path(create(api, user))
+
+    assert_problem(send(api, path, ("PUT", "", {"title": None}), OTHER), 422)
+
+
+def test_an_empty_update_is_conditional_and_changes_nothing(api: httpx.Client, user: str) -> None:
+    task = create(api, user)
+    etag = etag_of(api, task_path(task))
+
+    for method in ["PUT", "PATCH"]:
+        assert_problem(send(api, task_path(task), (method, "", {}), OTHER), 412, CHANGED)
+        assert send(api, task_path(task), (method, "", {}), etag).json() == task
+
+
+@few
+@given(title=text.filter(str.strip), description=st.none() | text)
+def test_postgresql_computes_the_etag_that_is_sent(
+    api: httpx.Client, user: str, title: str, description: str | None
+) -> None:
+    task = create(api, user, title=title, description=description)
+
+    patched = send(
+        api, task_path(task), ("PATCH", "", {"completed": True}), etag_of(api, task_path(task))
+    )
+
+    assert patched.status_code == 200
+    toggled = send(api, task_path(task), CHANGES["toggle"], patched.headers["etag"])
+    assert toggled.status_code == 200
+    assert send(api, task_path(task), CHANGES["delete"], OTHER).status_code == 412
+    assert send(api, task_path(task), CHANGES["delete"], toggled.headers["etag"]).is_success
+
+
+EARLIER = r"""
+CREATE TABLE tasks (
+    id uuid PRIMARY KEY, user_id varchar(255) NOT NULL, title varchar(500) NOT NULL,
+    description varchar, completed boolean NOT NULL,
+    created_at timestamp NOT NULL, updated_at timestamp NOT NULL
+);
+CREATE INDEX ix_tasks_user_id ON tasks (user_id);
+INSERT INTO tasks SELECT gen_random_uuid(), 'a/"ü\', title, description, false, at, at
+FROM (VALUES
+    ('', NULL, timestamp '2025-01-02 03:04:05'),
+    (E'\t"\\/\u0001 ', '', '2025-01-02 03:04:05.000001'),
+    ('💡', E'\u2028\x7f', '0001-01-01 00:00'),
+    ('t', repeat('d', 6000), '9999-12-31 23:59:59.999999')
+) earlier (title, description, at)
+"""
+
+
+def test_rows_of_the_earlier_version_have_etags_too(empty_database: str, tmp_path: Path) -> None:
+    asyncio.run(execute(empty_database, EARLIER))
+    with serving(tmp_path / "log", DATABASE_URL=empty_database) as server, server.client() as api:
+        tasks = listed(api, 'a/"ü\\')
+        assert len(tasks) == 4
+        for task in tasks:
+            etag = etag_of(api, task_path(task))
+            assert send(api, task_path(task), CHANGES["put"], OTHER).status_code == 412
+            assert send(api, task_path(task), CHANGES["put"], etag).status_code == 200
+
+
+# Races
+
+
+async def at_once(
+    server: Server,
+    count: int,
+    request: Callable[[httpx.AsyncClient, int], Coroutine[None, None, Result]],
+) -> list[Result]:
+    async with httpx.AsyncClient(base_url=server.url, auth=server.auth, timeout=60) as client:
+        return await asyncio.gather(*(request(client, number) for number in range(count)))
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("change", "late"),
+    [
+        (CHANGES["put"], 412),
+        (CHANGES["patch"], 412),
+        (CHANGES["toggle"], 412),
+        (CHANGES["set"], 412),
+        (CHANGES["delete"], 404),
+    ],
+)
+async def test_of_50_changes_with_the_same_etag_at_once_one_is_made(
+    server: Server, api: httpx.Client, user: str, change: tuple[str, str, Any], late: int
+) -> None:
+    """After it the task is another, or none: a task that is not there is 404 before 412."""
+    task = create(api, user)
+    path, headers = task_path(task), {"If-Match": etag_of(api, task_path(task))}
+    method, end, body = change
+
+    answers = await at_once(
+        server,
+        50,
+        lambda client, _: client.request(method, path + end, json=body, headers=headers),
+    )
+
+    statuses = [answer.status_code for answer in answers]
+    assert sorted(statuses) == [200] + [late] * 49
+    winner = answers[statuses.index(200)].json()
+    after = {412: [winner], 404: []}
+    assert listed(api, user) == after[late]
+
+
+@pytest.mark.anyio
+@every_change
+@pytest.mark.parametrize(
+    ("meanwhile", "end", "status"),
+    [
+        ("UPDATE tasks SET description = 'new'", "COMMIT", 412),
+        ("UPDATE tasks SET description = 'new'", "ROLLBACK", 200),
+        ("UPDATE tasks SET title = title", "COMMIT", 200),
+        ("DELETE FROM tasks", "COMMIT", 404),
+        ("DELETE FROM tasks", "ROLLBACK", 200),
+    ],
+)
+async def test_a_change_that_waits_for_another_sees_what_that_left(
+    api: httpx.Client,
+    direct: str,
+    user: str,
+    change: tuple[str, str, Any],
+    meanwhile: str,
+    end: str,
+    status: int,
+) -> None:
+    task = create(api, user)
+    etag = etag_of(api, task_path(task))
+    other = await asyncpg.connect(direct)
+    await other.execute(f"BEGIN; {meanwhile} WHERE user_id = '{user}'")
+
+    answer = asyncio.create_task(asyncio.to_thread(send, api, task_path(task), change, etag))
+    while not await other.fetchval("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)"):
+        assert not answer.done()
+    await other.execute(end)
+    await other.close()
+
+    assert (await answer).status_code == status
+
+
+@pytest.mark.anyio
+async def test_50_changes_that_leave_the_task_as_it_is_are_all_made(
+    server: Server, api: httpx.Client, user: str
+) -> None:
+    task = create(api, user)
+    headers = {"If-Match": etag_of(api, task_path(task))}
+
+    answers = await at_once(
+        server, 50, lambda client, _: client.put(task_path(task), json={}, headers=headers)
+    )
+
+    assert {answer.status_code for answer in answers} == {200}
+    assert listed(api, user) == [task]
+
+
+@pytest.mark.anyio
+async def test_without_a_condition_50_changes_at_once_are_all_made(
+    server: Server, api: httpx.Client, user: str
+) -> None:
+    task = create(api, user)
+
+    answers = await at_once(
+        server,
+        50,
+        lambda client, number: client.put(task_path(task), json={"title": f"By {number}"}),
+    )
+
+    assert {answer.status_code for answer in answers} == {200}
+    assert listed(api, user)[0] in [answer.json() for answer in answers]
+
+
+@pytest.mark.anyio
+async def test_no_update_is_lost_among_clients_that_look_before_they_write(
+    server: Server, api: httpx.Client, user: str
+) -> None:
+    """Each of ten adds one, three times, and tries again when another was faster."""
+    path = task_path(create(api, user, title="0"))
+
+    async def add(client: httpx.AsyncClient, _: int) -> None:
+        added = 0
+        while added < 3:
+            got = await client.get(path)
+            body = {"title": str(int(got.json()["title"]) + 1)}
+            headers = {"If-Match": got.headers["etag"]}
+            answer = await client.patch(path, json=body, headers=headers)
+            assert answer.status_code in {200, 412}
+            added += answer.status_code == 200
+
+    await at_once(server, 10, add)
+
+    [task] = listed(api, user)
+    assert task["title"] == "30"
+
+
+@pytest.mark.anyio
+async def test_of_deletes_and_changes_at_once_none_comes_after_a_delete(
+    server: Server, api: httpx.Client, user: str
+) -> None:
+    task = create(api, user)
+    path, headers = task_path(task), {"If-Match": etag_of(api, task_path(task))}
+
+    answers = await at_once(
+        server,
+        40,
+        lambda client, number: client.request(
+            ("DELETE", "PUT")[number % 2], path, json={"title": f"By {number}"}, headers=headers
+        ),
+    )
+
+    assert sum(answer.status_code == 200 for answer in answers) == 1
+    [made] = [answer.json() for answer in answers if answer.status_code == 200]
+    lists = {"message": [], "title": [made]}
+    outcomes = {"message": {200, 404}, "title": {200, 412}}
+    [kind] = lists.keys() & made.keys()
+    assert {answer.status_code for answer in answers} == outcomes[kind]
+    assert listed(api, user) == lists[kind]

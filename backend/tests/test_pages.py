@@ -1,0 +1,577 @@
+"""Which tasks a list has, in which order, and that its pages are the list."""
+
+import asyncio
+import json
+from base64 import urlsafe_b64encode
+from collections.abc import Callable, Coroutine, Iterator
+from datetime import datetime, timedelta, timezone
+from itertools import chain, count
+from typing import Any, get_args
+from urllib.parse import parse_qsl, quote, urlsplit
+from uuid import UUID, uuid4
+
+import asyncpg
+import httpx
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from src.cursor import Sort
+from src.database import create_engine
+from src.migrations import upgrade
+from src.schemas.task import TaskCreate, TaskListing
+from src.services import task_service
+from tests.conftest import execute
+from tests.serving import Server
+from tests.tasks import Task, assert_problem, create, listed, task_path, tasks_path
+
+SORTS = get_args(Sort)
+every_sort = pytest.mark.parametrize("sort", SORTS)
+
+thorough = settings(
+    max_examples=60,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+
+
+def get(api: httpx.Client, user: str, **query: object) -> httpx.Response:
+    return api.get(tasks_path(user), params={name: str(value) for name, value in query.items()})
+
+
+def found(api: httpx.Client, user: str, **query: object) -> list[str]:
+    response = get(api, user, **query)
+    assert response.status_code == 200, response.text
+    return [task["title"] for task in response.json()]
+
+
+def pages(api: httpx.Client, user: str, **query: object) -> Iterator[list[Task]]:
+    """Follow Link to the end."""
+    response = get(api, user, **query)
+    while True:
+        assert response.status_code == 200, response.text
+        yield response.json()
+        if "next" not in response.links:
+            break
+        response = api.get(response.links["next"]["url"])
+
+
+def walked(api: httpx.Client, user: str, **query: object) -> list[Task]:
+    return list(chain.from_iterable(pages(api, user, **query)))
+
+
+def insert(url: str, user: str, number: int) -> None:
+    """Insert tasks that have everything but the id in common."""
+    asyncio.run(
+        execute(
+            url,
+            "INSERT INTO tasks SELECT gen_random_uuid(), "
+            f"'{user}', 'Buy milk', NULL, false, now(), now() FROM generate_series(1, {number})",
+        )
+    )
+
+
+# Filters
+
+
+def test_completed_leaves_out_the_others(api: httpx.Client, user: str) -> None:
+    create(api, user, title="open")
+    api.patch(f"{task_path(create(api, user, title='done'))}/complete")
+
+    assert found(api, user, completed="true") == ["done"]
+    assert found(api, user, completed="false") == ["open"]
+    assert found(api, user) == ["open", "done"]
+
+
+def test_q_is_looked_for_in_title_and_description(api: httpx.Client, user: str) -> None:
+    create(api, user, title="Buy MILK")
+    create(api, user, title="Bake", description="eggs, milk\nand flour")
+    create(api, user, title="Rest", description=None)
+
+    assert found(api, user, q="milk") == ["Buy MILK", "Bake"]
+    assert found(api, user, q="MILK\nAND") == ["Bake"]
+    assert found(api, user, q="milky") == []
+    assert found(api, user, q="") == ["Buy MILK", "Bake", "Rest"]
+
+
+def test_a_filter_has_to_hold_in_full(api: httpx.Client, user: str) -> None:
+    create(api, user, title="open milk")
+    api.patch(f"{task_path(create(api, user, title='done milk'))}/complete")
+    api.patch(f"{task_path(create(api, user, title='done'))}/complete")
+
+    assert found(api, user, q="milk", completed="true") == ["done milk"]
+
+
+@pytest.mark.parametrize(
+    "plain", ["%", "_", "\\", "\\%", "\\\\", "%%", "__", "%_\\", "'", "*", "."]
+)
+def test_what_is_a_pattern_elsewhere_is_plain_text(
+    api: httpx.Client, user: str, plain: str
+) -> None:
+    create(api, user, title="none of them")
+    create(api, user, title=f"a{plain}b")
+    create(api, user, title="other", description=f"{plain}")
+
+    assert found(api, user, q=plain) == [f"a{plain}b", "other"]
+    assert found(api, user, q=f"A{plain}B") == [f"a{plain}b"]
+
+
+LOCALES = {"C.UTF-8": ["ÄÖ", "äö"], "C": ["ÄÖ"]}
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(("locale", "expected"), LOCALES.items())
+async def test_case_is_what_the_databases_locale_says(
+    direct: str, locale: str, expected: list[str]
+) -> None:
+    name = f"test_{uuid4().hex}"
+    await execute(direct, f"CREATE DATABASE {name} TEMPLATE template0 LOCALE '{locale}'")
+    url = direct.replace("/postgres?", f"/{name}?")
+    engine = create_engine(url, pool_size=1)
+    await upgrade(engine, url)
+    for title in ["ÄÖ", "äö", "ao"]:
+        await task_service.create_task(engine, "ada", TaskCreate(title=title))
+
+    tasks, _ = await task_service.list_tasks(engine, "ada", TaskListing(q="ÄÖ"))
+
+    assert [json.loads(task)["title"] for task in tasks] == expected
+    await engine.dispose()
+    await execute(direct, f"DROP DATABASE {name}")
+
+
+ALPHABET = "aAbBäÄöÖßẞéÉİi\u0131\u03c3ΣςдД%_\\ \"'<>&=#+/;,.|*?\n\t\u00ad😀"
+
+
+@pytest.fixture(scope="module")
+def lower(postgres: str) -> Callable[[str], str]:
+    """How the database's own locale writes text small, character by character."""
+
+    async def ask() -> str:
+        connection = await asyncpg.connect(postgres)
+        try:
+            small: str = await connection.fetchval("SELECT lower($1)", ALPHABET)
+        finally:
+            await connection.close()
+        return small
+
+    table = str.maketrans(dict(zip(ALPHABET, asyncio.run(ask()), strict=True)))
+    return lambda text: text.translate(table)
+
+
+@pytest.fixture(scope="module")
+def shelf(api: httpx.Client) -> list[Task]:
+    """A user's tasks with many an odd text, some titles twice."""
+    user = f"shelf-{uuid4().hex}/ü &?"
+    tasks = []
+    for turn in range(len(ALPHABET) - 2):
+        title = f"x{ALPHABET[turn % 20 : turn % 20 + 3]}x"
+        task = create(api, user, title=title, description=(None, ALPHABET[turn:])[turn % 2])
+        body = {"completed": turn % 3 == 0}
+        tasks.append(api.patch(f"{task_path(task)}/complete", json=body).json())
+    return tasks
+
+
+@thorough
+@given(
+    q=st.text(ALPHABET, max_size=3),
+    asked=st.fixed_dictionaries(
+        {"sort": st.sampled_from(SORTS)}, optional={"completed": st.sampled_from(["true", "false"])}
+    ),
+    limit=st.integers(5, 60),
+)
+def test_pages_have_what_the_same_filter_in_python_has(
+    api: httpx.Client,
+    shelf: list[Task],
+    lower: Callable[[str], str],
+    q: str,
+    asked: dict[str, str],
+    limit: int,
+) -> None:
+    wanted = {"true": [True], "false": [False]}.get(asked.get("completed", ""), [True, False])
+    expected = [
+        task
+        for task in shelf
+        if task["completed"] in wanted
+        and (lower(q) in lower(task["title"]) or lower(q) in lower(task["description"] or "x"))
+    ]
+
+    user = shelf[0]["user_id"]
+    tasks = get(api, user, q=q, **asked).json()
+
+    assert sorted(tasks, key=id_of) == sorted(expected, key=id_of)
+    assert walked(api, user, q=q, limit=limit, **asked) == tasks
+
+
+def id_of(task: Task) -> str:
+    text: str = task["id"]
+    return text
+
+
+# Orders
+
+
+@every_sort
+def test_a_list_is_in_the_order_that_is_asked_for(api: httpx.Client, user: str, sort: str) -> None:
+    tasks = [create(api, user, title=title) for title in ["b", "a", "c", "a", "b"]]
+    api.put(task_path(tasks[2]), json={"description": "last"})
+    name, descends = sort.removeprefix("-"), sort.startswith("-")
+
+    got = get(api, user, sort=sort).json()
+
+    ascending = sorted(listed(api, user), key=lambda task: (task[name], task["id"]))
+    assert got == (ascending[::-1] if descends else ascending)
+
+
+@every_sort
+@pytest.mark.parametrize("limit", [1, 2, 3, 5, 6])
+def test_tasks_with_the_same_title_and_times_are_paged_by_their_ids(
+    api: httpx.Client, postgres: str, user: str, sort: str, limit: int
+) -> None:
+    insert(postgres, user, 6)
+    in_order = sorted(listed(api, user), key=id_of, reverse=sort.startswith("-"))
+
+    assert walked(api, user, sort=sort, limit=limit) == in_order
+
+
+# Limits
+
+
+def test_a_limit_is_kept_and_the_last_page_has_no_link(api: httpx.Client, user: str) -> None:
+    tasks = [create(api, user) for _ in range(7)]
+
+    assert list(pages(api, user, limit=3)) == [tasks[:3], tasks[3:6], tasks[6:]]
+
+
+def test_a_page_that_is_full_may_be_the_last(api: httpx.Client, user: str) -> None:
+    tasks = [create(api, user) for _ in range(6)]
+
+    assert list(pages(api, user, limit=3)) == [tasks[:3], tasks[3:]]
+    assert list(pages(api, user, limit=6)) == [tasks]
+    assert list(pages(api, f"{user}-other", limit=6)) == [[]]
+
+
+def test_without_a_limit_a_list_has_all_and_no_link(
+    api: httpx.Client, postgres: str, user: str
+) -> None:
+    insert(postgres, user, 2001)
+
+    response = get(api, user)
+
+    assert len(response.json()) == 2001
+    assert "link" not in response.headers
+    assert [len(page) for page in pages(api, user, limit=1000)] == [1000, 1000, 1]
+    assert walked(api, user, limit=1000, sort="-title") == get(api, user, sort="-title").json()
+
+
+@pytest.mark.parametrize(
+    "limit", ["0", "1001", "-1", "+1", "1.0", "1e2", "", " 1", "٣", "9" * 5000]
+)
+def test_a_limit_that_is_none_is_refused(api: httpx.Client, user: str, limit: str) -> None:
+    assert_problem(get(api, user, limit=limit), 422, "limit: must be a whole number from 1 to 1000")
+
+
+@pytest.mark.parametrize(
+    ("query", "status", "detail"),
+    [
+        ("completed=yes", 422, "completed: must be true or false"),
+        ("completed=", 422, "completed: must be true or false"),
+        ("completed=True", 422, "completed: must be true or false"),
+        (f"q={'q' * 501}", 422, "q: must have 0 to 500 characters"),
+        ("q=%00", 422, "q: must not contain the NUL character"),
+        ("q=%FF", 400, "The query must be percent-encoded UTF-8"),
+        ("q=%ED%A0%80", 400, "The query must be percent-encoded UTF-8"),
+        ("cursor=", 422, "cursor: must be one that a Link gave"),
+    ],
+)
+def test_a_parameter_that_is_none_is_named(
+    api: httpx.Client, user: str, query: str, status: int, detail: str
+) -> None:
+    assert_problem(api.get(f"{tasks_path(user)}?{query}"), status, detail)
+
+
+@pytest.mark.parametrize("sort", ["", "id", "Title", "--title", "title,id", "description"])
+def test_an_order_that_is_none_is_refused(api: httpx.Client, user: str, sort: str) -> None:
+    assert_problem(get(api, user, sort=sort), 422)
+
+
+def test_every_wrong_parameter_is_named_at_once(api: httpx.Client, user: str) -> None:
+    response = get(api, user, completed="x", q="\0", sort="x", limit="x", cursor="x")
+
+    assert_problem(response, 422)
+    names = [error["loc"] for error in response.json()["errors"]]
+    assert names == [["query", name] for name in ["completed", "q", "sort", "limit", "cursor"]]
+
+
+def test_a_wrong_parameter_is_refused_for_head_too(api: httpx.Client, user: str) -> None:
+    assert api.head(f"{tasks_path(user)}?limit=0").status_code == 422
+
+
+# Links
+
+ODD = ['a&b=c #%"<>é', 'x>; rel="first", <y', "%2541", "a+b c", "limit=1&cursor=x", "\r\n", "😀"]
+
+
+@pytest.mark.parametrize("text", ODD)
+def test_a_link_keeps_the_filters_whatever_they_are(
+    api: httpx.Client, user: str, text: str
+) -> None:
+    owner = f"{user}/{text}"
+    tasks = [create(api, owner, title=f"x{text}x", description="d") for _ in range(5)]
+    create(api, owner, title="other")
+    asked = {"completed": "false", "q": text, "sort": "-title", "limit": "2"}
+
+    first = get(api, owner, **asked)
+
+    link = urlsplit(first.links["next"]["url"])
+    assert first.headers["link"] == f'<{link.path}?{link.query}>; rel="next"'
+    assert link.path == tasks_path(owner)
+    assert dict(parse_qsl(link.query, keep_blank_values=True)).items() > asked.items()
+    assert link.query.count("cursor=") == 1
+    assert walked(api, owner, **asked) == tasks[::-1]
+
+
+def test_a_link_goes_on_from_a_link(api: httpx.Client, user: str) -> None:
+    """The cursor before is replaced, and what nobody knows is left as it is."""
+    for _ in range(3):
+        create(api, user)
+    first = api.get(f"{tasks_path(user)}?limit=1&colour=&q=&limit=1").links["next"]["url"]
+
+    second = api.get(first).links["next"]["url"]
+
+    names = [name for name, _ in parse_qsl(urlsplit(second).query, keep_blank_values=True)]
+    assert names == ["limit", "colour", "q", "limit", "cursor"]
+    assert "next" not in api.get(second).links
+
+
+def test_head_has_the_link_too(api: httpx.Client, user: str) -> None:
+    create(api, user)
+    create(api, user)
+    path = f"{tasks_path(user)}?limit=1"
+
+    assert api.head(path).headers["link"] == api.get(path).headers["link"]
+
+
+# Cursors
+
+
+def cursor(*values: object) -> str:
+    return urlsafe_b64encode(json.dumps(values).encode()).decode().rstrip("=")
+
+
+SOME_ID = "019aa3c5-5d3e-7c1f-9d0a-6b1f2c3d4e5f"
+NOW = "2026-11-21T09:30:00.123456+00:00"
+
+BAD = {
+    "empty": "",
+    "garbage": "garbage",
+    "no base64": "!!!!",
+    "one more character": cursor("created_at", NOW, SOME_ID) + "!",
+    "one character less": cursor("created_at", NOW, SOME_ID)[:-1],
+    "no ascii": "é",
+    "surrogates": cursor("title", "\ud800", SOME_ID),
+    "nul": cursor("title", "\0", SOME_ID),
+    "no utf-8": urlsafe_b64encode(b'["title","\xff","%s"]' % SOME_ID.encode()).decode(),
+    "no json": urlsafe_b64encode(b"created_at").decode(),
+    "deep": urlsafe_b64encode(b"[" * 30_000).decode(),
+    "an object": urlsafe_b64encode(b'{"sort":"title"}').decode(),
+    "too little": cursor("created_at", NOW),
+    "too much": cursor("created_at", NOW, SOME_ID, SOME_ID),
+    "null": cursor("created_at", None, SOME_ID),
+    "a number for a time": cursor("created_at", 0, SOME_ID),
+    "a list for a title": cursor("title", ["a"], SOME_ID),
+    "no id": cursor("created_at", NOW, "7"),
+    "a number for an id": cursor("created_at", NOW, 7),
+    "no time": cursor("created_at", "yesterday", SOME_ID),
+    "infinity": cursor("created_at", "infinity", SOME_ID),
+    "a time without a zone": cursor("created_at", "2026-11-21T09:30:00", SOME_ID),
+    "a day": cursor("created_at", "2026-11-21", SOME_ID),
+    "before the first year": cursor("created_at", "0001-01-01T00:00:00+23:59", SOME_ID),
+    "after the last year": cursor("created_at", "9999-12-31T23:59:59-23:59", SOME_ID),
+    "no order": cursor("id", NOW, SOME_ID),
+    "another order": cursor("updated_at", NOW, SOME_ID),
+    "the other way round": cursor("-created_at", NOW, SOME_ID),
+    "of titles": cursor("title", "Buy milk", SOME_ID),
+    "a title too long": cursor("title", "t" * 501, SOME_ID),
+    "huge": cursor("title", "t" * 40_000, SOME_ID),
+}
+
+
+@pytest.mark.parametrize("bad", BAD.values(), ids=BAD)
+def test_a_cursor_that_no_link_gave_is_refused(api: httpx.Client, user: str, bad: str) -> None:
+    for sort in ["created_at", "-title"]:
+        response = get(api, user, cursor=bad, sort=sort)
+        assert_problem(response, 422)
+        assert [error["loc"] for error in response.json()["errors"]] == [["query", "cursor"]]
+
+
+def test_a_cursor_of_a_list_in_another_order_is_told_so(api: httpx.Client, user: str) -> None:
+    response = get(api, user, cursor=cursor("title", "Buy milk", SOME_ID))
+
+    assert_problem(response, 422, "cursor: is of a list in another order")
+
+
+def test_a_cursor_may_come_without_a_limit_and_with_another(api: httpx.Client, user: str) -> None:
+    tasks = [create(api, user) for _ in range(5)]
+    link = get(api, user, limit=1).links["next"]["url"]
+    after = dict(parse_qsl(urlsplit(link).query))["cursor"]
+
+    assert get(api, user, cursor=after).json() == tasks[1:]
+    assert get(api, user, cursor=after, limit=2).json() == tasks[1:3]
+
+
+def test_a_cursor_of_another_users_list_shows_nothing_of_it(api: httpx.Client, user: str) -> None:
+    create(api, f"{user}-other")
+    mine = create(api, user)
+    create(api, f"{user}-other")
+    theirs = get(api, f"{user}-other", limit=1).links["next"]["url"]
+    after = dict(parse_qsl(urlsplit(theirs).query))["cursor"]
+
+    assert get(api, user, cursor=after).json() == [mine]
+
+
+@thorough
+@given(text=st.text(st.characters(codec="utf-8"), min_size=1))
+def test_any_text_is_no_cursor(api: httpx.Client, user: str, text: str) -> None:
+    assert_problem(get(api, user, cursor=text), 422)
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.sampled_from(SORTS),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=2),
+)
+
+
+@thorough
+@given(values=st.lists(json_values, max_size=4))
+def test_any_json_is_no_cursor(api: httpx.Client, user: str, values: list[object]) -> None:
+    assert_problem(get(api, user, cursor=cursor(*values)), 422)
+
+
+@pytest.fixture(scope="module")
+def titled(api: httpx.Client) -> list[Task]:
+    """Titles of which every locale has the same order."""
+    user = f"titled-{uuid4().hex}"
+    return [create(api, user, title=title) for title in ["a", "ab", "b", "b", "ba", "c", "c"]]
+
+
+zones = st.integers(-1439, 1439).map(lambda minutes: timezone(timedelta(minutes=minutes)))
+times = st.datetimes(datetime(2, 1, 1), datetime(9998, 12, 31), timezones=zones)  # noqa: DTZ001 - of any
+
+
+@thorough
+@given(data=st.data())
+def test_a_cursor_of_any_place_leads_to_the_tasks_after_it(
+    api: httpx.Client, titled: list[Task], data: st.DataObject
+) -> None:
+    """Also where no task is, nor was: one of a task that is gone, say."""
+    name = data.draw(st.sampled_from(["title", "created_at"]))
+    readers: dict[str, Callable[[str], Any]] = {
+        "title": str,
+        "created_at": datetime.fromisoformat,
+    }
+    of = readers[name]
+    own = st.sampled_from([of(task[name]) for task in titled])
+    value: Any = data.draw(own | {"title": st.text("abc", max_size=3), "created_at": times}[name])
+    task_id = data.draw(st.sampled_from([task["id"] for task in titled]) | st.uuids().map(str))
+
+    after = cursor(name, value.isoformat() if name == "created_at" else value, task_id)
+    tasks = get(api, titled[0]["user_id"], sort=name, cursor=after).json()
+
+    assert [id_of(task) for task in tasks] == [
+        id_of(task)
+        for task in sorted(titled, key=lambda task: (of(task[name]), UUID(task["id"])))
+        if (of(task[name]), UUID(task["id"])) > (value, UUID(task_id))
+    ]
+
+
+# Changes between pages
+
+
+@every_sort
+def test_pages_go_on_where_the_last_task_was_when_it_is_gone(
+    api: httpx.Client, user: str, sort: str
+) -> None:
+    for _ in range(6):
+        create(api, user)
+    in_order = get(api, user, sort=sort).json()
+    link = get(api, user, sort=sort, limit=2).links["next"]["url"]
+
+    for gone in in_order[:3]:
+        api.delete(task_path(gone))
+
+    assert api.get(link).json() == in_order[3:5]
+
+
+def test_a_task_that_comes_before_the_place_moves_none_to_the_next_page(
+    api: httpx.Client, user: str
+) -> None:
+    tasks = [create(api, user) for _ in range(4)]
+    link = get(api, user, sort="-created_at", limit=2).links["next"]["url"]
+    create(api, user)
+
+    assert api.get(link).json() == [tasks[1], tasks[0]]
+
+
+Writer = Callable[[httpx.AsyncClient, str, list[Task], int], Coroutine[None, None, None]]
+
+
+async def come_and_go(api: httpx.AsyncClient, user: str, tasks: list[Task], number: int) -> None:
+    """Create a task, and delete one that was there before the first page, or after it."""
+    created = await api.post(tasks_path(user), json={"title": f"Task {number % 5}"})
+    tasks.append(created.json())
+    await api.delete(task_path(tasks.pop(0)))
+
+
+async def change(api: httpx.AsyncClient, _: str, tasks: list[Task], number: int) -> None:
+    await api.patch(f"{task_path(tasks[number % len(tasks)])}/complete")
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("sort", "writers"),
+    [
+        *((sort, [come_and_go, change]) for sort in SORTS if "updated_at" not in sort),
+        *((sort, [come_and_go]) for sort in SORTS if "updated_at" in sort),
+    ],
+)
+async def test_pages_have_each_task_once_while_others_come_go_and_change(
+    server: Server, user: str, sort: str, writers: list[Writer]
+) -> None:
+    async with httpx.AsyncClient(base_url=server.url, auth=server.auth, timeout=60) as api:
+
+        async def created(number: int) -> Task:
+            answer = await api.post(tasks_path(user), json={"title": f"Task {number % 5}"})
+            task: Task = answer.json()
+            return task
+
+        tasks = [await created(number) for number in range(40)]
+        staying, going = tasks[::2], tasks[1::2]
+        enough, written = asyncio.Event(), dict.fromkeys(writers, 0)
+
+        concerned: dict[Writer, list[Task]] = {come_and_go: going, change: staying}
+
+        async def write(writer: Writer) -> None:
+            for number in count():
+                await writer(api, user, concerned[writer], number)
+                written[writer] = number
+                if enough.is_set():
+                    break
+
+        async def walk() -> list[str]:
+            ids: list[str] = []
+            next_page: str | None = f"{tasks_path(user)}?sort={quote(sort)}&limit=6"
+            while next_page is not None:
+                answer = await api.get(next_page)
+                assert answer.status_code == 200
+                ids += [task["id"] for task in answer.json()]
+                next_page = answer.links.get("next", {}).get("url")
+            return ids
+
+        async with asyncio.TaskGroup() as group:
+            for writer in writers:
+                group.create_task(write(writer))
+            while min(written.values()) < 20:
+                ids = await walk()
+                assert len(ids) == len(set(ids))
+                assert {task["id"] for task in staying} <= set(ids)
+            enough.set()
