@@ -19,6 +19,7 @@ from src.schemas.task import UserId
 # A string as in RFC 9651 §3.3.3, or the same without its quotes.
 _KEY = re.compile(r'"(?P<quoted>(?:[ !#-\[\]-~]|\\["\\])*)"|(?P<bare>[!#-~][!-~]*)')
 
+TASK_ID = "019aa3c5-5d3e-7c1f-9d0a-6b1f2c3d4e5f"
 ETAGS = {
     "pattern": '^(\\*|(W/)?"[!#-~]*"(, ?(W/)?"[!#-~]*")*)$',
     "examples": ['"5d41402abc4b2a76"'],
@@ -69,7 +70,7 @@ def _trimmed(field: str) -> str:
 
 Engine = Annotated[AsyncEngine, Depends(get_engine)]
 Owner = Annotated[UserId, Path()]
-TaskId = Annotated[UUID, Path()]
+TaskId = Annotated[UUID, Path(description="Which task.", examples=[TASK_ID])]
 IdempotencyKey = Annotated[
     str | SkipJsonSchema[None],
     AfterValidator(_is_key),

@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from starlette.types import ASGIApp
 
 from src.config import Settings, get_settings
+from src.contract import complete
 from src.database import create_engine, is_worth_waiting_for
 from src.embedded import embedded_server
 from src.exceptions import CannotStart, DatabaseUnavailable
@@ -22,7 +23,6 @@ from src.jwks import JWKS, SecretKey
 from src.logs import LogRequest, configure_logging
 from src.middleware import CORS, RequestMiddleware
 from src.migrations import upgrade
-from src.problems import MEDIA_TYPE
 from src.routers import docs, health, tasks
 from src.server import drain_before_stop, end_with_parent
 from src.tokens import Rules, Tokens
@@ -44,24 +44,10 @@ class TaskAPI(FastAPI):
         return RequestMiddleware(self.router, self.cors, self.log_request, self.stopping)
 
     def openapi(self) -> dict[str, Any]:
-        """Describe errors with their media type, which FastAPI has no word for.
-
-        Without tokens nobody is asked for one.
-        """
-        contract = super().openapi()
-        if self.tokens is None:
-            contract["components"].pop("securitySchemes", None)
-        for path in contract["paths"].values():
-            for operation in path.values():
-                if self.tokens is None:
-                    for asked in ("401", "403"):
-                        operation["responses"].pop(asked, None)
-                    operation.pop("security", None)
-                for status, response in operation["responses"].items():
-                    content = response.get("content", {})
-                    if status >= "400" and "application/json" in content:
-                        content[MEDIA_TYPE] = content.pop("application/json")
-        return contract
+        """Without tokens nobody is asked for one."""
+        if self.openapi_schema is None:
+            complete(super().openapi(), with_tokens=self.tokens is not None)
+        return super().openapi()
 
 
 def create_app(settings: Settings) -> TaskAPI:
@@ -69,7 +55,9 @@ def create_app(settings: Settings) -> TaskAPI:
         title="Task API",
         version="1.0.0",
         summary="Per-user tasks",
-        description="Every error is an RFC 9457 problem; its `detail` is a sentence to show.",
+        description="Every error is an RFC 9457 problem; its `detail` is a sentence to show. "
+        "OPTIONS, and any method that a path does not take (405), is answered with those that it "
+        "does in `Allow`; HEAD is answered as GET, without the body.",
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,

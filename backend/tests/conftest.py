@@ -42,7 +42,8 @@ IN_BOTH_MODES = {
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     marks = metafunc.definition.iter_markers("parametrize")
-    if "server" in metafunc.fixturenames and "server" not in [mark.args[0] for mark in marks]:
+    chosen = "server" in [mark.args[0] for mark in marks] or hasattr(metafunc.module, "server")
+    if "server" in metafunc.fixturenames and not chosen:
         name = metafunc.module.__name__.removeprefix("tests.test_")
         modes = ["open", "jwt"] if name in IN_BOTH_MODES else ["open"]
         metafunc.parametrize("server", modes, indirect=True, scope="session")

@@ -1,74 +1,232 @@
-"""The published contract is the application's own, and the service keeps it."""
+"""The published contract is the service's own, says everything, and is kept."""
 
 import json
+import os
 import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
+from uuid import uuid4
 
-from src.main import app
+import pytest
+import schemathesis
+from schemathesis import Case, GenerationMode, HookContext
+
+from src.cursor import encode
+from src.responses import is_etag_list
 from tests.serving import BACKEND, Server
+from tests.tasks import create
+from tests.tokens import bearer, token
 
-CONTRACT = BACKEND.parent / "specs" / "001-backend-api-database" / "contracts" / "openapi.json"
-MEDIA_TYPES = {False: "application/json", True: "application/problem+json"}
-OPERATIONS = [
-    "listUserTasks",
-    "createTask",
-    "getTask",
-    "updateTask",
-    "deleteTask",
-    "toggleTaskCompletion",
-]
+CONTRACT: dict[str, Any] = json.loads(
+    (BACKEND.parent / "specs/001-backend-api-database/contracts/openapi.json").read_text()
+)
+OPERATIONS: dict[str, tuple[str, str, dict[str, Any]]] = {
+    operation["operationId"]: (method, path, operation)
+    for path, operations in CONTRACT["paths"].items()
+    for method, operation in operations.items()
+}
+STATUSES = {
+    "listUserTasks": "200 304 400 401 403 422 500 503",
+    "createTask": "201 400 401 403 413 415 422 500 503",
+    "getTask": "200 304 400 401 403 404 422 500 503",
+    "updateTask": "200 400 401 403 404 412 413 415 422 500 503",
+    "patchTask": "200 400 401 403 404 412 413 415 422 500 503",
+    "deleteTask": "200 400 401 403 404 412 422 500 503",
+    "toggleTaskCompletion": "200 400 401 403 404 412 413 415 422 500 503",
+    "isAlive": "200 500",
+    "isReady": "200 500 503",
+}
+
+BODIES: dict[str, Any] = {
+    "createTask": {"title": "Buy milk"},
+    "updateTask": {"description": "Two litres"},
+    "patchTask": {"description": "Two litres"},
+    "toggleTaskCompletion": {"completed": True},
+}
+NEVER = 2**33
+
+# What makes any operation that can answer so do it; 500 and 503 take a fault.
+PATHS: dict[int, dict[str, object]] = {
+    400: {"user_id": "%FF"},
+    404: {"task_id": uuid4()},
+    422: {"user_id": "u" * 256},
+}
+REQUESTS: dict[int, dict[str, Any]] = {
+    304: {"headers": {"If-None-Match": "*"}},
+    401: {"headers": bearer("no.good.token")},
+    403: {"headers": bearer(token("another", exp=NEVER))},
+    412: {"headers": {"If-Match": '"another"'}},
+    413: {"content": b"x" * 200_000, "headers": {"Content-Type": "application/json"}},
+    415: {"content": b"title=Buy+milk", "headers": {"Content-Type": "text/plain"}},
+}
+
+# Of the message itself, or of the connection: RFC 9110 §6.6.1, §7.6.1, §8.
+OF_ANY_MESSAGE = {"connection", "content-encoding", "content-length", "content-type", "date"}
+
+SCHEMATHESIS = """
+hooks = "tests.test_contract"
+continue-on-failure = true
+generation.database = "none"
+
+[checks.positive_data_acceptance]
+expected-statuses = ["2xx", 304, 404, 412]
+
+[[operations]]
+include-tag = "health"
+generation.max-examples = 5
+"""
+WITH_TOKEN = """
+[auth.openapi.token]
+bearer = "{token}"
+
+[parameters]
+"path.user_id" = "{user}"
+"""
+
+NO_TASKS_ETAG = '"5d41402abc4b2a76"'
+FITTING = {"If-Match": "*", "If-None-Match": '"another"'}
+
+open_mode = pytest.mark.parametrize("server", ["open"], indirect=True)
+jwt_mode = pytest.mark.parametrize("server", ["jwt"], indirect=True)
 
 
-def test_the_published_contract_is_the_applications_own() -> None:
-    assert json.loads(CONTRACT.read_text()) == app.openapi(), "make -C backend contract"
+def resolved(described: dict[str, Any]) -> dict[str, Any]:
+    found = CONTRACT if "$ref" in described else described
+    for name in described.get("$ref", "").split("/")[1:]:
+        found = found[name]
+    return found
 
 
-def test_every_operation_has_a_summary_an_example_and_its_errors() -> None:
-    contract = app.openapi()
-    operations = [
-        operation
-        for path, methods in contract["paths"].items()
-        for operation in methods.values()
-        if path.startswith("/api")
-    ]
+def has_example(content: dict[str, Any]) -> bool:
+    schema = content["schema"]
+    return "example" in content or "example" in resolved(schema.get("items", schema))
 
-    assert [operation["operationId"] for operation in operations] == OPERATIONS
-    for operation in operations:
+
+@jwt_mode
+def test_the_published_contract_is_the_services_own(server: Server) -> None:
+    with server.client() as api:
+        assert api.get("/openapi.json").json() == CONTRACT, "make -C backend contract"
+
+
+@open_mode
+def test_where_anyone_may_act_for_anyone_no_token_is_asked_for(server: Server) -> None:
+    with server.client() as api:
+        contract = api.get("/openapi.json").json()
+
+    assert "securitySchemes" not in contract["components"]
+    for operations in contract["paths"].values():
+        for operation in operations.values():
+            assert "security" not in operation
+            assert operation["responses"].keys().isdisjoint({"401", "403"})
+
+
+def test_every_operation_says_what_can_happen() -> None:
+    said = {name: " ".join(each["responses"]) for name, (_, _, each) in OPERATIONS.items()}
+
+    assert said == STATUSES
+
+
+def test_everything_has_a_description_and_an_example() -> None:
+    for _, _, operation in OPERATIONS.values():
         assert operation["summary"]
-        assert {"400", "422", "500", "503"} <= operation["responses"].keys()
-        for status, response in operation["responses"].items():
+        for parameter in map(resolved, operation["parameters"]):
+            assert parameter["description"]
+            assert parameter["schema"]["examples"]
+        for body in operation.get("requestBody", {"content": {}})["content"].values():
+            assert has_example(body)
+        for response in operation["responses"].values():
             assert response["description"] != "Successful Response"
-            assert list(response["content"]) == [MEDIA_TYPES[status >= "400"]]
-        for status in operation["responses"].keys() - {"200", "201"}:
-            content = operation["responses"][status]["content"]["application/problem+json"]
-            assert content["example"]["status"] == int(status)
-    schemas = contract["components"]["schemas"]
-    for name in ["TaskCreate", "TaskUpdate", "TaskPublic"]:
-        assert schemas[name]["example"]
+            for header in map(resolved, response["headers"].values()):
+                assert header["description"]
+                assert header["example"]
+            for content in response.get("content", {}).values():
+                assert has_example(content)
 
 
+@jwt_mode
+@pytest.mark.parametrize(
+    ("name", "status"),
+    [
+        (name, int(status))
+        for name, statuses in STATUSES.items()
+        for status in statuses.split()
+        if int(status) < 500
+    ],
+)
+def test_an_answer_is_as_the_contract_says(
+    server: Server, user: str, name: str, status: int
+) -> None:
+    method, path, operation = OPERATIONS[name]
+    with server.client() as api:
+        place = {"user_id": user, "task_id": create(api, user)["id"]} | PATHS.get(status, {})
+        request: dict[str, Any] = {"json": BODIES.get(name)} | REQUESTS.get(status, {})
+        answer = api.request(method, path.format_map(place), **request)
+    said = operation["responses"][str(status)]
+    headers = {each.lower(): resolved(header) for each, header in said["headers"].items()}
+
+    assert answer.status_code == status, answer.text
+    assert answer.headers.get("content-type") in said.get("content", {None})
+    assert set(answer.headers) - OF_ANY_MESSAGE <= headers.keys()
+    assert {each for each, header in headers.items() if header["required"]} <= set(answer.headers)
+
+
+@open_mode
 def test_the_service_keeps_its_contract_in_thousands_of_cases(
     server: Server, tmp_path: Path
 ) -> None:
-    program = Path(sys.executable).parent / "schemathesis"
+    (tmp_path / "schemathesis.toml").write_text(SCHEMATHESIS)
+
+    assert passed_cases(server, tmp_path, 270) >= 2000
+
+
+@jwt_mode
+def test_the_service_keeps_its_contract_with_tokens(
+    server: Server, user: str, tmp_path: Path
+) -> None:
+    config = SCHEMATHESIS + WITH_TOKEN.format(token=token(user), user=user)
+    (tmp_path / "schemathesis.toml").write_text(config)
+
+    assert passed_cases(server, tmp_path, 20) >= 400
+
+
+def passed_cases(server: Server, folder: Path, max_examples: int) -> int:
     said = subprocess.run(
         [
-            program,
+            Path(sys.executable).parent / "schemathesis",
             "run",
             f"{server.url}/openapi.json",
             "--checks=all",
-            "--max-examples=450",
-            "--continue-on-failure",
+            "--seed=20261121",
+            f"--max-examples={max_examples}",
         ],
-        cwd=tmp_path,
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(BACKEND)},
         capture_output=True,
         text=True,
         check=False,
     )
-
     assert said.returncode == 0, said.stdout
     [(generated, passed)] = re.findall(r"([\d,]+) generated, ([\d,]+) passed", said.stdout)
     assert generated == passed
-    assert int(passed.replace(",", "")) >= 2000
+    return int(passed.replace(",", ""))
+
+
+@schemathesis.hook
+def before_call(_context: HookContext, case: Case[Any], _kwargs: dict[str, Any]) -> None:
+    """Make a valid case valid where a schema has no words for what is."""
+    if case.meta is None or case.meta.generation.mode is GenerationMode.NEGATIVE:
+        return
+    if "cursor" in case.query:
+        last = {"id": str(uuid4()), "title": "Buy milk"}
+        last |= dict.fromkeys(["created_at", "updated_at"], "2026-11-21T09:30:00+00:00")
+        sort = case.query.get("sort", "created_at")
+        case.query["cursor"] = encode(sort, json.dumps(last).encode())
+    if len(case.headers.get("Idempotency-Key", "")) in range(1, 200):
+        key = case.headers["Idempotency-Key"]
+        case.headers["Idempotency-Key"] = key[0] + uuid4().hex + key[1:]
+    for name in FITTING.keys() & case.headers.keys():
+        # Schemathesis makes no value that needs a quote, but for the example, which is of no task.
+        if case.headers[name] == NO_TASKS_ETAG or not is_etag_list(case.headers[name]):
+            case.headers[name] = FITTING[name]

@@ -3,33 +3,54 @@
 from fastapi import APIRouter, Request, Response
 from starlette.responses import JSONResponse
 
+from src.contract import example, headers
 from src.dependencies import Engine
 from src.exceptions import Stopping
-from src.problems import UNAVAILABLE, documented
+from src.problems import UNAVAILABLE, UNEXPECTED, documented
 from src.routing import JSONRoute
 from src.schemas.task import Message
 from src.services import health_service
 
-router = APIRouter(prefix="/health", tags=["health"], route_class=JSONRoute)
+ALIVE = {"message": "alive"}
+READY = {"message": "ready"}
+
+router = APIRouter(
+    prefix="/health",
+    tags=["health"],
+    responses=documented(500, "A fault of the service", UNEXPECTED),
+    route_class=JSONRoute,
+)
 
 
 @router.get(
-    "/live", operation_id="isAlive", summary="Is the process alive?", response_model=Message
+    "/live",
+    operation_id="isAlive",
+    response_description="It is",
+    summary="Is the process alive?",
+    response_model=Message,
+    responses={200: {"content": example(ALIVE)}},
 )
 async def live() -> Response:
     """Asks nothing of the database, so that probing does not keep a serverless one awake."""
-    return JSONResponse({"message": "alive"})
+    return JSONResponse(ALIVE)
 
 
 @router.get(
     "/ready",
     operation_id="isReady",
+    response_description="It does, and it will",
     summary="Does the database answer, and will the service stay?",
     response_model=Message,
-    responses=documented(503, "The database cannot be reached", UNAVAILABLE),
+    responses=documented(
+        503,
+        "The database cannot be reached, or the service is about to stop",
+        UNAVAILABLE,
+        headers=headers("Retry-After"),
+    )
+    | {200: {"content": example(READY)}},
 )
 async def ready(request: Request, engine: Engine) -> Response:
     if request.app.stopping.is_set():
         raise Stopping
     await health_service.check(engine)
-    return JSONResponse({"message": "ready"})
+    return JSONResponse(READY)

@@ -1,11 +1,12 @@
 """`/api/{user_id}/tasks`."""
 
 from typing import Annotated, Any
-from urllib.parse import parse_qsl, urlencode
+from urllib.parse import parse_qsl, quote, urlencode
 
 from fastapi import APIRouter, Body, Query, Request, Response, Security
-from pydantic_core import from_json
+from pydantic_core import from_json, to_json
 
+from src.contract import example, headers
 from src.dependencies import (
     Engine,
     IdempotencyKey,
@@ -36,10 +37,8 @@ from src.services import task_service
 
 NOTHING: Completion = {}
 
-
-def described(description: str, kind: str = "string") -> dict[str, object]:
-    """Describe a header for the contract."""
-    return {"description": description, "schema": {"type": kind}}
+# RFC 3986 §3.3; a parser of HTTP lets more through, such as the > that would end a Link.
+_IN_A_PATH = "%/:@!$&'()*+,;=~"
 
 
 def merge_patch(schema: str) -> dict[str, Any]:
@@ -49,7 +48,7 @@ def merge_patch(schema: str) -> dict[str, Any]:
 
 
 ANY = (
-    documented(400, "The path cannot be read", BROKEN_PATH)
+    documented(400, "The path or the query cannot be read", BROKEN_PATH)
     | documented(
         422,
         "A value is not what it may be; `errors` names each",
@@ -66,18 +65,28 @@ ANY = (
         401,
         "There is no token, or a bad one",
         NOT_AUTHENTICATED,
-        headers={
-            "WWW-Authenticate": described("What to send, and what is wrong with what was sent")
-        },
+        headers=headers("WWW-Authenticate"),
     )
     | documented(403, "The token is another user's", NOT_ALLOWED)
     | documented(500, "A fault of the service", UNEXPECTED)
     | documented(
         503,
-        "The database cannot be reached",
+        "The database cannot be reached, or the keys of tokens cannot",
         UNAVAILABLE,
-        headers={"Retry-After": described("Seconds after which to try again", "integer")},
+        headers=headers("Retry-After"),
     )
+)
+NOT_CREATED = documented(
+    422,
+    "A value is not what it may be, or the key was used for another task; `errors` names each",
+    "title: must have 1 to 500 characters",
+    errors=[
+        {
+            "loc": ["body", "title"],
+            "msg": "must have 1 to 500 characters",
+            "type": "string_length",
+        }
+    ],
 )
 NOT_FOUND = documented(404, "The user has no such task", TASK_NOT_FOUND)
 CHANGED = documented(412, "The task has none of the ETags in If-Match", TASK_CHANGED)
@@ -88,11 +97,15 @@ PATCH_BODY = BODY | documented(
     415,
     "The body is declared as neither of the two",
     WRONG_MEDIA_TYPE,
-    headers={"Accept-Patch": described("What it may be declared as")},
+    headers=headers("Accept-Patch"),
 )
-ETAG = {"ETag": described("Says, in If-Match and If-None-Match, which state is meant")}
-NOT_MODIFIED: Responses = {304: {"description": "The client has it already", "headers": ETAG}}
-TASK: Responses = {200: {"headers": ETAG}}
+TASK: Responses = {200: {"headers": headers("Cache-Control", "ETag")}}
+DELETED = {"message": "Task deleted successfully"}
+
+
+def or_not_modified(response: dict[str, Any]) -> Responses:
+    return {200: response, 304: response | {"description": "The client has it already"}}
+
 
 router = APIRouter(
     prefix="/api/{user_id:segment}/tasks",
@@ -109,8 +122,7 @@ router = APIRouter(
     response_description="The tasks",
     summary="List a user's tasks",
     response_model=list[TaskPublic],
-    responses=NOT_MODIFIED
-    | {200: {"headers": ETAG | {"Link": described("The next page, as rel=next: RFC 8288")}}},
+    responses=or_not_modified({"headers": headers("Cache-Control", "ETag", "Link")}),
 )
 async def list_user_tasks(
     request: Request,
@@ -133,7 +145,7 @@ async def list_user_tasks(
     summary="Create a task",
     status_code=201,
     response_model=TaskPublic,
-    responses=BODY | {201: {"headers": ETAG | {"Location": described("The new task's path")}}},
+    responses=BODY | NOT_CREATED | {201: {"headers": headers("Cache-Control", "ETag", "Location")}},
 )
 async def create_task(
     request: Request,
@@ -153,7 +165,7 @@ async def create_task(
     response_description="The task",
     summary="Get a task",
     response_model=TaskPublic,
-    responses=NOT_FOUND | NOT_MODIFIED | TASK,
+    responses=NOT_FOUND | or_not_modified(TASK[200]),
 )
 async def get_task(
     engine: Engine, user_id: Owner, task_id: TaskId, if_none_match: IfNoneMatch = None
@@ -168,7 +180,7 @@ async def get_task(
     response_description="The task as it is now",
     summary="Update a task",
     response_model=TaskPublic,
-    responses=BODY | NOT_FOUND | CHANGED,
+    responses=BODY | NOT_FOUND | CHANGED | {200: {"headers": headers("Cache-Control")}},
 )
 async def update_task(
     engine: Engine,
@@ -212,13 +224,15 @@ async def patch_task(
     response_description="The task is gone",
     summary="Delete a task",
     response_model=Message,
-    responses=NOT_FOUND | CHANGED,
+    responses=NOT_FOUND
+    | CHANGED
+    | {200: {"headers": headers("Cache-Control"), "content": example(DELETED)}},
 )
 async def delete_task(
     engine: Engine, user_id: Owner, task_id: TaskId, if_match: IfMatch = None
 ) -> Response:
     await task_service.delete_task(engine, user_id, task_id, strong_etags(if_match))
-    return JSONBytes(b'{"message":"Task deleted successfully"}')
+    return JSONBytes(to_json(DELETED))
 
 
 @router.patch(
@@ -258,5 +272,5 @@ def next_page(request: Request, cursor: str) -> bytes:
     """Point to the same list after the cursor: RFC 8288."""
     query = parse_qsl(request.scope["query_string"].decode(), keep_blank_values=True)
     query = [(name, value) for name, value in query if name != "cursor"] + [("cursor", cursor)]
-    path = request.scope["raw_path"].decode()
+    path = quote(request.scope["raw_path"], safe=_IN_A_PATH)
     return f'<{path}?{urlencode(query)}>; rel="next"'.encode()

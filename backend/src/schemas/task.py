@@ -22,9 +22,15 @@ from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import PydanticCustomError
 from typing_extensions import TypedDict
 
-from src.cursor import Cursor, Sort, decode
+from src.cursor import Cursor, Sort, decode, encode
 
 MAX_PAGE = 1000
+
+# After a task that is nobody's.
+CURSOR = encode(
+    "created_at",
+    b'{"id":"019aa3c5-5d3e-7c1f-9d0a-6b1f2c3d4e5f","created_at":"2026-11-21T09:30:00+00:00"}',
+)
 
 
 def _holds(minimum: int, maximum: int) -> Callable[[str], str]:
@@ -59,12 +65,10 @@ Title = Annotated[
     AfterValidator(str.strip),
     AfterValidator(_holds(1, 500)),
     Field(
-        description="Kept without the white space around it.",
+        description="1 to 500 characters, without the white space around it.",
         examples=["Buy milk"],
         json_schema_extra={
-            "minLength": 1,
-            "maxLength": 500,
-            "pattern": "^[^\\u0000]*[^\\s\\u0000][^\\u0000]*$",
+            "pattern": r"^\s*[^\s\u0000]([^\u0000]{0,498}[^\s\u0000])?\s*$",
         },
     ),
 ]
@@ -131,7 +135,9 @@ class TaskListing(BaseModel):
     """Which tasks to list, and in which order."""
 
     completed: Annotated[bool | SkipJsonSchema[None], BeforeValidator(_either)] = Field(
-        default=None, description="Only those that are completed, or that are not."
+        default=None,
+        description="Only those that are completed, or that are not.",
+        examples=[False],
     )
     q: Annotated[str, AfterValidator(_holds(0, 500))] = Field(
         default="",
@@ -140,7 +146,9 @@ class TaskListing(BaseModel):
         json_schema_extra={"maxLength": 500, "pattern": "^[^\\u0000]*$"},
     )
     sort: Sort = Field(
-        default="created_at", description="What to order by; with a - the other way round."
+        default="created_at",
+        description="What to order by; with a - the other way round.",
+        examples=["-updated_at"],
     )
     limit: Annotated[int | SkipJsonSchema[None], BeforeValidator(_page_size)] = Field(
         default=None,
@@ -149,8 +157,10 @@ class TaskListing(BaseModel):
         json_schema_extra={"minimum": 1, "maximum": MAX_PAGE},
     )
     cursor: Annotated[
-        Cursor | None, BeforeValidator(_decoded), WithJsonSchema({"type": "string"})
-    ] = Field(default=None, description="Those after it; take it from Link.")
+        Cursor | None,
+        BeforeValidator(_decoded),
+        WithJsonSchema({"type": "string", "examples": [CURSOR]}),
+    ] = Field(default=None, description="Those after it; take it from Link.", examples=[CURSOR])
 
     @field_validator("cursor")
     @classmethod

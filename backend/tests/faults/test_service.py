@@ -138,7 +138,7 @@ async def test_2000_connections_at_once_each_get_an_answer(
     own: Cluster, tmp_path: Path, report: Report
 ) -> None:
     figures, after = Figures(), Figures()
-    with serving(tmp_path / "log", DATABASE_URL=own.url) as server:
+    with serving(tmp_path / "log", DATABASE_URL=own.url, DATABASE_POOL_SIZE="10") as server:
         async with connected(own.url) as admin:
             await admin.execute(
                 "INSERT INTO tasks SELECT gen_random_uuid(), 'ada', 'Task ' || n, NULL, false,"
@@ -176,7 +176,7 @@ async def test_clients_that_hang_up_midway_lose_no_connection_and_poison_none(
 ) -> None:
     hang_ups = 1000 if full else 300
     figures = Figures(note=f"{hang_ups} hung up")
-    with serving(tmp_path / "log", DATABASE_URL=own.url) as server:
+    with serving(tmp_path / "log", DATABASE_URL=own.url, DATABASE_POOL_SIZE="10") as server:
         address = urlsplit(server.url)
         request = message("POST", tasks_path("ada"), {"title": "Is it there?"})
         for number in range(hang_ups):

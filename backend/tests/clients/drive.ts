@@ -1,0 +1,141 @@
+import assert from "node:assert/strict";
+import { randomUUID } from "node:crypto";
+import createClient from "openapi-fetch";
+import type { components, paths } from "./api.js";
+
+type Task = components["schemas"]["TaskPublic"];
+
+const { BASE_URL: baseUrl, TOKEN, USER_ID: user_id = "" } = process.env;
+const api = createClient<paths>({ baseUrl, headers: { Authorization: `Bearer ${TOKEN}` } });
+const stranger = createClient<paths>({ baseUrl });
+
+const collection = { path: { user_id } };
+const item = (task: Task) => ({ path: { user_id, task_id: task.id } });
+
+function given<T>(answer: { data?: T; error?: unknown; response: Response }, status = 200): T {
+  assert.equal(answer.response.status, status, JSON.stringify(answer.error));
+  assert(answer.data !== undefined);
+  return answer.data;
+}
+
+async function create(title: string): Promise<Task> {
+  return given(await api.POST("/api/{user_id}/tasks", { params: collection, body: { title } }), 201);
+}
+
+async function theServiceIsUp() {
+  assert.equal(given(await stranger.GET("/health/live")).message, "alive");
+  assert.equal(given(await stranger.GET("/health/ready")).message, "ready");
+}
+
+async function aKeyMakesOneTask() {
+  const request = {
+    params: { ...collection, header: { "Idempotency-Key": randomUUID() } },
+    body: { title: "Buy milk", description: null },
+  };
+  const first = await api.POST("/api/{user_id}/tasks", request);
+  const second = await api.POST("/api/{user_id}/tasks", request);
+
+  const task: Task = given(first, 201);
+  assert.deepEqual(given(second, 201), task);
+  assert.equal(task.user_id, user_id);
+  assert.equal(task.description, null);
+  assert.equal(first.response.headers.get("Location")?.split("/").at(-1), task.id);
+}
+
+async function anETagSavesAnAnswer() {
+  const task = await create("Read it");
+  const got = await api.GET("/api/{user_id}/tasks/{task_id}", { params: item(task) });
+  const header = { "If-None-Match": got.response.headers.get("ETag") ?? "" };
+  const again = await api.GET("/api/{user_id}/tasks/{task_id}", {
+    params: { ...item(task), header },
+  });
+
+  assert.deepEqual(given(got), task);
+  assert.equal(again.response.status, 304);
+  assert.equal(again.data, undefined);
+}
+
+async function anETagKeepsAChange() {
+  const task = await create("Change it");
+  const path = "/api/{user_id}/tasks/{task_id}";
+  const etag = (await api.GET(path, { params: item(task) })).response.headers.get("ETag") ?? "";
+  const params = { ...item(task), header: { "If-Match": etag } };
+  const patched = await api.PATCH(path, {
+    params,
+    body: { description: "Two litres" },
+    headers: { "Content-Type": "application/merge-patch+json" },
+  });
+  const lost = await api.PUT(path, { params, body: { title: "Another" } });
+  const put = await api.PUT(path, { params: item(task), body: { description: null } });
+
+  assert.equal(given(patched).description, "Two litres");
+  assert.equal(lost.response.status, 412);
+  assert.equal(lost.error?.detail, "The task has changed since; get it again");
+  assert.deepEqual([given(put).title, given(put).description], ["Change it", null]);
+}
+
+async function aTaskIsCompletedAndDeleted() {
+  const params = item(await create("Complete it"));
+  const path = "/api/{user_id}/tasks/{task_id}/complete";
+  const toggled = given(await api.PATCH(path, { params }));
+  const set = given(await api.PATCH(path, { params, body: { completed: true } }));
+  const deleted = given(await api.DELETE("/api/{user_id}/tasks/{task_id}", { params }));
+  const gone = await api.GET("/api/{user_id}/tasks/{task_id}", { params });
+
+  assert.deepEqual([toggled.completed, set.completed], [true, true]);
+  assert.equal(deleted.message, "Task deleted successfully");
+  assert.equal(gone.response.status, 404);
+  assert.equal(gone.error?.title, "Not Found");
+}
+
+async function linksLeadThroughAllPages() {
+  for (const title of ["page 3", "page 1", "page 2"]) await create(title);
+  const titles: string[] = [];
+  let cursor: string | undefined;
+  do {
+    const query = { q: "PAGE", sort: "title", limit: 2, cursor } as const;
+    const page = await api.GET("/api/{user_id}/tasks", { params: { ...collection, query } });
+    titles.push(...given(page).map((task) => task.title));
+    const link = /<([^>]*)>; rel="next"/.exec(page.response.headers.get("Link") ?? "");
+    cursor = new URL(link?.[1] ?? "/", baseUrl).searchParams.get("cursor") ?? undefined;
+  } while (cursor !== undefined);
+
+  assert.deepEqual(titles, ["page 1", "page 2", "page 3"]);
+}
+
+async function errorsSayWhatIsWrong() {
+  const path = "/api/{user_id}/tasks";
+  const empty = await api.POST(path, { params: collection, body: { title: "" } });
+  const unknown = await stranger.GET(path, { params: collection });
+  const another = await api.GET(path, { params: { path: { user_id: "another" } } });
+
+  assert.equal(empty.response.status, 422);
+  assert.deepEqual(empty.error?.errors?.[0]?.loc, ["body", "title"]);
+  assert.equal(unknown.response.status, 401);
+  assert.equal(unknown.response.headers.get("WWW-Authenticate"), "Bearer");
+  assert.equal(another.response.status, 403);
+}
+
+export async function theseDoNotCompile(task: Task) {
+  const path = "/api/{user_id}/tasks";
+  // @ts-expect-error a task has a title, not a name
+  await api.POST(path, { params: collection, body: { name: "Buy milk" } });
+  // @ts-expect-error there is no such order
+  await api.GET(path, { params: { ...collection, query: { sort: "colour" } } });
+  // @ts-expect-error a list is of a user
+  await api.GET(path, { params: {} });
+  // @ts-expect-error there is no such path
+  await api.GET("/api/{user_id}/task");
+  // @ts-expect-error an id is text
+  await api.GET("/health/live", { params: { header: { "X-Request-ID": 7 } } });
+  // @ts-expect-error the answer has no such field
+  return task.name;
+}
+
+await theServiceIsUp();
+await aKeyMakesOneTask();
+await anETagSavesAnAnswer();
+await anETagKeepsAChange();
+await aTaskIsCompletedAndDeleted();
+await linksLeadThroughAllPages();
+await errorsSayWhatIsWrong();

@@ -1,0 +1,74 @@
+"""A typed client is one command away: it compiles, and drives every operation."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.conftest import tool
+from tests.serving import BACKEND, serving
+from tests.tokens import SECRET, token
+
+HERE = Path(__file__).parent / "clients"
+CONTRACT = BACKEND.parent / "specs" / "001-backend-api-database" / "contracts" / "openapi.json"
+
+
+def test_a_typescript_client_compiles_and_drives_every_operation(
+    postgres: str, user: str, tmp_path: Path
+) -> None:
+    for name in ("package.json", "package-lock.json", "tsconfig.json", "drive.ts"):
+        shutil.copy(HERE / name, tmp_path)
+    npx = tool("npx")
+    run([tool("npm"), "ci"], tmp_path)
+    run([npx, "openapi-typescript", CONTRACT, "--output", "api.ts"], tmp_path)
+    run([npx, "tsc", "--strict"], tmp_path)
+
+    with every_operation_driven(postgres, user, tmp_path) as settings:
+        run([tool("node"), "drive.js"], tmp_path, **settings)
+
+
+def test_a_python_client_passes_mypy_and_drives_every_operation(
+    postgres: str, user: str, tmp_path: Path
+) -> None:
+    shutil.copy(HERE / "drive.py", tmp_path)
+    generate = ("generate", "--path", CONTRACT, "--output-path", "client", "--fail-on-warning")
+    run(["openapi-python-client", *generate], tmp_path)
+    run(["mypy", "--strict", "drive.py"], tmp_path, MYPYPATH="client")
+
+    with every_operation_driven(postgres, user, tmp_path) as settings:
+        run([sys.executable, "drive.py"], tmp_path, PYTHONPATH="client", **settings)
+
+
+def run(command: Sequence[str | Path], folder: Path, **settings: str) -> None:
+    """Run a program, those of the virtual environment too."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    said = subprocess.run(
+        command,
+        cwd=folder,
+        env=os.environ | {"PATH": path} | settings,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert said.returncode == 0, said.stdout
+
+
+@contextmanager
+def every_operation_driven(postgres: str, user: str, folder: Path) -> Iterator[dict[str, str]]:
+    """Start a service that wants tokens; its log must show a success of every operation."""
+    user = f"{user}/łovelace @example.com"
+    log = folder / "log"
+    with serving(log, DATABASE_URL=postgres, AUTH_MODE="jwt", AUTH_SECRET=SECRET) as server:
+        yield {"BASE_URL": server.url, "TOKEN": token(user), "USER_ID": user}
+    driven = set(re.findall(r" INFO ([A-Z]+ /\S*) 2\d\d ", server.log))
+    assert driven == {
+        f"{method.upper()} {path}"
+        for path, operations in json.loads(CONTRACT.read_text())["paths"].items()
+        for method in operations
+    }
