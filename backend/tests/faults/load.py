@@ -154,8 +154,11 @@ def message(method: str, path: str, content: object = None, **headers: str) -> b
 
 
 class Load:
-    def __init__(self, url: str) -> None:
+    """Clients of the six endpoints and, unless it is plain, of keys and conditions."""
+
+    def __init__(self, url: str, *, is_plain: bool = False) -> None:
         self.url = url
+        self.is_plain = is_plain
         self.figures = Figures()
         self.answers: dict[str, Counter[str]] = defaultdict(Counter)
         self.wrong_reads = 0
@@ -169,15 +172,9 @@ class Load:
     @asynccontextmanager
     async def under_way(self, clients: int = CLIENTS) -> AsyncIterator[None]:
         """Send requests for as long as the block takes, and wait for the last answers."""
-        kinds = (
-            self._read,
-            self._create,
-            self._create_once,
-            self._update,
-            self._update_if_unchanged,
-            self._toggle,
-            self._delete,
-        )
+        kinds = [self._read, self._create, self._update, self._toggle, self._delete]
+        if not self.is_plain:
+            kinds += [self._create_once, self._update_if_unchanged]
         async with asyncio.TaskGroup() as group:
             for number in range(clients):
                 group.create_task(kinds[number % len(kinds)](f"user-{uuid4().hex}"))

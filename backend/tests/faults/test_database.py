@@ -59,7 +59,7 @@ async def test_the_idiomatic_service_fails_requests_when_sessions_end(
 ) -> None:
     ended = 0
     with idiomatic(own, tmp_path / "log") as server:
-        load = Load(server.url)
+        load = Load(server.url, is_plain=True)
         async with connected(own.url) as admin:
             await admin.execute(AUDIT)
             async with load.under_way():

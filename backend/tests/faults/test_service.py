@@ -45,11 +45,13 @@ def many_files() -> Iterator[None]:
     resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
 
-async def cut_by_stop(server: Server, database: str, keep_alive: int) -> tuple[Load, list[str]]:
+async def cut_by_stop(
+    server: Server, database: str, keep_alive: int, *, is_plain: bool = False
+) -> tuple[Load, list[str]]:
     """Tell the service to stop under load, and return what readiness said meanwhile."""
     async with connected(database) as admin:
         await admin.execute(AUDIT)
-    load = Load(server.url)
+    load = Load(server.url, is_plain=is_plain)
     readiness = []
     async with clients(server.url, Figures(), 1) as [probe], load.under_way(keep_alive):
         await asyncio.sleep(1)
@@ -84,7 +86,7 @@ async def test_uvicorn_by_itself_cuts_whoever_is_there_when_it_stops(
     own: Cluster, tmp_path: Path, report: Report
 ) -> None:
     with idiomatic(own, tmp_path / "log", workers=2) as server:
-        load, _ = await cut_by_stop(server, own.url, keep_alive=50)
+        load, _ = await cut_by_stop(server, own.url, keep_alive=50, is_plain=True)
     figures = await load.audit(own.url)
     figures.note = "for comparison: idiomatic FastAPI on uvicorn, 50 clients"
     report(figures)
