@@ -79,7 +79,7 @@ IdempotencyKey = Annotated[
         description="Any text of 1 to 255 visible ASCII characters, quoted or not. For 24 hours, "
         "the same key with the same task is answered as it was at first, and makes no second task.",
         examples=['"8e03978e-40d5-43dd-bc93-6894a57f9324"'],
-        json_schema_extra={"pattern": '^([!#-\\[\\]-~]{1,255}|"[!#-\\[\\]-~]{1,255}")$'},
+        json_schema_extra={"pattern": r'^([!#-~][!-~]{0,254}|"([ !#-\[\]-~]|\\["\\]){1,255}")$'},
     ),
 ]
 IfMatch = Annotated[

@@ -1,6 +1,7 @@
 """The one shape of every error: RFC 9457."""
 
 from pydantic import BaseModel
+from pydantic.json_schema import SkipJsonSchema
 
 
 class InvalidField(BaseModel):
@@ -16,4 +17,4 @@ class Problem(BaseModel):
     title: str
     status: int
     detail: str
-    errors: list[InvalidField] | None = None
+    errors: list[InvalidField] | SkipJsonSchema[None] = None

@@ -26,10 +26,14 @@ from src.cursor import Cursor, Sort, decode, encode
 
 MAX_PAGE = 1000
 
+# What `str.strip` takes away: the \s of other languages is more or less than that.
+_SPACE = r"\t-\r\u001c-\u0020\u0085\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
+_INK = rf"[^{_SPACE}\u0000]"
+
 # After a task that is nobody's.
 CURSOR = encode(
-    "created_at",
-    b'{"id":"019aa3c5-5d3e-7c1f-9d0a-6b1f2c3d4e5f","created_at":"2026-11-21T09:30:00+00:00"}',
+    "-updated_at",
+    b'{"id":"019aa3c5-5d3e-7c1f-9d0a-6b1f2c3d4e5f","updated_at":"2026-11-21T09:30:00+00:00"}',
 )
 
 
@@ -68,7 +72,7 @@ Title = Annotated[
         description="1 to 500 characters, without the white space around it.",
         examples=["Buy milk"],
         json_schema_extra={
-            "pattern": r"^\s*[^\s\u0000]([^\u0000]{0,498}[^\s\u0000])?\s*$",
+            "pattern": rf"^[{_SPACE}]*{_INK}([^\u0000]{{0,498}}{_INK})?[{_SPACE}]*$",
         },
     ),
 ]
