@@ -62,7 +62,7 @@ class _SendAgain(DatabaseUnavailable):
     """The connection is gone, and the statement was not applied, or may be once more."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Query:
     """A compiled statement; `parameters` are the names of $1, $2 and so on."""
 
@@ -126,7 +126,6 @@ def create_engine(
     )
     event.listen(engine.sync_engine, "do_connect", _only_in_a_greenlet)
     event.listen(engine.sync_engine, "connect", _prepare_connection)
-    event.listen(engine.sync_engine, "checkout", _replace_if_dead)
     return engine
 
 
@@ -156,19 +155,6 @@ def _prepare_connection(
     driver: Any = connection.driver_connection
     poll = record.info["poll"] = polling.poll()
     poll.register(driver._transport.get_extra_info("socket"), polling.POLLIN)
-
-
-def _replace_if_dead(
-    connection: AsyncAdapt_asyncpg_connection,
-    record: ConnectionPoolEntry,
-    _proxy: PoolProxiedConnection,
-) -> None:
-    """Find a connection that died in the pool without asking the server.
-
-    An idle server has nothing to say: what waits to be read is its farewell.
-    """
-    if connection.driver_connection.is_closed() or record.info["poll"].poll(0):
-        raise exc.DisconnectionError
 
 
 async def _connection(engine: AsyncEngine) -> PoolProxiedConnection:
@@ -207,12 +193,14 @@ async def fetch_all(engine: AsyncEngine, query: Query, **values: object) -> list
     repeatable may then have been applied.
     """
     arguments = [values[name] for name in query.parameters]
-    for _ in range(engine.pool.size()):  # type: ignore[attr-defined]  # all may be dead
+    dead = 0
+    while True:
         try:
             return await _fetch_once(engine, query, arguments)
         except _SendAgain:
-            pass
-    return await _fetch_once(engine, query, arguments)
+            dead += 1
+            if dead > engine.pool.size():  # type: ignore[attr-defined]  # all may be dead
+                raise
 
 
 async def _fetch_once(engine: AsyncEngine, query: Query, arguments: list[object]) -> list[bytes]:
@@ -220,6 +208,10 @@ async def _fetch_once(engine: AsyncEngine, query: Query, arguments: list[object]
     driver: Driver = connection.driver_connection  # type: ignore[assignment]  # of any driver
     sent = False
     try:
+        # An idle server has nothing to say: what waits to be read is its farewell.
+        if not query.repeatable and connection.info["poll"].poll(0):
+            driver.terminate()
+            raise _SendAgain("the session was ended")
         statement = connection.info.get(query) or await _prepare(driver, connection.info, query)
         sent = True
         records = await statement.fetch(*arguments)

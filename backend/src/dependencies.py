@@ -44,12 +44,12 @@ own_token = OwnToken(bearerFormat="JWT", scheme_name="token", description="Of th
 
 
 async def get_engine(request: Request) -> AsyncEngine:
-    engine: AsyncEngine = request.app.state.engine
+    engine: AsyncEngine = request.app.engine
     return engine
 
 
 def _is_key(text: str) -> str:
-    found = _KEY.fullmatch(_trimmed(text))
+    found = _KEY.fullmatch(text)
     key = found and (found["bare"] or re.sub(r"\\(.)", r"\1", found["quoted"]))
     if not key or len(key) > 255:
         raise PydanticCustomError("key", "must have 1 to 255 visible ASCII characters")
@@ -57,15 +57,9 @@ def _is_key(text: str) -> str:
 
 
 def _are_etags(text: str) -> str:
-    etags = _trimmed(text)
-    if not is_etag_list(etags):
+    if not is_etag_list(text):
         raise PydanticCustomError("etags", "must be * or a list of entity tags")
-    return etags
-
-
-def _trimmed(field: str) -> str:
-    """Leave out the white space around a value: RFC 9110 §5.5; httptools keeps it at the end."""
-    return field.strip(" \t")
+    return text
 
 
 Engine = Annotated[AsyncEngine, Depends(get_engine)]

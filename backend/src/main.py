@@ -35,6 +35,7 @@ PREFLIGHT_SECONDS = 7200
 
 class TaskAPI(FastAPI):
     cors: Callable[[ASGIApp], ASGIApp]
+    engine: AsyncEngine
     log_request: LogRequest
     stopping: asyncio.Event
     tokens: Tokens | None
@@ -114,7 +115,7 @@ async def lifespan(settings: Settings, app: TaskAPI) -> AsyncIterator[None]:
         engine = create_engine(url, settings.database_pool_size)
         try:
             await upgrade_when_reachable(engine, url, settings.database_wait_seconds, app.stopping)
-            app.state.engine = engine
+            app.engine = engine
             async with app.tokens.keys.kept_fresh() if app.tokens else nullcontext():
                 # What start-up made stays: to look through it each time stalls requests by 30 ms.
                 gc.collect()

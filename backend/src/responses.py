@@ -1,14 +1,15 @@
 """Responses out of the JSON that PostgreSQL wrote, with their validators (RFC 9110 §8.8)."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from hashlib import sha256
 from typing import Any, TypeAlias
 from zlib import compressobj
 
+from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
-from xxhash import xxh3_128_hexdigest
+from xxhash import xxh3_128
 from zstandard import ZstdCompressor
 
 PIECE_VALUES = 500
@@ -16,7 +17,7 @@ PIECE_VALUES = 500
 
 COMPRESSED_FROM_BYTES = 8 * 1024
 
-Headers: TypeAlias = list[tuple[bytes, bytes]]
+Fields: TypeAlias = Sequence[tuple[bytes, bytes]]
 
 _ENCODERS: dict[str, Callable[[], Any]] = {
     "zstd": lambda: ZstdCompressor().compressobj(),
@@ -30,12 +31,12 @@ _JSON = (b"content-type", b"application/json")
 class JSONBytes(Response):
     """JSON as it is."""
 
-    def __init__(self, content: bytes, status: int = 200, headers: Headers | None = None) -> None:
+    def __init__(self, content: bytes, status: int = 200, headers: Fields = ()) -> None:
         self.body = content
         self.status_code = status
         self.background = None
         length = (b"content-length", b"%d" % len(content))
-        self.raw_headers = [length, _JSON, _CACHE_CONTROL, *(headers or ())]
+        self.raw_headers = [length, _JSON, _CACHE_CONTROL, *headers]
 
 
 class JSONArray(Response):
@@ -46,31 +47,33 @@ class JSONArray(Response):
     with a next page are no more the same without.
     """
 
-    def __init__(
-        self, values: list[bytes], accept_encoding: str, headers: Headers | None = None
-    ) -> None:
-        self.pieces = [
-            b"," + b",".join(values[start : start + PIECE_VALUES])
-            for start in range(0, len(values), PIECE_VALUES)
-        ] or [b","]
-        self.pieces[0] = b"[" + self.pieces[0][1:]
+    def __init__(self, values: list[bytes], headers: Fields = ()) -> None:
+        first, *others = [
+            b",".join(values[start : start + PIECE_VALUES])
+            for start in range(0, len(values) or 1, PIECE_VALUES)
+        ]
+        self.pieces = [b"[" + first, *[b"," + other for other in others]]
         self.pieces[-1] += b"]"
-        self.length = sum(map(len, self.pieces))
-        told = [*self.pieces, *(value for _, value in headers or ())]
-        etag = xxh3_128_hexdigest("".join(map(xxh3_128_hexdigest, told)).encode())
-        self.encoding = _chosen(accept_encoding) if self.length >= COMPRESSED_FROM_BYTES else None
+        self.length = 0
         self.status_code = 200
+        digest = xxh3_128()
+        for piece in self.pieces:
+            self.length += len(piece)
+            digest.update(piece)
+        for _, value in headers:
+            digest.update(value)
         self.raw_headers = [
             _JSON,
             _CACHE_CONTROL,
             (b"vary", b"Accept-Encoding"),
-            (b"etag", f'W/"{etag}"'.encode()),
-            *(headers or ()),
+            (b"etag", b'W/"%b"' % digest.hexdigest().encode()),
+            *headers,
         ]
 
     async def __call__(self, scope: Scope, _receive: Receive, send: Send) -> None:
         # What is compressed has no length in advance, which HTTP/1.0 needs (RFC 9112 §6.1).
-        encoding = None if scope["http_version"] == "1.0" else self.encoding
+        is_long = self.length >= COMPRESSED_FROM_BYTES and scope["http_version"] != "1.0"
+        encoding = _chosen(Headers(scope=scope).getlist("accept-encoding")) if is_long else None
         encoder = _ENCODERS[encoding]() if encoding else None
         about_body = (
             (b"content-encoding", encoding.encode())
@@ -87,10 +90,10 @@ class JSONArray(Response):
         await send({"type": "http.response.body", "body": part})
 
 
-def task_response(content: bytes, status: int = 200, headers: Headers | None = None) -> Response:
+def task_response(content: bytes, status: int = 200, headers: Fields = ()) -> Response:
     """Answer a task with its ETag."""
-    etag = (b"etag", f'"{task_etag(content)}"'.encode())
-    return JSONBytes(content, status, [etag, *(headers or ())])
+    etag = (b"etag", b'"%b"' % task_etag(content).encode())
+    return JSONBytes(content, status, [etag, *headers])
 
 
 def task_etag(content: bytes) -> str:
@@ -126,10 +129,10 @@ def is_etag_list(text: str) -> bool:
     return text == "*" or re.fullmatch(rf"[ \t,]*{tag}(?:{comma}{tag})*[ \t,]*", text) is not None
 
 
-def _chosen(accept_encoding: str) -> str | None:
+def _chosen(accept_encoding: list[str]) -> str | None:
     """Return the encoding that the client likes best, if it likes any: RFC 9110 §12.5.3."""
     weights: dict[str, float] = {}
-    for item in accept_encoding.lower().split(","):
+    for item in ",".join(accept_encoding).lower().split(","):
         name, _, weight = item.partition(";")
         given = re.fullmatch(r"\s*q=([01](?:\.[0-9]{0,3})?)\s*", weight)
         weights[name.strip()] = float(given[1]) if given else 1

@@ -7,12 +7,14 @@ and a second round of exception handling cost more than the statement that the r
 
 import re
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from email.message import Message as Headers
-from inspect import iscoroutinefunction, signature
+from inspect import iscoroutinefunction, isroutine, signature
 from typing import Any, NotRequired, TypeAlias, get_type_hints
 from urllib.parse import parse_qsl, unquote_to_bytes
 
 from fastapi import Request, Response
+from fastapi.dependencies.models import Dependant
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, TypeAdapter, ValidationError
@@ -24,6 +26,7 @@ from typing_extensions import TypedDict
 
 from src.problems import BROKEN_QUERY, MAX_BODY_BYTES, PATCH_TYPES, TOO_LARGE
 
+_ABOUT_BODY = ("content-length", "content-type", "transfer-encoding")
 _BROKEN_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _KEPT_ESCAPE = re.compile(rb"%(0[Aa]|25|2[Ff])")
 
@@ -67,9 +70,9 @@ register_url_convertor("segment", Segment())
 class JSONRoute(APIRoute):
     """A route to an endpoint that answers a Response.
 
-    The endpoint may take parameters of the path, headers, one model of the query, a JSON body, the
-    request, and what async functions of the request give. Those among `dependencies` of the router
-    come first, before the body is read.
+    The endpoint may take parameters of the path, headers, one model of a query that may be empty, a
+    JSON body, the request, and what async functions of the request give. Those among `dependencies`
+    of the router come first, before the body is read.
     Raises TypeError for one that asks for anything else.
     """
 
@@ -77,11 +80,11 @@ class JSONRoute(APIRoute):
         super().__init__(path, endpoint, **options)
         self.guards = _guards(self)
         self.given_by = _dependencies(self)
-        self.query_name = next((field.name for field in self.dependant.query_params), None)
-        self.headers = {
-            field.alias.lower().encode(): field.alias for field in self.dependant.header_params
-        }
-        self.validate = _inputs(self, self.given_by).validator.validate_python
+        self.query = _query_model(self)
+        names = [field.alias for field in self.dependant.header_params]
+        names += _ABOUT_BODY if self.body_field is not None else ()
+        self.headers = {name.lower().encode(): name for name in names}
+        self.validate = _inputs(self).validator.validate_python
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Call the endpoint.
@@ -94,22 +97,20 @@ class JSONRoute(APIRoute):
         request = Request(scope, receive)
         for guard in self.guards:
             await guard(request)
-        given: dict[str, object] = {"path": scope["path_params"]}
-        if self.query_name is not None:
+        headers = _headers(scope["headers"], self.headers)
+        given: dict[str, object] = {"path": scope["path_params"], "header": headers}
+        if self.query and scope["query_string"]:
             given["query"] = _query(scope["query_string"])
-        if self.headers:
-            given["header"] = _headers(scope["headers"], self.headers)
-        if self.body_field is not None and (body := await _read(request)):
-            given["body"] = _json(request, body)
+        if self.body_field is not None and (body := await _read(request, headers)):
+            given["body"] = _json(body, headers.get("content-type", ""), scope["method"])
         try:
             inputs = self.validate(given, from_attributes=True)  # as FastAPI does
         except ValidationError as error:
             raise RequestValidationError(error.errors(include_url=False)) from None
         values = inputs["path"]
-        if self.query_name is not None:
-            values[self.query_name] = inputs["query"]
-        if self.headers:
-            values.update(inputs["header"])
+        values.update(inputs["header"])
+        for name, default in self.query.items():
+            values[name] = inputs.get("query", default)
         if self.body_field is not None and "body" in inputs:
             values[self.body_field.name] = inputs["body"]
         for name, dependency in self.given_by.items():
@@ -121,49 +122,59 @@ class JSONRoute(APIRoute):
 
 
 def _guards(route: APIRoute) -> list[Dependency]:
-    guards = [each.call for each in route.dependant.dependencies if each.name is None]
-    return [guard for guard in guards if guard is not None]
+    nameless = [each for each in route.dependant.dependencies if each.name is None]
+    for dependency in nameless:
+        if not _is_of_the_request(dependency):
+            raise TypeError(f"a JSONRoute has no {dependency.call}")
+    return [each.call for each in nameless if each.call is not None]
 
 
 def _dependencies(route: APIRoute) -> dict[str, Dependency]:
-    """Find those that are async functions of the request alone."""
     return {
         dependency.name: dependency.call
         for dependency in route.dependant.dependencies
         if dependency.name is not None
-        and dependency.request_param_name is not None
-        and iscoroutinefunction(dependency.call)
-        and len(signature(dependency.call).parameters) == 1
+        and dependency.call is not None
+        and _is_of_the_request(dependency)
     }
 
 
-def _inputs(route: APIRoute, given_by: dict[str, Dependency]) -> TypeAdapter[dict[str, Any]]:
+def _is_of_the_request(dependency: Dependant) -> bool:
+    """Whether this is an async function of the request alone."""
+    call: Any = dependency.call
+    function = call if isroutine(call) else call.__call__
+    request = dependency.request_param_name or dependency.http_connection_param_name
+    return iscoroutinefunction(function) and list(signature(call).parameters) == [request]
+
+
+def _query_model(route: APIRoute) -> dict[str, BaseModel]:
+    """Find the name of the query's model, and what it is of a request without a query."""
+    for field in route.dependant.query_params:
+        model = field.field_info.annotation
+        if isinstance(model, type) and issubclass(model, BaseModel):
+            with suppress(ValidationError):  # it must be given
+                return {field.name: model()}
+    return {}
+
+
+def _inputs(route: "JSONRoute") -> TypeAdapter[dict[str, Any]]:
     """Build the one validator of all that a request brings: errors say where, as FastAPI's do."""
     hints = get_type_hints(route.endpoint, include_extras=True)
     asked = route.dependant
     path = {field.name: hints[field.name] for field in asked.path_params}
     headers = {field.name: hints[field.name] for field in asked.header_params}
-    body = route.body_field
-    known = {*path, *given_by, asked.request_param_name, "return"}
-    known |= {field.name for field in asked.header_params}
-    query = [field.name for field in asked.query_params if _is_model(field.field_info.annotation)]
-    known |= set(query[:1])
-    known |= {body.name} if body is not None else set()
-    if unknown := hints.keys() - known:
+    body = {route.body_field.name: route.body_field.field_info} if route.body_field else {}
+    known = {*path, *headers, *body, *route.query, *route.given_by, asked.request_param_name}
+    if unknown := hints.keys() - known - {"return"}:
         raise TypeError(f"{route.endpoint.__name__}: a JSONRoute has no {', '.join(unknown)}")
+    # In the order of FastAPI's errors.
     fields = {"path": _typed_dict("Path", path)}
-    if query:
-        fields["query"] = hints[query[0]]
-    if headers:
-        fields["header"] = _typed_dict("Headers", headers, total=False)
-    if body is not None:
-        hint = hints[body.name]
-        fields["body"] = hint if body.field_info.is_required() else NotRequired[hint]
+    for name in route.query:
+        fields["query"] = NotRequired[hints[name]]
+    fields["header"] = _typed_dict("Headers", headers, total=False)
+    for name, field in body.items():
+        fields["body"] = hints[name] if field.is_required() else NotRequired[hints[name]]
     return TypeAdapter(_typed_dict("Inputs", fields))
-
-
-def _is_model(annotation: object) -> bool:
-    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
 
 
 def _typed_dict(name: str, fields: dict[str, Any], total: bool = True) -> Any:  # noqa: ANN401 - a type
@@ -172,8 +183,6 @@ def _typed_dict(name: str, fields: dict[str, Any], total: bool = True) -> Any:  
 
 def _query(query_string: bytes) -> dict[str, str]:
     """Raises HTTPException 400 for what is not percent-encoded UTF-8 (RFC 3986 §2.1)."""
-    if not query_string:
-        return {}
     try:
         pairs = parse_qsl(query_string.decode(), keep_blank_values=True, errors="strict")
     except ValueError:
@@ -182,22 +191,25 @@ def _query(query_string: bytes) -> dict[str, str]:
 
 
 def _headers(sent: list[tuple[bytes, bytes]], names: dict[bytes, str]) -> dict[str, str]:
-    """Take those that are asked for; what is sent in several fields is one list: RFC 9110 §5.3."""
+    """Take those that are asked for; what is sent in several fields is one list: RFC 9110 §5.3.
+
+    httptools keeps the white space at a value's end, which is not part of it (§5.5).
+    """
     found: dict[str, str] = {}
     for name, value in sent:
         if name in names:
-            alias, text = names[name], value.decode("latin-1")
+            alias, text = names[name], value.decode("latin-1").strip(" \t")
             found[alias] = f"{found[alias]}, {text}" if alias in found else text
     return found
 
 
-async def _read(request: Request) -> bytes:
+async def _read(request: Request, headers: dict[str, str]) -> bytes:
     """Read the body, whether its length is announced or not.
 
     Raises HTTPException 413 above MAX_BODY_BYTES, ClientDisconnect.
     """
-    length = request.headers.get("content-length")
-    if length is None and "transfer-encoding" not in request.headers:  # RFC 9112 §6.3
+    length = headers.get("content-length")
+    if length is None and "transfer-encoding" not in headers:  # RFC 9112 §6.3
         return b""
     if int(length or 0) > MAX_BODY_BYTES:
         raise HTTPException(413, TOO_LARGE)
@@ -209,14 +221,13 @@ async def _read(request: Request) -> bytes:
     return body
 
 
-def _json(request: Request, body: bytes) -> object:
+def _json(body: bytes, content_type: str, method: str) -> object:
     """Read a body strictly as JSON: RFC 8259, with an end to nesting.
 
     Raises RequestValidationError; its `body` is bytes when the body is not called JSON, or of a
     PATCH, neither that nor a merge patch (RFC 5789 §2.2).
     """
-    content_type = request.headers.get("content-type", "")
-    if content_type != "application/json" and not _is_json(content_type, request.method):
+    if content_type != "application/json" and not _is_json(content_type, method):
         raise RequestValidationError([], body=body)
     try:
         return from_json(body, allow_inf_nan=False)

@@ -214,6 +214,13 @@ def test_a_connection_goes_on_after_a_compressed_list(api: httpx.Client, path: s
             assert get(api, path, accepted, method)[0].status_code == 200
 
 
+def test_what_a_client_accepts_may_stand_in_two_fields(api: httpx.Client, path: str) -> None:
+    accepted = [("Accept-Encoding", "br"), ("Accept-Encoding", "gzip")]
+
+    with api.stream("GET", path, headers=accepted) as response:
+        assert response.headers["content-encoding"] == "gzip"
+
+
 @pytest.mark.parametrize("version", ["1.0", "1.1"])
 def test_a_client_of_http_1_0_gets_what_it_can_find_the_end_of(
     server: Server, path: str, version: str

@@ -1,9 +1,8 @@
 """JSONRoute reads a request as FastAPI's own route does, or does not come up."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from inspect import iscoroutinefunction
 from typing import Annotated
-from uuid import uuid4
 
 import httpx
 import pytest
@@ -13,7 +12,7 @@ from fastapi.routing import APIRoute
 from starlette.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
 
-from src.dependencies import IdempotencyKey, IfNoneMatch, Owner, TaskId
+from src.dependencies import TASK_ID, IdempotencyKey, IfNoneMatch, Owner, TaskId
 from src.main import app
 from src.responses import JSONArray
 from src.routers.tasks import NOTHING
@@ -68,7 +67,7 @@ def application_of(route_class: type[APIRoute]) -> FastAPI:
     return made
 
 
-PATHS = [f"/ada/{uuid4()}", "/ada/7", f"/{'u' * 256}/7", "/ada"]
+PATHS = [f"/ada/{TASK_ID}", "/ada/7", f"/{'u' * 256}/7", "/ada"]
 BODIES: list[object] = [
     None,
     {},
@@ -85,7 +84,7 @@ BODIES: list[object] = [
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("method", ["POST", "PUT"])
-@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("path", PATHS, ids=["a task", "a bad id", "a long user", "a user"])
 @pytest.mark.parametrize("body", BODIES, ids=repr)
 async def test_a_request_is_read_as_fastapi_reads_it(method: str, path: str, body: object) -> None:
     answers = []
@@ -174,11 +173,28 @@ def test_an_endpoint_that_asks_for_more_does_not_come_up(asked: object) -> None:
         JSONRoute("/", endpoint)
 
 
+def answered_at_once(request: Request) -> None:
+    """Not a coroutine."""
+
+
+@pytest.mark.parametrize("guard", [opened, of_a_header, answered_at_once])
+def test_a_guard_that_is_no_async_function_of_the_request_does_not_come_up(
+    guard: Callable[..., object],
+) -> None:
+    async def endpoint() -> Response:
+        return Response()
+
+    router = APIRouter(route_class=JSONRoute, dependencies=[Depends(guard)])
+
+    with pytest.raises(TypeError, match=f"a JSONRoute has no .*{guard.__name__}"):
+        router.get("/")(endpoint)
+
+
 @pytest.mark.anyio
 @pytest.mark.parametrize("count", [0, 1, 2, 499, 500, 501, 1000, 1001])
 async def test_an_array_is_whole_however_many_pieces_it_is_sent_in(count: int) -> None:
     async def answer_array(scope: Scope, receive: Receive, send: Send) -> None:
-        await JSONArray([b"%d" % number for number in range(count)], "")(scope, receive, send)
+        await JSONArray([b"%d" % number for number in range(count)])(scope, receive, send)
 
     transport = httpx.ASGITransport(answer_array)
     async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:

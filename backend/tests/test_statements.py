@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from itertools import combinations, product
+from itertools import combinations
 from pathlib import Path
 from typing import Any, get_args
 
@@ -35,12 +35,10 @@ OTHERS = [
 ]
 SORTS = get_args(Sort)
 LISTS = {
-    f"list {sort} {' '.join(name for name, is_asked in asked.items() if is_asked)}": list_query(
-        sort, **asked
-    )
+    f"list {sort} {' '.join(by)}": list_query(sort, frozenset(by))
     for sort in SORTS
-    for values in product((False, True), repeat=4)
-    for asked in [dict(zip(("by_completed", "by_text", "after", "limited"), values, strict=True))]
+    for count in range(5)
+    for by in combinations(("completed", "pattern", "position", "limit"), count)
 }
 FINDING = {
     "get": task_service.GET,

@@ -134,8 +134,7 @@ async def list_user_tasks(
     """All of the user's tasks, oldest first, or as the parameters say; an empty array for none."""
     tasks, cursor = await task_service.list_tasks(engine, user_id, listing)
     links = [(b"link", next_page(request, cursor))] if cursor is not None else []
-    array = JSONArray(tasks, request.headers.get("accept-encoding", ""), links)
-    return unless_known(array, if_none_match)
+    return unless_known(JSONArray(tasks, links), if_none_match)
 
 
 @router.post(

@@ -138,6 +138,8 @@ def _decoded(text: str) -> Cursor:
 class TaskListing(BaseModel):
     """Which tasks to list, and in which order."""
 
+    model_config = ConfigDict(frozen=True)
+
     completed: Annotated[bool | SkipJsonSchema[None], BeforeValidator(_either)] = Field(
         default=None,
         description="Only those that are completed, or that are not.",

@@ -72,10 +72,15 @@ _NOW = func.greatest(col(Task.updated_at), func.now())
 
 GET = query(_this(select(Task)))
 
+_NEW: dict[str, Any] = {name: bindparam(name) for name in Task.model_fields} | {
+    "completed": false(),
+    "updated_at": bindparam("created_at"),
+}
+
 # Its id is new: a task that is in the way is its own, from an answer that got lost.
 CREATE = query(
     insert(Task)
-    .values({name: bindparam(name) for name in Task.model_fields})
+    .values(_NEW)
     .on_conflict_do_update(index_elements=["user_id", "id"], set_={"id": col(Task.id)})
     .returning(Task),
     repeatable=True,
@@ -83,25 +88,19 @@ CREATE = query(
 
 
 @cache
-def list_query(
-    sort: Sort = "created_at",
-    *,
-    by_completed: bool = False,
-    by_text: bool = False,
-    after: bool = False,
-    limited: bool = False,
-) -> Query:
+def list_query(sort: Sort = "created_at", by: frozenset[str] = frozenset()) -> Query:
+    """Compile a list `by` any of completed, pattern, position (with position_id) and limit."""
     name, descends = sort.removeprefix("-"), sort.startswith("-")
     order = [_TASKS.c[name], _TASKS.c.id]
     statement = owned(select(Task))
-    if by_completed:
+    if "completed" in by:
         statement = statement.where(col(Task.completed) == bindparam("completed"))
-    if by_text:
+    if "pattern" in by:
         pattern = bindparam("pattern", type_=Text)
         statement = statement.where(
             or_(col(Task.title).ilike(pattern), col(Task.description).ilike(pattern))
         )
-    if after:
+    if "position" in by:
         position = tuple_(
             bindparam("position", type_=order[0].type),
             bindparam("position_id", type_=order[1].type),
@@ -109,7 +108,7 @@ def list_query(
         statement = statement.where(
             tuple_(*order) < position if descends else tuple_(*order) > position
         )
-    if limited:
+    if "limit" in by:
         statement = statement.limit(bindparam("limit"))
     return query(statement.order_by(*(column.desc() if descends else column for column in order)))
 
@@ -235,13 +234,7 @@ async def list_tasks(
         values["position_id"] = listing.cursor.id
     if listing.limit is not None:
         values["limit"] = listing.limit + 1
-    statement = list_query(
-        listing.sort,
-        by_completed="completed" in values,
-        by_text="pattern" in values,
-        after="position" in values,
-        limited="limit" in values,
-    )
+    statement = list_query(listing.sort, frozenset(values))
     tasks = await fetch_all(engine, statement, user_id=user_id, **values)
     if listing.limit is None or len(tasks) <= listing.limit:
         return tasks, None
@@ -269,8 +262,7 @@ async def create_task(
         "created_at": instant(tick),
     }
     if key is None:
-        created = await fetch(engine, CREATE, completed=False, updated_at=instant(tick), **values)
-        return _found(created)
+        return _found(await fetch(engine, CREATE, **values))
     fingerprint = sha256(to_json([task.title, task.description])).hexdigest()
     created = await fetch(engine, CREATE_ONCE, key=key, fingerprint=fingerprint, **values)
     if created is None:
