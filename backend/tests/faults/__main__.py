@@ -45,9 +45,9 @@ class Table:
         if report.when == "call":
             self.done += 1
             self.rows += [
-                _row(report.nodeid, figures, report.passed)
+                _row(report.nodeid, Figures(**figures), report.passed)
                 for name, figures in report.user_properties
-                if name == "figures" and isinstance(figures, Figures)
+                if name == "figures" and isinstance(figures, dict)
             ]
 
     def text(self) -> str:

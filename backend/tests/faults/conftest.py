@@ -57,4 +57,9 @@ def _lists(server: Server) -> bool:
 @pytest.fixture
 def report(request: pytest.FixtureRequest) -> Report:
     """Give figures to the table of `make faults`."""
-    return lambda figures: request.node.user_properties.append(("figures", figures))
+
+    def give(figures: Figures) -> None:
+        plain = {**vars(figures), "answers": dict(figures.answers)}
+        request.node.user_properties.append(("figures", plain))
+
+    return give

@@ -156,8 +156,9 @@ def message(method: str, path: str, content: object = None, **headers: str) -> b
 class Load:
     """Clients of the six endpoints and, unless it is plain, of keys and conditions."""
 
-    def __init__(self, url: str, *, is_plain: bool = False) -> None:
+    def __init__(self, url: str, database: str, *, is_plain: bool = False) -> None:
         self.url = url
+        self.database = database
         self.is_plain = is_plain
         self.figures = Figures()
         self.answers: dict[str, Counter[str]] = defaultdict(Counter)
@@ -171,7 +172,12 @@ class Load:
 
     @asynccontextmanager
     async def under_way(self, clients: int = CLIENTS) -> AsyncIterator[None]:
-        """Send requests for as long as the block takes, and wait for the last answers."""
+        """Send requests for as long as the block takes, and wait for the last answers.
+
+        From then on PostgreSQL writes down what it does to the tasks.
+        """
+        async with connected(self.database) as admin:
+            await admin.execute(AUDIT)
         kinds = [self._read, self._create, self._update, self._toggle, self._delete]
         if not self.is_plain:
             kinds += [self._create_once, self._update_if_unchanged]
@@ -290,9 +296,9 @@ class Load:
             self.deletes[task["id"]] = answer.is_ok
         client.close()
 
-    async def audit(self, database: str) -> Figures:
+    async def audit(self) -> Figures:
         """Compare what clients were told with what PostgreSQL did."""
-        async with connected(database) as connection:
+        async with connected(self.database) as connection:
             rows = await connection.fetch("SELECT operation, id::text, title FROM audit")
         inserted = Counter(title for operation, _, title in rows if operation == "INSERT")
         updated = Counter(title for operation, _, title in rows if operation == "UPDATE")

@@ -11,7 +11,7 @@ import pytest
 from tests.faults.cluster import Cluster
 from tests.faults.conftest import Report, idiomatic
 from tests.faults.gate import gate
-from tests.faults.load import AUDIT, Client, Figures, Load, answers_again, clients, connected
+from tests.faults.load import Client, Figures, Load, answers_again, clients, connected
 from tests.pgbouncer import host
 from tests.serving import serving
 from tests.tasks import task_path, tasks_path
@@ -26,20 +26,24 @@ WHERE backend_type = 'client backend' AND pid <> pg_backend_pid() AND state <> '
 """
 
 
+async def end_sessions_under(load: Load, times: int) -> int:
+    """Return how many sessions were ended."""
+    ended = 0
+    async with load.under_way(), connected(load.database) as admin:
+        for _ in range(times):
+            await asyncio.sleep(0.25)
+            ended += await admin.fetchval(END_BACKENDS)
+    return ended
+
+
 @pytest.mark.anyio
 async def test_sessions_ended_under_load_fail_no_read_no_create_and_apply_nothing_twice(
     own: Cluster, tmp_path: Path, report: Report, full: bool
 ) -> None:
-    ended = 0
     with serving(tmp_path / "log", DATABASE_URL=own.url) as server:
-        load = Load(server.url)
-        async with connected(own.url) as admin:
-            await admin.execute(AUDIT)
-            async with load.under_way():
-                for _ in range(80 if full else 8):
-                    await asyncio.sleep(0.25)
-                    ended += await admin.fetchval(END_BACKENDS)
-        figures = await load.audit(own.url)
+        load = Load(server.url, own.url)
+        ended = await end_sessions_under(load, 80 if full else 8)
+        figures = await load.audit()
     figures.note = f"{ended} sessions ended"
     report(figures)
 
@@ -57,16 +61,10 @@ async def test_sessions_ended_under_load_fail_no_read_no_create_and_apply_nothin
 async def test_the_idiomatic_service_fails_requests_when_sessions_end(
     own: Cluster, tmp_path: Path, report: Report
 ) -> None:
-    ended = 0
     with idiomatic(own, tmp_path / "log") as server:
-        load = Load(server.url, is_plain=True)
-        async with connected(own.url) as admin:
-            await admin.execute(AUDIT)
-            async with load.under_way():
-                for _ in range(20):
-                    await asyncio.sleep(0.25)
-                    ended += await admin.fetchval(END_BACKENDS)
-        figures = await load.audit(own.url)
+        load = Load(server.url, own.url, is_plain=True)
+        ended = await end_sessions_under(load, 20)
+        figures = await load.audit()
     figures.note = f"for comparison: idiomatic FastAPI, {ended} sessions ended"
     report(figures)
 
@@ -147,9 +145,7 @@ async def test_a_stopped_postgresql_is_503_at_once_and_then_service_again(
     own: Cluster, tmp_path: Path, report: Report, full: bool
 ) -> None:
     with serving(tmp_path / "log", DATABASE_URL=own.url) as server:
-        load = Load(server.url)
-        async with connected(own.url) as admin:
-            await admin.execute(AUDIT)
+        load = Load(server.url, own.url)
         async with clients(server.url, Figures(), 1) as [probe], load.under_way():
             await asyncio.sleep(1)
             await asyncio.to_thread(own.stop)
@@ -159,7 +155,7 @@ async def test_a_stopped_postgresql_is_503_at_once_and_then_service_again(
             await asyncio.to_thread(own.start)
             recovered = await answers_again(server.url, since=time.monotonic())
             await asyncio.sleep(1)
-        figures = await load.audit(own.url)
+        figures = await load.audit()
     figures.recovered = recovered
     report(figures)
 
@@ -177,16 +173,14 @@ async def test_a_crash_of_postgresql_loses_no_acknowledged_write(
     crashes = 8 if full else 1
     recovered = 0.0
     with serving(tmp_path / "log", DATABASE_URL=own.url) as server:
-        load = Load(server.url)
-        async with connected(own.url) as admin:
-            await admin.execute(AUDIT)
+        load = Load(server.url, own.url)
         async with load.under_way():
             for _ in range(crashes):
                 await asyncio.sleep(1)
                 await asyncio.to_thread(own.kill)
                 await asyncio.to_thread(own.start)
                 recovered = max(recovered, await answers_again(server.url, since=time.monotonic()))
-        figures = await load.audit(own.url)
+        figures = await load.audit()
     figures.recovered, figures.note = recovered, f"{crashes} crashes"
     report(figures)
 

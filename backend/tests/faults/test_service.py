@@ -19,7 +19,6 @@ import pytest
 from tests.faults.cluster import Cluster
 from tests.faults.conftest import Report, idiomatic
 from tests.faults.load import (
-    AUDIT,
     CLOSED,
     CUT,
     RESET,
@@ -45,21 +44,16 @@ def many_files() -> Iterator[None]:
     resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
 
-async def cut_by_stop(
-    server: Server, database: str, keep_alive: int, *, is_plain: bool = False
-) -> tuple[Load, list[str]]:
-    """Tell the service to stop under load, and return what readiness said meanwhile."""
-    async with connected(database) as admin:
-        await admin.execute(AUDIT)
-    load = Load(server.url, is_plain=is_plain)
+async def stop_under(load: Load, server: Server) -> list[str]:
+    """Tell the service to stop under 50 clients, and return what readiness said meanwhile."""
     readiness = []
-    async with clients(server.url, Figures(), 1) as [probe], load.under_way(keep_alive):
+    async with clients(server.url, Figures(), 1) as [probe], load.under_way(50):
         await asyncio.sleep(1)
         os.kill(server.process.pid, signal.SIGTERM)
         while server.process.poll() is None:
             readiness.append((await probe.request("GET", "/health/ready")).status)
             await asyncio.sleep(0.02)
-    return load, readiness
+    return readiness
 
 
 @pytest.mark.anyio
@@ -67,8 +61,9 @@ async def test_sigterm_turns_readiness_off_first_and_then_answers_what_is_in_fli
     own: Cluster, tmp_path: Path, report: Report
 ) -> None:
     with serving(tmp_path / "log", DATABASE_URL=own.url, WORKERS="2", DRAIN_SECONDS="1") as server:
-        load, readiness = await cut_by_stop(server, own.url, keep_alive=50)
-    figures = await load.audit(own.url)
+        load = Load(server.url, own.url)
+        readiness = await stop_under(load, server)
+    figures = await load.audit()
     figures.note = "50 clients, no load balancer in front"
     report(figures)
 
@@ -86,8 +81,9 @@ async def test_uvicorn_by_itself_cuts_whoever_is_there_when_it_stops(
     own: Cluster, tmp_path: Path, report: Report
 ) -> None:
     with idiomatic(own, tmp_path / "log", workers=2) as server:
-        load, _ = await cut_by_stop(server, own.url, keep_alive=50, is_plain=True)
-    figures = await load.audit(own.url)
+        load = Load(server.url, own.url, is_plain=True)
+        await stop_under(load, server)
+    figures = await load.audit()
     figures.note = "for comparison: idiomatic FastAPI on uvicorn, 50 clients"
     report(figures)
 
@@ -99,9 +95,7 @@ async def test_a_killed_worker_is_replaced_while_the_others_go_on(
     own: Cluster, tmp_path: Path, report: Report, full: bool
 ) -> None:
     with serving(tmp_path / "log", DATABASE_URL=own.url, WORKERS="2") as server:
-        async with connected(own.url) as admin:
-            await admin.execute(AUDIT)
-        load = Load(server.url)
+        load = Load(server.url, own.url)
         supervisor = psutil.Process(server.process.pid)
         recovered = 0.0
         async with load.under_way():
@@ -113,7 +107,7 @@ async def test_a_killed_worker_is_replaced_while_the_others_go_on(
                 assert await asyncio.to_thread(eventually, partial(replaced, supervisor, before))
                 recovered = max(recovered, time.monotonic() - killed)
             await asyncio.sleep(1)
-        figures = await load.audit(own.url)
+        figures = await load.audit()
     figures.recovered = recovered
     figures.note = f"recovered: two workers again; {figures.answers[CUT]} cut"
     report(figures)
