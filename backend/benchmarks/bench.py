@@ -81,7 +81,6 @@ def median(loads: Iterable[Load]) -> Load:
 
 
 def measure(
-    url: str,
     servers: dict[str, Running],
     operations: list[str],
     size: Size,
@@ -96,7 +95,7 @@ def measure(
             for name, server in servers.items():
                 progress.step(f"{operation}, {name}")
                 rows = 20_000 * size.seconds if operation == "delete" else 0
-                asyncio.run(data.settle(url, rows))
+                asyncio.run(data.settle(server.database_url, rows))
                 loads[name].append(load.wrk(server.url, operation, users, size.seconds))
         results[operation] = {name: median(each) for name, each in loads.items()}
     return results
@@ -231,11 +230,11 @@ def by_postgres_alone(url: str, size: Size, progress: Progress) -> dict[str, Loa
 def flat(url: str, size: Size, progress: Progress) -> tuple[report.Results, report.Results]:
     """The service before and after the table has grown."""
     with peers.running(peers.ours(), url) as server:
-        small = measure(url, {report.THIS: server}, FLAT, size, progress)
+        small = measure({report.THIS: server}, FLAT, size, progress)
     progress.step(f"{size.rows:,} rows")
     users = asyncio.run(data.grow(url, size.rows))
     with peers.running(peers.ours(), url) as server:
-        large = measure(url, {report.THIS: server}, FLAT, size, progress, users=users)
+        large = measure({report.THIS: server}, FLAT, size, progress, users=users)
     return small, large
 
 
@@ -258,7 +257,7 @@ def main() -> None:
                 peer.name: stack.enter_context(peers.running(peer, url))
                 for peer in [*compared, peers.ours(workers=2)]
             }
-            results = measure(url, servers, OPERATIONS, size, progress)
+            results = measure(servers, OPERATIONS, size, progress)
             memory = servers[report.THIS].memory()
         for operation, one in by_postgres_alone(url, size, progress).items():
             results[operation][report.LIMIT] = one

@@ -1,5 +1,7 @@
 """The rows that every server is measured on, made by PostgreSQL itself."""
 
+from urllib.parse import urlsplit
+
 import asyncpg
 
 SMALL_USERS = 150
@@ -17,6 +19,12 @@ FROM (
     FROM generate_series({first}::bigint, {last}::bigint) AS row
 ) AS rows
 """
+
+
+async def database(url: str, name: str) -> str:
+    """Make a database beside the one at `url`, and return where it is."""
+    await run(url, f"CREATE DATABASE {name}")
+    return urlsplit(url)._replace(path=f"/{name}").geturl()
 
 
 async def fill(url: str) -> None:

@@ -35,6 +35,7 @@ class Peer:
 @dataclass(frozen=True)
 class Running:
     url: str
+    database_url: str
     process: psutil.Process
     started_in: float
 
@@ -143,7 +144,7 @@ def running(peer: Peer, database_url: str) -> Iterator[Running]:
             if process.poll() is not None or time.monotonic() > began + 60:
                 raise RuntimeError(f"{peer.name} did not come up")
             time.sleep(0.01)
-        yield Running(url, psutil.Process(process.pid), time.monotonic() - began)
+        yield Running(url, database_url, psutil.Process(process.pid), time.monotonic() - began)
     finally:
         os.killpg(process.pid, signal.SIGTERM)
         process.wait(timeout=30)

@@ -42,6 +42,8 @@ def main() -> None:
         http="src.server:HTTPProtocol",
         log_config=None,
         access_log=False,
+        # Nothing asks for the client's address or scheme.
+        proxy_headers=False,
         server_header=False,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,

@@ -81,10 +81,13 @@ def configure_logging(level: str, style: str) -> LogRequest:
     handler.setFormatter(JSONFormatter() if style == "json" else text)
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
     logging.getLogger("src").setLevel(level.upper())
-    for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
+    for name in ("uvicorn", "uvicorn.error"):
         server = logging.getLogger(name)
         server.handlers, server.propagate = [], True
         server.setLevel(logging.INFO if level == "debug" else logging.WARNING)
+    # Without a handler the server does not make lines that would say less than ours.
+    access = logging.getLogger("uvicorn.access")
+    access.handlers, access.propagate = [], False
 
     line = _REQUEST[style]
 

@@ -48,12 +48,7 @@ class JSONArray(Response):
     """
 
     def __init__(self, values: list[bytes], headers: Fields = ()) -> None:
-        first, *others = [
-            b",".join(values[start : start + PIECE_VALUES])
-            for start in range(0, len(values) or 1, PIECE_VALUES)
-        ]
-        self.pieces = [b"[" + first, *[b"," + other for other in others]]
-        self.pieces[-1] += b"]"
+        self.pieces = _pieces(values)
         self.length = 0
         self.status_code = 200
         digest = xxh3_128()
@@ -88,6 +83,18 @@ class JSONArray(Response):
             await send({"type": "http.response.body", "body": part, "more_body": True})
         part = encoder.compress(last) + encoder.flush() if encoder else last
         await send({"type": "http.response.body", "body": part})
+
+
+def _pieces(values: list[bytes]) -> list[bytes]:
+    """Join an array; the signs around it go to its values, as copies of large pieces are dear."""
+    pieces = []
+    for start in range(0, len(values), PIECE_VALUES):
+        piece = values[start : start + PIECE_VALUES]
+        piece[0] = (b"," if start else b"[") + piece[0]
+        if start + PIECE_VALUES >= len(values):
+            piece[-1] += b"]"
+        pieces.append(b",".join(piece))
+    return pieces or [b"[]"]
 
 
 def task_response(content: bytes, status: int = 200, headers: Fields = ()) -> Response:
