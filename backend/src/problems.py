@@ -29,6 +29,7 @@ MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_SECONDS = 2
 MAX_BODY_BYTES = 128 * 1024
 PATCH_TYPES = ("application/json", "application/merge-patch+json")
+ACCEPT_PATCH = {"Accept-Patch": ", ".join(PATCH_TYPES)}
 
 Responses: TypeAlias = dict[int | str, dict[str, Any]]
 
@@ -135,7 +136,7 @@ def _not_authenticated(error: NotAuthenticated) -> Response:
 
 def _invalid(request: Request, error: RequestValidationError) -> Response:
     if isinstance(error.body, bytes):
-        accept = {"Accept-Patch": ", ".join(PATCH_TYPES)} if request.method == "PATCH" else {}
+        accept = ACCEPT_PATCH if request.method == "PATCH" else {}
         return problem(415, WRONG_MEDIA_TYPE, accept)
     errors = [{name: item[name] for name in ("loc", "msg", "type")} for item in error.errors()]
     return problem(422, "; ".join(map(_sentence, errors)), errors=errors)
@@ -154,11 +155,13 @@ def _sentence(error: dict[str, Any]) -> str:
 def _method_not_allowed(request: Request) -> Response:
     """Answer OPTIONS with 204, any other method with 405; both name every method of the path.
 
-    RFC 9110 §10.2.1, §15.5.6.
+    RFC 9110 §10.2.1, §15.5.6; OPTIONS names the types of a patch, too: RFC 5789 §3.1.
     """
-    allow = {"Allow": ", ".join(_methods(request))}
+    methods = _methods(request)
+    allow = {"Allow": ", ".join(methods)}
     if request.method == "OPTIONS":
-        return Response(status_code=204, headers=allow)
+        accept = ACCEPT_PATCH if "PATCH" in methods else {}
+        return Response(status_code=204, headers=allow | accept)
     return problem(405, _DETAILS[405], allow)
 
 

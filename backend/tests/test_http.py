@@ -16,6 +16,7 @@ LIMIT = 128 * 1024
 COLLECTION = "GET, HEAD, OPTIONS, POST"
 ITEM = "DELETE, GET, HEAD, OPTIONS, PATCH, PUT"
 COMPLETE = "OPTIONS, PATCH"
+PATCH = "application/json, application/merge-patch+json"
 
 
 @pytest.mark.parametrize(
@@ -45,10 +46,11 @@ def test_a_method_that_is_not_allowed_names_all_that_are(
 
 
 @pytest.mark.parametrize(
-    ("path", "allow"), [("", COLLECTION), ("/{id}", ITEM), ("/{id}/complete", COMPLETE)]
+    ("path", "allow", "patch"),
+    [("", COLLECTION, None), ("/{id}", ITEM, PATCH), ("/{id}/complete", COMPLETE, PATCH)],
 )
-def test_options_answers_204_with_every_method(
-    api: httpx.Client, user: str, path: str, allow: str
+def test_options_answers_204_with_every_method_and_the_types_of_a_patch(
+    api: httpx.Client, user: str, path: str, allow: str, patch: str | None
 ) -> None:
     task = create(api, user)
 
@@ -56,6 +58,7 @@ def test_options_answers_204_with_every_method(
 
     assert response.status_code == 204
     assert response.headers["allow"] == allow
+    assert response.headers.get("accept-patch") == patch
     assert response.content == b""
 
 

@@ -3,12 +3,13 @@
 import re
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import SecretStr, ValidationError
 
-from src.config import Settings
+from src.config import Settings, get_settings
 from tests.serving import BACKEND, SETTINGS, environment
 
 EXAMPLE = (BACKEND / ".env.example").read_text()
@@ -93,6 +94,21 @@ def test_a_wrong_value_stops_start_up_with_its_name_and_what_it_may_be(
     assert "secret" not in process.stderr
 
 
+def test_the_environment_comes_before_the_file_even_if_it_is_empty(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / ".env").write_text(
+        f"DATABASE_URL={DATABASE_URL}\nPORT=9000\nWORKERS=2\nHOST=::1\nAUTH_MODE=jwt\n"
+    )
+    monkeypatch.setattr("src.config.BACKEND", tmp_path)
+    monkeypatch.setattr("os.environ", {"DATABASE_URL": "", "AUTH_MODE": "", "PORT": "7000"})
+
+    read = get_settings.__wrapped__()
+
+    assert (read.database_url, read.auth_mode) == (None, "open")
+    assert (read.port, read.workers, read.host) == (7000, 2, "::1")
+
+
 def test_every_wrong_value_is_named() -> None:
     process = start("src.main", PORT="http", LOG_FORMAT="xml")
 
@@ -122,7 +138,7 @@ def nothing_set(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def settings(**said: Any) -> Settings:  # noqa: ANN401 - of whatever type the setting has
-    return Settings(_env_file=None, **said)
+    return Settings(**said)
 
 
 @pytest.mark.usefixtures("nothing_set")
