@@ -16,6 +16,11 @@ from src.embedded import embedded_server
 SIZE = Size(rounds=9, seconds=2, rows=0, large_list=0)
 
 
+def hash_of(commit: str) -> str:
+    git = ["git", "-C", str(peers.BACKEND), "rev-parse", "--short", commit]
+    return subprocess.run(git, check=True, capture_output=True, text=True).stdout.strip()
+
+
 @contextmanager
 def checked_out(commit: str, folder: Path) -> Iterator[Path]:
     """Lay the project out as it was at a commit."""
@@ -30,7 +35,7 @@ def checked_out(commit: str, folder: Path) -> Iterator[Path]:
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("commit")
-    commit = arguments.parse_args().commit
+    commit = hash_of(arguments.parse_args().commit)
     progress = Progress(SIZE.rounds * len(OPERATIONS) * 2)
     with (
         tempfile.TemporaryDirectory() as folder,
@@ -47,7 +52,7 @@ def main() -> None:
         results = measure(servers, OPERATIONS, SIZE, progress)
     progress.step("done")
     table = report.table(
-        ["requests/s", commit, "now", "times"],
+        ["requests/s", commit, hash_of("HEAD"), "times"],
         [
             [operation, f"{was.rate:,.0f}", f"{now.rate:,.0f}", f"{now.rate / was.rate:.2f}"]
             for operation, loads in results.items()

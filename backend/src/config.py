@@ -1,13 +1,13 @@
 """Settings, from the environment and `backend/.env`."""
 
+import os
 import re
 import sys
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
-from dotenv import load_dotenv
 from pydantic import (
     AliasChoices,
     Field,
@@ -17,7 +17,12 @@ from pydantic import (
     model_validator,
 )
 from pydantic_core import ErrorDetails
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 
 from src import embedded
 from src.connection_string import is_on_this_machine, parse
@@ -32,6 +37,7 @@ BACKEND = Path(__file__).resolve().parent.parent
 
 class Settings(BaseSettings):
     model_config = SettingsConfigDict(
+        env_file=BACKEND / ".env",
         env_ignore_empty=True,
         str_strip_whitespace=True,
         extra="ignore",
@@ -94,6 +100,24 @@ class Settings(BaseSettings):
 
     workers: int = Field(default=1, ge=1, le=64)
     """Processes that `make run` starts; one per core is a good start."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003 - pydantic-settings gives it
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - there are none
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Let a variable of the environment hide the file's, even if it is empty.
+
+        So `DATABASE_URL= make run` is on the embedded server, whatever the file says.
+        """
+        there = {name.lower() for name in os.environ}
+        file: Any = dotenv_settings
+        file.env_vars = {name: value for name, value in file.env_vars.items() if name not in there}
+        return init_settings, env_settings, file
 
     @field_validator("auth_mode", "log_level", "log_format", mode="before")
     @classmethod
@@ -180,12 +204,10 @@ def _origin(text: str) -> str:
 
 @cache
 def get_settings() -> Settings:
-    """Read the settings once: the file says what the environment leaves out, and no more.
+    """Read the settings once.
 
-    A variable that is there but empty counts as unset: `DATABASE_URL= make run`.
     Ends the process, with a sentence that names each wrong variable and what it may be.
     """
-    load_dotenv(BACKEND / ".env")
     try:
         return Settings()
     except ValidationError as error:

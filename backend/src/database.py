@@ -62,6 +62,7 @@ class _SendAgain(DatabaseUnavailable):
     """The connection is gone, and the statement was not applied, or may be once more."""
 
 
+# Told apart by identity: a prepared statement is looked up in every request.
 @dataclass(frozen=True, slots=True, eq=False)
 class Query:
     """A compiled statement; `parameters` are the names of $1, $2 and so on."""
@@ -193,13 +194,13 @@ async def fetch_all(engine: AsyncEngine, query: Query, **values: object) -> list
     repeatable may then have been applied.
     """
     arguments = [values[name] for name in query.parameters]
-    dead = 0
+    dead = 0  # of the pool's connections, all may be
     while True:
         try:
             return await _fetch_once(engine, query, arguments)
         except _SendAgain:
             dead += 1
-            if dead > engine.pool.size():  # type: ignore[attr-defined]  # all may be dead
+            if dead > engine.pool.size():  # type: ignore[attr-defined]  # of the pool that create_engine made
                 raise
 
 

@@ -102,7 +102,8 @@ def _say_nothing(*_: object) -> None:
 
 
 def _time(seconds: float) -> str:
-    return f"{_second(int(seconds))}.{int(seconds % 1 * 1000):03}+00:00"
+    whole, milliseconds = divmod(int(seconds * 1000), 1000)
+    return f"{_second(whole)}.{milliseconds:03}+00:00"
 
 
 @lru_cache(maxsize=1)

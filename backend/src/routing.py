@@ -9,7 +9,7 @@ import re
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from email.message import Message as Headers
-from inspect import iscoroutinefunction, isroutine, signature
+from inspect import iscoroutinefunction, signature
 from typing import Any, NotRequired, TypeAlias, get_type_hints
 from urllib.parse import parse_qsl, unquote_to_bytes
 
@@ -70,9 +70,9 @@ register_url_convertor("segment", Segment())
 class JSONRoute(APIRoute):
     """A route to an endpoint that answers a Response.
 
-    The endpoint may take parameters of the path, headers, one model of a query that may be empty, a
-    JSON body, the request, and what async functions of the request give. Those among `dependencies`
-    of the router come first, before the body is read.
+    The endpoint may take parameters of the path, headers, one frozen model of a query that may be
+    empty, a JSON body, the request, and what async functions of the request give. Those among
+    `dependencies` of the router come first, before the body is read.
     Raises TypeError for one that asks for anything else.
     """
 
@@ -80,7 +80,7 @@ class JSONRoute(APIRoute):
         super().__init__(path, endpoint, **options)
         self.guards = _guards(self)
         self.given_by = _dependencies(self)
-        self.query = _query_model(self)
+        self.default_query = _default_query(self)
         names = [field.alias for field in self.dependant.header_params]
         names += _ABOUT_BODY if self.body_field is not None else ()
         self.headers = {name.lower().encode(): name for name in names}
@@ -99,7 +99,7 @@ class JSONRoute(APIRoute):
             await guard(request)
         headers = _headers(scope["headers"], self.headers)
         given: dict[str, object] = {"path": scope["path_params"], "header": headers}
-        if self.query and scope["query_string"]:
+        if self.default_query is not None and scope["query_string"]:
             given["query"] = _query(scope["query_string"])
         if self.body_field is not None and (body := await _read(request, headers)):
             given["body"] = _json(body, headers.get("content-type", ""), scope["method"])
@@ -109,7 +109,8 @@ class JSONRoute(APIRoute):
             raise RequestValidationError(error.errors(include_url=False)) from None
         values = inputs["path"]
         values.update(inputs["header"])
-        for name, default in self.query.items():
+        if self.default_query is not None:
+            name, default = self.default_query
             values[name] = inputs.get("query", default)
         if self.body_field is not None and "body" in inputs:
             values[self.body_field.name] = inputs["body"]
@@ -140,21 +141,24 @@ def _dependencies(route: APIRoute) -> dict[str, Dependency]:
 
 
 def _is_of_the_request(dependency: Dependant) -> bool:
-    """Whether this is an async function of the request alone."""
+    """Whether this is an async function, or an object that is called as one, of the request."""
     call: Any = dependency.call
-    function = call if isroutine(call) else call.__call__
     request = dependency.request_param_name or dependency.http_connection_param_name
-    return iscoroutinefunction(function) and list(signature(call).parameters) == [request]
+    is_async = iscoroutinefunction(call) or iscoroutinefunction(type(call).__call__)
+    return is_async and list(signature(call).parameters) == [request]
 
 
-def _query_model(route: APIRoute) -> dict[str, BaseModel]:
-    """Find the name of the query's model, and what it is of a request without a query."""
+def _default_query(route: APIRoute) -> tuple[str, BaseModel] | None:
+    """Find the name of the query's model, and what it is of a request without a query.
+
+    All such requests share that, so it has to be frozen.
+    """
     for field in route.dependant.query_params:
         model = field.field_info.annotation
         if isinstance(model, type) and issubclass(model, BaseModel):
             with suppress(ValidationError):  # it must be given
-                return {field.name: model()}
-    return {}
+                return (field.name, model()) if model.model_config.get("frozen") else None
+    return None
 
 
 def _inputs(route: "JSONRoute") -> TypeAdapter[dict[str, Any]]:
@@ -163,17 +167,19 @@ def _inputs(route: "JSONRoute") -> TypeAdapter[dict[str, Any]]:
     asked = route.dependant
     path = {field.name: hints[field.name] for field in asked.path_params}
     headers = {field.name: hints[field.name] for field in asked.header_params}
-    body = {route.body_field.name: route.body_field.field_info} if route.body_field else {}
-    known = {*path, *headers, *body, *route.query, *route.given_by, asked.request_param_name}
-    if unknown := hints.keys() - known - {"return"}:
+    query = None if route.default_query is None else route.default_query[0]
+    body = None if route.body_field is None else route.body_field.name
+    known = {*path, *headers, *route.given_by, query, body, asked.request_param_name, "return"}
+    if unknown := hints.keys() - known:
         raise TypeError(f"{route.endpoint.__name__}: a JSONRoute has no {', '.join(unknown)}")
     # In the order of FastAPI's errors.
     fields = {"path": _typed_dict("Path", path)}
-    for name in route.query:
-        fields["query"] = NotRequired[hints[name]]
+    if query is not None:
+        fields["query"] = NotRequired[hints[query]]
     fields["header"] = _typed_dict("Headers", headers, total=False)
-    for name, field in body.items():
-        fields["body"] = hints[name] if field.is_required() else NotRequired[hints[name]]
+    if route.body_field is not None and body is not None:
+        is_required = route.body_field.field_info.is_required()
+        fields["body"] = hints[body] if is_required else NotRequired[hints[body]]
     return TypeAdapter(_typed_dict("Inputs", fields))
 
 
@@ -193,13 +199,17 @@ def _query(query_string: bytes) -> dict[str, str]:
 def _headers(sent: list[tuple[bytes, bytes]], names: dict[bytes, str]) -> dict[str, str]:
     """Take those that are asked for; what is sent in several fields is one list: RFC 9110 §5.3.
 
-    httptools keeps the white space at a value's end, which is not part of it (§5.5).
+    Of those about the body, which are no lists, the first counts. httptools keeps the white space
+    at a value's end, which is not part of it (§5.5).
     """
     found: dict[str, str] = {}
     for name, value in sent:
         if name in names:
             alias, text = names[name], value.decode("latin-1").strip(" \t")
-            found[alias] = f"{found[alias]}, {text}" if alias in found else text
+            if alias not in found:
+                found[alias] = text
+            elif alias not in _ABOUT_BODY:
+                found[alias] += f", {text}"
     return found
 
 

@@ -156,6 +156,14 @@ def test_a_body_that_is_not_called_json_is_told_what_to_send(
     )
 
 
+def test_of_two_content_types_the_first_counts(api: httpx.Client, user: str) -> None:
+    types = [("Content-Type", "application/json"), ("Content-Type", "text/plain")]
+    body = b'{"title": "ok"}'
+
+    assert api.post(tasks_path(user), content=body, headers=types).status_code == 201
+    assert api.post(tasks_path(user), content=body, headers=types[::-1]).status_code == 415
+
+
 @pytest.mark.parametrize(
     "content_type", ["application/json; charset=utf-8", "APPLICATION/JSON", "application/ld+json"]
 )

@@ -9,6 +9,7 @@ import pytest
 from fastapi import APIRouter, Body, Cookie, Depends, FastAPI, Header, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
+from pydantic import BaseModel, ConfigDict
 from starlette.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
 
@@ -152,16 +153,36 @@ async def of_a_header(name: Annotated[str, Header()]) -> str:
     return name
 
 
+class Changeable(BaseModel):
+    tags: list[str] = []
+
+
+class Demanding(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+    tag: str
+
+
 @pytest.mark.parametrize(
     "asked",
     [
         Annotated[str, Depends(opened)],
         Annotated[str, Depends(of_a_header)],
         Annotated[str, Query()],
+        Annotated[Changeable, Query()],
+        Annotated[Demanding, Query()],
         Annotated[str, Cookie()],
         Response,
     ],
-    ids=["a yield dependency", "a dependency of more", "one query", "a cookie", "a response"],
+    ids=[
+        "a yield dependency",
+        "a dependency of more",
+        "one query",
+        "a query that requests would share and could change",
+        "a query that must be given",
+        "a cookie",
+        "a response",
+    ],
 )
 def test_an_endpoint_that_asks_for_more_does_not_come_up(asked: object) -> None:
     async def endpoint(more: str) -> Response:
@@ -177,7 +198,13 @@ def answered_at_once(request: Request) -> None:
     """Not a coroutine."""
 
 
-@pytest.mark.parametrize("guard", [opened, of_a_header, answered_at_once])
+class MadeOfTheRequest:
+    def __init__(self, request: Request) -> None: ...
+
+    async def __call__(self, request: Request) -> None: ...
+
+
+@pytest.mark.parametrize("guard", [opened, of_a_header, answered_at_once, MadeOfTheRequest])
 def test_a_guard_that_is_no_async_function_of_the_request_does_not_come_up(
     guard: Callable[..., object],
 ) -> None:

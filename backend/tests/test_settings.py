@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr, ValidationError
 
-from src.config import Settings, get_settings
+from src.config import Settings
 from tests.serving import BACKEND, SETTINGS, environment
 
 EXAMPLE = (BACKEND / ".env.example").read_text()
@@ -97,16 +97,17 @@ def test_a_wrong_value_stops_start_up_with_its_name_and_what_it_may_be(
 def test_the_environment_comes_before_the_file_even_if_it_is_empty(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    (tmp_path / ".env").write_text(
-        f"DATABASE_URL={DATABASE_URL}\nPORT=9000\nWORKERS=2\nHOST=::1\nAUTH_MODE=jwt\n"
-    )
-    monkeypatch.setattr("src.config.BACKEND", tmp_path)
-    monkeypatch.setattr("os.environ", {"DATABASE_URL": "", "AUTH_MODE": "", "PORT": "7000"})
+    file = tmp_path / ".env"
+    said = ["DATABASE_URL=x", "port=9000", "WORKERS=2", "HOST=::1", f"AUTH_SECRET={'f' * 32}"]
+    file.write_text("\n".join(said))
+    environ = {"DATABASE_URL": "", "PORT": "7000", "BETTER_AUTH_SECRET": "e" * 32}
+    monkeypatch.setattr("os.environ", environ)
 
-    read = get_settings.__wrapped__()
+    read = Settings(_env_file=file)
 
-    assert (read.database_url, read.auth_mode) == (None, "open")
-    assert (read.port, read.workers, read.host) == (7000, 2, "::1")
+    assert (read.database_url, read.port, read.workers, read.host) == (None, 7000, 2, "::1")
+    assert read.auth_secret is not None
+    assert read.auth_secret.get_secret_value() == "e" * 32
 
 
 def test_every_wrong_value_is_named() -> None:
@@ -138,7 +139,7 @@ def nothing_set(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def settings(**said: Any) -> Settings:  # noqa: ANN401 - of whatever type the setting has
-    return Settings(**said)
+    return Settings(_env_file=None, **said)
 
 
 @pytest.mark.usefixtures("nothing_set")
