@@ -91,8 +91,9 @@ def measure(
     results: report.Results = {}
     for operation in operations:
         loads: dict[str, list[Load]] = defaultdict(list)
-        for _ in range(size.rounds):
-            for name, server in servers.items():
+        for number in range(size.rounds):
+            # Now from the first to the last, now the other way: none always comes after the same.
+            for name, server in list(servers.items())[:: 1 if number % 2 else -1]:
                 progress.step(f"{operation}, {name}")
                 rows = 20_000 * size.seconds if operation == "delete" else 0
                 asyncio.run(data.settle(server.database_url, rows))

@@ -36,6 +36,8 @@ def wrk(url: str, operation: str, users: int, seconds: int, token: str = "") -> 
             f"--connections={CONNECTIONS}",
             f"--duration={seconds}s",
             "--latency",
+            # Of a peer that is slow, not broken.
+            "--timeout=30s",
             f"--script={HERE / 'load.lua'}",
             url,
             "--",
