@@ -111,7 +111,6 @@ def _script(operation: str) -> str:
         "description": "'Two litres'",
         "completed": "true",
         "created_at": "now()",
-        "updated_at": "now()",
     }
     sql = query.sql
     for number, name in reversed(list(enumerate(query.parameters, start=1))):

@@ -1,5 +1,6 @@
 """The words that tests of tasks are written in."""
 
+from datetime import datetime
 from typing import Any
 from urllib.parse import quote
 from uuid import uuid4
@@ -9,6 +10,19 @@ import httpx
 Task = dict[str, Any]
 
 FIELDS = ["id", "user_id", "title", "description", "completed", "created_at", "updated_at"]
+
+# What a client may change of a task that is open and has a description.
+CHANGES: list[dict[str, object]] = [
+    {"title": "Buy bread"},
+    {"description": "Whole grain"},
+    {"description": ""},
+    {"description": None},
+    {"completed": True},
+    {"title": "Buy bread", "description": "Whole grain"},
+    {"title": "Buy bread", "completed": True},
+    {"description": None, "completed": True},
+    {"title": "Buy bread", "description": "Whole grain", "completed": True},
+]
 
 
 def tasks_path(user: str) -> str:
@@ -53,3 +67,7 @@ def assert_problem(response: httpx.Response, status: int, detail: str | None = N
         assert list(error) == ["loc", "msg", "type"]
     if detail is not None:
         assert problem["detail"] == detail
+
+
+def updated_at(task: Task) -> datetime:
+    return datetime.fromisoformat(task["updated_at"])

@@ -1,12 +1,20 @@
 """Merge patches: RFC 7396, and RFC 5789 for what PATCH itself asks."""
 
 import json
-from datetime import datetime
 
 import httpx
 import pytest
 
-from tests.tasks import Task, assert_problem, create, listed, task_path, tasks_path, unknown_path
+from tests.tasks import (
+    CHANGES,
+    assert_problem,
+    create,
+    listed,
+    task_path,
+    tasks_path,
+    unknown_path,
+    updated_at,
+)
 
 MERGE_PATCH = "application/merge-patch+json"
 
@@ -17,25 +25,8 @@ def patch(
     return api.patch(path, content=json.dumps(changes), headers={"Content-Type": content_type})
 
 
-def updated_at(task: Task) -> datetime:
-    return datetime.fromisoformat(task["updated_at"])
-
-
 @pytest.mark.parametrize("content_type", [MERGE_PATCH, "application/json"])
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"title": "Buy bread"},
-        {"description": "Whole grain"},
-        {"description": ""},
-        {"description": None},
-        {"completed": True},
-        {"title": "Buy bread", "description": "Whole grain"},
-        {"title": "Buy bread", "completed": True},
-        {"description": None, "completed": True},
-        {"title": "Buy bread", "description": "Whole grain", "completed": True},
-    ],
-)
+@pytest.mark.parametrize("changes", CHANGES)
 def test_what_is_sent_changes_and_what_is_absent_stays(
     api: httpx.Client, user: str, changes: dict[str, object], content_type: str
 ) -> None:

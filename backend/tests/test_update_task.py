@@ -1,28 +1,19 @@
-from datetime import datetime
-
 import httpx
 import pytest
 
-from tests.tasks import Task, assert_problem, create, listed, task_path, tasks_path, unknown_path
-
-
-def updated_at(task: Task) -> datetime:
-    return datetime.fromisoformat(task["updated_at"])
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"title": "Buy bread"},
-        {"description": "Whole grain"},
-        {"description": None},
-        {"completed": True},
-        {"title": "Buy bread", "description": "Whole grain"},
-        {"title": "Buy bread", "completed": True},
-        {"description": None, "completed": True},
-        {"title": "Buy bread", "description": "Whole grain", "completed": True},
-    ],
+from tests.tasks import (
+    CHANGES,
+    assert_problem,
+    create,
+    listed,
+    task_path,
+    tasks_path,
+    unknown_path,
+    updated_at,
 )
+
+
+@pytest.mark.parametrize("changes", CHANGES)
 def test_what_is_sent_changes_and_what_is_absent_stays(
     api: httpx.Client, user: str, changes: dict[str, object]
 ) -> None:
