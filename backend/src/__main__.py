@@ -39,7 +39,7 @@ def main() -> None:
         host=settings.host,
         port=settings.port,
         workers=settings.workers,
-        http="src.server:HTTPProtocol",
+        http="src.protocol:HTTPProtocol",
         log_config=None,
         access_log=False,
         # Nothing asks for the client's address or scheme.

@@ -4,6 +4,7 @@ import re
 import sys
 from asyncio import Event
 from collections.abc import Callable
+from functools import lru_cache
 from random import getrandbits
 from time import perf_counter
 from typing import Any
@@ -21,6 +22,19 @@ from src.problems import BROKEN_PATH, answer, problem
 from src.routing import decode_path
 
 _SANE_ID = re.compile(rb"[\w.:/+=@-]{1,128}", re.ASCII)
+_HOST = re.compile(rb"(\[[0-9A-Fa-f:.]+\]|[\w.~!$&'()*+,;=%-]*)(:[0-9]*)?", re.ASCII)
+
+_LOOKED_AT = {
+    b"connection",
+    b"host",
+    b"origin",
+    b"transfer-encoding",
+    b"upgrade",
+    b"x-request-id",
+}
+
+# Nothing more is heard on a connection whose request was refused as ambiguous.
+_CLOSE = {"Connection": "close"}
 
 
 class CORS(CORSMiddleware):
@@ -55,8 +69,12 @@ class RequestMiddleware:
             await self.app(scope, receive, _in_one_sentence(send))
             return
         began = perf_counter()
-        sent_id, origin = _look_for(scope["headers"])
-        request_id = sent_id or b"%032x" % getrandbits(128)
+        fields = [field for field in scope["headers"] if field[0] in _LOOKED_AT]
+        values = dict(fields)
+        origin = b"origin" in values
+        request_id = values.get(b"x-request-id", b"")
+        if not _SANE_ID.fullmatch(request_id):
+            request_id = b"%032x" % getrandbits(128)
         own_headers = [(b"x-request-id", request_id)]
         if origin:
             app = self.cross_origin
@@ -83,6 +101,7 @@ class RequestMiddleware:
             await send(message)
 
         try:
+            _refuse_ambiguous(fields, scope["http_version"])
             try:
                 scope["path"] = decode_path(scope)
             except ValueError:
@@ -101,15 +120,33 @@ class RequestMiddleware:
             self.log_request(method, path, status, perf_counter() - began, scope["request_id"])
 
 
-def _look_for(headers: list[tuple[bytes, bytes]]) -> tuple[bytes, bool]:
-    """Find the request id, if a sane one was sent, and whether there is an Origin."""
-    request_id, origin = b"", False
-    for name, value in headers:
-        if name == b"origin":
-            origin = True
-        elif name == b"x-request-id" and _SANE_ID.fullmatch(value):
-            request_id = value
-    return request_id, origin
+def _refuse_ambiguous(fields: list[tuple[bytes, bytes]], version: str) -> None:
+    """Raises HTTPException for a request that a proxy may take for another one.
+
+    400 without exactly one valid Host (RFC 9112 §3.2), and for an Upgrade that reaches us: our
+    protocol ignores it, others may run the body as a request. 501 for a transfer coding other than
+    chunked (RFC 9112 §6.1).
+    """
+    hosts = [value for name, value in fields if name == b"host"]
+    if len(hosts) != 1 and (hosts or version != "1.0"):
+        raise HTTPException(400, "Send exactly one Host header", _CLOSE)
+    if hosts and not _is_host(hosts[0]):
+        raise HTTPException(400, "The Host header must name a host, as in example.com:8000", _CLOSE)
+    if len(fields) == 1:
+        return
+    codings = [value.lower() for name, value in fields if name == b"transfer-encoding"]
+    if codings and version == "1.0":
+        raise HTTPException(400, "HTTP/1.0 has no Transfer-Encoding", _CLOSE)
+    if codings and codings != [b"chunked"]:
+        raise HTTPException(501, "The only transfer coding taken here is chunked", _CLOSE)
+    wishes = [value.lower() for name, value in fields if name == b"connection"]
+    if b"upgrade" in dict(fields) and any(b"upgrade" in wish for wish in wishes):
+        raise HTTPException(400, "This server changes to no other protocol", _CLOSE)
+
+
+@lru_cache(maxsize=256)
+def _is_host(value: bytes) -> bool:
+    return _HOST.fullmatch(value) is not None
 
 
 def _in_one_sentence(send: Send) -> Send:

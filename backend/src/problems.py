@@ -41,6 +41,7 @@ _DETAILS = {
     405: "This path does not take that method",
 }
 BROKEN_QUERY = "The query must be percent-encoded UTF-8"
+ENCODED = "Send the body as it is, without a Content-Encoding"
 BROKEN_PATH = "The path must be percent-encoded UTF-8"
 KEY_REUSED = "Idempotency-Key: was used for another task"
 TASK_CHANGED = "The task has changed since; get it again"

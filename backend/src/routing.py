@@ -24,9 +24,9 @@ from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 from typing_extensions import TypedDict
 
-from src.problems import BROKEN_QUERY, MAX_BODY_BYTES, PATCH_TYPES, TOO_LARGE
+from src.problems import BROKEN_QUERY, ENCODED, MAX_BODY_BYTES, PATCH_TYPES, TOO_LARGE
 
-_ABOUT_BODY = ("content-length", "content-type", "transfer-encoding")
+_ABOUT_BODY = ("content-encoding", "content-length", "content-type", "transfer-encoding")
 _BROKEN_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _KEPT_ESCAPE = re.compile(rb"%(0[Aa]|25|2[Ff])")
 
@@ -216,8 +216,11 @@ def _headers(sent: list[tuple[bytes, bytes]], names: dict[bytes, str]) -> dict[s
 async def _read(request: Request, headers: dict[str, str]) -> bytes:
     """Read the body, whether its length is announced or not.
 
-    Raises HTTPException 413 above MAX_BODY_BYTES, ClientDisconnect.
+    Raises HTTPException 415 for an encoded one (RFC 9110 §8.4), 413 above MAX_BODY_BYTES,
+    ClientDisconnect.
     """
+    if headers.get("content-encoding", "identity").lower() != "identity":
+        raise HTTPException(415, ENCODED, {"Accept-Encoding": "identity"})
     length = headers.get("content-length")
     if length is None and "transfer-encoding" not in headers:  # RFC 9112 §6.3
         return b""

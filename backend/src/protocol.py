@@ -1,0 +1,386 @@
+"""One HTTP connection: a request is its sender's, and a peer takes its share, no more.
+
+uvicorn's protocol parses whatever arrives, as soon as it arrives, and waits for ever. This one
+stops reading while a request waits for the one before it, ends what is too large or too slow,
+ignores upgrades and trailers, and writes a response at one system call.
+"""
+
+import asyncio
+import logging
+from http import HTTPStatus
+from math import inf
+from typing import Any, cast
+from weakref import WeakKeyDictionary
+
+import httptools
+from fastapi import Response
+from uvicorn.protocols.http.flow_control import FlowControl
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
+
+from src.problems import problem
+
+SLICE = 8 * 1024
+"""Bytes that are parsed before the protocol looks whether a request has to wait."""
+
+MAX_HEAD_BYTES = 64 * 1024
+MAX_FIELDS = 200
+
+HEAD_SECONDS = 20.0
+"""How long a head may take, and a new connection may be silent."""
+
+BODY_SECONDS = 20.0
+"""How long a body may stand still."""
+
+REQUEST_SECONDS = 300.0
+"""How long a request may take to arrive, however steadily."""
+
+UNREAD_SECONDS = 30.0
+"""How long a peer may leave what it was sent unread."""
+
+RESERVED_FILES = 64
+"""Open files that connections of clients leave to the database, logs and the system."""
+
+REFUSED_BYTES = 256 * 1024
+"""How much of what follows a refusal is read, so that the peer gets to read the refusal."""
+
+REFUSED_SECONDS = 2.0
+"""How long a refused peer has to read the refusal."""
+
+LARGE = 64 * 1024
+"""Bytes that are sent at once, so that the transport can say when it has enough."""
+
+LINGER_SECONDS = 0.2
+"""How long requests that are on their way have to arrive when the server shuts down."""
+
+logger = logging.getLogger(__name__)
+
+
+class TooLargeHead(Exception):
+    """RFC 6585 §5."""
+
+
+class HTTPProtocol(HttpToolsProtocol):
+    transport: "Corked"  # type: ignore[assignment]  # what connection_made makes of it
+    deadline = 0.0
+    must_arrive_by = 0.0
+    unread = b""
+    unparsed = 0
+    thrown_away = 0
+    is_arriving = False
+    is_half_closed = False
+    refusal: Response | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
+        super().connection_made(cast("asyncio.Transport", Corked(transport)))
+        self.flow = Flow(self)
+        self.headers = []
+        self.clock = clock_of(self.server_state, self.loop)
+        self.deadline = self.clock.now + HEAD_SECONDS
+        if self.clock.has_no_file_left_for(transport):
+            self.refuse(503, "Too many connections are open; try again in a moment")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.unread = b""
+        super().connection_lost(exc)
+
+    def eof_received(self) -> bool:  # type: ignore[override]  # uvicorn's always closes
+        """Keep the connection for the answers to a peer that will send no more."""
+        self.is_half_closed = True
+        has_sent_all = not self.is_arriving or self.unread != b""
+        return self.scheme == "http" and has_sent_all and not self._is_idle()
+
+    def data_received(self, data: bytes) -> None:
+        if self.refusal is not None:
+            self._throw_away(data)
+            return
+        self.unread += data
+        if not self.flow.read_paused:
+            self.parse()
+
+    def parse(self) -> None:
+        """Parse what has arrived, until a request has to wait for the one before it."""
+        data, self.unread = self.unread, b""
+        if len(data) <= SLICE:
+            self._feed(data)
+            return
+        for start in range(0, len(data), SLICE):
+            if self.flow.read_paused:
+                self.unread = data[start:]
+                return
+            self._feed(data[start : start + SLICE])
+            if self.refusal is not None:
+                return
+
+    def _feed(self, data: bytes) -> None:
+        self.unparsed += len(data)
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            self._parse_head_without_upgrade()
+            if self.refusal is None:
+                self._feed(data[upgrade.args[0] :])
+        except httptools.HttpParserError as error:
+            if isinstance(error.__context__, TooLargeHead):
+                self._refuse_head()
+            else:
+                self.refuse(400, "Invalid HTTP request received.")
+        else:
+            if self.unparsed > MAX_HEAD_BYTES + SLICE or len(self.headers) > MAX_FIELDS:
+                self._refuse_head()
+
+    def _parse_head_without_upgrade(self) -> None:
+        """Ignore the wish for another protocol: RFC 9110 §7.8.
+
+        The parser takes what follows such a head for no part of the request, its body neither.
+        """
+        method, version = self.parser.get_method(), self.parser.get_http_version().encode()
+        if method == b"CONNECT":
+            self.refuse(400, "This is no proxy")
+            return
+        fields = [b"%b: %b" % field for field in self.headers if field[0] != b"upgrade"]
+        head = [b"%b %b HTTP/%b" % (method, self.url, version), *fields, b"", b""]
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        self.unparsed = 0
+        self._feed(b"\r\n".join(head))
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self.is_arriving = True
+        self.deadline = self.clock.now + HEAD_SECONDS
+        self.must_arrive_by = self.clock.now + REQUEST_SECONDS
+
+    def on_headers_complete(self) -> None:
+        if self.parser.should_upgrade():
+            return
+        if len(self.headers) > MAX_FIELDS or self._head_bytes() > MAX_HEAD_BYTES:
+            raise TooLargeHead
+        super().on_headers_complete()
+        self.unparsed = 0
+        self.deadline = self.clock.now + BODY_SECONDS
+        # Trailers are no headers (RFC 9110 §6.5.1), and no endpoint asks for any.
+        self.headers = []
+
+    def _head_bytes(self) -> int:
+        if self.unparsed + SLICE < MAX_HEAD_BYTES:
+            return 0
+        fields = sum(len(name) + len(value) + len(": \r\n") for name, value in self.headers)
+        return len(self.parser.get_method()) + len(self.url) + len("  HTTP/1.1\r\n\r\n") + fields
+
+    def on_body(self, body: bytes) -> None:
+        self.unparsed = 0
+        self.deadline = min(self.clock.now + BODY_SECONDS, self.must_arrive_by)
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        if self.parser.should_upgrade():
+            return
+        super().on_message_complete()
+        self.unparsed = 0
+        self.is_arriving = False
+        self.deadline = self.clock.now + self.timeout_keep_alive
+
+    def on_response_complete(self) -> None:
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        if not self.is_arriving:
+            self.deadline = self.clock.now + self.timeout_keep_alive
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+        elif self.refusal is not None:
+            self._send_refusal(self.refusal)
+        elif self.is_half_closed and not self.unread:
+            self.transport.close()
+        self.flow.resume_reading()
+
+    def _refuse_head(self) -> None:
+        self.refuse(
+            431, f"The head of a request may have {MAX_HEAD_BYTES} bytes and {MAX_FIELDS} fields"
+        )
+
+    def refuse(self, status: int, detail: str) -> None:
+        """Answer what never reaches the application, after the requests before it, and close."""
+        self.refusal = problem(status, detail, {"Connection": "close"})
+        self.unread = b""
+        if self._is_idle():
+            self._send_refusal(self.refusal)
+        elif self.cycle.more_body:
+            self._give_up_on_body(self.refusal)
+
+    def _give_up_on_body(self, refusal: Response) -> None:
+        if self.pipeline:
+            self.pipeline.popleft()
+            return
+        self.cycle.disconnected = True
+        self.cycle.message_event.set()
+        if self.cycle.response_started:
+            self.transport.close()
+        else:
+            self._send_refusal(refusal)
+
+    def _send_refusal(self, refusal: Response) -> None:
+        status = HTTPStatus(refusal.status_code)
+        head = [b"HTTP/1.1 %d %b" % (status, status.phrase.encode())]
+        head += [b"%b: %b" % field for field in refusal.raw_headers]
+        self.transport.write(b"\r\n".join([*head, b"", bytes(refusal.body)]))
+        # A peer that is still sending would be reset, and lose the answer.
+        self.transport.write_eof()
+        self.deadline = self.clock.now + REFUSED_SECONDS
+
+    def _throw_away(self, data: bytes) -> None:
+        self.thrown_away += len(data)
+        if self.thrown_away > REFUSED_BYTES:
+            self.transport.pause_reading()
+
+    def look(self, now: float) -> None:
+        """Close the connection if its peer has used up its time."""
+        if self.transport.stands_still(now):
+            self.transport.abort()
+        elif self.transport.is_closing() or (not self.is_arriving and not self._is_idle()):
+            return
+        elif self.flow.read_paused:  # it is not the peer who is slow
+            self.deadline = now + BODY_SECONDS
+        elif now > self.deadline:
+            if self.is_arriving and self.refusal is None:
+                self.refuse(408, "The request did not arrive in time")
+            else:
+                self.transport.close()
+
+    def shutdown(self) -> None:
+        """Let a request that is on its way over an idle connection arrive before closing it."""
+        if self._is_idle():
+            self.loop.call_later(LINGER_SECONDS, self._close_if_idle)
+        else:
+            self.cycle.keep_alive = False
+
+    def _close_if_idle(self) -> None:
+        if self._is_idle():
+            self.transport.close()
+
+    def _is_idle(self) -> bool:
+        return self.cycle is None or self.cycle.response_complete
+
+
+class Flow(FlowControl):
+    """Reads no further while a request waits for the one before it."""
+
+    def __init__(self, protocol: HTTPProtocol) -> None:
+        super().__init__(cast("asyncio.Transport", protocol.transport))
+        self.protocol = protocol
+
+    def resume_reading(self) -> None:
+        if self.read_paused and not self.protocol.pipeline:
+            self.read_paused = False
+            self.protocol.loop.call_soon(self._parse_and_read_on)
+
+    def _parse_and_read_on(self) -> None:
+        if not self.read_paused and not self.protocol.transport.is_closing():
+            self.protocol.parse()
+            if not self.read_paused:
+                self.protocol.transport.resume_reading()
+
+
+class Clock:
+    """Looks once a second whose time is over: a timer of its own would cost each request more."""
+
+    def __init__(self, state: ServerState, loop: asyncio.AbstractEventLoop) -> None:
+        self.state = state
+        self.loop = loop
+        self.file_limit = file_limit()
+        self.warned_at = -inf
+        self.tick()
+
+    def tick(self) -> None:
+        self.now = self.loop.time()
+        for connection in list(self.state.connections):
+            if isinstance(connection, HTTPProtocol):
+                connection.look(self.now)
+        self.loop.call_later(1, self.tick)
+
+    def has_no_file_left_for(self, transport: asyncio.Transport) -> bool:
+        """Whether this connection would take one of the last files, whose numbers are given upward.
+
+        Warns of it once a minute.
+        """
+        if transport.get_extra_info("socket").fileno() < self.file_limit - RESERVED_FILES:
+            return False
+        if self.now - self.warned_at > 60:
+            self.warned_at = self.now
+            logger.warning(
+                "New connections are refused: %d files are open of the %d that the system allows",
+                len(self.state.connections),
+                self.file_limit,
+            )
+        return True
+
+
+_clocks: WeakKeyDictionary[ServerState, Clock] = WeakKeyDictionary()
+
+
+def clock_of(state: ServerState, loop: asyncio.AbstractEventLoop) -> Clock:
+    if state not in _clocks:
+        _clocks[state] = Clock(state, loop)
+    return _clocks[state]
+
+
+def file_limit() -> float:
+    try:
+        import resource  # noqa: PLC0415 - Windows has none
+    except ImportError:
+        return inf
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return inf if soft == resource.RLIM_INFINITY else soft
+
+
+class Corked:
+    """A transport that sends together what is written in one turn of the loop.
+
+    uvicorn writes the head and the body of a response apart, at a system call each.
+    """
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._written: list[bytes] = []
+        self._bytes = 0
+        self._sent = 0
+        self._taken = 0
+        self._taken_at = 0.0
+        self._loop = asyncio.get_running_loop()
+
+    def write(self, data: bytes) -> None:
+        if not self._written:
+            self._loop.call_soon(self._flush)
+        self._written.append(data)
+        self._bytes += len(data)
+        if self._bytes > LARGE:
+            self._flush()
+
+    def write_eof(self) -> None:
+        self._flush()
+        if not self._transport.is_closing():
+            self._transport.write_eof()
+
+    def close(self) -> None:
+        self._flush()
+        self._transport.close()
+
+    def stands_still(self, now: float) -> bool:
+        """Whether the peer has taken nothing of what waits for it for UNREAD_SECONDS."""
+        waiting = self._transport.get_write_buffer_size()
+        taken = self._sent - waiting
+        if waiting == 0 or taken != self._taken:
+            self._taken, self._taken_at = taken, now
+        return now - self._taken_at > UNREAD_SECONDS
+
+    def _flush(self) -> None:
+        written, self._written = self._written, []
+        self._sent += self._bytes
+        self._bytes = 0
+        # The client may have gone, or the connection been closed, in the same turn.
+        if written and not self._transport.is_closing():
+            self._transport.writelines(written)
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever the transport has
+        return getattr(self._transport, name)

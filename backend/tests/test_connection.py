@@ -1,0 +1,331 @@
+"""A request is its sender's: what a connection brings is never read as another request."""
+
+import json
+import sys
+from pathlib import Path
+from uuid import uuid4
+
+import httpx
+import pytest
+
+from tests.connections import chunked, connected, request
+from tests.serving import Server, free_port, serving
+from tests.tasks import create, listed, task_path, tasks_path
+
+MILK = b'{"title": "Buy milk"}'
+UPGRADES = ["x", "h2c", "websocket", "TLS/1.0, x"]
+
+
+def stolen(user: str) -> bytes:
+    """A body that would make a task of another user if it were read as a request."""
+    return request("POST", tasks_path(user), body=MILK)
+
+
+@pytest.mark.parametrize("upgrade", UPGRADES)
+@pytest.mark.parametrize("is_chunked", [False, True])
+@pytest.mark.parametrize("segments", [1, 2, 3])
+def test_an_upgrade_is_ignored_and_the_body_stays_the_requests_own(
+    server: Server, user: str, upgrade: str, is_chunked: bool, segments: int
+) -> None:
+    wish = ["Connection: keep-alive, Upgrade", f"Upgrade: {upgrade}"]
+    if is_chunked:
+        fields = ["Transfer-Encoding: chunked", "Content-Type: application/json"]
+        whole = request("POST", tasks_path(user), *wish, *fields) + chunked(MILK)
+    else:
+        whole = request("POST", tasks_path(user), *wish, body=MILK)
+    end_of_head = whole.index(b"\r\n\r\n") + 4
+    cuts = {1: [], 2: [end_of_head], 3: [end_of_head - 9, end_of_head + 5]}[segments]
+    pieces = [whole[i:j] for i, j in zip([0, *cuts], [*cuts, None], strict=True)]
+
+    with connected(server) as connection:
+        connection.send(*pieces)
+        first = connection.read()
+        connection.send(request("GET", tasks_path(user)))
+        second = connection.read()
+
+    assert (first.status, first.json["title"]) == (201, "Buy milk")
+    assert "upgrade" not in first.headers
+    assert second.json == [first.json]
+
+
+def test_a_body_after_an_upgrade_never_runs_as_a_request(
+    server: Server, api: httpx.Client, user: str
+) -> None:
+    other = f"other-{user}"
+    wish = ["Connection: Upgrade", "Upgrade: x"]
+    head, _, body = request("POST", tasks_path(user), *wish, body=stolen(other)).partition(
+        b"\r\n\r\n"
+    )
+
+    with connected(server) as connection:
+        connection.send(head + b"\r\n\r\n", body)
+        answer = connection.read()
+        connection.send(request("GET", tasks_path(user)))
+        assert connection.read().json == []
+
+    assert answer.status == 422
+    assert listed(api, other) == []
+
+
+def test_pipelined_upgrades_are_each_answered(server: Server, user: str) -> None:
+    wish = ["Connection: Upgrade", "Upgrade: h2c"]
+
+    with connected(server) as connection:
+        connection.send(
+            request("POST", tasks_path(user), *wish, body=MILK) * 2
+            + request("GET", tasks_path(user), *wish)
+        )
+        answers = [connection.read() for _ in range(3)]
+
+    assert [answer.status for answer in answers] == [201, 201, 200]
+    assert answers[2].json == [answers[0].json, answers[1].json]
+
+
+@pytest.mark.parametrize("is_split", [False, True])
+def test_trailers_are_no_headers(
+    server: Server, api: httpx.Client, user: str, is_split: bool
+) -> None:
+    task = create(api, user)
+    fields = ["Transfer-Encoding: chunked", "Content-Type: application/json"]
+    trailers = ['If-Match: "other"', "X-Request-ID: of-a-trailer", "Host: twice"]
+    whole = request("PATCH", task_path(task), *fields) + chunked(b'{"completed": true}', *trailers)
+    middle = whole.index(b"If-Match")
+
+    with connected(server) as connection:
+        connection.send(*([whole[:middle], whole[middle:]] if is_split else [whole]))
+        answer = connection.read()
+
+    assert answer.status == 200
+    assert answer.headers["x-request-id"] != "of-a-trailer"
+
+
+def test_a_key_in_a_trailer_makes_no_create_a_repetition(
+    server: Server, api: httpx.Client, user: str
+) -> None:
+    fields = ["Transfer-Encoding: chunked", "Content-Type: application/json"]
+    create_once = request("POST", tasks_path(user), *fields) + chunked(MILK, "Idempotency-Key: k")
+
+    with connected(server) as connection:
+        connection.send(create_once)
+        first = connection.read()
+        connection.send(create_once)
+        second = connection.read()
+
+    assert listed(api, user) == [first.json, second.json]
+
+
+@pytest.mark.parametrize(
+    ("fields", "status"),
+    [
+        ([], 400),
+        (["Host: a.example", "Host: a.example"], 400),
+        (["Host: a.example", "Host: b.example"], 400),
+        (["Host: a b"], 400),
+        (["Host: a.example/x"], 400),
+        (["Host: user@a.example"], 400),
+        (["Host: [::1"], 400),
+        (["Host: localhost:x"], 400),
+        (["Host: localhost", "Transfer-Encoding: gzip, chunked"], 501),
+        (["Host: localhost", "Transfer-Encoding: chunked", "Transfer-Encoding: chunked"], 400),
+    ],
+)
+def test_an_ambiguous_request_is_refused_and_its_connection_closed(
+    server: Server, api: httpx.Client, user: str, fields: list[str], status: int
+) -> None:
+    body = chunked(MILK) if "chunked" in fields[-1:] else b""
+
+    with connected(server) as connection:
+        connection.send(request("POST", tasks_path(user), *fields, host="") + body)
+        answer = connection.read()
+        connection.send(request("POST", tasks_path(user), body=MILK))
+        assert connection.is_closed()
+
+    assert answer.status == status
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.headers["connection"] == "close"
+    assert listed(api, user) == []
+
+
+@pytest.mark.parametrize(
+    "host", ["localhost", "LOCALHOST:8000", "127.0.0.1:80", "[::1]:8000", "localhost:"]
+)
+def test_a_host_may_have_a_port_and_be_an_address(server: Server, host: str) -> None:
+    with connected(server) as connection:
+        connection.send(request("GET", "/health/live", host=f"Host: {host}"))
+        assert connection.read().status == 200
+
+
+def test_http_1_0_needs_no_host(server: Server) -> None:
+    with connected(server) as connection:
+        connection.send(b"GET /health/live HTTP/1.0\r\n\r\n")
+        assert connection.read().status == 200
+
+
+@pytest.mark.parametrize("coding", ["gzip", "br", "gzip, identity", "x"])
+def test_an_encoded_body_is_415(api: httpx.Client, user: str, coding: str) -> None:
+    headers = {"Content-Type": "application/json", "Content-Encoding": coding}
+
+    response = api.post(tasks_path(user), content=MILK, headers=headers)
+
+    assert response.status_code == 415
+    assert response.headers["accept-encoding"] == "identity"
+    assert listed(api, user) == []
+
+
+def test_a_body_that_says_it_is_not_encoded_is_taken(api: httpx.Client, user: str) -> None:
+    headers = {"Content-Type": "application/json", "Content-Encoding": "Identity"}
+
+    assert api.post(tasks_path(user), content=MILK, headers=headers).status_code == 201
+
+
+@pytest.mark.parametrize("rubbish", [b"rubbish\r\n\r\n", b"\0" * 100, b"GET / HTTP/9\r\n\r\n"])
+def test_a_request_before_rubbish_gets_its_own_answer_first(
+    server: Server, user: str, rubbish: bytes
+) -> None:
+    with connected(server) as connection:
+        connection.send(request("POST", tasks_path(user), body=MILK) + rubbish)
+        own, refusal = connection.read(), connection.read()
+        assert connection.is_closed()
+
+    assert (own.status, own.json["title"]) == (201, "Buy milk")
+    assert (refusal.status, refusal.json["detail"]) == (400, "Invalid HTTP request received.")
+
+
+def test_a_body_that_breaks_off_in_rubbish_is_400_and_makes_nothing(
+    server: Server, api: httpx.Client, user: str
+) -> None:
+    fields = ["Transfer-Encoding: chunked", "Content-Type: application/json"]
+    with connected(server) as connection:
+        connection.send(request("POST", tasks_path(user), *fields) + b'5\r\n{"tit\r\n', b"zz\r\n")
+        assert connection.read().status == 400
+        assert connection.is_closed()
+
+    assert listed(api, user) == []
+
+
+@pytest.mark.parametrize("requests", [1, 3, 200])
+def test_a_client_that_half_closes_gets_its_answers(
+    server: Server, user: str, requests: int
+) -> None:
+    with connected(server) as connection:
+        connection.send(request("POST", tasks_path(user), body=MILK) * requests)
+        connection.send_no_more()
+        answers = [connection.read() for _ in range(requests)]
+        assert connection.is_closed()
+
+    assert [answer.status for answer in answers] == [201] * requests
+
+
+def test_half_a_request_before_a_half_close_is_no_request(
+    server: Server, api: httpx.Client, user: str
+) -> None:
+    with connected(server) as connection:
+        connection.send(request("POST", tasks_path(user), body=MILK)[:-1])
+        connection.send_no_more()
+        assert connection.is_closed()
+
+    assert listed(api, user) == []
+
+
+def test_pipelined_requests_are_answered_in_order(server: Server, user: str) -> None:
+    titles = [f"{number} {uuid4()}" for number in range(500)]
+    bodies = [json.dumps({"title": title}).encode() for title in titles]
+
+    with connected(server) as connection:
+        connection.send(b"".join(request("POST", tasks_path(user), body=body) for body in bodies))
+        answers = [connection.read() for _ in titles]
+
+    assert [answer.json["title"] for answer in answers] == titles
+
+
+def test_connect_is_refused(server: Server) -> None:
+    with connected(server) as connection:
+        connection.send(request("CONNECT", "localhost:80"))
+        assert connection.read().status == 400
+        assert connection.is_closed()
+
+
+def head_of(size: int) -> bytes:
+    """A request for /health/live whose head has so many bytes."""
+    short = request("GET", "/health/live", "X: ")
+    return short[:-4] + b"x" * (size - len(short)) + b"\r\n\r\n"
+
+
+def test_a_head_of_64_kib_is_taken_and_a_larger_one_is_431(server: Server) -> None:
+    with connected(server) as connection:
+        connection.send(head_of(64 * 1024))
+        assert connection.read().status == 200
+        connection.send(head_of(64 * 1024 + 1))
+        assert connection.read().status == 431
+        assert connection.is_closed()
+
+
+def test_200_fields_are_taken_and_one_more_is_431(server: Server) -> None:
+    with connected(server) as connection:
+        connection.send(request("GET", "/health/live", *["X: x"] * 199))
+        assert connection.read().status == 200
+        connection.send(request("GET", "/health/live", *["X: x"] * 200))
+        answer = connection.read()
+        assert connection.is_closed()
+
+    assert answer.status == 431
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json["detail"] == "The head of a request may have 65536 bytes and 200 fields"
+
+
+@pytest.mark.parametrize(
+    "endless",
+    [
+        pytest.param(b"GET /health/live HTTP/1.1\r\nX: " + b"x" * 200_000, id="a header"),
+        pytest.param(b"GET /" + b"x" * 200_000, id="a path"),
+        pytest.param(b"GET /health/live HTTP/1.1\r\n" + b"X: x\r\n" * 300, id="fields"),
+        pytest.param(b"\r\n" * 100_000, id="empty lines"),
+        pytest.param(
+            request("POST", "/api/ada/tasks", "Transfer-Encoding: chunked")
+            + b"1;"
+            + b"x" * 200_000,
+            id="a chunk's extension",
+        ),
+        pytest.param(
+            request("POST", "/api/ada/tasks", "Transfer-Encoding: chunked")
+            + b"0\r\n"
+            + b"X: x\r\n" * 300,
+            id="trailers",
+        ),
+    ],
+)
+def test_a_head_without_end_is_431(server: Server, endless: bytes) -> None:
+    with connected(server) as connection:
+        connection.send(endless)
+        assert connection.read().status == 431
+        assert connection.is_closed()
+
+
+def test_a_large_head_after_a_request_lets_that_be_answered_first(server: Server) -> None:
+    with connected(server) as connection:
+        connection.send(request("GET", "/health/live") + head_of(100_000))
+        assert [connection.read().status, connection.read().status] == [200, 431]
+        assert connection.is_closed()
+
+
+@pytest.mark.parametrize("http", ["httptools", "h11"])
+def test_plain_uvicorn_refuses_an_upgrade_and_closes(
+    postgres: str, tmp_path: Path, user: str, http: str
+) -> None:
+    port = str(free_port())
+    command = [sys.executable, "-m", "uvicorn", "src.main:app", "--http", http, "--port", port]
+    wish = ["Connection: Upgrade", "Upgrade: x"]
+    head, _, body = request("POST", tasks_path(user), *wish, body=stolen(user)).partition(
+        b"\r\n\r\n"
+    )
+
+    with serving(tmp_path / "log", command, DATABASE_URL=postgres, PORT=port) as server:
+        with connected(server) as connection:
+            connection.send(head + b"\r\n\r\n", body)
+            refusal = connection.read()
+            assert connection.is_closed()
+        with server.client() as api:
+            assert listed(api, user) == []
+
+    assert refusal.status == 400
+    assert refusal.json["detail"] == "This server changes to no other protocol"
