@@ -79,6 +79,7 @@ class HTTPProtocol(HttpToolsProtocol):
         self.deadline = self.clock.now + HEAD_SECONDS
         if self.clock.has_no_file_left_for(transport):
             self.refuse(503, "Too many connections are open; try again in a moment")
+            self.transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.unread = b""

@@ -65,6 +65,7 @@ def connected(server: Server) -> Iterator[Connection]:
     try:
         yield connection
     finally:
+        connection.received.close()
         connection.socket.close()
 
 

@@ -1,3 +1,4 @@
+import resource
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -63,3 +64,12 @@ def report(request: pytest.FixtureRequest) -> Report:
         request.node.user_properties.append(("figures", plain))
 
     return give
+
+
+@pytest.fixture
+def many_files() -> Iterator[None]:
+    """Let this process open a connection for each of its clients."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limits[1], limits[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, limits)

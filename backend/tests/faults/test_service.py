@@ -2,12 +2,10 @@
 
 import asyncio
 import os
-import resource
 import signal
 import socket
 import struct
 import time
-from collections.abc import Iterator
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -33,15 +31,6 @@ from tests.serving import Server, eventually, serving
 from tests.tasks import tasks_path
 
 BACKENDS = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'"
-
-
-@pytest.fixture
-def many_files() -> Iterator[None]:
-    """Let this process open a connection for each of its clients."""
-    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (limits[1], limits[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
 
 async def stop_under(load: Load, server: Server) -> list[str]:
