@@ -9,6 +9,7 @@ import select as polling
 import ssl
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import count
 from typing import Any, TypeAlias
 
 import asyncpg
@@ -152,6 +153,8 @@ def _prepare_connection(
         )
         own_number = await driver.fetchval("SELECT pg_backend_pid()")
         record.info["direct"] = own_number == driver.get_server_pid()
+        # A statement that was given up on may be prepared all the same, and keep its name.
+        record.info["numbers"] = count()
         if record.info["direct"]:
             await driver.execute("SET plan_cache_mode = force_generic_plan")
 
@@ -238,7 +241,7 @@ async def _fetch_once(engine: AsyncEngine, query: Query, arguments: list[object]
 
 
 async def _prepare(driver: Driver, info: dict[Any, Any], query: Query) -> "Prepared":
-    name = f"query_{len(info)}" if info["direct"] else ""
+    name = f"query_{next(info['numbers'])}" if info["direct"] else ""
     statement = info[query] = await driver.prepare(query.sql, name=name)
     return statement
 

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from itertools import combinations
 from pathlib import Path
 from typing import Any, get_args
@@ -133,7 +132,9 @@ async def test_a_list_finds_its_tasks_by_an_index_of_their_owner(engine: AsyncEn
         assert isinstance(driver, asyncpg.Connection)
         plans = {}
         for name, query in LISTS.items():
-            arguments = values(owner, task_id, "Buy milk" if "title" in name else datetime.now(UTC))
+            arguments = values(
+                owner, task_id, "Buy milk" if "title" in name else "2026-11-21T09:30:00+00:00"
+            )
             explained = await driver.fetchval(
                 f"EXPLAIN (FORMAT JSON) {query.sql}",
                 *[arguments[parameter] for parameter in query.parameters],

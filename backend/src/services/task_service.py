@@ -101,8 +101,9 @@ def list_query(sort: Sort = "created_at", by: frozenset[str] = frozenset()) -> Q
             or_(col(Task.title).ilike(pattern), col(Task.description).ilike(pattern))
         )
     if "position" in by:
+        # As text: PostgreSQL's times are more than Python's.
         position = tuple_(
-            bindparam("position", type_=order[0].type),
+            cast(bindparam("position", type_=Text), order[0].type),
             bindparam("position_id", type_=order[1].type),
         )
         statement = statement.where(
@@ -230,7 +231,7 @@ async def list_tasks(
     if listing.q:
         values["pattern"] = f"%{_escaped(listing.q)}%"
     if listing.cursor is not None:
-        values["position"] = listing.cursor.position
+        values["position"] = listing.cursor.value
         values["position_id"] = listing.cursor.id
     if listing.limit is not None:
         values["limit"] = listing.limit + 1
