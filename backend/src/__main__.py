@@ -6,7 +6,7 @@ from uvicorn import Config, Server
 
 from src.config import get_settings
 from src.logs import configure_logging
-from src.server import Supervisor, allow_many_connections
+from src.process import Supervisor, allow_many_connections
 
 # Longer than a load balancer's, so that it is never the service that closes a connection in use.
 KEEP_ALIVE_SECONDS = 75

@@ -23,8 +23,8 @@ from src.jwks import JWKS, SecretKey
 from src.logs import LogRequest, configure_logging
 from src.middleware import CORS, RequestMiddleware
 from src.migrations import upgrade
+from src.process import drain_before_stop, end_with_parent
 from src.routers import docs, health, tasks
-from src.server import drain_before_stop, end_with_parent
 from src.tokens import Rules, Tokens
 
 logger = logging.getLogger(__name__)

@@ -1,4 +1,4 @@
-"""What uvicorn leaves open: a gentle end, and none without its parent."""
+"""Processes and signals: workers, a gentle end, no orphans."""
 
 import asyncio
 import multiprocessing
@@ -13,8 +13,7 @@ from typing import Any
 
 from uvicorn.supervisors import Multiprocess
 
-LINGER_SECONDS = 0.2
-"""How long requests that are on their way have to arrive when the server shuts down."""
+from src.protocol import LINGER_SECONDS
 
 
 class Supervisor(Multiprocess):
