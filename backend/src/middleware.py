@@ -43,11 +43,13 @@ class RequestMiddleware:
         cors: Callable[[ASGIApp], ASGIApp],
         log_request: LogRequest,
         stopping: Event,
+        refusal: Callable[[Scope, bytes | None], ASGIApp | None] | None,
     ) -> None:
         self.app = app
         self.cors = cors
         self.log_request = log_request
         self.stopping = stopping
+        self.refusal = refusal
         self.cross_origin = cors(app)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -55,7 +57,7 @@ class RequestMiddleware:
             await self.app(scope, receive, _in_one_sentence(send))
             return
         began = perf_counter()
-        sent_id, origin = _look_for(scope["headers"])
+        sent_id, origin, host = _look_for(scope["headers"])
         request_id = sent_id or b"%032x" % getrandbits(128)
         own_headers = [(b"x-request-id", request_id)]
         if origin:
@@ -83,6 +85,9 @@ class RequestMiddleware:
             await send(message)
 
         try:
+            if self.refusal and (refused := self.refusal(scope, host)):
+                await refused(scope, receive, send_with_headers)
+                return
             try:
                 scope["path"] = decode_path(scope)
             except ValueError:
@@ -101,15 +106,17 @@ class RequestMiddleware:
             self.log_request(method, path, status, perf_counter() - began, scope["request_id"])
 
 
-def _look_for(headers: list[tuple[bytes, bytes]]) -> tuple[bytes, bool]:
-    """Find the request id, if a sane one was sent, and whether there is an Origin."""
-    request_id, origin = b"", False
+def _look_for(headers: list[tuple[bytes, bytes]]) -> tuple[bytes, bool, bytes | None]:
+    """Find the request id, if a sane one was sent, whether there is an Origin, and the Host."""
+    request_id, origin, host = b"", False, None
     for name, value in headers:
         if name == b"origin":
             origin = True
+        elif name == b"host":
+            host = value
         elif name == b"x-request-id" and _SANE_ID.fullmatch(value):
             request_id = value
-    return request_id, origin
+    return request_id, origin, host
 
 
 def _in_one_sentence(send: Send) -> Send:
