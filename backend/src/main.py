@@ -14,6 +14,7 @@ from fastapi import FastAPI
 from sqlalchemy.ext.asyncio import AsyncEngine
 from starlette.types import ASGIApp
 
+from src import open_mode
 from src.config import Settings, get_settings
 from src.contract import complete
 from src.database import create_engine, is_worth_waiting_for
@@ -42,7 +43,8 @@ class TaskAPI(FastAPI):
 
     def build_middleware_stack(self) -> ASGIApp:
         """Put one layer around the routes; FastAPI's six have features that are not used."""
-        return RequestMiddleware(self.router, self.cors, self.log_request, self.stopping)
+        refusal = open_mode.refusal if self.tokens is None else None
+        return RequestMiddleware(self.router, self.cors, self.log_request, self.stopping, refusal)
 
     def openapi(self) -> dict[str, Any]:
         """Without tokens nobody is asked for one."""

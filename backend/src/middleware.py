@@ -57,11 +57,13 @@ class RequestMiddleware:
         cors: Callable[[ASGIApp], ASGIApp],
         log_request: LogRequest,
         stopping: Event,
+        refusal: Callable[[Scope, bytes | None], ASGIApp | None] | None,
     ) -> None:
         self.app = app
         self.cors = cors
         self.log_request = log_request
         self.stopping = stopping
+        self.refusal = refusal
         self.cross_origin = cors(app)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -72,9 +74,7 @@ class RequestMiddleware:
         fields = [field for field in scope["headers"] if field[0] in _LOOKED_AT]
         values = dict(fields)
         origin = b"origin" in values
-        request_id = values.get(b"x-request-id", b"")
-        if not _SANE_ID.fullmatch(request_id):
-            request_id = b"%032x" % getrandbits(128)
+        request_id = _request_id(values)
         own_headers = [(b"x-request-id", request_id)]
         if origin:
             app = self.cross_origin
@@ -102,6 +102,9 @@ class RequestMiddleware:
 
         try:
             _refuse_ambiguous(fields, scope["http_version"])
+            if self.refusal and (refused := self.refusal(scope, values.get(b"host"))):
+                await refused(scope, receive, send_with_headers)
+                return
             try:
                 scope["path"] = decode_path(scope)
             except ValueError:
@@ -118,6 +121,12 @@ class RequestMiddleware:
             route = scope.get("route")
             path = route.path_format if route else "-"
             self.log_request(method, path, status, perf_counter() - began, scope["request_id"])
+
+
+def _request_id(values: dict[bytes, bytes]) -> bytes:
+    """Return what the client calls the request, if that is sane, or a new id."""
+    sent = values.get(b"x-request-id", b"")
+    return sent if _SANE_ID.fullmatch(sent) else b"%032x" % getrandbits(128)
 
 
 def _refuse_ambiguous(fields: list[tuple[bytes, bytes]], version: str) -> None:

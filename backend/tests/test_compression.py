@@ -227,7 +227,7 @@ def test_a_client_of_http_1_0_gets_what_it_can_find_the_end_of(
 ) -> None:
     """HTTP/1.0 knows no chunks, and what is compressed has no length in advance."""
     [authorization] = bearer(token(path.split("/")[2])).items()
-    lines = [f"GET {path} HTTP/{version}", "Host: x", ": ".join(authorization)]
+    lines = [f"GET {path} HTTP/{version}", "Host: localhost", ": ".join(authorization)]
     with socket.create_connection(("127.0.0.1", urlsplit(server.url).port or 0)) as client:
         client.sendall("\r\n".join([*lines, "Accept-Encoding: gzip", "", ""]).encode())
         answer = HTTPResponse(client)

@@ -273,7 +273,7 @@ def test_white_space_around_a_condition_is_not_part_of_it(
     path = task_path(create(api, user))
     condition = condition.replace("{etag}", etag_of(api, path))
     [authorization] = bearer(token(user)).items()
-    lines = [f"GET {path} HTTP/1.1", "Host: x", ": ".join(authorization)]
+    lines = [f"GET {path} HTTP/1.1", "Host: localhost", ": ".join(authorization)]
     with socket.create_connection(("127.0.0.1", urlsplit(server.url).port or 0)) as client:
         client.sendall("\r\n".join([*lines, f"If-None-Match: {condition}", "", ""]).encode())
         answer = HTTPResponse(client)

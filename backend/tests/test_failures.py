@@ -171,7 +171,7 @@ def test_connections_that_end_with_their_answer_or_before_it_leave_no_error_in_t
         for _ in range(50):
             port = urlsplit(server.url).port or 0
             with socket.create_connection(("127.0.0.1", port)) as client:
-                client.sendall(b"GET /api/ada/tasks HTTP/1.1\r\nHost: x\r\n\r\n" * 3)
+                client.sendall(b"GET /api/ada/tasks HTTP/1.1\r\nHost: localhost\r\n\r\n" * 3)
                 client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         assert httpx.get(f"{server.url}/health/ready").status_code == 200
 

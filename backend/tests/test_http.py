@@ -116,7 +116,7 @@ def test_assets_take_get_and_head(api: httpx.Client) -> None:
 )
 def test_what_is_no_http_gets_the_shape_of_every_error(server: Server, request_line: bytes) -> None:
     with socket.create_connection(("127.0.0.1", urlsplit(server.url).port or 0)) as client:
-        client.sendall(request_line + b"\r\nHost: x\r\n\r\n")
+        client.sendall(request_line + b"\r\nHost: localhost\r\n\r\n")
         answer = HTTPResponse(client)
         answer.begin()
         body = json.loads(answer.read())

@@ -156,7 +156,7 @@ def request(user: str, *lines: bytes) -> bytes:
     body = json.dumps(MILK).encode()
     head = [
         f"POST {tasks_path(user)} HTTP/1.1".encode(),
-        b"Host: x",
+        b"Host: localhost",
         ": ".join(authorization).encode(),
         b"Content-Type: application/json",
         b"Content-Length: %d" % len(body),

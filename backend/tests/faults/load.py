@@ -144,7 +144,7 @@ def message(method: str, path: str, content: object = None, **headers: str) -> b
     """Write a request; `If_Match` is the header If-Match."""
     body = b"" if content is None else json.dumps(content).encode()
     fields = {
-        "Host": "test",
+        "Host": "localhost",
         "Content-Length": str(len(body)),
         "Content-Type": "application/json",
         **{name.replace("_", "-"): value for name, value in headers.items()},
