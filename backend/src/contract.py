@@ -55,6 +55,13 @@ _REQUEST_ID = {
     },
 }
 
+# Named, as client generators want it, and as no model could be: an empty object is read as None.
+_TOGGLE = {
+    "type": "object",
+    "maxProperties": 0,
+    "description": "Toggles, as null and no body do.",
+}
+
 
 def headers(*names: str) -> dict[str, object]:
     return {name: {"$ref": f"#/components/headers/{name}"} for name in names}
@@ -73,6 +80,12 @@ def complete(contract: dict[str, Any], *, with_tokens: bool) -> None:
         components.pop("securitySchemes", None)
     for schema in components["schemas"].values():
         _drop_titles(schema, *schema["properties"].values())
+    components["schemas"]["Toggle"] = _TOGGLE
+    for operations in contract["paths"].values():
+        if "patch" in operations:
+            content = operations["patch"]["requestBody"]["content"]
+            _drop_titles(content["application/json"]["schema"])
+            content |= dict.fromkeys(PATCH_TYPES, content["application/json"])
     for operation in chain.from_iterable(map(dict.values, contract["paths"].values())):
         responses = operation["responses"]
         if not with_tokens:

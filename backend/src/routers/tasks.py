@@ -20,7 +20,6 @@ from src.problems import (
     BROKEN_PATH,
     NOT_ALLOWED,
     NOT_AUTHENTICATED,
-    PATCH_TYPES,
     TASK_CHANGED,
     TASK_NOT_FOUND,
     TOO_LARGE,
@@ -32,19 +31,18 @@ from src.problems import (
 )
 from src.responses import JSONArray, JSONBytes, strong_etags, task_response, unless_known
 from src.routing import JSONRoute
-from src.schemas.task import Completion, Message, TaskCreate, TaskListing, TaskPublic, TaskUpdate
+from src.schemas.task import (
+    CompletionOrNone,
+    Message,
+    TaskCreate,
+    TaskListing,
+    TaskPublic,
+    TaskUpdate,
+)
 from src.services import task_service
-
-NOTHING: Completion = {}
 
 # RFC 3986 §3.3; a parser of HTTP lets more through, such as the > that would end a Link.
 _IN_A_PATH = "%/:@!$&'()*+,;=~"
-
-
-def merge_patch(schema: str) -> dict[str, Any]:
-    """Describe a body that may be declared in two ways."""
-    content = {"schema": {"$ref": f"#/components/schemas/{schema}"}}
-    return {"requestBody": {"content": dict.fromkeys(PATCH_TYPES, content)}}
 
 
 ANY = (
@@ -203,7 +201,6 @@ async def update_task(
     summary="Patch a task",
     response_model=TaskPublic,
     responses=PATCH_BODY | NOT_FOUND | CHANGED | TASK,
-    openapi_extra=merge_patch("TaskUpdate"),
 )
 async def patch_task(
     engine: Engine,
@@ -241,24 +238,23 @@ async def delete_task(
     summary="Toggle or set a task's completion",
     response_model=TaskPublic,
     responses=PATCH_BODY | NOT_FOUND | CHANGED | TASK,
-    openapi_extra=merge_patch("Completion"),
 )
 async def toggle_task_completion(
     engine: Engine,
     user_id: Owner,
     task_id: TaskId,
-    completion: Annotated[Completion, Body()] = NOTHING,
+    completion: Annotated[CompletionOrNone, Body()] = None,
     if_match: IfMatch = None,
 ) -> Response:
-    """Without a body, open tasks become completed and completed ones open.
+    """Without a body, or with `null` or `{}`, open tasks become completed and completed ones open.
 
     With `{"completed": true}` or `false` it is set, and the request can be sent again.
     """
     etags = strong_etags(if_match)
-    if completion:
-        task = await task_service.update_task(engine, user_id, task_id, completion, etags)
-    else:
+    if completion is None:
         task = await task_service.toggle_task(engine, user_id, task_id, etags)
+    else:
+        task = await task_service.update_task(engine, user_id, task_id, completion, etags)
     return task_response(task)
 
 
