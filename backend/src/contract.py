@@ -20,6 +20,10 @@ def _header(
 _HEADERS = {
     "Accept-Patch": _header("What a patch may be declared as", ", ".join(PATCH_TYPES)),
     "Cache-Control": _header("For this user alone, and to be asked for anew", "private, no-cache"),
+    "Content-Location": _header(
+        "The task's path: the answer is the task as it is now (RFC 9110 §8.7), and ETag is of it",
+        "/api/ada/tasks/019aa3c5-5d3e-7c1f-9d0a-6b1f2c3d4e5f",
+    ),
     "ETag": _header(
         "Which state this is, for If-Match and If-None-Match; a list's is weak, for the latter",
         '"5d41402abc4b2a76"',
