@@ -20,6 +20,10 @@ def _header(
 _HEADERS = {
     "Accept-Patch": _header("What a patch may be declared as", ", ".join(PATCH_TYPES)),
     "Cache-Control": _header("For this user alone, and to be asked for anew", "private, no-cache"),
+    "Content-Location": _header(
+        "The task's path: the answer is the task as it is now (RFC 9110 §8.7), and ETag is of it",
+        "/api/ada/tasks/019aa3c5-5d3e-7c1f-9d0a-6b1f2c3d4e5f",
+    ),
     "ETag": _header(
         "Which state this is, for If-Match and If-None-Match; a list's is weak, for the latter",
         '"5d41402abc4b2a76"',
@@ -55,6 +59,13 @@ _REQUEST_ID = {
     },
 }
 
+# Named, as client generators want it, and as no model could be: an empty object is read as None.
+_TOGGLE = {
+    "type": "object",
+    "maxProperties": 0,
+    "description": "Toggles, as null and no body do.",
+}
+
 
 def headers(*names: str) -> dict[str, object]:
     return {name: {"$ref": f"#/components/headers/{name}"} for name in names}
@@ -73,6 +84,12 @@ def complete(contract: dict[str, Any], *, with_tokens: bool) -> None:
         components.pop("securitySchemes", None)
     for schema in components["schemas"].values():
         _drop_titles(schema, *schema["properties"].values())
+    components["schemas"]["Toggle"] = _TOGGLE
+    for operations in contract["paths"].values():
+        if "patch" in operations:
+            content = operations["patch"]["requestBody"]["content"]
+            _drop_titles(content["application/json"]["schema"])
+            content |= dict.fromkeys(PATCH_TYPES, content["application/json"])
     for operation in chain.from_iterable(map(dict.values, contract["paths"].values())):
         responses = operation["responses"]
         if not with_tokens:

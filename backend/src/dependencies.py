@@ -81,7 +81,8 @@ IfMatch = Annotated[
     AfterValidator(_are_etags),
     Header(
         alias="If-Match",
-        description="Only if the task has one of these ETags still.",
+        description="Only if the task has one of these ETags still, which may be weak: "
+        "proxies that compress make a task's so.",
         json_schema_extra=ETAGS,
     ),
 ]

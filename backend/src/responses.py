@@ -123,11 +123,15 @@ def unless_known(response: Response, if_none_match: str | None) -> Response:
     return not_modified
 
 
-def strong_etags(if_match: str | None) -> list[str] | None:
-    """Return the ETags that the task may have, or None if any will do: RFC 9110 §13.1.1."""
+def wanted_etags(if_match: str | None) -> list[str] | None:
+    """Return the ETags that the task may have, or None if any will do: RFC 9110 §13.1.1.
+
+    Weak ones count, other than in a strong comparison (§8.8.3.2): a task's own are strong, and
+    weak once a proxy has compressed it, without another state of the task having the same.
+    """
     if if_match in {None, "*"}:
         return None
-    return [tag for weak, tag in _TAG.findall(if_match) if not weak]
+    return [tag for _, tag in _TAG.findall(if_match)]
 
 
 def is_etag_list(text: str) -> bool:

@@ -76,24 +76,33 @@ def test_a_lists_etag_is_weak_as_each_encoding_has_the_same(api: httpx.Client, u
     assert response.headers["vary"] == "Accept-Encoding, Origin"
 
 
-def test_a_new_task_and_a_patched_one_come_with_the_etag_they_are_got_with(
+def test_a_new_task_and_a_changed_one_come_with_the_etag_they_are_got_with(
     api: httpx.Client, user: str
 ) -> None:
     created = api.post(tasks_path(user), json={"title": "Buy milk"})
     path = task_path(created.json())
     assert created.headers["etag"] == etag_of(api, path)
 
-    for end in ["", "/complete"]:
-        patched = api.patch(path + end, json={"completed": True})
-        assert patched.headers["etag"] == etag_of(api, path)
+    for method, end in [("PATCH", ""), ("PATCH", "/complete"), ("PUT", "")]:
+        changed = api.request(method, path + end, json={"completed": True})
+        assert changed.headers["etag"] == etag_of(api, path)
 
 
-def test_a_put_task_comes_without_as_it_is_not_kept_as_it_was_sent(
-    api: httpx.Client, user: str
+@pytest.mark.parametrize("name", ["ada", "ä/ö %", "a'b(c)*", '<>"|'])
+@pytest.mark.parametrize("slash", ["", "/"])
+def test_the_answer_to_a_put_says_that_it_is_the_task_and_not_what_was_sent(
+    api: httpx.Client, user: str, name: str, slash: str
 ) -> None:
-    response = api.put(task_path(create(api, user)), json={"title": " Buy bread "})
+    """Its ETag would be taken for one of what was sent: RFC 9110 §8.7, §9.3.4."""
+    path = task_path(create(api, f"{user} {name}")) + slash
 
-    assert "etag" not in response.headers
+    response = api.put(path, json={"title": " Buy bread "})
+
+    location = response.headers["content-location"]
+    assert location == path
+    got = api.get(location)
+    assert got.content == response.content
+    assert got.headers["etag"] == response.headers["etag"]
 
 
 def test_every_state_has_an_etag_of_its_own_and_keeps_it(api: httpx.Client, user: str) -> None:
@@ -287,7 +296,8 @@ def test_white_space_around_a_condition_is_not_part_of_it(
 
 @every_change
 @pytest.mark.parametrize(
-    "condition", ["{etag}", '"other", {etag}', '{etag},W/"other"', ", {etag},", "*"]
+    "condition",
+    ["{etag}", "W/{etag}", '"other", {etag}', '{etag},W/"other"', ", W/{etag},", "*"],
 )
 def test_a_task_that_is_as_the_client_knows_it_is_changed(
     api: httpx.Client, user: str, change: tuple[str, str, Any], condition: str
@@ -302,7 +312,7 @@ def test_a_task_that_is_as_the_client_knows_it_is_changed(
 
 
 @every_change
-@pytest.mark.parametrize("condition", ["W/{etag}", OTHER, '""', f'W/{{etag}}, {OTHER}, "\\"'])
+@pytest.mark.parametrize("condition", [OTHER, f"W/{OTHER}", '""', f'W/"", {OTHER}, "\\"'])
 def test_a_task_that_is_not_is_left_as_it_is(
     api: httpx.Client, user: str, change: tuple[str, str, Any], condition: str
 ) -> None:
@@ -312,6 +322,19 @@ def test_a_task_that_is_not_is_left_as_it_is(
     response = send(api, task_path(task), change, condition.replace("{etag}", etag))
 
     assert_problem(response, 412, CHANGED)
+    assert listed(api, user) == [task]
+
+
+@every_change
+def test_an_etag_of_a_list_is_none_of_a_task(
+    api: httpx.Client, user: str, change: tuple[str, str, Any]
+) -> None:
+    """Not even of a list of that task alone."""
+    task = create(api, user)
+    etag = etag_of(api, tasks_path(user))
+
+    for condition in [etag, etag.removeprefix("W/")]:
+        assert_problem(send(api, task_path(task), change, condition), 412, CHANGED)
     assert listed(api, user) == [task]
 
 

@@ -22,7 +22,8 @@ STATUSES = {
     ),
     "specs/002-auth-jwt/quickstart.md": "200 401 403 401",
     "specs/003-spa-features/quickstart.md": (
-        "201 201 422 200 200 200 200 200 200 304 200 200 412 200 415 201 201 201 200 200 200 200"
+        "201 201 422 200 200 200 200 200 200 304 200 200 412 200 200 "
+        "200 415 201 201 201 200 200 200 200"
     ),
 }
 SECRET = "replace this by 32 bytes of your own"

@@ -1,5 +1,4 @@
 import asyncio
-import json
 from datetime import datetime
 
 import httpx
@@ -71,33 +70,74 @@ def test_a_merge_patch_sets_it_too(api: httpx.Client, user: str) -> None:
     assert response.json()["completed"] is True
 
 
-@pytest.mark.parametrize("body", [{}, {"title": "Not here"}])
-def test_a_body_that_says_nothing_of_it_toggles(
+@pytest.mark.parametrize("content_type", ["application/json", "application/merge-patch+json"])
+@pytest.mark.parametrize("body", ["", "null", "{}", " null\n", " { } "])
+def test_a_body_that_says_nothing_toggles(
+    api: httpx.Client, user: str, body: str, content_type: str
+) -> None:
+    """Some clients send null or an empty object where they are told to send no body."""
+    path = f"{task_path(create(api, user))}/complete"
+    headers = {"Content-Type": content_type}
+
+    answers = [api.patch(path, content=body, headers=headers).json() for _ in range(2)]
+
+    assert [answer["completed"] for answer in answers] == [True, False]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"is_completed": True},
+        {"complete": True},
+        {"Completed": True},
+        {"title": "Not here"},
+        {"": None},
+        {"data": {"completed": True}},
+    ],
+)
+def test_a_body_without_completed_is_told_so_and_changes_nothing(
     api: httpx.Client, user: str, body: dict[str, object]
 ) -> None:
     task = create(api, user)
 
-    answers = [api.patch(f"{task_path(task)}/complete", json=body).json() for _ in range(2)]
+    response = api.patch(f"{task_path(task)}/complete", json=body)
 
-    assert [answer["completed"] for answer in answers] == [True, False]
-    assert {answer["title"] for answer in answers} == {task["title"]}
+    message = 'is missing; send {"completed": true}, or no body to toggle'
+    assert_problem(response, 422, f"completed: {message}")
+    assert response.json()["errors"] == [
+        {"loc": ["body", "completed"], "msg": message, "type": "missing"}
+    ]
+    assert listed(api, user) == [task]
+
+
+def test_unknown_members_beside_completed_are_ignored(api: httpx.Client, user: str) -> None:
+    task = create(api, user)
+    body = {"completed": True, "is_completed": False, "title": "Not here"}
+
+    answer = api.patch(f"{task_path(task)}/complete", json=body).json()
+
+    assert answer == task | {"completed": True, "updated_at": answer["updated_at"]}
 
 
 @pytest.mark.parametrize(
-    "body", [None, [], "true", True, {"completed": None}, {"completed": "true"}, {"completed": 1}]
+    ("body", "detail"),
+    [
+        ([], "Send a JSON object as the body"),
+        ("true", "Send a JSON object as the body"),
+        (True, "Send a JSON object as the body"),
+        ({"completed": None}, "completed: Input should be a valid boolean"),
+        ({"completed": "true"}, "completed: Input should be a valid boolean"),
+        ({"completed": 1}, "completed: Input should be a valid boolean"),
+    ],
 )
 def test_any_other_body_is_refused_and_changes_nothing(
-    api: httpx.Client, user: str, body: object
+    api: httpx.Client, user: str, body: object, detail: str
 ) -> None:
     task = create(api, user)
 
-    response = api.patch(
-        f"{task_path(task)}/complete",
-        content=json.dumps(body),
-        headers={"Content-Type": "application/json"},
-    )
+    response = api.patch(f"{task_path(task)}/complete", json=body)
 
-    assert_problem(response, 422)
+    assert_problem(response, 422, detail)
     assert listed(api, user) == [task]
 
 

@@ -20,7 +20,6 @@ from src.problems import (
     BROKEN_PATH,
     NOT_ALLOWED,
     NOT_AUTHENTICATED,
-    PATCH_TYPES,
     TASK_CHANGED,
     TASK_NOT_FOUND,
     TOO_LARGE,
@@ -30,21 +29,20 @@ from src.problems import (
     Responses,
     documented,
 )
-from src.responses import JSONArray, JSONBytes, strong_etags, task_response, unless_known
+from src.responses import JSONArray, JSONBytes, task_response, unless_known, wanted_etags
 from src.routing import JSONRoute
-from src.schemas.task import Completion, Message, TaskCreate, TaskListing, TaskPublic, TaskUpdate
+from src.schemas.task import (
+    CompletionOrNone,
+    Message,
+    TaskCreate,
+    TaskListing,
+    TaskPublic,
+    TaskUpdate,
+)
 from src.services import task_service
-
-NOTHING: Completion = {}
 
 # RFC 3986 §3.3; a parser of HTTP lets more through, such as the > that would end a Link.
 _IN_A_PATH = "%/:@!$&'()*+,;=~"
-
-
-def merge_patch(schema: str) -> dict[str, Any]:
-    """Describe a body that may be declared in two ways."""
-    content = {"schema": {"$ref": f"#/components/schemas/{schema}"}}
-    return {"requestBody": {"content": dict.fromkeys(PATCH_TYPES, content)}}
 
 
 ANY = (
@@ -155,7 +153,7 @@ async def create_task(
 ) -> Response:
     """`Location` is the new task's path. With an `Idempotency-Key` it can be sent again."""
     content = await task_service.create_task(engine, user_id, task, idempotency_key)
-    return task_response(content, 201, [(b"location", path_of(request, content))])
+    return task_response(content, 201, [(b"location", path_of_new(request, content))])
 
 
 @router.get(
@@ -179,9 +177,13 @@ async def get_task(
     response_description="The task as it is now",
     summary="Update a task",
     response_model=TaskPublic,
-    responses=BODY | NOT_FOUND | CHANGED | {200: {"headers": headers("Cache-Control")}},
+    responses=BODY
+    | NOT_FOUND
+    | CHANGED
+    | {200: {"headers": headers("Cache-Control", "Content-Location", "ETag")}},
 )
 async def update_task(
+    request: Request,
     engine: Engine,
     user_id: Owner,
     task_id: TaskId,
@@ -190,10 +192,11 @@ async def update_task(
 ) -> Response:
     """Fields that are absent stay as they are; `"description": null` clears it.
 
-    The answer has no ETag, because what was sent is not what is kept (RFC 9110 §9.3.4).
+    The ETag is of the task in the answer, not of what was sent: `Content-Location` says so.
     """
-    etags = strong_etags(if_match)
-    return JSONBytes(await task_service.update_task(engine, user_id, task_id, changes, etags))
+    etags = wanted_etags(if_match)
+    task = await task_service.update_task(engine, user_id, task_id, changes, etags)
+    return task_response(task, 200, [(b"content-location", path_of(request).encode())])
 
 
 @router.patch(
@@ -203,7 +206,6 @@ async def update_task(
     summary="Patch a task",
     response_model=TaskPublic,
     responses=PATCH_BODY | NOT_FOUND | CHANGED | TASK,
-    openapi_extra=merge_patch("TaskUpdate"),
 )
 async def patch_task(
     engine: Engine,
@@ -213,7 +215,7 @@ async def patch_task(
     if_match: IfMatch = None,
 ) -> Response:
     """A merge patch (RFC 7396): fields that are absent stay as they are, `null` clears."""
-    etags = strong_etags(if_match)
+    etags = wanted_etags(if_match)
     return task_response(await task_service.update_task(engine, user_id, task_id, changes, etags))
 
 
@@ -230,7 +232,7 @@ async def patch_task(
 async def delete_task(
     engine: Engine, user_id: Owner, task_id: TaskId, if_match: IfMatch = None
 ) -> Response:
-    await task_service.delete_task(engine, user_id, task_id, strong_etags(if_match))
+    await task_service.delete_task(engine, user_id, task_id, wanted_etags(if_match))
     return JSONBytes(to_json(DELETED))
 
 
@@ -241,35 +243,36 @@ async def delete_task(
     summary="Toggle or set a task's completion",
     response_model=TaskPublic,
     responses=PATCH_BODY | NOT_FOUND | CHANGED | TASK,
-    openapi_extra=merge_patch("Completion"),
 )
 async def toggle_task_completion(
     engine: Engine,
     user_id: Owner,
     task_id: TaskId,
-    completion: Annotated[Completion, Body()] = NOTHING,
+    completion: Annotated[CompletionOrNone, Body()] = None,
     if_match: IfMatch = None,
 ) -> Response:
-    """Without a body, open tasks become completed and completed ones open.
+    """Without a body, or with `null` or `{}`, open tasks become completed and completed ones open.
 
     With `{"completed": true}` or `false` it is set, and the request can be sent again.
     """
-    etags = strong_etags(if_match)
-    if completion:
-        task = await task_service.update_task(engine, user_id, task_id, completion, etags)
-    else:
+    etags = wanted_etags(if_match)
+    if completion is None:
         task = await task_service.toggle_task(engine, user_id, task_id, etags)
+    else:
+        task = await task_service.update_task(engine, user_id, task_id, completion, etags)
     return task_response(task)
 
 
-def path_of(request: Request, task: bytes) -> bytes:
-    collection = request.scope["raw_path"].decode().rstrip("/")
-    return f"{collection}/{from_json(task)['id']}".encode()
+def path_of(request: Request) -> str:
+    return quote(request.scope["raw_path"], safe=_IN_A_PATH)
+
+
+def path_of_new(request: Request, task: bytes) -> bytes:
+    return f"{path_of(request).rstrip('/')}/{from_json(task)['id']}".encode()
 
 
 def next_page(request: Request, cursor: str) -> bytes:
     """Point to the same list after the cursor: RFC 8288."""
     query = parse_qsl(request.scope["query_string"].decode(), keep_blank_values=True)
     query = [(name, value) for name, value in query if name != "cursor"] + [("cursor", cursor)]
-    path = quote(request.scope["raw_path"], safe=_IN_A_PATH)
-    return f'<{path}?{urlencode(query)}>; rel="next"'.encode()
+    return f'<{path_of(request)}?{urlencode(query)}>; rel="next"'.encode()

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any
 from uuid import UUID
 
 from pydantic import (
@@ -14,6 +14,7 @@ from pydantic import (
     Field,
     StrictBool,
     StrictStr,
+    ValidationError,
     ValidationInfo,
     WithJsonSchema,
     field_validator,
@@ -106,12 +107,35 @@ class TaskUpdate(TypedDict, total=False):
     completed: StrictBool
 
 
-class Completion(TypedDict, total=False):
+class Completion(TypedDict):
     """Sets instead of toggling, so that it can be sent again."""
 
-    __pydantic_config__ = ConfigDict(json_schema_extra={"example": {"completed": True}})  # type: ignore[misc]  # where pydantic looks for it
-
     completed: StrictBool
+
+
+def _none_for_empty(body: object) -> object:
+    """Refuse other members without `completed`: whoever sends them means to set something."""
+    if not isinstance(body, dict) or "completed" in body:
+        return body
+    if not body:
+        return None
+    missing = PydanticCustomError(
+        "missing", 'is missing; send {"completed": true}, or no body to toggle'
+    )
+    raise ValidationError.from_exception_data(
+        "Completion", [{"type": missing, "loc": ("completed",), "input": body}]
+    )
+
+
+def _or_toggle(schema: dict[str, Any]) -> None:
+    schema["anyOf"].append({"$ref": "#/components/schemas/Toggle"})
+    schema["example"] = {"completed": True}
+
+
+CompletionOrNone = Annotated[
+    Completion | None, BeforeValidator(_none_for_empty), Field(json_schema_extra=_or_toggle)
+]
+"""An empty object is None, too."""
 
 
 def _either(text: str) -> bool:

@@ -26,6 +26,7 @@ from task_api_client.models import (
     TaskCreate,
     TaskPublic,
     TaskUpdate,
+    Toggle,
 )
 from task_api_client.types import UNSET, Response, Unset
 
@@ -103,6 +104,7 @@ def an_etag_keeps_a_change() -> None:
 def a_task_is_completed_and_deleted() -> None:
     task_id = create("Complete it").id
     toggled = toggle_task_completion.sync_detailed(USER, task_id, client=API)
+    opened = toggle_task_completion.sync_detailed(USER, task_id, client=API, body=Toggle())
     set_anew = toggle_task_completion.sync_detailed(
         USER, task_id, client=API, body=Completion(completed=True)
     )
@@ -110,6 +112,7 @@ def a_task_is_completed_and_deleted() -> None:
     gone = get_task.sync_detailed(USER, task_id, client=API)
 
     assert given(TaskPublic, toggled).completed
+    assert not given(TaskPublic, opened).completed
     assert given(TaskPublic, set_anew).completed
     assert given(Message, deleted).message == "Task deleted successfully"
     assert gone.status_code == HTTPStatus.NOT_FOUND
@@ -149,6 +152,7 @@ def errors_say_what_is_wrong() -> None:
 
 def these_do_not_pass_mypy(task: TaskPublic) -> str:
     TaskCreate(name="Buy milk")  # type: ignore[call-arg]  # a task has a title, not a name
+    Completion()  # type: ignore[call-arg]  # it says whether the task is completed
     list_user_tasks.sync(USER, client=API, sort="title")  # type: ignore[arg-type]  # an enum
     get_task.sync(USER, "7", client=API)  # type: ignore[arg-type]  # an id is a UUID
     delete_task.sync(USER, task.id, client=STRANGER)  # type: ignore[arg-type]  # needs a token

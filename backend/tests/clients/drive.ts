@@ -78,11 +78,13 @@ async function aTaskIsCompletedAndDeleted() {
   const params = item(await create("Complete it"));
   const path = "/api/{user_id}/tasks/{task_id}/complete";
   const toggled = given(await api.PATCH(path, { params }));
+  const opened = given(await api.PATCH(path, { params, body: {} }));
+  const completed = given(await api.PATCH(path, { params, body: null }));
   const set = given(await api.PATCH(path, { params, body: { completed: true } }));
   const deleted = given(await api.DELETE("/api/{user_id}/tasks/{task_id}", { params }));
   const gone = await api.GET("/api/{user_id}/tasks/{task_id}", { params });
 
-  assert.deepEqual([toggled.completed, set.completed], [true, true]);
+  assert.deepEqual([toggled, opened, completed, set].map((each) => each.completed), [true, false, true, true]);
   assert.equal(deleted.message, "Task deleted successfully");
   assert.equal(gone.response.status, 404);
   assert.equal(gone.error?.title, "Not Found");
@@ -120,6 +122,8 @@ export async function theseDoNotCompile(task: Task) {
   const path = "/api/{user_id}/tasks";
   // @ts-expect-error a task has a title, not a name
   await api.POST(path, { params: collection, body: { name: "Buy milk" } });
+  // @ts-expect-error it is completed, not complete
+  await api.PATCH(`${path}/{task_id}/complete`, { params: item(task), body: { complete: true } });
   // @ts-expect-error there is no such order
   await api.GET(path, { params: { ...collection, query: { sort: "colour" } } });
   // @ts-expect-error a list is of a user

@@ -1,0 +1,74 @@
+"""What nginx in front of the service makes of its answers."""
+
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from tests.nginx import nginx
+from tests.serving import Server
+from tests.tasks import assert_problem, create, listed, task_path
+
+CHANGED = "The task has changed since; get it again"
+
+
+@pytest.fixture(scope="module")
+def gzipped(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+    """A client behind an nginx that compresses each 200, and so weakens its ETag."""
+    compressing = f"""
+        gzip on;
+        gzip_min_length 1;
+        gzip_types application/json;
+        location / {{ proxy_pass {server.url}; }}
+    """
+    folder = tmp_path_factory.mktemp("nginx")
+    with nginx(folder, compressing) as url, httpx.Client(base_url=url) as client:
+        yield client
+
+
+def weakened(response: httpx.Response) -> str:
+    assert response.status_code == 200, response.text
+    assert response.headers["content-encoding"] == "gzip"
+    etag: str = response.headers["etag"]
+    assert etag.startswith('W/"')
+    return etag
+
+
+def test_an_etag_that_nginx_weakened_lets_one_change_through_and_no_second(
+    gzipped: httpx.Client, user: str
+) -> None:
+    path = task_path(create(gzipped, user))
+    condition = {"If-Match": weakened(gzipped.get(path))}
+
+    patched = gzipped.patch(path, json={"title": "Buy bread"}, headers=condition)
+    late = gzipped.patch(path, json={"title": "Buy rice"}, headers=condition)
+
+    assert patched.status_code == 200
+    assert_problem(late, 412, CHANGED)
+    assert listed(gzipped, user) == [patched.json()]
+
+
+def test_every_change_comes_with_an_etag_that_the_next_can_be_made_with(
+    gzipped: httpx.Client, user: str
+) -> None:
+    path = task_path(create(gzipped, user))
+    etag = weakened(gzipped.get(path))
+    for method, end, body in [
+        ("PUT", "", {"title": " Buy bread "}),
+        ("PATCH", "", {"description": "Rye"}),
+        ("PATCH", "/complete", None),
+        ("PUT", "", {}),
+        ("PATCH", "/complete", {"completed": False}),
+    ]:
+        response = gzipped.request(method, path + end, json=body, headers={"If-Match": etag})
+        etag = weakened(response)
+
+    assert gzipped.delete(path, headers={"If-Match": etag}).status_code == 200
+    assert listed(gzipped, user) == []
+
+
+def test_a_weakened_etag_saves_an_answer(gzipped: httpx.Client, user: str) -> None:
+    path = task_path(create(gzipped, user))
+    etag = weakened(gzipped.get(path))
+
+    assert gzipped.get(path, headers={"If-None-Match": etag}).status_code == 304
