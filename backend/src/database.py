@@ -19,12 +19,13 @@ from sqlalchemy.dialects.postgresql.asyncpg import (
     PGDialect_asyncpg,
 )
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
-from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
+from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry, PoolProxiedConnection
 from sqlalchemy.sql.dml import UpdateBase
 from sqlalchemy.util.concurrency import in_greenlet
 
 from src.connection_string import parse
 from src.exceptions import DatabaseUnavailable
+from src.shares import Shares
 
 CONNECT_SECONDS = 5.0
 STATEMENT_SECONDS = 8.0
@@ -53,6 +54,9 @@ _WRONG = (
     asyncpg.InvalidCatalogNameError,
 )
 
+_TAKES_LONG = object()
+"""The key of all that take long; no user's."""
+
 _DIALECT = PGDialect_asyncpg()  # type: ignore[no-untyped-call]  # SQLAlchemy left it untyped
 
 Driver: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
@@ -66,11 +70,15 @@ class _SendAgain(DatabaseUnavailable):
 # Told apart by identity: a prepared statement is looked up in every request.
 @dataclass(frozen=True, slots=True, eq=False)
 class Query:
-    """A compiled statement; `parameters` are the names of $1, $2 and so on."""
+    """A compiled statement; `parameters` are the names of $1, $2 and so on.
+
+    One that `takes_long` shares its half of the pool with all others that do.
+    """
 
     sql: str
     parameters: tuple[str, ...] = ()
     repeatable: bool = True
+    takes_long: bool = False
 
 
 def query(
@@ -101,6 +109,18 @@ def compiled_query(answer: Select[Any], repeatable: bool) -> Query:
     return Query(str(compiled), tuple(compiled.positiontup or ()), repeatable)
 
 
+class Pool(AsyncAdaptedQueuePool):
+    """SQLAlchemy's pool, of which no user has more than half at once."""
+
+    def __init__(self, *arguments: Any, **settings: Any) -> None:  # noqa: ANN401 - as SQLAlchemy has them
+        super().__init__(*arguments, **settings)
+        self.shares = Shares(max(1, self.size() // 2), POOL_WAIT_SECONDS)
+
+
+def _pool(engine: AsyncEngine) -> Pool:
+    return engine.pool  # type: ignore[return-value]  # that `create_engine` made
+
+
 def create_engine(
     connection_string: str, pool_size: int, statement_seconds: float | None = STATEMENT_SECONDS
 ) -> AsyncEngine:
@@ -112,6 +132,7 @@ def create_engine(
     engine = create_async_engine(
         url,
         isolation_level="AUTOCOMMIT",
+        poolclass=Pool,
         pool_size=pool_size,
         max_overflow=0,
         # A few busy connections are warmer than many that take turns.
@@ -166,7 +187,7 @@ def _prepare_connection(
 
 async def _connection(engine: AsyncEngine) -> PoolProxiedConnection:
     """Take an idle connection as it is; a greenlet, which costs, only where there is I/O to do."""
-    if engine.pool.checkedin():  # type: ignore[attr-defined]  # of the pool that create_engine made
+    if _pool(engine).checkedin():
         with suppress(exc.MissingGreenlet):
             return engine.sync_engine.raw_connection()
     try:
@@ -197,16 +218,27 @@ async def fetch_all(engine: AsyncEngine, query: Query, **values: object) -> list
     It is sent again when its connection breaks, unless it might then be applied twice.
     Raises DatabaseUnavailable when PostgreSQL cannot be reached, has no connection to spare
     within POOL_WAIT_SECONDS, or does not answer within STATEMENT_SECONDS; a query that is not
-    repeatable may then have been applied.
+    repeatable may then have been applied. For who has half of the pool it has none to spare.
     """
     arguments = [values[name] for name in query.parameters]
+    shares = _pool(engine).shares
+    async with shares.of(values.get("user_id")):
+        if not query.takes_long:
+            return await _fetch_until_sent(engine, query, arguments)
+        async with shares.of(_TAKES_LONG):
+            return await _fetch_until_sent(engine, query, arguments)
+
+
+async def _fetch_until_sent(
+    engine: AsyncEngine, query: Query, arguments: list[object]
+) -> list[bytes]:
     dead = 0  # of the pool's connections, all may be
     while True:
         try:
             return await _fetch_once(engine, query, arguments)
         except _SendAgain:
             dead += 1
-            if dead > engine.pool.size():  # type: ignore[attr-defined]  # of the pool that create_engine made
+            if dead > _pool(engine).size():
                 raise
 
 

@@ -1,13 +1,19 @@
 """What a connection to PostgreSQL goes through, and who may have how many."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
 
+import asyncpg
 import psutil
 import pytest
 from sqlalchemy import literal_column, select
+from sqlalchemy.ext.asyncio import AsyncEngine
 
-from src.database import create_engine, fetch, query
+from src.database import POOL_WAIT_SECONDS, Query, create_engine, fetch, query
 from src.exceptions import DatabaseUnavailable
+from src.shares import Shares
 
 PID = query(select(literal_column("pg_backend_pid()")))
 NEW, NEWER = [query(select(literal_column(str(n)).label("n"))) for n in (1, 2)]
@@ -33,3 +39,108 @@ async def test_a_backend_that_stalls_while_it_prepares_a_statement_prepares_the_
     assert await fetch(engine, NEWER) == b'{"n":2}'
     assert await fetch(engine, NEW) == b'{"n":1}'
     await engine.dispose()
+
+
+# Shares
+
+PASS_SQL = "SELECT to_json(pg_advisory_xact_lock_shared(1)::text || $1::text)"
+PASS = Query(PASS_SQL, ("user_id",))
+PASS_AFTER_LONG = Query(PASS_SQL, ("user_id",), takes_long=True)
+
+
+@asynccontextmanager
+async def closed_gate(url: str) -> AsyncIterator[None]:
+    """Let no PASS through while the block runs."""
+    connection = await asyncpg.connect(url)
+    await connection.execute("SELECT pg_advisory_lock(1)")
+    try:
+        yield
+    finally:
+        await connection.close()
+
+
+@pytest.fixture
+async def four(direct_database: str) -> AsyncIterator[AsyncEngine]:
+    """An engine of four connections."""
+    engine = create_engine(direct_database, pool_size=4)
+    yield engine
+    await engine.dispose()
+
+
+async def taken(engine: AsyncEngine) -> int:
+    """How many connections are taken, when all has happened that can."""
+    pool: Any = engine.pool
+    await asyncio.sleep(0.5)
+    number: int = pool.checkedout()
+    return number
+
+
+def is_free(engine: AsyncEngine) -> bool:
+    pool: Any = engine.pool
+    return not (pool.checkedout() or pool.shares.taken or pool.shares.waiting)
+
+
+@pytest.mark.anyio
+async def test_a_user_has_at_most_half_of_the_connections(
+    direct_database: str, four: AsyncEngine
+) -> None:
+    async with closed_gate(direct_database):
+        all_of_ada = [asyncio.create_task(fetch(four, PASS, user_id="ada")) for _ in range(20)]
+        assert await taken(four) == 2
+        assert await fetch(four, NEW, user_id="bob") == b'{"n":1}'
+        assert await fetch(four, NEW) == b'{"n":1}'
+
+    assert await asyncio.gather(*all_of_ada) == [b'"ada"'] * 20
+    assert is_free(four)
+
+
+@pytest.mark.anyio
+async def test_all_that_take_long_have_half_of_the_connections_together(
+    direct_database: str, four: AsyncEngine
+) -> None:
+    async with closed_gate(direct_database):
+        searches = [
+            asyncio.create_task(fetch(four, PASS_AFTER_LONG, user_id=f"user-{number}"))
+            for number in range(20)
+        ]
+        assert await taken(four) == 2
+        assert await fetch(four, NEW, user_id="user-0") == b'{"n":1}'
+
+    await asyncio.gather(*searches)
+    assert is_free(four)
+
+
+@pytest.mark.anyio
+async def test_a_share_is_waited_for_as_long_as_a_connection(
+    direct_database: str, four: AsyncEngine
+) -> None:
+    async with closed_gate(direct_database):
+        waiting = [asyncio.create_task(fetch(four, PASS, user_id="ada")) for _ in range(5)]
+        done, pending = await asyncio.wait(waiting, timeout=POOL_WAIT_SECONDS + 1)
+
+    assert [type(task.exception()) for task in done] == [DatabaseUnavailable] * 3
+    assert await asyncio.gather(*pending) == [b'"ada"'] * 2
+    assert is_free(four)
+
+
+@pytest.mark.anyio
+async def test_who_waits_no_longer_takes_no_share_along() -> None:
+    shares = Shares(most=1, seconds=10)
+    served = []
+
+    async def take(name: str) -> None:
+        async with shares.of("ada"):
+            served.append(name)
+
+    async with asyncio.TaskGroup() as group:
+        async with shares.of("ada"):
+            impatient, unlucky, _ = [
+                group.create_task(take(name)) for name in ("impatient", "unlucky", "patient")
+            ]
+            await asyncio.sleep(0)
+            impatient.cancel()
+        unlucky.cancel()  # in the very turn in which its own came
+
+    assert served == ["patient"]
+    assert not shares.taken
+    assert not shares.waiting

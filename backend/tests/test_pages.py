@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from base64 import urlsafe_b64encode
 from collections.abc import Callable, Coroutine, Iterator
 from datetime import UTC, datetime
@@ -114,6 +115,36 @@ def test_what_is_a_pattern_elsewhere_is_plain_text(
 
     assert found(api, user, q=plain) == [f"a{plain}b", "other"]
     assert found(api, user, q=f"A{plain}B") == [f"a{plain}b"]
+
+
+HARD = {
+    "the last letter is missing": ("a", "a" * 499 + "b"),
+    "the first letter is missing": ("a", "b" + "a" * 499),
+    "one in the middle is missing": ("a", "a" * 250 + "b" + "a" * 249),
+    "the end of a refrain is missing": ("ab", "ab" * 249 + "aa"),
+    "letters of four bytes": ("💡", "💡" * 499 + "😀"),
+}
+
+
+@pytest.mark.parametrize(("text", "q"), HARD.values(), ids=HARD)
+def test_no_text_is_much_harder_to_find_than_another(
+    api: httpx.Client, postgres: str, user: str, text: str, q: str
+) -> None:
+    description = f"repeat('{text}', {5000 // len(text)})"
+    asyncio.run(
+        execute(
+            postgres,
+            "INSERT INTO tasks SELECT gen_random_uuid(), "
+            f"'{user}', '', {description}, false, now(), now() FROM generate_series(1, 100)",
+        )
+    )
+
+    def seconds(q: str) -> float:
+        began = time.perf_counter()
+        assert found(api, user, q=q) == []
+        return time.perf_counter() - began
+
+    assert min(seconds(q) for _ in range(3)) < 10 * min(seconds("z") for _ in range(10))
 
 
 LOCALES = {"C.UTF-8": ["ÄÖ", "äö"], "C": ["ÄÖ"]}
@@ -537,17 +568,17 @@ def test_a_task_of_whatever_time_can_be_got_and_changed(
 def test_a_key_of_whatever_time_is_answered_as_at_first(
     api: httpx.Client, postgres: str, user: str
 ) -> None:
-    for time in TIMES[-3:]:
-        task = {"title": time}
+    for instant in TIMES[-3:]:
+        task = {"title": instant}
         key = {"Idempotency-Key": uuid4().hex}
         first = api.post(tasks_path(user), json=task, headers=key).json()
-        times = f"UPDATE idempotency_keys SET created_at = '{time}' WHERE user_id = '{user}'"
+        times = f"UPDATE idempotency_keys SET created_at = '{instant}' WHERE user_id = '{user}'"
         asyncio.run(execute(postgres, times))
 
         again = api.post(tasks_path(user), json=task, headers=key)
 
         assert (again.status_code, again.json()["id"]) == (201, first["id"])
-        assert again.json()["created_at"] == time
+        assert again.json()["created_at"] == instant
 
 
 @pytest.fixture(scope="module")

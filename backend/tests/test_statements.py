@@ -37,7 +37,7 @@ LISTS = {
     f"list {sort} {' '.join(by)}": list_query(sort, frozenset(by))
     for sort in SORTS
     for count in range(5)
-    for by in combinations(("completed", "pattern", "position", "limit"), count)
+    for by in combinations(("completed", "text", "position", "limit"), count)
 }
 FINDING = {
     "get": task_service.GET,
@@ -70,7 +70,7 @@ def values(user: str, task_id: object, position: object = None) -> dict[str, obj
         "description": None,
         "completed": False,
         "etags": ["a"],
-        "pattern": "%milk%",
+        "text": "milk",
         "position": position,
         "position_id": task_id,
         "limit": 10,
