@@ -12,8 +12,8 @@ from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import PydanticCustomError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from src.conditions import is_etag_list
 from src.exceptions import NotAllowed
-from src.responses import is_etag_list
 from src.schemas.task import UserId
 
 # A string as in RFC 9651 §3.3.3, or the same without its quotes.
@@ -76,22 +76,31 @@ IdempotencyKey = Annotated[
         json_schema_extra={"pattern": r'^([!#-~][!-~]{0,254}|"([ !#-\[\]-~]|\\["\\]){1,255}")$'},
     ),
 ]
+ETags = Annotated[str | SkipJsonSchema[None], AfterValidator(_are_etags)]
 IfMatch = Annotated[
-    str | SkipJsonSchema[None],
-    AfterValidator(_are_etags),
+    ETags,
     Header(
         alias="If-Match",
-        description="Only if the task has one of these ETags still, which may be weak: "
+        description="Only if the task has one of these ETags still, or 412. They may be weak: "
         "proxies that compress make a task's so.",
         json_schema_extra=ETAGS,
     ),
 ]
+IfListMatches = Annotated[
+    ETags,
+    Header(
+        alias="If-Match",
+        description="`*`, or 412: a list is always there, and its ETags are weak, so that none "
+        "of them matches.",
+        json_schema_extra=ETAGS,
+    ),
+]
 IfNoneMatch = Annotated[
-    str | SkipJsonSchema[None],
-    AfterValidator(_are_etags),
+    ETags,
     Header(
         alias="If-None-Match",
-        description="Only if the ETag is none of these.",
+        description="Only if it has none of these ETags; `*` has them all. "
+        "Else 304 for GET and HEAD, 412 for all others.",
         json_schema_extra=ETAGS,
     ),
 ]

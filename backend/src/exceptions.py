@@ -5,8 +5,8 @@ class TaskNotFound(Exception):
     """The user has no such task, whether or not someone else has."""
 
 
-class TaskChanged(Exception):
-    """The task is not, or no more, what the client says it knows."""
+class ConditionNotMet(Exception):
+    """The task is not, or no more, what the client's request depends on."""
 
 
 class KeyReused(Exception):

@@ -82,6 +82,15 @@ def create_app(settings: Settings) -> TaskAPI:
             "If-Match",
             "If-None-Match",
             "X-Request-ID",
+            # What libraries send unasked; a preflight that refused them would stop the request.
+            "Baggage",
+            "Cache-Control",
+            "Last-Event-ID",
+            "Pragma",
+            "Prefer",
+            "Traceparent",
+            "Tracestate",
+            "X-Requested-With",
         ),
         max_age=PREFLIGHT_SECONDS,
         expose_headers=(

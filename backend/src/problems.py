@@ -14,13 +14,13 @@ from starlette.responses import JSONResponse
 from starlette.routing import Match, Route
 
 from src.exceptions import (
+    ConditionNotMet,
     DatabaseUnavailable,
     KeyReused,
     KeysUnavailable,
     NotAllowed,
     NotAuthenticated,
     Stopping,
-    TaskChanged,
     TaskNotFound,
 )
 from src.schemas.problem import Problem
@@ -44,6 +44,11 @@ BROKEN_QUERY = "The query must be percent-encoded UTF-8"
 ENCODED = "Send the body as it is, without a Content-Encoding"
 BROKEN_PATH = "The path must be percent-encoded UTF-8"
 KEY_REUSED = "Idempotency-Key: was used for another task"
+LIST_IS_KNOWN = "The list has one of the ETags in If-None-Match"
+LIST_IS_WEAK = (
+    "If-Match: a list's ETags are weak, and none of them matches; If-None-Match takes them"
+)
+NOT_AS_ASKED = "The task is not what If-Match or If-None-Match asks for"
 TASK_CHANGED = "The task has changed since; get it again"
 TASK_NOT_FOUND = "Task not found"
 TOO_LARGE = f"The body may have {MAX_BODY_BYTES} bytes at most"
@@ -98,8 +103,9 @@ def answer(request: Request, error: Exception) -> Response:  # noqa: PLR0911 - a
     match error:
         case TaskNotFound():
             return problem(404, TASK_NOT_FOUND)
-        case TaskChanged():
-            return problem(412, TASK_CHANGED)
+        case ConditionNotMet():
+            ruled_out = "if-none-match" in request.headers
+            return problem(412, NOT_AS_ASKED if ruled_out else TASK_CHANGED)
         case KeyReused():
             return problem(422, KEY_REUSED, errors=[_KEY_REUSED])
         case DatabaseUnavailable():

@@ -12,6 +12,9 @@ from starlette.types import Receive, Scope, Send
 from xxhash import xxh3_128
 from zstandard import ZstdCompressor
 
+from src.conditions import matches
+from src.exceptions import ConditionNotMet
+
 PIECE_VALUES = 500
 """How many values of an array are sent together."""
 
@@ -23,7 +26,6 @@ _ENCODERS: dict[str, Callable[[], Any]] = {
     "zstd": lambda: ZstdCompressor().compressobj(),
     "gzip": lambda: compressobj(1, wbits=31),
 }
-_TAG = re.compile(r'(W/)?"([!#-~\x80-\xff]*)"')
 _CACHE_CONTROL = (b"cache-control", b"private, no-cache")
 _JSON = (b"content-type", b"application/json")
 
@@ -108,36 +110,27 @@ def task_etag(content: bytes) -> str:
     return sha256(content).hexdigest()[:32]
 
 
-def unless_known(response: Response, if_none_match: str | None) -> Response:
-    """Answer 304 instead when the client has it: RFC 9110 §13.1.2, §15.4.5."""
-    if if_none_match is None:
-        return response
+def etag_of(response: Response) -> str:
     [etag] = [value.decode() for name, value in response.raw_headers if name == b"etag"]
-    _, own = _TAG.findall(etag)[0]
-    if if_none_match != "*" and own not in {tag for _, tag in _TAG.findall(if_none_match)}:
+    return etag
+
+
+def conditional(
+    response: Response, if_none_match: str | None, if_match: str | None = None
+) -> Response:
+    """Answer 304 instead when the client has it: RFC 9110 §13.2.2, §15.4.5.
+
+    Raises ConditionNotMet for a task that is not the one in `if_match`.
+    """
+    if if_match is not None and not matches(etag_of(response), if_match):
+        raise ConditionNotMet
+    if if_none_match is None or not matches(etag_of(response), if_none_match):
         return response
     not_modified = Response(status_code=304)
     not_modified.raw_headers = [
         header for header in response.raw_headers if not header[0].startswith(b"content-")
     ]
     return not_modified
-
-
-def wanted_etags(if_match: str | None) -> list[str] | None:
-    """Return the ETags that the task may have, or None if any will do: RFC 9110 §13.1.1.
-
-    Weak ones count, other than in a strong comparison (§8.8.3.2): a task's own are strong, and
-    weak once a proxy has compressed it, without another state of the task having the same.
-    """
-    if if_match in {None, "*"}:
-        return None
-    return [tag for _, tag in _TAG.findall(if_match)]
-
-
-def is_etag_list(text: str) -> bool:
-    """Whether this is `*` or a list of entity tags, some perhaps empty: RFC 9110 §5.6.1, §8.8.3."""
-    tag, comma = _TAG.pattern, r"[ \t]*,[ \t,]*"
-    return text == "*" or re.fullmatch(rf"[ \t,]*{tag}(?:{comma}{tag})*[ \t,]*", text) is not None
 
 
 def _chosen(accept_encoding: list[str]) -> str | None:

@@ -228,7 +228,17 @@ async ([api, user, token]) => {
     const merge = { "Content-Type": "application/merge-patch+json", "If-Match": etag };
     const patched = await call("PATCH", one, { ...merge, body: { title: "Buy oat milk" } });
     const late = await call("PATCH", one, { ...merge, body: { title: "Buy soy milk" } });
-    const known = { "If-None-Match": patched.headers.get("ETag") };
+    const known = {
+        "If-None-Match": patched.headers.get("ETag"),
+        "Cache-Control": "no-cache",
+        Pragma: "no-cache",
+        Prefer: "return=representation",
+        "X-Requested-With": "XMLHttpRequest",
+        "Last-Event-ID": "1",
+        traceparent: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+        tracestate: "a=1",
+        baggage: "b=1",
+    };
     const notModified = await call("GET", one, known);
     const page = await call("GET", `${tasks}?limit=1`);
     const next = page.headers.get("Link").match(/<(.*)>; rel="next"/)[1];

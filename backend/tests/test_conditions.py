@@ -5,7 +5,7 @@ import socket
 from collections.abc import Callable, Coroutine
 from hashlib import sha256
 from http.client import HTTPResponse
-from itertools import combinations
+from itertools import combinations, product
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -22,6 +22,11 @@ from tests.tasks import assert_problem, create, listed, task_path, tasks_path, u
 from tests.tokens import bearer, token
 
 CHANGED = "The task has changed since; get it again"
+NOT_AS_ASKED = "The task is not what If-Match or If-None-Match asks for"
+LIST_IS_WEAK = (
+    "If-Match: a list's ETags are weak, and none of them matches; If-None-Match takes them"
+)
+LIST_IS_KNOWN = "The list has one of the ETags in If-None-Match"
 OTHER = '"0123456789abcdef0123456789abcdef"'
 
 CHANGES: dict[str, tuple[str, str, Any]] = {
@@ -49,10 +54,14 @@ def etag_of(api: httpx.Client, path: str) -> str:
 
 
 def send(
-    api: httpx.Client, path: str, change: tuple[str, str, Any], if_match: str
+    api: httpx.Client,
+    path: str,
+    change: tuple[str, str, Any],
+    condition: str,
+    header: str = "If-Match",
 ) -> httpx.Response:
     method, end, body = change
-    return api.request(method, path + end, json=body, headers={"If-Match": if_match})
+    return api.request(method, path + end, json=body, headers={header: condition})
 
 
 # ETags
@@ -254,8 +263,8 @@ def test_a_task_that_is_not_there_is_404_whatever_the_client_has(
     theirs = create(api, f"{user}-other")
     etag = etag_of(api, task_path(theirs))
 
-    for condition in ["*", OTHER, etag]:
-        headers = {"If-None-Match": condition}
+    for header, condition in product(["If-Match", "If-None-Match"], ["*", OTHER, etag]):
+        headers = {header: condition}
         assert_problem(api.get(unknown_path(user), headers=headers), 404, "Task not found")
         foreign = api.get(task_path(theirs | {"user_id": user}), headers=headers)
         assert_problem(foreign, 404, "Task not found")
@@ -267,9 +276,12 @@ MALFORMED = ["", ",", "x", '"x', 'x"', "W/x", 'w/"x"', '"a" "b"', '"a""b"', '*, 
 @pytest.mark.parametrize("condition", MALFORMED)
 def test_what_is_no_list_of_etags_is_refused(api: httpx.Client, user: str, condition: str) -> None:
     task = create(api, user)
+    path, body = task_path(task), {"title": "Buy bread", "completed": True}
+    requests = [("GET", tasks_path(user)), ("POST", tasks_path(user)), ("GET", path)]
+    requests += [("PUT", path), ("PATCH", path), ("PATCH", f"{path}/complete"), ("DELETE", path)]
 
-    for name, method in [("If-None-Match", "GET"), ("If-Match", "DELETE")]:
-        response = api.request(method, task_path(task), headers={name: condition})
+    for name, (method, url) in product(["If-None-Match", "If-Match"], requests):
+        response = api.request(method, url, json=body, headers={name: condition})
         assert_problem(response, 422, f"{name}: must be * or a list of entity tags")
     assert listed(api, user) == [task]
 
@@ -357,9 +369,10 @@ def test_a_task_that_is_not_there_is_404_before_412(
     theirs = create(api, f"{user}-other")
     etag = etag_of(api, task_path(theirs))
 
-    for condition in ["*", OTHER, etag]:
-        assert_problem(send(api, unknown_path(user), change, condition), 404, "Task not found")
-        foreign = send(api, task_path(theirs | {"user_id": user}), change, condition)
+    for header, condition in product(["If-Match", "If-None-Match"], ["*", OTHER, etag]):
+        missing = send(api, unknown_path(user), change, condition, header)
+        foreign = send(api, task_path(theirs | {"user_id": user}), change, condition, header)
+        assert_problem(missing, 404, "Task not found")
         assert_problem(foreign, 404, "Task not found")
     assert listed(api, f"{user}-other") == [theirs]
 
@@ -367,7 +380,8 @@ def test_a_task_that_is_not_there_is_404_before_412(
 def test_a_wrong_body_is_422_before_412(api: httpx.Client, user: str) -> None:
     path = task_path(create(api, user))
 
-    assert_problem(send(api, path, ("PUT", "", {"title": None}), OTHER), 422)
+    for header, condition in [("If-Match", OTHER), ("If-None-Match", "*")]:
+        assert_problem(send(api, path, ("PUT", "", {"title": None}), condition, header), 422)
 
 
 def test_an_empty_update_is_conditional_and_changes_nothing(api: httpx.Client, user: str) -> None:
@@ -425,6 +439,121 @@ def test_rows_of_the_earlier_version_have_etags_too(empty_database: str, tmp_pat
             assert send(api, task_path(task), CHANGES["put"], etag).status_code == 200
 
 
+# If-Match on GET, If-None-Match on changes, and both: §13.2.2
+
+
+@every_change
+@pytest.mark.parametrize(
+    "condition", ["{etag}", "W/{etag}", '"other", {etag}', '{etag},W/"other"', ", {etag},", "*"]
+)
+def test_a_task_that_the_client_rules_out_is_left_as_it_is(
+    api: httpx.Client, user: str, change: tuple[str, str, Any], condition: str
+) -> None:
+    task = create(api, user)
+    condition = condition.replace("{etag}", etag_of(api, task_path(task)))
+
+    response = send(api, task_path(task), change, condition, "If-None-Match")
+
+    assert_problem(response, 412, NOT_AS_ASKED)
+    assert listed(api, user) == [task]
+
+
+@every_change
+@pytest.mark.parametrize("condition", [OTHER, f"W/{OTHER}", '""', f'W/"", {OTHER}, "\\"', "{list}"])
+def test_a_task_that_it_does_not_is_changed(
+    api: httpx.Client, user: str, change: tuple[str, str, Any], condition: str
+) -> None:
+    task = create(api, user)
+    condition = condition.replace("{list}", etag_of(api, tasks_path(user)))
+
+    response = send(api, task_path(task), change, condition, "If-None-Match")
+
+    assert response.status_code == 200
+    assert listed(api, user) != [task]
+
+
+ASKED = [None, "*", "{own}", "W/{own}", OTHER, f"{OTHER}, {{own}}", f"W/{OTHER}, W/{{own}}"]
+
+
+@pytest.mark.parametrize("if_none_match", ASKED)
+@pytest.mark.parametrize("if_match", ASKED)
+def test_if_match_comes_before_if_none_match(
+    api: httpx.Client, user: str, if_match: str | None, if_none_match: str | None
+) -> None:
+    path = task_path(create(api, user))
+    asked = {"If-Match": if_match, "If-None-Match": if_none_match}
+    headers = {
+        name: condition.replace("{own}", etag_of(api, path))
+        for name, condition in asked.items()
+        if condition is not None
+    }
+    is_as_known = if_match in {None, "*"} or "own" in if_match
+    is_ruled_out = if_none_match is not None and (if_none_match == "*" or "own" in if_none_match)
+    got, changed = (304, 412) if is_ruled_out else (200, 200)
+
+    statuses = {"GET": got, "HEAD": got, "PUT": changed, "PATCH": changed, "DELETE": changed}
+    for method, status in statuses.items():
+        response = api.request(method, path, json={}, headers=headers)
+        assert response.status_code == (status if is_as_known else 412)
+
+
+def test_a_task_that_is_got_only_as_it_was_known_is_412_when_it_is_another(
+    api: httpx.Client, user: str
+) -> None:
+    path = task_path(create(api, user))
+    known = {"If-Match": etag_of(api, path)}
+    assert api.get(path, headers=known).status_code == 200
+    api.patch(path, json={"completed": True})
+
+    assert_problem(api.get(path, headers=known), 412, CHANGED)
+
+
+@pytest.mark.parametrize("query", ["", "?limit=1", "?completed=true"])
+def test_no_etag_of_a_list_matches_strongly(api: httpx.Client, user: str, query: str) -> None:
+    """They are weak: §8.8.3.2. `*` asks only that there is a list, and there always is."""
+    path = tasks_path(user) + query
+    etag = etag_of(api, path)
+
+    for condition in [etag, etag.removeprefix("W/"), f"{OTHER}, {etag}"]:
+        assert_problem(api.get(path, headers={"If-Match": condition}), 412, LIST_IS_WEAK)
+    assert api.get(path, headers={"If-Match": "*"}).status_code == 200
+    known = {"If-Match": "*", "If-None-Match": etag}
+    assert api.get(path, headers=known).status_code == 304
+
+
+@pytest.mark.parametrize("first", [[], ["Buy milk"]])
+def test_a_create_is_conditional_on_the_list_that_it_adds_to(
+    api: httpx.Client, user: str, first: list[str]
+) -> None:
+    for title in first:
+        create(api, user, title=title)
+    path, before = tasks_path(user), listed(api, user)
+    etag = etag_of(api, path)
+
+    for condition, detail in [
+        ({"If-Match": etag}, LIST_IS_WEAK),
+        ({"If-Match": OTHER}, LIST_IS_WEAK),
+        ({"If-None-Match": "*"}, LIST_IS_KNOWN),
+        ({"If-None-Match": etag}, LIST_IS_KNOWN),
+        ({"If-None-Match": f"{OTHER}, {etag}"}, LIST_IS_KNOWN),
+        ({"If-Match": "*", "If-None-Match": etag}, LIST_IS_KNOWN),
+        ({"If-Match": OTHER, "If-None-Match": etag}, LIST_IS_WEAK),
+    ]:
+        response = api.post(path, json={"title": "Buy bread"}, headers=condition)
+        assert_problem(response, 412, detail)
+    assert listed(api, user) == before
+
+    for condition in [{"If-Match": "*"}, {"If-None-Match": OTHER}, {"If-None-Match": etag}]:
+        response = api.post(path, json={"title": "Buy bread"}, headers=condition)
+        assert response.status_code == 201
+    assert len(listed(api, user)) == len(before) + 3
+
+
+def test_a_wrong_task_is_422_before_412(api: httpx.Client, user: str) -> None:
+    for condition in [{"If-Match": OTHER}, {"If-None-Match": "*"}]:
+        assert_problem(api.post(tasks_path(user), json={}, headers=condition), 422)
+
+
 # Races
 
 
@@ -469,18 +598,22 @@ async def test_of_50_changes_with_the_same_etag_at_once_one_is_made(
     assert listed(api, user) == after[late]
 
 
+SAME = {"If-Match": 200, "If-None-Match": 412}
+
+
 @pytest.mark.anyio
 @every_change
 @pytest.mark.parametrize(
     ("meanwhile", "end", "status"),
     [
-        ("UPDATE tasks SET description = 'new'", "COMMIT", 412),
-        ("UPDATE tasks SET description = 'new'", "ROLLBACK", 200),
-        ("UPDATE tasks SET title = title", "COMMIT", 200),
-        ("DELETE FROM tasks", "COMMIT", 404),
-        ("DELETE FROM tasks", "ROLLBACK", 200),
+        ("UPDATE tasks SET description = 'new'", "COMMIT", {"If-Match": 412, "If-None-Match": 200}),
+        ("UPDATE tasks SET description = 'new'", "ROLLBACK", SAME),
+        ("UPDATE tasks SET title = title", "COMMIT", SAME),
+        ("DELETE FROM tasks", "COMMIT", {"If-Match": 404, "If-None-Match": 404}),
+        ("DELETE FROM tasks", "ROLLBACK", SAME),
     ],
 )
+@pytest.mark.parametrize("header", SAME)
 async def test_a_change_that_waits_for_another_sees_what_that_left(
     api: httpx.Client,
     direct: str,
@@ -488,20 +621,23 @@ async def test_a_change_that_waits_for_another_sees_what_that_left(
     change: tuple[str, str, Any],
     meanwhile: str,
     end: str,
-    status: int,
+    status: dict[str, int],
+    header: str,
 ) -> None:
     task = create(api, user)
     etag = etag_of(api, task_path(task))
     other = await asyncpg.connect(direct)
     await other.execute(f"BEGIN; {meanwhile} WHERE user_id = '{user}'")
 
-    answer = asyncio.create_task(asyncio.to_thread(send, api, task_path(task), change, etag))
+    answer = asyncio.create_task(
+        asyncio.to_thread(send, api, task_path(task), change, etag, header)
+    )
     while not await other.fetchval("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)"):
         assert not answer.done()
     await other.execute(end)
     await other.close()
 
-    assert (await answer).status_code == status
+    assert (await answer).status_code == status[header]
 
 
 @pytest.mark.anyio
@@ -516,6 +652,25 @@ async def test_50_changes_that_leave_the_task_as_it_is_are_all_made(
     )
 
     assert {answer.status_code for answer in answers} == {200}
+    assert listed(api, user) == [task]
+
+
+@pytest.mark.anyio
+@every_change
+async def test_of_50_changes_at_once_none_is_made_of_a_task_that_they_rule_out(
+    server: Server, api: httpx.Client, user: str, change: tuple[str, str, Any]
+) -> None:
+    task = create(api, user)
+    path, headers = task_path(task), {"If-None-Match": etag_of(api, task_path(task))}
+    method, end, body = change
+
+    answers = await at_once(
+        server,
+        50,
+        lambda client, _: client.request(method, path + end, json=body, headers=headers),
+    )
+
+    assert {answer.status_code for answer in answers} == {412}
     assert listed(api, user) == [task]
 
 

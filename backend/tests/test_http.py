@@ -190,22 +190,51 @@ def test_a_larger_body_is_refused_however_it_comes(api: httpx.Client, user: str)
     assert listed(api, user) == []
 
 
-def test_a_preflight_allows_the_frontend(api: httpx.Client, user: str) -> None:
-    for method in ["GET", "POST", "PUT", "DELETE", "PATCH"]:
-        response = api.options(
-            tasks_path(user),
-            headers={
-                "Origin": FRONTEND_ORIGIN,
-                "Access-Control-Request-Method": method,
-                "Access-Control-Request-Headers": "authorization,content-type,idempotency-key,"
-                "if-match,if-none-match,x-request-id",
-            },
-        )
-        assert response.status_code == 204
-        assert response.headers["access-control-allow-origin"] == FRONTEND_ORIGIN
-        assert response.headers["access-control-allow-credentials"] == "true"
-        assert method in response.headers["access-control-allow-methods"].split(", ")
-        assert int(response.headers["access-control-max-age"]) == 7200
+@pytest.mark.parametrize(
+    "sent",
+    [
+        "authorization,content-type,idempotency-key,if-match,if-none-match,x-request-id",
+        "authorization,x-requested-with",
+        "cache-control,pragma",
+        "baggage,traceparent,tracestate",
+        "last-event-id",
+        "content-type,prefer",
+        "Authorization, X-Requested-With, Prefer",
+    ],
+)
+@pytest.mark.parametrize("method", ["GET", "POST", "PUT", "DELETE", "PATCH"])
+def test_a_preflight_allows_the_frontend_and_what_its_libraries_send(
+    api: httpx.Client, user: str, method: str, sent: str
+) -> None:
+    response = api.options(
+        tasks_path(user),
+        headers={
+            "Origin": FRONTEND_ORIGIN,
+            "Access-Control-Request-Method": method,
+            "Access-Control-Request-Headers": sent,
+        },
+    )
+
+    assert response.status_code == 204
+    assert response.headers["access-control-allow-origin"] == FRONTEND_ORIGIN
+    assert response.headers["access-control-allow-credentials"] == "true"
+    assert method in response.headers["access-control-allow-methods"].split(", ")
+    allowed = response.headers["access-control-allow-headers"].lower().split(", ")
+    assert {name.strip() for name in sent.lower().split(",")} <= set(allowed)
+    assert int(response.headers["access-control-max-age"]) == 7200
+
+
+def test_a_preflight_refuses_any_other_header(api: httpx.Client, user: str) -> None:
+    response = api.options(
+        tasks_path(user),
+        headers={
+            "Origin": FRONTEND_ORIGIN,
+            "Access-Control-Request-Method": "GET",
+            "Access-Control-Request-Headers": "authorization,x-colour",
+        },
+    )
+
+    assert_problem(response, 400, "Not allowed for a page of this origin: headers")
 
 
 @pytest.mark.parametrize(

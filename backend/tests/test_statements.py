@@ -22,15 +22,15 @@ from tests.tasks import create, task_path, tasks_path, unknown_path
 
 FIELDS = ("completed", "description", "title")
 UPDATES = [
-    task_service.update_query(frozenset(fields), if_match=if_match)
+    task_service.update_query(frozenset(fields), conditional=conditional)
     for count in range(len(FIELDS) + 1)
     for fields in combinations(FIELDS, count)
-    for if_match in (False, True)
+    for conditional in (False, True)
 ]
 OTHERS = [
-    make(if_match=if_match)
+    make(conditional=conditional)
     for make in (task_service.toggle_query, task_service.delete_query)
-    for if_match in (False, True)
+    for conditional in (False, True)
 ]
 SORTS = get_args(Sort)
 LISTS = {
@@ -69,6 +69,7 @@ def values(user: str, task_id: object, position: object = None) -> dict[str, obj
         "title": "Buy milk",
         "description": None,
         "completed": False,
+        "wanted": False,
         "etags": ["a"],
         "text": "milk",
         "position": position,
@@ -190,6 +191,9 @@ def test_a_request_is_one_statement_with_no_transaction_around_it(tmp_path: Path
         for method, path, headers, status in [
             ("DELETE", task_path(create(api, "ada")), {"If-Match": '"other"'}, 412),
             ("PUT", task_path(create(api, "ada")), {"If-Match": '"other"'}, 412),
+            ("PUT", task_path(create(api, "ada")), {"If-None-Match": '"other"'}, 200),
+            ("PATCH", task_path(create(api, "ada")), {"If-None-Match": "*"}, 412),
+            ("GET", task_path(create(api, "ada")), {"If-Match": '"other"'}, 412),
             ("POST", tasks_path("ada"), {"Idempotency-Key": "one"}, 201),
             ("POST", tasks_path("ada"), {"Idempotency-Key": "one"}, 201),
         ]:

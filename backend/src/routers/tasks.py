@@ -3,13 +3,15 @@
 from typing import Annotated, Any
 from urllib.parse import parse_qsl, quote, urlencode
 
-from fastapi import APIRouter, Body, Query, Request, Response, Security
+from fastapi import APIRouter, Body, HTTPException, Query, Request, Response, Security
 from pydantic_core import from_json, to_json
 
+from src.conditions import condition, matches
 from src.contract import example, headers
 from src.dependencies import (
     Engine,
     IdempotencyKey,
+    IfListMatches,
     IfMatch,
     IfNoneMatch,
     Owner,
@@ -18,6 +20,8 @@ from src.dependencies import (
 )
 from src.problems import (
     BROKEN_PATH,
+    LIST_IS_KNOWN,
+    LIST_IS_WEAK,
     NOT_ALLOWED,
     NOT_AUTHENTICATED,
     TASK_CHANGED,
@@ -29,7 +33,7 @@ from src.problems import (
     Responses,
     documented,
 )
-from src.responses import JSONArray, JSONBytes, task_response, unless_known, wanted_etags
+from src.responses import JSONArray, JSONBytes, conditional, etag_of, task_response
 from src.routing import JSONRoute
 from src.schemas.task import (
     CompletionOrNone,
@@ -87,7 +91,11 @@ NOT_CREATED = documented(
     ],
 )
 NOT_FOUND = documented(404, "The user has no such task", TASK_NOT_FOUND)
-CHANGED = documented(412, "The task has none of the ETags in If-Match", TASK_CHANGED)
+CHANGED = documented(412, "The task is not what If-Match or If-None-Match asks for", TASK_CHANGED)
+WEAK = documented(412, "If-Match has an ETag, and a list's are weak", LIST_IS_WEAK)
+LIST_KNOWN = documented(
+    412, "If-Match has an ETag, or If-None-Match one that the list has", LIST_IS_KNOWN
+)
 BODY = documented(413, "The body is too large", TOO_LARGE) | documented(
     415, "The body is not declared as JSON", WRONG_MEDIA_TYPE
 )
@@ -120,19 +128,21 @@ router = APIRouter(
     response_description="The tasks",
     summary="List a user's tasks",
     response_model=list[TaskPublic],
-    responses=or_not_modified({"headers": headers("Cache-Control", "ETag", "Link")}),
+    responses=WEAK | or_not_modified({"headers": headers("Cache-Control", "ETag", "Link")}),
 )
 async def list_user_tasks(
     request: Request,
     engine: Engine,
     user_id: Owner,
     listing: Annotated[TaskListing, Query()],
+    if_match: IfListMatches = None,
     if_none_match: IfNoneMatch = None,
 ) -> Response:
     """All of the user's tasks, oldest first, or as the parameters say; an empty array for none."""
+    refuse_etags_of_lists(if_match)
     tasks, cursor = await task_service.list_tasks(engine, user_id, listing)
     links = [(b"link", next_page(request, cursor))] if cursor is not None else []
-    return unless_known(JSONArray(tasks, links), if_none_match)
+    return conditional(JSONArray(tasks, links), if_none_match)
 
 
 @router.post(
@@ -142,7 +152,10 @@ async def list_user_tasks(
     summary="Create a task",
     status_code=201,
     response_model=TaskPublic,
-    responses=BODY | NOT_CREATED | {201: {"headers": headers("Cache-Control", "ETag", "Location")}},
+    responses=BODY
+    | NOT_CREATED
+    | LIST_KNOWN
+    | {201: {"headers": headers("Cache-Control", "ETag", "Location")}},
 )
 async def create_task(
     request: Request,
@@ -150,8 +163,18 @@ async def create_task(
     user_id: Owner,
     task: TaskCreate,
     idempotency_key: IdempotencyKey = None,
+    if_match: IfListMatches = None,
+    if_none_match: IfNoneMatch = None,
 ) -> Response:
-    """`Location` is the new task's path. With an `Idempotency-Key` it can be sent again."""
+    """`Location` is the new task's path. With an `Idempotency-Key` it can be sent again.
+
+    What `If-Match` and `If-None-Match` name is the list, which a create adds to.
+    """
+    refuse_etags_of_lists(if_match)
+    if if_none_match is not None:
+        tasks, _ = await task_service.list_tasks(engine, user_id, TaskListing())
+        if matches(etag_of(JSONArray(tasks)), if_none_match):
+            raise HTTPException(412, LIST_IS_KNOWN)
     content = await task_service.create_task(engine, user_id, task, idempotency_key)
     return task_response(content, 201, [(b"location", path_of_new(request, content))])
 
@@ -162,13 +185,17 @@ async def create_task(
     response_description="The task",
     summary="Get a task",
     response_model=TaskPublic,
-    responses=NOT_FOUND | or_not_modified(TASK[200]),
+    responses=NOT_FOUND | CHANGED | or_not_modified(TASK[200]),
 )
 async def get_task(
-    engine: Engine, user_id: Owner, task_id: TaskId, if_none_match: IfNoneMatch = None
+    engine: Engine,
+    user_id: Owner,
+    task_id: TaskId,
+    if_match: IfMatch = None,
+    if_none_match: IfNoneMatch = None,
 ) -> Response:
     task = await task_service.get_task(engine, user_id, task_id)
-    return unless_known(task_response(task), if_none_match)
+    return conditional(task_response(task), if_none_match, if_match)
 
 
 @router.put(
@@ -189,13 +216,14 @@ async def update_task(
     task_id: TaskId,
     changes: TaskUpdate,
     if_match: IfMatch = None,
+    if_none_match: IfNoneMatch = None,
 ) -> Response:
     """Fields that are absent stay as they are; `"description": null` clears it.
 
     The ETag is of the task in the answer, not of what was sent: `Content-Location` says so.
     """
-    etags = wanted_etags(if_match)
-    task = await task_service.update_task(engine, user_id, task_id, changes, etags)
+    asked = condition(if_match, if_none_match)
+    task = await task_service.update_task(engine, user_id, task_id, changes, asked)
     return task_response(task, 200, [(b"content-location", path_of(request).encode())])
 
 
@@ -213,10 +241,11 @@ async def patch_task(
     task_id: TaskId,
     changes: TaskUpdate,
     if_match: IfMatch = None,
+    if_none_match: IfNoneMatch = None,
 ) -> Response:
     """A merge patch (RFC 7396): fields that are absent stay as they are, `null` clears."""
-    etags = wanted_etags(if_match)
-    return task_response(await task_service.update_task(engine, user_id, task_id, changes, etags))
+    asked = condition(if_match, if_none_match)
+    return task_response(await task_service.update_task(engine, user_id, task_id, changes, asked))
 
 
 @router.delete(
@@ -230,9 +259,14 @@ async def patch_task(
     | {200: {"headers": headers("Cache-Control"), "content": example(DELETED)}},
 )
 async def delete_task(
-    engine: Engine, user_id: Owner, task_id: TaskId, if_match: IfMatch = None
+    engine: Engine,
+    user_id: Owner,
+    task_id: TaskId,
+    if_match: IfMatch = None,
+    if_none_match: IfNoneMatch = None,
 ) -> Response:
-    await task_service.delete_task(engine, user_id, task_id, wanted_etags(if_match))
+    asked = condition(if_match, if_none_match)
+    await task_service.delete_task(engine, user_id, task_id, asked)
     return JSONBytes(to_json(DELETED))
 
 
@@ -250,17 +284,24 @@ async def toggle_task_completion(
     task_id: TaskId,
     completion: Annotated[CompletionOrNone, Body()] = None,
     if_match: IfMatch = None,
+    if_none_match: IfNoneMatch = None,
 ) -> Response:
     """Without a body, or with `null` or `{}`, open tasks become completed and completed ones open.
 
     With `{"completed": true}` or `false` it is set, and the request can be sent again.
     """
-    etags = wanted_etags(if_match)
+    asked = condition(if_match, if_none_match)
     if completion is None:
-        task = await task_service.toggle_task(engine, user_id, task_id, etags)
+        task = await task_service.toggle_task(engine, user_id, task_id, asked)
     else:
-        task = await task_service.update_task(engine, user_id, task_id, completion, etags)
+        task = await task_service.update_task(engine, user_id, task_id, completion, asked)
     return task_response(task)
+
+
+def refuse_etags_of_lists(if_match: str | None) -> None:
+    """A list is always there, and its ETags are weak: none matches strongly, RFC 9110 §13.1.1."""
+    if if_match not in {None, "*"}:
+        raise HTTPException(412, LIST_IS_WEAK)
 
 
 def path_of(request: Request) -> str:

@@ -1,8 +1,7 @@
 """The statements, each scoped by its owner, and the functions that run them.
 
 Tasks are answered as the JSON objects that PostgreSQL writes. Every function raises
-DatabaseUnavailable when PostgreSQL cannot be reached. `etags` are those that the task may have;
-None is any.
+DatabaseUnavailable when PostgreSQL cannot be reached. A `condition` is of the task's ETag.
 """
 
 from collections.abc import Sequence
@@ -15,6 +14,7 @@ from uuid import UUID
 from pydantic_core import to_json
 from sqlalchemy import (
     ARRAY,
+    Boolean,
     ColumnElement,
     Delete,
     Select,
@@ -39,9 +39,10 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlmodel import SQLModel, col
 
+from src.conditions import Condition
 from src.cursor import Sort, encode
 from src.database import Query, compiled_query, fetch, fetch_all, query
-from src.exceptions import KeyReused, TaskChanged, TaskNotFound
+from src.exceptions import ConditionNotMet, KeyReused, TaskNotFound
 from src.models.idempotency_key import IdempotencyKey
 from src.models.task import Task
 from src.schemas.task import Completion, TaskCreate, TaskListing, TaskUpdate
@@ -130,36 +131,35 @@ def _small(text: Any) -> ColumnElement[bytes]:  # noqa: ANN401 - a column or a v
 
 
 @cache
-def update_query(fields: frozenset[str], *, if_match: bool = False) -> Query:
-    if not fields and not if_match:
+def update_query(fields: frozenset[str], *, conditional: bool = False) -> Query:
+    if not fields and not conditional:
         return GET
     changes: dict[str, Any] = {name: bindparam(name) for name in fields}
     changes["updated_at"] = _NOW if fields else col(Task.updated_at)
-    return _change(update(Task).values(changes).returning(Task), if_match=if_match)
+    return _change(update(Task).values(changes).returning(Task), conditional=conditional)
 
 
 @cache
-def toggle_query(*, if_match: bool = False) -> Query:
+def toggle_query(*, conditional: bool = False) -> Query:
     toggle = update(Task).values(completed=not_(col(Task.completed)), updated_at=_NOW)
-    return _change(toggle.returning(Task), if_match=if_match)
+    return _change(toggle.returning(Task), conditional=conditional)
 
 
 @cache
-def delete_query(*, if_match: bool = False) -> Query:
-    return _change(delete(Task).returning(col(Task.id)), if_match=if_match)
+def delete_query(*, conditional: bool = False) -> Query:
+    return _change(delete(Task).returning(col(Task.id)), conditional=conditional)
 
 
-def _change(statement: Any, *, if_match: bool) -> Query:  # noqa: ANN401 - Update or Delete
+def _change(statement: Any, *, conditional: bool) -> Query:  # noqa: ANN401 - Update or Delete
     """Compile a change; with a condition, None is answered for a task that does not meet it.
 
     The task is locked as it is read, so that it cannot change before it is written.
     """
-    if not if_match:
+    if not conditional:
         return query(_this(statement))
     current = _this(select(Task)).with_for_update().cte("current")
-    meets = select(current.c.id).where(
-        _etag(current) == any_(bindparam("etags", type_=ARRAY(Text)))
-    )
+    is_one_of_them = _etag(current) == any_(bindparam("etags", type_=ARRAY(Text)))
+    meets = select(current.c.id).where(is_one_of_them == bindparam("wanted", type_=Boolean))
     return query(_this(statement).where(meets.exists()), current=current)
 
 
@@ -292,30 +292,30 @@ async def update_task(
     user_id: str,
     task_id: UUID,
     changes: TaskUpdate | Completion,
-    etags: list[str] | None = None,
+    condition: Condition | None = None,
 ) -> bytes:
     """Change the fields that are given; none leaves the task as it is, `updated_at` too.
 
-    Raises TaskNotFound, TaskChanged.
+    Raises TaskNotFound, ConditionNotMet.
     """
-    statement = update_query(frozenset(changes), if_match=etags is not None)
-    return await _changed(engine, statement, user_id, task_id, etags, **changes)
+    statement = update_query(frozenset(changes), conditional=condition is not None)
+    return await _changed(engine, statement, user_id, task_id, condition, **changes)
 
 
 async def toggle_task(
-    engine: AsyncEngine, user_id: str, task_id: UUID, etags: list[str] | None = None
+    engine: AsyncEngine, user_id: str, task_id: UUID, condition: Condition | None = None
 ) -> bytes:
-    """Raises TaskNotFound, TaskChanged."""
-    statement = toggle_query(if_match=etags is not None)
-    return await _changed(engine, statement, user_id, task_id, etags)
+    """Raises TaskNotFound, ConditionNotMet."""
+    statement = toggle_query(conditional=condition is not None)
+    return await _changed(engine, statement, user_id, task_id, condition)
 
 
 async def delete_task(
-    engine: AsyncEngine, user_id: str, task_id: UUID, etags: list[str] | None = None
+    engine: AsyncEngine, user_id: str, task_id: UUID, condition: Condition | None = None
 ) -> None:
-    """Raises TaskNotFound, TaskChanged."""
-    statement = delete_query(if_match=etags is not None)
-    await _changed(engine, statement, user_id, task_id, etags)
+    """Raises TaskNotFound, ConditionNotMet."""
+    statement = delete_query(conditional=condition is not None)
+    await _changed(engine, statement, user_id, task_id, condition)
 
 
 async def _changed(
@@ -323,16 +323,18 @@ async def _changed(
     statement: Query,
     user_id: str,
     task_id: UUID,
-    etags: list[str] | None,
+    condition: Condition | None,
     **values: object,
 ) -> bytes:
+    if condition is not None:
+        values |= condition._asdict()
     rows: Sequence[bytes | None] = await fetch_all(
-        engine, statement, user_id=user_id, task_id=task_id, etags=etags, **values
+        engine, statement, user_id=user_id, task_id=task_id, **values
     )
     if not rows:
         raise TaskNotFound
     if rows[0] is None:
-        raise TaskChanged
+        raise ConditionNotMet
     return rows[0]
 
 
