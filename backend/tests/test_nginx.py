@@ -5,9 +5,11 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
+from tests.connections import connected, request
 from tests.nginx import nginx
-from tests.serving import Server
-from tests.tasks import assert_problem, create, listed, task_path
+from tests.serving import Server, serving
+from tests.tasks import assert_problem, create, listed, task_path, tasks_path
+from tests.tokens import SECRET, TokenOfThePath, token
 
 CHANGED = "The task has changed since; get it again"
 
@@ -72,3 +74,49 @@ def test_a_weakened_etag_saves_an_answer(gzipped: httpx.Client, user: str) -> No
     etag = weakened(gzipped.get(path))
 
     assert gzipped.get(path, headers={"If-None-Match": etag}).status_code == 304
+
+
+@pytest.fixture(scope="module")
+def upgrading(postgres: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The service with tokens, behind an nginx that passes upgrades on over kept connections."""
+    folder = tmp_path_factory.mktemp("upgrading")
+    settings = {"DATABASE_URL": postgres, "AUTH_MODE": "jwt", "AUTH_SECRET": SECRET}
+    with serving(folder / "log", **settings) as behind:
+        address = behind.url.removeprefix("http://")
+        http = f"""
+            map $http_upgrade $connection_upgrade {{ default upgrade; '' ''; }}
+            upstream tasks {{ server {address}; keepalive 1; }}
+        """
+        passing = """
+            location / {
+                proxy_pass http://tasks;
+                proxy_http_version 1.1;
+                proxy_set_header Upgrade $http_upgrade;
+                proxy_set_header Connection $connection_upgrade;
+            }
+        """
+        with nginx(folder / "nginx", passing, http) as url:
+            yield Server(url, behind.process, behind.log_file, TokenOfThePath())
+
+
+def test_no_body_runs_as_another_users_request_through_kept_connections(
+    upgrading: Server, user: str
+) -> None:
+    thief, victim = f"thief-{user}", f"victim-{user}"
+    with upgrading.client() as api:
+        task = create(api, victim)
+        # Long enough for nginx to send it apart from its head. The next request on the connection
+        # would end the head in it, with its own token.
+        half = (
+            b"\r\n" * 30_000
+            + f"DELETE {task_path(task)} HTTP/1.1\r\nHost: localhost\r\nX: ".encode()
+        )
+        wish = [f"Authorization: Bearer {token(thief)}", "Connection: Upgrade", "Upgrade: x"]
+        whole = request("POST", tasks_path(thief), *wish, body=half)
+        head, body = whole[: -len(half)], whole[-len(half) :]
+
+        for _ in range(200):
+            with connected(upgrading) as connection:
+                connection.send(head, body)
+                assert connection.read().status == 422
+            assert listed(api, victim) == [task]
