@@ -11,7 +11,7 @@ from pathlib import Path
 
 from benchmarks import data, peers, report
 from benchmarks.bench import OPERATIONS, RESULTS, Progress, Size, measure
-from src.embedded import embedded_server
+from src.database.embedded import embedded_server
 
 SIZE = Size(rounds=9, seconds=2, rows=0, large_list=0)
 

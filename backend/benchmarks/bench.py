@@ -26,9 +26,9 @@ from benchmarks.issuer import Issuer, sharing_a_secret, with_a_key_server
 from benchmarks.load import Load
 from benchmarks.peers import Peer, Running
 from benchmarks.proxy import proxy
-from src.cursor import encode
-from src.database import create_engine
-from src.embedded import embedded_server
+from src.database.cursor import encode
+from src.database.embedded import embedded_server
+from src.database.engine import create_engine
 from src.migrations import upgrade
 
 RESULTS = Path(__file__).parent / "results"

@@ -5,8 +5,8 @@ import sys
 from uvicorn import Config, Server
 
 from src.config import get_settings
-from src.logs import configure_logging
-from src.process import Supervisor, allow_many_connections
+from src.http.logs import configure_logging
+from src.http.process import Supervisor, allow_many_connections
 
 # Longer than a load balancer's, so that it is never the service that closes a connection in use.
 KEEP_ALIVE_SECONDS = 75
@@ -39,7 +39,7 @@ def main() -> None:
         host=settings.host,
         port=settings.port,
         workers=settings.workers,
-        http="src.protocol:HTTPProtocol",
+        http="src.http.protocol:HTTPProtocol",
         log_config=None,
         access_log=False,
         # Nothing asks for the client's address or scheme.

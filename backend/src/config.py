@@ -24,8 +24,8 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from src import embedded
-from src.connection_string import is_on_this_machine, parse
+from src.database import embedded
+from src.database.connection_string import is_on_this_machine, parse
 
 # The exit status that uvicorn's supervisor takes as "starting it again will not help".
 DO_NOT_RESTART = 3

@@ -12,8 +12,8 @@ from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import PydanticCustomError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from src.conditions import is_etag_list
 from src.exceptions import NotAllowed
+from src.http.conditions import is_etag_list
 from src.schemas.task import UserId
 
 # A string as in RFC 9651 §3.3.3, or the same without its quotes.

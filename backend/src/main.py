@@ -14,19 +14,20 @@ from fastapi import FastAPI
 from sqlalchemy.ext.asyncio import AsyncEngine
 from starlette.types import ASGIApp
 
-from src import open_mode
+from src.auth import open_mode
+from src.auth.jwks import JWKS, SecretKey
+from src.auth.tokens import Rules, Tokens
 from src.config import Settings, get_settings
-from src.contract import complete
-from src.database import create_engine, is_worth_waiting_for
-from src.embedded import embedded_server
+from src.database.embedded import embedded_server
+from src.database.engine import create_engine, is_worth_waiting_for
 from src.exceptions import CannotStart, DatabaseUnavailable
-from src.jwks import JWKS, SecretKey
-from src.logs import LogRequest, configure_logging
-from src.middleware import CORS, RequestMiddleware
+from src.http import docs
+from src.http.contract import complete
+from src.http.logs import LogRequest, configure_logging
+from src.http.middleware import CORS, RequestMiddleware
+from src.http.process import drain_before_stop, end_with_parent
 from src.migrations import upgrade
-from src.process import drain_before_stop, end_with_parent
-from src.routers import docs, health, tasks
-from src.tokens import Rules, Tokens
+from src.routers import health, tasks
 
 logger = logging.getLogger(__name__)
 

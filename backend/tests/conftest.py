@@ -11,8 +11,8 @@ import httpx
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from src.database import create_engine
-from src.embedded import embedded_server
+from src.database.embedded import embedded_server
+from src.database.engine import create_engine
 from src.migrations import upgrade
 from tests.pgbouncer import BUILT, pgbouncer
 from tests.serving import SETTINGS, Server, serving

@@ -11,9 +11,9 @@ import pytest
 from sqlalchemy import literal_column, select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from src.database import POOL_WAIT_SECONDS, Query, create_engine, fetch, query
+from src.database.engine import POOL_WAIT_SECONDS, Query, create_engine, fetch, query
+from src.database.shares import Shares
 from src.exceptions import DatabaseUnavailable
-from src.shares import Shares
 
 PID = query(select(literal_column("pg_backend_pid()")))
 NEW, NEWER = [query(select(literal_column(str(n)).label("n"))) for n in (1, 2)]

@@ -13,8 +13,8 @@ import pytest
 import schemathesis
 from schemathesis import Case, GenerationMode, HookContext
 
-from src.conditions import is_etag_list
-from src.cursor import encode
+from src.database.cursor import encode
+from src.http.conditions import is_etag_list
 from tests.serving import BACKEND, Server
 from tests.tasks import create
 from tests.tokens import bearer, token

@@ -12,7 +12,7 @@ import httpx
 import psutil
 import pytest
 
-from src.embedded import embedded_server
+from src.database.embedded import embedded_server
 from tests.conftest import execute
 from tests.serving import FRONTEND_ORIGIN, Server, eventually, serving, started
 from tests.tasks import assert_problem, create, listed, tasks_path

@@ -15,7 +15,7 @@ import httpx
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from src.database import create_engine
+from src.database.engine import create_engine
 from src.exceptions import KeyReused
 from src.schemas.task import TaskCreate
 from src.services.health_service import check

@@ -15,9 +15,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from src.auth.jwks import JWKS
+from src.auth.tokens import Rules, Tokens
 from src.exceptions import KeysUnavailable, NotAuthenticated
-from src.jwks import JWKS
-from src.tokens import Rules, Tokens
 from tests.serving import Server, eventually, free_port, serving
 from tests.tasks import assert_problem, tasks_path
 from tests.tokens import (
@@ -257,7 +257,7 @@ async def test_searches_are_apart(issuer: KeyServer, monkeypatch: pytest.MonkeyP
         assert await keys.find("second") is None
         assert issuer.fetches == 2
 
-        monkeypatch.setattr("src.jwks.RETRY_SECONDS", 0)
+        monkeypatch.setattr("src.auth.jwks.RETRY_SECONDS", 0)
         assert await keys.find("second") is not None
         assert issuer.fetches == 3
 
@@ -299,7 +299,7 @@ async def refreshed(issuer: KeyServer) -> None:
 async def test_keys_come_and_go_in_the_background(
     issuer: KeyServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("src.jwks.REFRESH_SECONDS", 0.02)
+    monkeypatch.setattr("src.auth.jwks.REFRESH_SECONDS", 0.02)
     keys = JWKS(issuer.url)
     tokens = trusting_tokens(keys)
     before = FIRST.token("ada")
@@ -328,7 +328,7 @@ async def test_an_outage_ends_in_the_background(
 ) -> None:
     keys = JWKS(issuer.url)
     issuer.be_away()
-    monkeypatch.setattr("src.jwks.RETRY_SECONDS", 0.02)
+    monkeypatch.setattr("src.auth.jwks.RETRY_SECONDS", 0.02)
     async with keys.kept_fresh():
         assert keys.known("first") is None
         issuer.publish(FIRST)
@@ -339,8 +339,8 @@ async def test_an_outage_ends_in_the_background(
 async def test_no_answer_ends_the_refreshing(
     issuer: KeyServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("src.jwks.REFRESH_SECONDS", 0.02)
-    monkeypatch.setattr("src.jwks.RETRY_SECONDS", 0.02)
+    monkeypatch.setattr("src.auth.jwks.REFRESH_SECONDS", 0.02)
+    monkeypatch.setattr("src.auth.jwks.RETRY_SECONDS", 0.02)
     keys = JWKS(issuer.url)
     async with keys.kept_fresh():
         for answer in NO_SETS.values():
@@ -412,7 +412,7 @@ async def test_an_empty_set_takes_every_key_away(issuer: KeyServer) -> None:
 async def test_an_answer_that_does_not_come_is_not_waited_for(
     issuer: KeyServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("src.jwks.FETCH_SECONDS", 0.1)
+    monkeypatch.setattr("src.auth.jwks.FETCH_SECONDS", 0.1)
     issuer.may_answer.clear()
     keys = JWKS(issuer.url)
     async with asyncio.timeout(5), keys.kept_fresh():
@@ -424,7 +424,7 @@ async def test_an_answer_that_does_not_come_is_not_waited_for(
 async def test_an_answer_that_trickles_is_not_waited_for(
     issuer: KeyServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("src.jwks.FETCH_SECONDS", 0.1)
+    monkeypatch.setattr("src.auth.jwks.FETCH_SECONDS", 0.1)
     issuer.seconds_per_byte = 0.05
     keys = JWKS(issuer.url)
     async with asyncio.timeout(5), keys.kept_fresh():

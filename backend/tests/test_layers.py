@@ -12,12 +12,14 @@ DATABASE = {"alembic", "asyncpg", "sqlalchemy", "sqlmodel"}
 
 # What the modules of a layer, and whatever they import of ours, must never come to.
 FORBIDDEN = {
-    "models": HTTP | {"src.routers", "src.services", "src.schemas", "src.database"},
-    "schemas": HTTP | DATABASE | {"src.routers", "src.services", "src.models", "src.database"},
+    "models": HTTP | {"src.routers", "src.services", "src.schemas", "src.database.engine"},
+    "schemas": HTTP
+    | DATABASE
+    | {"src.routers", "src.services", "src.models", "src.database.engine"},
     "services": HTTP | {"src.routers", "src.dependencies", "src.main"},
     "database": HTTP | {"src.routers", "src.services", "src.models", "src.schemas"},
     "routers": {"alembic", "asyncpg", "sqlalchemy", "sqlmodel"}
-    | {"src.database", "src.migrations", "src.models", "src.main"},
+    | {"src.database.engine", "src.migrations", "src.models", "src.main"},
 }
 
 

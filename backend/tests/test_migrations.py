@@ -20,7 +20,7 @@ from sqlalchemy import Connection, inspect
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlmodel import SQLModel
 
-from src.database import create_engine
+from src.database.engine import create_engine
 from src.migrations import HEAD, LOCK, VERSION_TABLE, VERSIONS, upgrade
 from src.models.task import Task
 from src.schemas.task import TaskListing
@@ -198,7 +198,7 @@ async def test_an_upgrade_may_wait_longer_than_a_statement_of_a_request(
 
 UPGRADE_AND_SAY = """
 import asyncio, sys
-from src.database import create_engine
+from src.database.engine import create_engine
 from src.migrations import upgrade
 
 async def main():

@@ -9,7 +9,7 @@ import httpx
 import psutil
 import pytest
 
-from src.open_mode import is_loopback
+from src.auth.open_mode import is_loopback
 from tests.serving import FRONTEND_ORIGIN, Server, serving
 from tests.tasks import assert_problem, listed, tasks_path
 

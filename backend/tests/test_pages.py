@@ -17,8 +17,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from src.cursor import Sort
-from src.database import create_engine
+from src.database.cursor import Sort
+from src.database.engine import create_engine
 from src.migrations import upgrade
 from src.schemas.task import TaskCreate, TaskListing
 from src.services import task_service

@@ -11,7 +11,7 @@ from threading import Thread
 import httpx
 
 from benchmarks.proxy import Link, proxy
-from src.responses import task_etag
+from src.http.responses import task_etag
 from tests.pgbouncer import host
 from tests.serving import serving
 from tests.tasks import Task, create, task_path, tasks_path, unknown_path

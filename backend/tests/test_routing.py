@@ -14,9 +14,9 @@ from starlette.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
 
 from src.dependencies import TASK_ID, IdempotencyKey, IfNoneMatch, Owner, TaskId
+from src.http.responses import JSONArray
+from src.http.routing import JSONRoute
 from src.main import app
-from src.responses import JSONArray
-from src.routing import JSONRoute
 from src.schemas.task import CompletionOrNone, TaskCreate, TaskListing, TaskUpdate
 
 

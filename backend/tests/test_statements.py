@@ -11,12 +11,12 @@ import httpx
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from src.cursor import Sort
-from src.database import Query
-from src.embedded import embedded_server
+from src.database.cursor import Sort
+from src.database.embedded import embedded_server
+from src.database.engine import Query
+from src.database.uuid7 import instant, next_tick, uuid7
 from src.services import task_service
 from src.services.task_service import list_query
-from src.uuid7 import instant, next_tick, uuid7
 from tests.serving import serving
 from tests.tasks import create, task_path, tasks_path, unknown_path
 

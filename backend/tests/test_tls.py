@@ -15,7 +15,7 @@ import asyncpg
 import pytest
 import trustme
 
-from src.database import Query, create_engine, fetch
+from src.database.engine import Query, create_engine, fetch
 from src.exceptions import DatabaseUnavailable
 from tests.conftest import execute, tool
 from tests.serving import eventually, free_port, serving, started

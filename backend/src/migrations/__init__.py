@@ -7,7 +7,7 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from src.database import Query, create_engine, fetch
+from src.database.engine import Query, create_engine, fetch
 from src.exceptions import CannotStart, DatabaseUnavailable
 
 VERSIONS = Path(__file__).parent / "versions"

@@ -3,11 +3,11 @@
 from fastapi import APIRouter, Request, Response
 from starlette.responses import JSONResponse
 
-from src.contract import example, headers
 from src.dependencies import Engine
 from src.exceptions import Stopping
-from src.problems import UNAVAILABLE, UNEXPECTED, documented
-from src.routing import JSONRoute
+from src.http.contract import example, headers
+from src.http.problems import UNAVAILABLE, UNEXPECTED, documented
+from src.http.routing import JSONRoute
 from src.schemas.task import Message
 from src.services import health_service
 

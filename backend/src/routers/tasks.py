@@ -6,8 +6,6 @@ from urllib.parse import parse_qsl, quote, urlencode
 from fastapi import APIRouter, Body, HTTPException, Query, Request, Response, Security
 from pydantic_core import from_json, to_json
 
-from src.conditions import condition, matches
-from src.contract import example, headers
 from src.dependencies import (
     Engine,
     IdempotencyKey,
@@ -18,7 +16,9 @@ from src.dependencies import (
     TaskId,
     own_token,
 )
-from src.problems import (
+from src.http.conditions import condition, matches
+from src.http.contract import example, headers
+from src.http.problems import (
     BROKEN_PATH,
     LIST_IS_KNOWN,
     LIST_IS_WEAK,
@@ -33,8 +33,8 @@ from src.problems import (
     Responses,
     documented,
 )
-from src.responses import JSONArray, JSONBytes, conditional, etag_of, task_response
-from src.routing import JSONRoute
+from src.http.responses import JSONArray, JSONBytes, conditional, etag_of, task_response
+from src.http.routing import JSONRoute
 from src.schemas.task import (
     CompletionOrNone,
     Message,

@@ -23,7 +23,7 @@ from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import PydanticCustomError
 from typing_extensions import TypedDict
 
-from src.cursor import Cursor, Sort, decode, encode
+from src.database.cursor import Cursor, Sort, decode, encode
 
 MAX_PAGE = 1000
 

@@ -3,7 +3,7 @@
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlmodel import func, select
 
-from src.database import fetch, query
+from src.database.engine import fetch, query
 
 PING = query(select(func.now()))
 

@@ -39,14 +39,14 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlmodel import SQLModel, col
 
-from src.conditions import Condition
-from src.cursor import Sort, encode
-from src.database import Query, compiled_query, fetch, fetch_all, query
+from src.database.cursor import Sort, encode
+from src.database.engine import Query, compiled_query, fetch, fetch_all, query
+from src.database.uuid7 import instant, next_tick, uuid7
 from src.exceptions import ConditionNotMet, KeyReused, TaskNotFound
+from src.http.conditions import Condition
 from src.models.idempotency_key import IdempotencyKey
 from src.models.task import Task
 from src.schemas.task import Completion, TaskCreate, TaskListing, TaskUpdate
-from src.uuid7 import instant, next_tick, uuid7
 
 Owned = TypeVar("Owned", Select[Any], Update, Delete)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import psutil
 
-from src.embedded import embedded_server
+from src.database.embedded import embedded_server
 
 
 class Cluster:

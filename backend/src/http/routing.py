@@ -24,7 +24,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 from typing_extensions import TypedDict
 
-from src.problems import BROKEN_QUERY, ENCODED, MAX_BODY_BYTES, PATCH_TYPES, TOO_LARGE
+from src.http.problems import BROKEN_QUERY, ENCODED, MAX_BODY_BYTES, PATCH_TYPES, TOO_LARGE
 
 _ABOUT_BODY = ("content-encoding", "content-length", "content-type", "transfer-encoding")
 _BROKEN_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")

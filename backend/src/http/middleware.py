@@ -17,9 +17,9 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from src.exceptions import CannotStart
-from src.logs import LogRequest
-from src.problems import BROKEN_PATH, answer, problem
-from src.routing import decode_path
+from src.http.logs import LogRequest
+from src.http.problems import BROKEN_PATH, answer, problem
+from src.http.routing import decode_path
 
 _SANE_ID = re.compile(rb"[\w.:/+=@-]{1,128}", re.ASCII)
 _HOST = re.compile(rb"(\[[0-9A-Fa-f:.]+\]|[\w.~!$&'()*+,;=%-]*)(:[0-9]*)?", re.ASCII)

@@ -10,7 +10,7 @@ from ipaddress import ip_address
 
 from starlette.types import ASGIApp, Scope
 
-from src.problems import problem
+from src.http.problems import problem
 
 MISDIRECTED = (
     "On this address, without tokens, only localhost, names that end in .localhost, 127.0.0.0/8 "

@@ -18,7 +18,7 @@ from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from src.problems import problem
+from src.http.problems import problem
 
 SLICE = 8 * 1024
 """Bytes that are parsed before the protocol looks whether a request has to wait."""

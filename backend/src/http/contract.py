@@ -3,7 +3,7 @@
 from itertools import chain
 from typing import Any
 
-from src.problems import MEDIA_TYPE, PATCH_TYPES
+from src.http.problems import MEDIA_TYPE, PATCH_TYPES
 
 
 def _header(

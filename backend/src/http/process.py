@@ -13,7 +13,7 @@ from typing import Any
 
 from uvicorn.supervisors import Multiprocess
 
-from src.protocol import LINGER_SECONDS
+from src.http.protocol import LINGER_SECONDS
 
 
 class Supervisor(Multiprocess):

@@ -23,7 +23,7 @@ from src.exceptions import (
     Stopping,
     TaskNotFound,
 )
-from src.schemas.problem import Problem
+from src.http.problem_schema import Problem
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_SECONDS = 2

@@ -23,9 +23,9 @@ from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry, PoolProx
 from sqlalchemy.sql.dml import UpdateBase
 from sqlalchemy.util.concurrency import in_greenlet
 
-from src.connection_string import parse
+from src.database.connection_string import parse
+from src.database.shares import Shares
 from src.exceptions import DatabaseUnavailable
-from src.shares import Shares
 
 CONNECT_SECONDS = 5.0
 STATEMENT_SECONDS = 8.0

@@ -9,7 +9,7 @@ from fastapi import APIRouter, HTTPException, Path, Request, Response
 from fastapi.openapi.docs import get_redoc_html, get_swagger_ui_html
 from starlette.responses import HTMLResponse, RedirectResponse
 
-from src.routing import JSONRoute
+from src.http.routing import JSONRoute
 
 # The pages load nothing from elsewhere, whatever the libraries in them would like to.
 CONTENT_SECURITY_POLICY = (

@@ -1,0 +1,1 @@
+"""Whose request it is: bearer tokens and the keys that they are checked with."""

@@ -1,0 +1,1 @@
+"""PostgreSQL as this service uses it, whatever its tables: one statement, one round trip."""
