@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from pydantic import (
     AliasChoices,
     Field,
+    PrivateAttr,
     SecretStr,
     ValidationError,
     field_validator,
@@ -60,7 +61,8 @@ class Settings(BaseSettings):
     """`jwt`: the user in the path must be the token's. `open`: anyone may act for anyone.
 
     Unset: `jwt` where there is a key to check tokens with, and `open` only with the embedded
-    database on an address of this machine.
+    database on an address of this machine. Of that, HOST is what is said, and `open_mode.py` looks
+    at what is so: the sockets of the process.
     """
 
     auth_jwks_url: str | None = None
@@ -90,7 +92,7 @@ class Settings(BaseSettings):
     """`json`: an object per line."""
 
     host: str = "127.0.0.1"
-    """Address that `make run` listens on."""
+    """Address that `make run` listens on; other ways to start the service have their own."""
 
     port: int = Field(default=8000, ge=1, le=65535)
     """Port that `make run` listens on."""
@@ -100,6 +102,13 @@ class Settings(BaseSettings):
 
     workers: int = Field(default=1, ge=1, le=64)
     """Processes that `make run` starts; one per core is a good start."""
+
+    _is_open_by_default: bool = PrivateAttr(default=False)
+
+    @property
+    def is_open_on_purpose(self) -> bool:
+        """Whether AUTH_MODE=open is written out."""
+        return self.auth_mode == "open" and not self._is_open_by_default
 
     @classmethod
     def settings_customise_sources(
@@ -170,6 +179,7 @@ class Settings(BaseSettings):
             self.auth_mode = "jwt"
         if self.auth_mode is None and self.database_url is None and is_on_this_machine(self.host):
             self.auth_mode = "open"
+            self._is_open_by_default = True
         if self.auth_mode is None:
             raise ValueError(
                 "Set AUTH_JWKS_URL or AUTH_SECRET, which tokens are checked with, "

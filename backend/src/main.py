@@ -14,8 +14,8 @@ from fastapi import FastAPI
 from sqlalchemy.ext.asyncio import AsyncEngine
 from starlette.types import ASGIApp
 
-from src.auth import open_mode
 from src.auth.jwks import JWKS, SecretKey
+from src.auth.open_mode import OpenMode
 from src.auth.tokens import Rules, Tokens
 from src.config import Settings, get_settings
 from src.database.embedded import embedded_server
@@ -39,12 +39,13 @@ class TaskAPI(FastAPI):
     cors: Callable[[ASGIApp], ASGIApp]
     engine: AsyncEngine
     log_request: LogRequest
+    open_mode: OpenMode | None
     stopping: asyncio.Event
     tokens: Tokens | None
 
     def build_middleware_stack(self) -> ASGIApp:
         """Put one layer around the routes; FastAPI's six have features that are not used."""
-        refusal = open_mode.refusal if self.tokens is None else None
+        refusal = self.open_mode.refusal if self.open_mode else None
         return RequestMiddleware(self.router, self.cors, self.log_request, self.stopping, refusal)
 
     def openapi(self) -> dict[str, Any]:
@@ -70,6 +71,7 @@ def create_app(settings: Settings) -> TaskAPI:
     )
     app.stopping = asyncio.Event()
     app.tokens = read_tokens(settings)
+    app.open_mode = None if app.tokens else OpenMode(settings.is_open_on_purpose)
     app.log_request = configure_logging(settings.log_level, settings.log_format)
     app.cors = partial(
         CORS,
@@ -128,7 +130,10 @@ async def lifespan(settings: Settings, app: TaskAPI) -> AsyncIterator[None]:
         try:
             await upgrade_when_reachable(engine, url, settings.database_wait_seconds, app.stopping)
             app.engine = engine
-            async with app.tokens.keys.kept_fresh() if app.tokens else nullcontext():
+            async with (
+                app.tokens.keys.kept_fresh() if app.tokens else nullcontext(),
+                app.open_mode.watched() if app.open_mode else nullcontext(),
+            ):
                 # What start-up made stays: to look through it each time stalls requests by 30 ms.
                 gc.collect()
                 gc.freeze()

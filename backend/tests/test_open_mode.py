@@ -1,17 +1,25 @@
 """Whom a service without tokens answers."""
 
+import json
 import socket
+import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from http.client import HTTPResponse
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx
 import psutil
 import pytest
+from starlette.responses import Response
+from starlette.types import ASGIApp
 
-from src.auth.open_mode import is_loopback
-from tests.serving import FRONTEND_ORIGIN, Server, serving
+from src.auth.open_mode import OpenMode, is_loopback
+from src.http.listening import listening_addresses
+from tests.serving import FRONTEND_ORIGIN, Server, eventually, free_port, serving, started
 from tests.tasks import assert_problem, listed, tasks_path
+from tests.tokens import SECRET
 
 MISDIRECTED = (
     "On this address, without tokens, only localhost, names that end in .localhost, 127.0.0.0/8 "
@@ -223,3 +231,216 @@ def own_address() -> str:
             if address.family == socket.AF_INET and not is_loopback(address.address):
                 return address.address
     pytest.skip("needs a network")
+
+
+# However it is started
+
+
+UVICORN = (sys.executable, "-m", "uvicorn", "src.main:app", "--no-access-log")
+
+EXPOSED = (
+    "It listens on {address}, beyond this machine, and would answer anybody: "
+    "set AUTH_JWKS_URL or AUTH_SECRET, or AUTH_MODE=open to let anyone act for any user"
+)
+
+# Binds a socket, and leaves it to uvicorn.
+LEAVE_SOCKET = """
+import os, socket, sys
+host, port = sys.argv[1], int(sys.argv[2])
+listening = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else 2)
+listening.set_inheritable(True)
+os.execv(sys.argv[3], [*sys.argv[3:], "--fd", str(listening.fileno())])
+"""
+
+
+@pytest.fixture(scope="module")
+def unset(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """No word on tokens, no database, no host: what a developer starts with."""
+    return {"AUTH_MODE": "", "HOST": "", "DATA_DIR": str(tmp_path_factory.mktemp("unset"))}
+
+
+def statuses_until_it_ends(server: Server, loopback: str = "127.0.0.1") -> set[int]:
+    """Ask over loopback, again and again."""
+    url = f"http://{loopback}:{urlsplit(server.url).port}/health/live"
+    statuses: set[int] = set()
+
+    def ended() -> bool:
+        with suppress(httpx.TransportError):
+            statuses.add(httpx.get(url).status_code)
+        return server.process.poll() is not None
+
+    assert eventually(ended, seconds=30), statuses
+    return statuses
+
+
+@pytest.mark.parametrize(("host", "loopback"), [("0.0.0.0", "127.0.0.1"), ("::", "[::1]")])
+@pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
+def test_without_a_word_on_tokens_it_ends_when_it_listens_beyond_this_machine(
+    unset: dict[str, str], tmp_path: Path, host: str, loopback: str, loop: str
+) -> None:
+    port = str(free_port())
+    command = (*UVICORN, "--host", host, "--port", port, "--loop", loop)
+    with started(tmp_path / "log", command, PORT=port, **unset) as server:
+        statuses = statuses_until_it_ends(server, loopback)
+
+    assert statuses <= {403}
+    assert server.process.returncode == 3
+    sentence = EXPOSED.format(address=f"[::]:{port}" if host == "::" else f"{host}:{port}")
+    assert server.log.count(f"Cannot start. {sentence}.\n") == 1
+    assert "Traceback" not in server.log
+
+
+def test_it_ends_though_nobody_asks(unset: dict[str, str], tmp_path: Path) -> None:
+    port = str(free_port())
+    command = (*UVICORN, "--host", "0.0.0.0", "--port", port)
+    with started(tmp_path / "log", command, PORT=port, **unset) as server:
+        assert server.process.wait(timeout=30) == 3
+
+    assert EXPOSED.format(address=f"0.0.0.0:{port}") in server.log
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::"])
+def test_a_socket_that_was_bound_before_is_looked_at_at_start_up(
+    unset: dict[str, str], tmp_path: Path, host: str
+) -> None:
+    port = str(free_port())
+    command = (sys.executable, "-c", LEAVE_SOCKET, host, port, *UVICORN)
+    with started(tmp_path / "log", command, PORT=port, **unset) as server:
+        assert server.process.wait(timeout=30) == 3
+
+    sentence = EXPOSED.format(address=f"[::]:{port}" if host == "::" else f"{host}:{port}")
+    assert server.log.count(f"Cannot start. {sentence}.\n") == 1
+    assert "Traceback" not in server.log
+
+
+def test_workers_look_at_the_socket_that_they_were_given(
+    unset: dict[str, str], tmp_path: Path
+) -> None:
+    port = str(free_port())
+    command = (*UVICORN, "--host", "0.0.0.0", "--port", port, "--workers", "2")
+    with started(tmp_path / "log", command, PORT=port, **unset) as server:
+        assert statuses_until_it_ends(server) == set()
+
+    assert f"Cannot start. {EXPOSED.format(address=f'0.0.0.0:{port}')}.\n" in server.log
+    assert "Traceback" not in server.log
+
+
+def test_an_address_of_this_machine_alone_is_served(unset: dict[str, str], tmp_path: Path) -> None:
+    port = str(free_port())
+    for command in [
+        (*UVICORN, "--host", "127.0.0.1", "--port", port),
+        (*UVICORN, "--host", "localhost", "--port", port, "--workers", "2"),
+        (sys.executable, "-c", LEAVE_SOCKET, "127.0.0.1", port, *UVICORN),
+    ]:
+        with serving(tmp_path / "log", command, PORT=port, **unset) as server:
+            assert httpx.get(f"{server.url}{tasks_path('ada')}").status_code == 200
+
+
+def test_a_unix_socket_is_served_under_any_name(unset: dict[str, str], tmp_path: Path) -> None:
+    """Only this machine comes to it, and no browser."""
+    path = f"{tmp_path}/socket"
+    transport = httpx.HTTPTransport(uds=path, retries=0)
+    with (
+        started(tmp_path / "log", (*UVICORN, "--uds", path), **unset),
+        httpx.Client(transport=transport, base_url="http://tasks.example") as api,
+    ):
+        assert eventually(lambda: Path(path).exists(), seconds=30)
+        assert api.get(tasks_path("ada")).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("said", "status"), [({"AUTH_MODE": "open"}, 200), ({"AUTH_SECRET": SECRET}, 401)]
+)
+def test_where_it_is_said_who_may_call_every_address_is_served(
+    unset: dict[str, str], tmp_path: Path, said: dict[str, str], status: int
+) -> None:
+    port = str(free_port())
+    command = (*UVICORN, "--host", "0.0.0.0", "--port", port)
+    with serving(tmp_path / "log", command, PORT=port, **unset | said):
+        for host in ["127.0.0.1", own_address()]:
+            response = httpx.get(f"http://{host}:{port}{tasks_path('ada')}")
+            assert response.status_code == status
+
+
+LOOPBACK = ("127.0.0.1", 8000)
+
+
+@pytest.fixture
+def exposed() -> Iterator[str]:
+    """The address of a socket that listens beyond this machine; nobody takes its connections."""
+    with socket.create_server(("0.0.0.0", 0)) as listening:
+        yield f"0.0.0.0:{listening.getsockname()[1]}"
+
+
+@pytest.mark.parametrize("server", [LOOPBACK, ("/run/tasks.sock", None), None])
+@pytest.mark.parametrize("is_on_purpose", [True, False])
+def test_what_listens_on_this_machine_alone_refuses_nobody(
+    server: object, is_on_purpose: bool
+) -> None:
+    assert OpenMode(is_on_purpose).refusal({"server": server}, b"localhost") is None
+
+
+@pytest.mark.parametrize("server", [LOOPBACK, ("/run/tasks.sock", None), None])
+def test_the_first_request_finds_a_socket_beyond_this_machine(server: object, exposed: str) -> None:
+    open_mode = OpenMode(is_on_purpose=False)
+
+    assert sentence_of(open_mode.refusal({"server": server}, b"localhost")) == EXPOSED.format(
+        address=exposed
+    )
+    assert OpenMode(is_on_purpose=True).refusal({"server": server}, b"localhost") is None
+
+
+def test_a_port_that_was_not_seen_before_is_looked_at(request: pytest.FixtureRequest) -> None:
+    open_mode = OpenMode(is_on_purpose=False)
+    assert open_mode.refusal({"server": LOOPBACK}, b"localhost") is None
+
+    exposed = request.getfixturevalue("exposed")
+
+    assert open_mode.refusal({"server": LOOPBACK}, b"localhost") is None
+    sentence = sentence_of(open_mode.refusal({"server": ("127.0.0.1", 8001)}, b"localhost"))
+    assert sentence == EXPOSED.format(address=exposed)
+    assert sentence_of(open_mode.refusal({"server": LOOPBACK}, b"localhost")) == sentence
+
+
+def test_a_connection_from_beyond_this_machine_tells_by_itself() -> None:
+    """Where the system does not say what listens."""
+    open_mode = OpenMode(is_on_purpose=False)
+    scope = {"server": ("2001:db8::1", 8000)}
+
+    expected = EXPOSED.format(address="[2001:db8::1]:8000")
+    assert sentence_of(open_mode.refusal(scope, b"localhost")) == expected
+    assert sentence_of(open_mode.refusal({"server": LOOPBACK}, b"localhost")) == expected
+
+
+def sentence_of(refusal: ASGIApp | None) -> str:
+    assert isinstance(refusal, Response)
+    assert refusal.status_code == 403
+    sentence: str = json.loads(bytes(refusal.body))["detail"]
+    return sentence
+
+
+def open_files() -> int:
+    return psutil.Process().num_fds()
+
+
+def test_only_tcp_sockets_that_listen_are_found_and_none_is_touched() -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listening,
+        socket.socket() as bound,
+        socket.socket() as idle,
+        socket.socket(type=socket.SOCK_DGRAM) as datagrams,
+        socket.create_connection(listening.getsockname()) as connected,
+    ):
+        bound.bind(("127.0.0.1", 0))
+        datagrams.bind(("127.0.0.1", 0))
+        opened = open_files()
+        found, or_bound = listening_addresses(), listening_addresses(or_bound=True)
+
+        assert open_files() == opened
+        assert listening.getsockname() in found
+        assert bound.getsockname() not in found
+        assert bound.getsockname() in or_bound
+        for other in [idle, datagrams, connected]:
+            assert other.getsockname() not in or_bound
+        accepted, _ = listening.accept()
+        accepted.close()

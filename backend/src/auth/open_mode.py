@@ -1,21 +1,41 @@
-"""Whom a service without tokens answers: on loopback, whoever calls it by a name of loopback.
+"""Whom a service without tokens answers.
 
-A browser lets a page of any site send requests to a name of that site's own, which may lead to
-127.0.0.1 (DNS rebinding). So no other name is taken there.
+On loopback: whoever calls it by a name of loopback. A browser lets a page of any site send requests
+to a name of that site's own, which may lead to 127.0.0.1 (DNS rebinding).
+
+Beyond loopback: anybody, where AUTH_MODE=open is written out; otherwise the service ends as soon as
+it is known to listen there, and answers nobody until then.
 """
 
+import asyncio
 import re
+import sys
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager, suppress
 from functools import lru_cache
 from ipaddress import ip_address
 
 from starlette.types import ASGIApp, Scope
 
+from src.config import DO_NOT_RESTART
+from src.exceptions import CannotStart
+from src.http.listening import Address, listening_addresses
 from src.http.problems import problem
 
+EXPOSED = (
+    "It listens on %s, beyond this machine, and would answer anybody: "
+    "set AUTH_JWKS_URL or AUTH_SECRET, or AUTH_MODE=open to let anyone act for any user"
+)
 MISDIRECTED = (
     "On this address, without tokens, only localhost, names that end in .localhost, 127.0.0.0/8 "
     "and [::1] are taken as Host"
 )
+
+WATCH_SECONDS = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12)
+"""Pauses between looks at what listens: servers may bind their sockets after start-up."""
+
+END_SECONDS = 0.05
+"""How long the answers to requests that came before the end have to leave."""
 
 # A name may have 253 characters, and a port five.
 MAX_HOST_BYTES = 260
@@ -25,15 +45,68 @@ _HOST = re.compile(
 )
 
 
-def refusal(scope: Scope, host: bytes | None) -> ASGIApp | None:
-    """Return 421 for a Host that leads to loopback and is none of its names (RFC 9110 §15.5.20).
+class OpenMode:
+    def __init__(self, is_on_purpose: bool) -> None:
+        self.is_on_purpose = is_on_purpose
+        self.ports: set[int | None] = set()
+        self.exposed_at: Address | None = None
+        self.found = asyncio.Event()
 
-    What counts is the address at which the connection was accepted.
-    """
-    server = scope["server"]
-    if server is None or host is None or not is_loopback(server[0]) or _is_own_name(host):
-        return None
-    return problem(421, MISDIRECTED)
+    def refusal(self, scope: Scope, host: bytes | None) -> ASGIApp | None:
+        """Return 403 if the service is exposed, or 421 if Host is none of loopback's names.
+
+        The latter only when the connection was accepted on loopback (RFC 9110 §15.5.20).
+        """
+        address, port = scope["server"] or ("", None)  # of a Unix socket, there is no port
+        if not self.is_on_purpose:
+            if port not in self.ports:
+                self._look_at(listening_addresses())
+                self.ports.add(port)
+            if port is not None:
+                self._look_at([(address, port)])
+            if self.exposed_at is not None:
+                return problem(403, self._sentence())
+        if host is None or not is_loopback(address) or _is_own_name(host):
+            return None
+        return problem(421, MISDIRECTED)
+
+    @asynccontextmanager
+    async def watched(self) -> AsyncIterator[None]:
+        """Look at what listens as the service starts, and again once it has started.
+
+        Raises CannotStart if it is exposed; once it has started, that ends the process.
+        """
+        if self.is_on_purpose:
+            yield
+            return
+        self._look_at(listening_addresses(or_bound=True))
+        watching = asyncio.create_task(self._watch())
+        try:
+            if self.exposed_at is None:
+                yield
+        finally:
+            watching.cancel()
+            if self.exposed_at is not None:
+                raise CannotStart(self._sentence())
+
+    async def _watch(self) -> None:
+        for seconds in WATCH_SECONDS:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self.found.wait(), seconds)
+            self._look_at(listening_addresses())
+        await self.found.wait()
+        await asyncio.sleep(END_SECONDS)
+        asyncio.get_running_loop().call_soon(sys.exit, DO_NOT_RESTART)
+
+    def _look_at(self, addresses: Iterable[Address]) -> None:
+        for address in addresses:
+            if self.exposed_at is None and not is_loopback(address[0]):
+                self.exposed_at = address
+                self.found.set()
+
+    def _sentence(self) -> str:
+        address, port = self.exposed_at or ("", 0)
+        return EXPOSED % (f"[{address}]:{port}" if ":" in address else f"{address}:{port}")
 
 
 @lru_cache(maxsize=64)

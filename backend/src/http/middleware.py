@@ -163,7 +163,7 @@ def _in_one_sentence(send: Send) -> Send:
 
     async def send_sentence(message: Message) -> None:
         error: Any = sys.exception()
-        if message["type"] == "lifespan.startup.failed" and isinstance(error, CannotStart):
+        if message["type"].endswith(".failed") and isinstance(error, CannotStart):
             message["message"] = f"Cannot start. {error}."
         await send(message)
 
