@@ -2,7 +2,6 @@
 
 import os
 import re
-import sys
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -26,6 +25,7 @@ from pydantic_settings import (
 
 from src import embedded
 from src.connection_string import is_on_this_machine, parse
+from src.logs import say_why
 
 # The exit status that uvicorn's supervisor takes as "starting it again will not help".
 DO_NOT_RESTART = 3
@@ -211,7 +211,7 @@ def get_settings() -> Settings:
     try:
         return Settings()
     except ValidationError as error:
-        print(f"Cannot start. {'; '.join(map(_sentence, error.errors()))}.", file=sys.stderr)
+        say_why(f"Cannot start. {'; '.join(map(_sentence, error.errors()))}.", "text")
         raise SystemExit(DO_NOT_RESTART) from None
 
 

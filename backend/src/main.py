@@ -20,7 +20,7 @@ from src.database import create_engine, is_worth_waiting_for
 from src.embedded import embedded_server
 from src.exceptions import CannotStart, DatabaseUnavailable
 from src.jwks import JWKS, SecretKey
-from src.logs import LogRequest, configure_logging
+from src.logs import LogRequest, configure_logging, write_last_lines
 from src.middleware import CORS, RequestMiddleware
 from src.migrations import upgrade
 from src.process import drain_before_stop, end_with_parent
@@ -123,6 +123,8 @@ async def lifespan(settings: Settings, app: TaskAPI) -> AsyncIterator[None]:
                 yield
         finally:
             await engine.dispose()
+    # The signal that uvicorn sends itself next ends the process at once.
+    write_last_lines()
 
 
 async def upgrade_when_reachable(
