@@ -5,7 +5,7 @@ import sys
 from uvicorn import Config, Server
 
 from src.config import get_settings
-from src.http.logs import configure_logging
+from src.http.logs import configure_logging, standard_output
 from src.http.process import Supervisor, allow_many_connections
 
 # Longer than a load balancer's, so that it is never the service that closes a connection in use.
@@ -26,14 +26,14 @@ def main() -> None:
         data = "where DATABASE_URL says"
     allow_many_connections()
     callers = "of the token" if settings.auth_mode == "jwt" else "anyone (AUTH_MODE=open)"
-    lines = (
+    lines = [
         f"API   {where}/api",
         f"Docs  {where}/docs",
         f"Data  {data}",
         f"Users {callers}",
         "Stop  Ctrl-C",
-    )
-    print("\n".join(lines), flush=True)
+    ]
+    standard_output(settings.log_format).write(lines)
     config = Config(
         "src.main:app",
         host=settings.host,

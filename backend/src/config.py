@@ -2,7 +2,6 @@
 
 import os
 import re
-import sys
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -25,8 +24,9 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from src.database import embedded
 from src.database.connection_string import is_on_this_machine, parse
+from src.database.engine import embedded
+from src.http.logs import say_why
 
 # The exit status that uvicorn's supervisor takes as "starting it again will not help".
 DO_NOT_RESTART = 3
@@ -221,7 +221,7 @@ def get_settings() -> Settings:
     try:
         return Settings()
     except ValidationError as error:
-        print(f"Cannot start. {'; '.join(map(_sentence, error.errors()))}.", file=sys.stderr)
+        say_why(f"Cannot start. {'; '.join(map(_sentence, error.errors()))}.", "text")
         raise SystemExit(DO_NOT_RESTART) from None
 
 

@@ -23,7 +23,7 @@ from src.database.engine import create_engine, is_worth_waiting_for
 from src.exceptions import CannotStart, DatabaseUnavailable
 from src.http import docs
 from src.http.contract import complete
-from src.http.logs import LogRequest, configure_logging
+from src.http.logs import LogRequest, configure_logging, write_last_lines
 from src.http.middleware import CORS, RequestMiddleware
 from src.http.process import drain_before_stop, end_with_parent
 from src.migrations import upgrade
@@ -140,6 +140,8 @@ async def lifespan(settings: Settings, app: TaskAPI) -> AsyncIterator[None]:
                 yield
         finally:
             await engine.dispose()
+    # The signal that uvicorn sends itself next ends the process at once.
+    write_last_lines()
 
 
 async def upgrade_when_reachable(

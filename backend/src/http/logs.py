@@ -3,14 +3,27 @@
 import asyncio
 import json
 import logging
+import os
+import select
 import sys
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
-from functools import lru_cache
+from functools import cache, lru_cache
+from threading import Condition, Lock, Thread
 from time import time
-from typing import TextIO, TypeAlias
+from typing import TypeAlias
 
 FLUSH_SECONDS = 0.1
+
+LAST_LINES_SECONDS = 2.0
+"""How long a process that ends waits for a reader of its last lines."""
+
+BUFFER_BYTES = 2**20
+"""How much waits at most for a reader that is slow or gone; as much is being written."""
+
+PIPE_BUF: int = getattr(select, "PIPE_BUF", 512)
+"""How many bytes a pipe keeps together among those of other processes: POSIX `write`."""
 
 LogRequest: TypeAlias = Callable[[str, str, int, float, str], None]
 """Takes method, path template, status, seconds and request id."""
@@ -43,42 +56,150 @@ class JSONFormatter(logging.Formatter):
         return json.dumps(line, ensure_ascii=False)
 
 
-class BatchingHandler(logging.StreamHandler[TextIO]):
-    """Write the lines of FLUSH_SECONDS together, but at once what is a warning or worse."""
+_FORMATTERS = {
+    "text": TextFormatter("%(asctime)s %(levelname)s %(message)s"),
+    "json": JSONFormatter(),
+}
 
-    def __init__(self, stream: TextIO) -> None:
-        super().__init__(stream)
-        self.lines: list[str] = []
+
+class Output:
+    """A file, pipe or terminal that nobody waits for: a thread of its own writes.
+
+    Lines that find no room are counted, and the count is a line when there is room again. The
+    descriptor stays blocking, as others may share it.
+    """
+
+    def __init__(self, descriptor: int, formatter: logging.Formatter) -> None:
+        self.formatter = formatter
+        self._descriptor = descriptor
+        self._waiting: list[bytes] = []
+        self._waiting_bytes = 0
+        self._lost = 0
+        self._is_read = True
+        self._is_torn = False
+        self._is_writing = False
+        self._changed = Condition()
+        Thread(target=self._write_what_comes, daemon=True).start()
+
+    def write(self, lines: list[str]) -> None:
+        data = "".join(f"{line}\n" for line in lines).encode(errors="backslashreplace")
+        with self._changed:
+            if self._waiting_bytes + len(data) > BUFFER_BYTES:
+                self._lost += len(lines)
+            else:
+                self._waiting.append(data)
+                self._waiting_bytes += len(data)
+                self._changed.notify_all()
+
+    def flush(self) -> None:
+        """Wait until all is written, but for LAST_LINES_SECONDS and then never again."""
+        with self._changed:
+            self._is_read = self._is_read and self._changed.wait_for(
+                lambda: not self._waiting and not self._is_writing, LAST_LINES_SECONDS
+            )
+
+    def _write_what_comes(self) -> None:
+        while True:
+            with self._changed:
+                self._is_writing = False
+                self._changed.notify_all()
+                self._changed.wait_for(lambda: self._waiting)
+                self._is_writing = True
+                data, self._waiting, self._waiting_bytes = b"".join(self._waiting), [], 0
+                lost, self._lost = self._lost, 0
+            lost += self._write(data)
+            if lost and self._write(f"{self.formatter.format(_count(lost))}\n".encode()) == 0:
+                lost = 0
+            with self._changed:
+                self._lost += lost
+
+    def _write(self, data: bytes) -> int:
+        """Write lines, and return how many of them could not be."""
+        end = 0
+        for piece in _pieces(data):
+            end += len(piece)
+            rest = b"\n" + piece if self._is_torn else piece
+            while rest:
+                try:
+                    size = os.write(self._descriptor, rest)
+                except BlockingIOError:  # someone who shares the descriptor wants it so
+                    select.select([], [self._descriptor], [])
+                except OSError:  # no reader, no room on the disk
+                    return data.count(b"\n", end - min(len(rest), len(piece)))
+                else:
+                    self._is_torn = not rest[:size].endswith(b"\n")
+                    rest = rest[size:]
+        return 0
+
+
+def _pieces(data: bytes) -> Iterator[bytes]:
+    """Cut lines into as many of them as a pipe keeps together."""
+    start = 0
+    while start < len(data):
+        end = data.rfind(b"\n", start, start + PIPE_BUF) + 1 or data.index(b"\n", start) + 1
+        yield data[start:end]
+        start = end
+
+
+def _count(lines: int) -> logging.LogRecord:
+    message = f"{lines} lines of this log found no room and are lost"
+    return logging.makeLogRecord({"name": __name__, "levelname": "ERROR", "msg": message})
+
+
+@cache
+def standard_output(style: str) -> Output:
+    # A number below 3 that was closed when the process started would be the next socket's.
+    while (nowhere := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(nowhere, True)
+    if sys.__stdout__ is None:
+        return Output(nowhere, _FORMATTERS[style])
+    os.close(nowhere)
+    return Output(sys.__stdout__.fileno(), _FORMATTERS[style])
+
+
+class BatchingHandler(logging.Handler):
+    """Hand over the lines that `add` takes every FLUSH_SECONDS, and all others at once."""
+
+    def __init__(self, output: Output) -> None:
+        super().__init__()
+        self.setFormatter(output.formatter)
+        self.output = output
+        self.lines: deque[str] = deque()
+        self.taking = Lock()
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.add(self.format(record))
-        if record.levelno >= logging.WARNING:
-            self.flush()
+        self.lines.append(self.format(record))
+        self.hand_over()
 
     def add(self, line: str) -> None:
+        """Take a line from the loop's thread."""
         self.lines.append(line)
         if len(self.lines) == 1:
             try:
-                asyncio.get_running_loop().call_later(FLUSH_SECONDS, self.flush)
+                asyncio.get_running_loop().call_later(FLUSH_SECONDS, self.hand_over)
             except RuntimeError:  # no loop is running: the service starts or stops
-                self.flush()
+                self.hand_over()
+
+    def hand_over(self) -> None:
+        with self.taking:
+            lines = [self.lines.popleft() for _ in range(len(self.lines))]
+        if lines:
+            self.output.write(lines)
 
     def flush(self) -> None:
-        lines, self.lines = self.lines, []
-        if lines:
-            self.stream.write("\n".join(lines) + "\n")
-        super().flush()
+        """Wait for a reader of the last lines; `logging` calls this when the process ends."""
+        self.hand_over()
+        self.output.flush()
 
 
+@cache
 def configure_logging(level: str, style: str) -> LogRequest:
     """Send everything to standard output, and return what writes a request's line.
 
     The server's own lines are shown from `warning` up, a request's at `info` and `debug`; it does
     not go through `logging`, which takes a sixth of the time of a small request.
     """
-    handler = BatchingHandler(sys.stdout)
-    text = TextFormatter("%(asctime)s %(levelname)s %(message)s")
-    handler.setFormatter(JSONFormatter() if style == "json" else text)
+    handler = BatchingHandler(standard_output(style))
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
     logging.getLogger("src").setLevel(level.upper())
     for name in ("uvicorn", "uvicorn.error"):
@@ -95,6 +216,21 @@ def configure_logging(level: str, style: str) -> LogRequest:
         handler.add(line % (_time(time()), method, path, status, seconds * 1000, request_id))
 
     return log_request if logging.getLogger("src").isEnabledFor(logging.INFO) else _say_nothing
+
+
+def write_last_lines() -> None:
+    """Wait, but not for long, until somebody has read all lines so far."""
+    for handler in logging.getLogger().handlers:
+        handler.flush()
+
+
+def say_why(sentence: str, style: str) -> None:
+    """Say on standard error why the process ends, whether or not anybody reads it."""
+    if sys.__stderr__ is not None:
+        record = logging.makeLogRecord({"name": __name__, "levelname": "ERROR", "msg": sentence})
+        output = Output(sys.__stderr__.fileno(), _FORMATTERS[style])
+        output.write([output.formatter.format(record) if style == "json" else sentence])
+        output.flush()
 
 
 def _say_nothing(*_: object) -> None:
