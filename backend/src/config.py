@@ -24,8 +24,8 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from src.database import embedded
 from src.database.connection_string import is_on_this_machine, parse
-from src.database.engine import embedded
 from src.http.logs import say_why
 
 # The exit status that uvicorn's supervisor takes as "starting it again will not help".

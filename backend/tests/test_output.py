@@ -76,7 +76,7 @@ def started_into(stdout: int, stderr: int | None = None, **settings: str) -> Ite
 def ask(server: Server, times: int) -> None:
     """Send requests over one connection, without waiting; each must be answered 200."""
     address = ("127.0.0.1", urlsplit(server.url).port or 0)
-    request = b"GET /health/live HTTP/1.1\r\nHost: x\r\nX-Request-ID: mine-%0100d\r\n\r\n"
+    request = b"GET /health/live HTTP/1.1\r\nHost: localhost\r\nX-Request-ID: mine-%0100d\r\n\r\n"
     sent = b"".join(request % number for number in range(times))
     with socket.create_connection(address, timeout=10) as client:
         sender = Thread(target=client.sendall, args=[sent])
@@ -186,7 +186,8 @@ def test_a_reader_that_comes_as_the_service_ends_still_gets_every_line(
 
 def test_lines_of_processes_that_share_a_slow_pipe_stay_whole() -> None:
     writer = (
-        "import sys, time; from src.http.logs import standard_output; output = standard_output('text')\n"
+        "import sys, time; from src.http.logs import standard_output\n"
+        "output = standard_output('text')\n"
         "for _ in range(20): output.write([sys.argv[1] * 200] * 50); time.sleep(0.02)\n"
         "output.flush()"
     )
