@@ -6,10 +6,11 @@ from pathlib import Path
 from uuid import uuid4
 
 import httpx
+import psutil
 import pytest
 
 from tests.connections import chunked, connected, request
-from tests.serving import Server, free_port, serving
+from tests.serving import Server, eventually, free_port, serving, started
 from tests.tasks import create, listed, task_path, tasks_path
 
 MILK = b'{"title": "Buy milk"}'
@@ -329,3 +330,17 @@ def test_plain_uvicorn_refuses_an_upgrade_and_closes(
 
     assert refusal.status == 400
     assert refusal.json["detail"] == "This server changes to no other protocol"
+
+
+def test_the_first_connection_of_a_process_is_served(postgres: str, tmp_path: Path) -> None:
+    with started(tmp_path / "log", DATABASE_URL=postgres) as server:
+        assert eventually(lambda: listens(server), seconds=30)
+        with connected(server) as connection:
+            connection.send(request("GET", "/health/live"))
+            assert connection.read().status == 200
+
+
+def listens(server: Server) -> bool:
+    """Look for the socket, without connecting to it."""
+    connections = psutil.Process(server.process.pid).net_connections("tcp")
+    return any(each.status == psutil.CONN_LISTEN for each in connections)

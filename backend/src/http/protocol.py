@@ -291,7 +291,8 @@ class Clock:
         self.loop = loop
         self.file_limit = file_limit()
         self.warned_at = -inf
-        self.tick()
+        self.now = loop.time()
+        loop.call_later(1, self.tick)
 
     def tick(self) -> None:
         self.now = self.loop.time()
