@@ -178,8 +178,10 @@ def lives(process: psutil.Process) -> bool:
     return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
 
 
-def test_closing_the_terminal_leaves_no_process(tmp_path: Path) -> None:
-    with serving(tmp_path / "log", DATA_DIR=str(tmp_path / "data")) as server:
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_closing_the_terminal_leaves_no_process(tmp_path: Path, workers: str) -> None:
+    data_dir = str(tmp_path / "data")
+    with serving(tmp_path / "log", DATA_DIR=data_dir, WORKERS=workers) as server:
         server.stop(signal.SIGHUP)
 
     assert eventually(lambda: not postgres_processes(tmp_path / "data"))

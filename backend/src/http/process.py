@@ -15,31 +15,62 @@ from uvicorn.supervisors import Multiprocess
 
 from src.http.protocol import LINGER_SECONDS
 
+SAME_SIGNAL_SECONDS = 1.0
+"""How long after a signal another is the same: whoever starts a process may pass its own on."""
+
 
 class Supervisor(Multiprocess):
-    """Start and replace the workers."""
+    """Start and replace the workers, and stop them: gently, or at once when someone hurries."""
 
     drain_seconds = 0.0
+    is_hurried = False
+
+    def handle_int(self) -> None:
+        super().handle_int()
+        self.is_hurried = True
+
+    def handle_hup(self) -> None:
+        """End with the terminal, as a single process does; uvicorn would replace the workers."""
+        self.handle_term()
 
     def terminate_all(self) -> None:
-        super().terminate_all()
-        time.sleep(self.drain_seconds)
+        if not self.is_hurried:
+            super().terminate_all()
+            self._drain()
+        if self.is_hurried:
+            for worker in self.processes:
+                if worker.exitcode is None and worker.pid is not None:
+                    os.kill(worker.pid, signal.SIGINT)
         for listening in self.sockets:
             _let_nobody_queue(listening.fileno())
             listening.close()
+
+    def _drain(self) -> None:
+        """Wait for `drain_seconds`, unless there is a second signal or no worker any more."""
+        told = time.monotonic()
+        while (since := time.monotonic() - told) < self.drain_seconds and not self.is_hurried:
+            if all(worker.exitcode is not None for worker in self.processes):
+                break
+            if since < SAME_SIGNAL_SECONDS:
+                self.signal_queue.clear()
+            self.is_hurried = not {signal.SIGINT, signal.SIGTERM}.isdisjoint(self.signal_queue)
+            time.sleep(0.05)
 
 
 def drain_before_stop(stopping: asyncio.Event, seconds: float) -> None:
     """Set `stopping` at once, but let SIGTERM reach uvicorn later, and SIGINT at once.
 
     uvicorn closes its listening socket at once, and so resets whoever waits to be let in; a load
-    balancer first has to see, for `seconds`, that the service is no longer ready.
+    balancer first has to see, for `seconds`, that the service is no longer ready. A second SIGTERM
+    means at once, too, but not to a worker: its supervisor knows how many there were.
     """
     if threading.current_thread() is not threading.main_thread():
         return
     loop = asyncio.get_running_loop()
     handle_exit: Any = signal.getsignal(signal.SIGTERM)
     linger = min(seconds, LINGER_SECONDS)
+    is_worker = multiprocessing.parent_process() is not None
+    told = 0.0
 
     def drain(number: int, frame: FrameType | None) -> None:
         stopping.set()
@@ -47,17 +78,21 @@ def drain_before_stop(stopping: asyncio.Event, seconds: float) -> None:
         loop.call_later(seconds + linger, handle_exit, number, frame)
 
     def let_nobody_queue() -> None:
-        if multiprocessing.parent_process() is None:  # or else the supervisor does
+        if not is_worker:  # or else the supervisor does
             for server in getattr(handle_exit.__self__, "servers", []):
                 for listening in server.sockets:
                     _let_nobody_queue(listening.fileno())
 
     def stop(number: int, frame: FrameType | None) -> None:
-        if number == signal.SIGTERM:
+        nonlocal told
+        told = told or time.monotonic()
+        is_same = time.monotonic() - told < SAME_SIGNAL_SECONDS
+        if number == signal.SIGTERM and (is_worker or is_same):
             loop.call_soon_threadsafe(drain, number, frame)
         else:
             loop.call_soon_threadsafe(stopping.set)
-            handle_exit(number, frame)
+            # At a second SIGINT uvicorn cuts requests off; terminal and supervisor each send one.
+            handle_exit(signal.SIGTERM if is_worker else number, frame)
 
     signal.signal(signal.SIGINT, stop)
     signal.signal(signal.SIGTERM, stop)

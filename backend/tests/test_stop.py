@@ -1,0 +1,111 @@
+"""SIGTERM is gentle, Ctrl-C is at once, and who asks twice need not wait."""
+
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable
+from http.client import HTTPResponse
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx
+import psutil
+import pytest
+
+from tests.serving import Server, eventually, serving
+from tests.tasks import tasks_path
+
+LONG = "30"
+"""Seconds of gentleness that no test waits for."""
+
+
+def is_draining(server: Server) -> bool:
+    return httpx.get(f"{server.url}/health/ready").status_code == 503
+
+
+def ends_at_once(server: Server) -> bool:
+    return eventually(lambda: server.process.poll() is not None)
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize("send", [os.killpg, os.kill], ids=["terminal", "process"])
+def test_ctrl_c_ends_it_at_once(
+    postgres: str,
+    tmp_path: Path,
+    workers: str,
+    send: Callable[[int, int], None],
+) -> None:
+    with serving(
+        tmp_path / "log", DATABASE_URL=postgres, WORKERS=workers, DRAIN_SECONDS=LONG
+    ) as server:
+        send(server.process.pid, signal.SIGINT)
+        assert ends_at_once(server)
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT])
+def test_a_second_signal_hurries_a_gentle_stop(
+    postgres: str, tmp_path: Path, workers: str, second: signal.Signals
+) -> None:
+    with serving(
+        tmp_path / "log", DATABASE_URL=postgres, WORKERS=workers, DRAIN_SECONDS=LONG
+    ) as server:
+        os.kill(server.process.pid, signal.SIGTERM)
+        assert eventually(lambda: is_draining(server))
+        time.sleep(1.5)  # or else it would count as the same signal
+        assert is_draining(server)
+        os.kill(server.process.pid, second)
+        assert ends_at_once(server)
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_signal_that_comes_twice_at_once_is_one(
+    postgres: str, tmp_path: Path, workers: str
+) -> None:
+    """As from `make`, which passes on what its whole group was sent."""
+    with serving(
+        tmp_path / "log", DATABASE_URL=postgres, WORKERS=workers, DRAIN_SECONDS="3"
+    ) as server:
+        began = time.monotonic()
+        server.process.send_signal(signal.SIGTERM)
+        assert eventually(lambda: is_draining(server))
+        server.process.send_signal(signal.SIGTERM)
+        server.process.wait(timeout=30)
+
+    assert time.monotonic() - began > 3
+
+
+def test_a_worker_is_hurried_by_its_supervisor_alone(postgres: str, tmp_path: Path) -> None:
+    """A service manager may tell every process to end, and the supervisor pass it on late."""
+    with serving(tmp_path / "log", DATABASE_URL=postgres, WORKERS="2", DRAIN_SECONDS="3") as server:
+        began = time.monotonic()
+        family = psutil.Process(server.process.pid).children()
+        workers = [child for child in family if "spawn_main" in " ".join(child.cmdline())]
+        for worker in workers:
+            worker.send_signal(signal.SIGTERM)
+        time.sleep(1.5)  # or else it would count as the same signal
+        server.process.send_signal(signal.SIGTERM)
+        psutil.wait_procs(workers, timeout=30)
+
+    assert time.monotonic() - began > 3
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_request_under_way_is_answered_after_ctrl_c(
+    postgres: str, tmp_path: Path, workers: str
+) -> None:
+    body = b'{"title": "Buy milk"}'
+    head = f"POST {tasks_path('ada')} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    with serving(tmp_path / "log", DATABASE_URL=postgres, WORKERS=workers) as server:
+        address = ("127.0.0.1", urlsplit(server.url).port or 0)
+        with socket.create_connection(address) as client:
+            client.sendall(head.encode() + b"Content-Length: %d\r\n\r\n" % len(body))
+            time.sleep(0.5)  # until it is under way
+            os.killpg(server.process.pid, signal.SIGINT)
+            time.sleep(1)  # until every process has heard of it
+            client.sendall(body)
+            answer = HTTPResponse(client)
+            answer.begin()
+            assert answer.status == 201
+        assert ends_at_once(server)
