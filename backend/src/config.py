@@ -26,10 +26,8 @@ from pydantic_settings import (
 
 from src.database import embedded
 from src.database.connection_string import is_on_this_machine, parse
+from src.exceptions import DO_NOT_RESTART
 from src.http.logs import say_why
-
-# The exit status that uvicorn's supervisor takes as "starting it again will not help".
-DO_NOT_RESTART = 3
 
 MIN_SECRET_BYTES = 32
 

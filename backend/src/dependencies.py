@@ -12,7 +12,7 @@ from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import PydanticCustomError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from src.exceptions import NotAllowed
+from src.auth.exceptions import NotTheOwner
 from src.http.conditions import is_etag_list
 from src.schemas.task import UserId
 
@@ -29,7 +29,7 @@ ETAGS = {
 class OwnToken(HTTPBearer):
     """Lets a request through when its token is of the user in its path.
 
-    Raises NotAuthenticated, NotAllowed, KeysUnavailable.
+    Raises NotAuthenticated, NotTheOwner, KeysUnavailable.
     """
 
     async def __call__(self, request: HTTPConnection) -> None:
@@ -37,7 +37,7 @@ class OwnToken(HTTPBearer):
         if tokens is not None:
             user = await tokens.user_of(request.scope["headers"])
             if user != request.path_params["user_id"]:
-                raise NotAllowed
+                raise NotTheOwner
 
 
 own_token = OwnToken(bearerFormat="JWT", scheme_name="token", description="Of the user in the path")

@@ -1,36 +1,7 @@
-"""What can go wrong, in the words of the domain: nothing here knows HTTP."""
+"""What any part may raise while the service starts."""
 
-
-class TaskNotFound(Exception):
-    """The user has no such task, whether or not someone else has."""
-
-
-class ConditionNotMet(Exception):
-    """The task is not, or no more, what the client's request depends on."""
-
-
-class KeyReused(Exception):
-    """The user's idempotency key came with another task before."""
-
-
-class DatabaseUnavailable(Exception):
-    """PostgreSQL cannot be reached, or broke the connection off."""
-
-
-class NotAuthenticated(Exception):
-    """There is no token, or, with a sentence, a bad one."""
-
-
-class NotAllowed(Exception):
-    """The token is good, but another user's."""
-
-
-class KeysUnavailable(Exception):
-    """The key server does not answer, and the token's key is not known."""
-
-
-class Stopping(Exception):
-    """The service is about to stop."""
+# The exit status that uvicorn's supervisor takes as "starting it again will not help".
+DO_NOT_RESTART = 3
 
 
 class CannotStart(Exception):

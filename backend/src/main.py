@@ -15,19 +15,21 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from starlette.types import ASGIApp
 
 from src.auth.jwks import JWKS, SecretKey
-from src.auth.open_mode import OpenMode
 from src.auth.tokens import Rules, Tokens
 from src.config import Settings, get_settings
 from src.database.embedded import embedded_server
 from src.database.engine import create_engine, is_worth_waiting_for
-from src.exceptions import CannotStart, DatabaseUnavailable
+from src.database.exceptions import DatabaseUnavailable
+from src.exceptions import CannotStart
 from src.http import docs
 from src.http.contract import complete
 from src.http.logs import LogRequest, configure_logging, write_last_lines
 from src.http.middleware import CORS, RequestMiddleware
+from src.http.open_mode import OpenMode
 from src.http.process import drain_before_stop, end_with_parent
 from src.migrations import upgrade
 from src.routers import health, tasks
+from src.routers.problems import EXCEPTION_HANDLERS
 
 logger = logging.getLogger(__name__)
 
@@ -66,6 +68,7 @@ def create_app(settings: Settings) -> TaskAPI:
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
+        exception_handlers=EXCEPTION_HANDLERS,
         lifespan=partial(lifespan, settings),
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )

@@ -9,9 +9,9 @@ import httpx
 import jwt
 import pytest
 
+from src.auth.exceptions import NotAuthenticated
 from src.auth.jwks import JWKS
 from src.auth.tokens import Rules, Tokens
-from src.exceptions import NotAuthenticated
 from tests.better_auth import BetterAuth, User, better_auth, install
 from tests.serving import free_port, serving
 from tests.tasks import assert_problem, create, listed, tasks_path

@@ -12,8 +12,8 @@ from sqlalchemy import literal_column, select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from src.database.engine import POOL_WAIT_SECONDS, Query, create_engine, fetch, query
+from src.database.exceptions import DatabaseUnavailable
 from src.database.shares import Shares
-from src.exceptions import DatabaseUnavailable
 
 PID = query(select(literal_column("pg_backend_pid()")))
 NEW, NEWER = [query(select(literal_column(str(n)).label("n"))) for n in (1, 2)]

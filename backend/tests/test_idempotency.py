@@ -16,8 +16,8 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from src.database.engine import create_engine
-from src.exceptions import KeyReused
 from src.schemas.task import TaskCreate
+from src.services.exceptions import KeyReused
 from src.services.health_service import check
 from src.services.task_service import CLEARED_KEYS, create_task
 from tests.conftest import execute

@@ -15,9 +15,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from src.auth.exceptions import KeysUnavailable, NotAuthenticated
 from src.auth.jwks import JWKS
 from src.auth.tokens import Rules, Tokens
-from src.exceptions import KeysUnavailable, NotAuthenticated
 from tests.serving import Server, eventually, free_port, serving
 from tests.tasks import assert_problem, tasks_path
 from tests.tokens import (

@@ -1,4 +1,4 @@
-"""Imports point one way: routers → services → models and database."""
+"""Imports point one way: the application's layers go down, and the rooms know nothing of it."""
 
 import ast
 from pathlib import Path
@@ -7,26 +7,38 @@ import pytest
 
 SRC = Path(__file__).resolve().parent.parent / "src"
 
-HTTP = {"fastapi", "starlette", "uvicorn"}
-DATABASE = {"alembic", "asyncpg", "sqlalchemy", "sqlmodel"}
+ROOMS = {"auth", "database", "http"}
 
-# What the modules of a layer, and whatever they import of ours, must never come to.
-FORBIDDEN = {
-    "models": HTTP | {"src.routers", "src.services", "src.schemas", "src.database.engine"},
-    "schemas": HTTP
-    | DATABASE
-    | {"src.routers", "src.services", "src.models", "src.database.engine"},
-    "services": HTTP | {"src.routers", "src.dependencies", "src.main"},
-    "database": HTTP | {"src.routers", "src.services", "src.models", "src.schemas"},
-    "routers": {"alembic", "asyncpg", "sqlalchemy", "sqlmodel"}
-    | {"src.database.engine", "src.migrations", "src.models", "src.main"},
+# Which parts of `src` each part may import, itself aside.
+MAY_IMPORT = {
+    "auth": set(),
+    "config": {"database", "exceptions", "http"},
+    "database": {"exceptions"},
+    "dependencies": {"auth", "http", "schemas"},
+    "development_token": {"config"},
+    "exceptions": set(),
+    "http": {"exceptions"},
+    "main": {"auth", "config", "database", "exceptions", "http", "migrations", "routers"},
+    "__main__": {"config", "http"},
+    "migrations": {"database", "exceptions", "models"},
+    "models": set(),
+    "routers": {"auth", "database", "dependencies", "http", "schemas", "services"},
+    "schemas": {"database"},
+    "services": {"database", "http", "models", "schemas"},
+}
+
+# Which libraries a part must never come to, by whatever it imports of ours.
+WEB = {"fastapi", "starlette", "uvicorn"}
+SQL = {"alembic", "asyncpg", "sqlalchemy", "sqlmodel"}
+MAY_NOT_REACH = {
+    "database": WEB,
+    "models": WEB,
+    "schemas": WEB | SQL,
+    "services": WEB,
 }
 
 
-def imports(module: str) -> set[str]:
-    path = SRC.parent / (module.replace(".", "/") + ".py")
-    if not path.exists():
-        return set()
+def imports(path: Path) -> set[str]:
     found: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
@@ -36,44 +48,59 @@ def imports(module: str) -> set[str]:
     return found
 
 
-def reached(module: str, seen: set[str]) -> set[str]:
-    for name in imports(module) - seen:
+def file_of(module: str) -> Path | None:
+    path = SRC.parent / module.replace(".", "/")
+    files = [path.with_suffix(".py"), path / "__init__.py"]
+    return next((file for file in files if file.exists()), None)
+
+
+def reached(path: Path, seen: set[str]) -> set[str]:
+    for name in imports(path) - seen:
         seen.add(name)
-        if name.startswith("src."):
-            reached(name, seen)
+        if name.startswith("src.") and (file := file_of(name)):
+            reached(file, seen)
     return seen
 
 
-def modules(layer: str) -> list[str]:
-    files = [SRC / f"{layer}.py", *(SRC / layer).glob("*.py")]
-    return [
-        ".".join(file.relative_to(SRC.parent).with_suffix("").parts)
-        for file in files
-        if file.exists()
-    ]
+def files(part: str) -> list[Path]:
+    found = [*(SRC / part).rglob("*.py"), *SRC.glob(f"{part}.py")]
+    assert found
+    return found
 
 
-@pytest.mark.parametrize("layer", FORBIDDEN)
-def test_a_layer_knows_nothing_of_those_above_it(layer: str) -> None:
-    assert modules(layer)
-    for module in modules(layer):
-        # Routers come to the database through services, but name neither it nor a model.
-        found = imports(module) if layer == "routers" else reached(module, set())
-        wrong = {
-            name
-            for name in found
-            for forbidden in FORBIDDEN[layer]
-            if name == forbidden or name.startswith(f"{forbidden}.")
-        }
-        assert not wrong, f"{module} must not import {wrong}"
+def test_every_part_has_its_place() -> None:
+    parts = {path.stem for path in SRC.iterdir() if path.name not in {"__init__.py", "__pycache__"}}
+
+    assert parts == set(MAY_IMPORT)
+    assert set(MAY_IMPORT) >= ROOMS
 
 
-def test_only_main_puts_the_layers_together() -> None:
-    importers = {
-        module
-        for path in SRC.rglob("*.py")
-        for module in [".".join(path.relative_to(SRC.parent).with_suffix("").parts)]
-        if any(name.startswith("src.routers") for name in imports(module))
+@pytest.mark.parametrize("part", MAY_IMPORT)
+def test_a_part_imports_only_what_is_below_it(part: str) -> None:
+    imported = {
+        name.split(".")[1]
+        for path in files(part)
+        for name in imports(path)
+        if name.startswith("src.")
     }
 
-    assert importers == {"src.main"}
+    assert imported - {part} <= MAY_IMPORT[part]
+
+
+@pytest.mark.parametrize("part", MAY_NOT_REACH)
+def test_a_part_never_comes_to_what_another_is_for(part: str) -> None:
+    for path in files(part):
+        libraries = {name.split(".")[0] for name in reached(path, set())}
+        assert libraries.isdisjoint(MAY_NOT_REACH[part]), path
+
+
+@pytest.mark.parametrize("path", files("routers"), ids=lambda path: path.stem)
+def test_a_router_states_no_sql(path: Path) -> None:
+    libraries = {name.split(".")[0] for name in imports(path)}
+
+    assert libraries.isdisjoint(SQL)
+
+
+@pytest.mark.parametrize("room", sorted(ROOMS))
+def test_a_room_says_what_it_is_for(room: str) -> None:
+    assert ast.get_docstring(ast.parse((SRC / room / "__init__.py").read_text()))

@@ -16,7 +16,7 @@ import pytest
 import trustme
 
 from src.database.engine import Query, create_engine, fetch
-from src.exceptions import DatabaseUnavailable
+from src.database.exceptions import DatabaseUnavailable
 from tests.conftest import execute, tool
 from tests.serving import eventually, free_port, serving, started
 from tests.tasks import create, listed

@@ -13,7 +13,7 @@ from urllib.request import Request, urlopen
 
 from jwt import PyJWK
 
-from src.exceptions import KeysUnavailable
+from src.auth.exceptions import KeysUnavailable
 
 ALGORITHMS = ("EdDSA", "ES256", "RS256")
 REFRESH_SECONDS = 300.0

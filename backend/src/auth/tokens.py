@@ -9,8 +9,8 @@ import jwt
 from jwt import PyJWK
 from jwt.exceptions import PyJWTError
 
+from src.auth.exceptions import NotAuthenticated
 from src.auth.jwks import JWKS, SecretKey
-from src.exceptions import NotAuthenticated
 
 LEEWAY_SECONDS = 30
 """How far the issuer's clock may be ahead, for `nbf` and `iat`."""

@@ -24,8 +24,8 @@ from sqlalchemy.sql.dml import UpdateBase
 from sqlalchemy.util.concurrency import in_greenlet
 
 from src.database.connection_string import parse
+from src.database.exceptions import DatabaseUnavailable
 from src.database.shares import Shares
-from src.exceptions import DatabaseUnavailable
 
 CONNECT_SECONDS = 5.0
 STATEMENT_SECONDS = 8.0

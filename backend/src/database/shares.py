@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Hashable
 from dataclasses import dataclass, field
 
-from src.exceptions import DatabaseUnavailable
+from src.database.exceptions import DatabaseUnavailable
 
 
 @dataclass(slots=True)

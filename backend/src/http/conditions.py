@@ -6,6 +6,10 @@ from typing import NamedTuple
 _TAG = re.compile(r'(?:W/)?"([!#-~\x80-\xff]*)"')
 
 
+class ConditionNotMet(Exception):
+    """What is there is not, or no more, what the client's request depends on."""
+
+
 class Condition(NamedTuple):
     """What a task's ETag is to be: one of these, or, if these are not wanted, none of them."""
 

@@ -113,7 +113,7 @@ class RequestMiddleware:
         except Exception as error:
             if status:
                 raise
-            response: ASGIApp = answer(Request(scope), error)
+            response: ASGIApp = await answer(Request(scope), error)
             if origin:
                 response = self.cors(response)
             await response(scope, receive, send_with_headers)

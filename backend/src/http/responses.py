@@ -12,8 +12,7 @@ from starlette.types import Receive, Scope, Send
 from xxhash import xxh3_128
 from zstandard import ZstdCompressor
 
-from src.exceptions import ConditionNotMet
-from src.http.conditions import matches
+from src.http.conditions import ConditionNotMet, matches
 
 PIECE_VALUES = 500
 """How many values of an array are sent together."""

@@ -8,7 +8,8 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from src.database.engine import Query, create_engine, fetch
-from src.exceptions import CannotStart, DatabaseUnavailable
+from src.database.exceptions import DatabaseUnavailable
+from src.exceptions import CannotStart
 
 VERSIONS = Path(__file__).parent / "versions"
 HEAD = max(path.stem for path in VERSIONS.glob("[0-9]*.py"))

@@ -4,10 +4,10 @@ from fastapi import APIRouter, Request, Response
 from starlette.responses import JSONResponse
 
 from src.dependencies import Engine
-from src.exceptions import Stopping
 from src.http.contract import example, headers
-from src.http.problems import UNAVAILABLE, UNEXPECTED, documented
+from src.http.problems import UNEXPECTED, Stopping, documented
 from src.http.routing import JSONRoute
+from src.routers.problems import UNAVAILABLE
 from src.schemas.task import Message
 from src.services import health_service
 

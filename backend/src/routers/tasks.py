@@ -20,14 +20,7 @@ from src.http.conditions import condition, matches
 from src.http.contract import example, headers
 from src.http.problems import (
     BROKEN_PATH,
-    LIST_IS_KNOWN,
-    LIST_IS_WEAK,
-    NOT_ALLOWED,
-    NOT_AUTHENTICATED,
-    TASK_CHANGED,
-    TASK_NOT_FOUND,
     TOO_LARGE,
-    UNAVAILABLE,
     UNEXPECTED,
     WRONG_MEDIA_TYPE,
     Responses,
@@ -35,6 +28,15 @@ from src.http.problems import (
 )
 from src.http.responses import JSONArray, JSONBytes, conditional, etag_of, task_response
 from src.http.routing import JSONRoute
+from src.routers.problems import (
+    LIST_IS_KNOWN,
+    LIST_IS_WEAK,
+    NOT_AUTHENTICATED,
+    NOT_THE_OWNER,
+    TASK_CHANGED,
+    TASK_NOT_FOUND,
+    UNAVAILABLE,
+)
 from src.schemas.task import (
     CompletionOrNone,
     Message,
@@ -69,7 +71,7 @@ ANY = (
         NOT_AUTHENTICATED,
         headers=headers("WWW-Authenticate"),
     )
-    | documented(403, "The token is another user's", NOT_ALLOWED)
+    | documented(403, "The token is another user's", NOT_THE_OWNER)
     | documented(500, "A fault of the service", UNEXPECTED)
     | documented(
         503,

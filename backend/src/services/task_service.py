@@ -42,11 +42,11 @@ from sqlmodel import SQLModel, col
 from src.database.cursor import Sort, encode
 from src.database.engine import Query, compiled_query, fetch, fetch_all, query
 from src.database.uuid7 import instant, next_tick, uuid7
-from src.exceptions import ConditionNotMet, KeyReused, TaskNotFound
-from src.http.conditions import Condition
+from src.http.conditions import Condition, ConditionNotMet
 from src.models.idempotency_key import IdempotencyKey
 from src.models.task import Task
 from src.schemas.task import Completion, TaskCreate, TaskListing, TaskUpdate
+from src.services.exceptions import KeyReused, TaskNotFound
 
 Owned = TypeVar("Owned", Select[Any], Update, Delete)
 

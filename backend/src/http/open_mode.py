@@ -17,8 +17,7 @@ from ipaddress import ip_address
 
 from starlette.types import ASGIApp, Scope
 
-from src.config import DO_NOT_RESTART
-from src.exceptions import CannotStart
+from src.exceptions import DO_NOT_RESTART, CannotStart
 from src.http.listening import Address, listening_addresses
 from src.http.problems import problem
 

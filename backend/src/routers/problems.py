@@ -1,0 +1,81 @@
+"""What each error of the application and of its rooms is answered with."""
+
+import logging
+import re
+
+from fastapi import Request, Response
+
+from src.auth.exceptions import KeysUnavailable, NotAuthenticated, NotTheOwner
+from src.database.exceptions import DatabaseUnavailable
+from src.http.conditions import ConditionNotMet
+from src.http.problems import HANDLERS, Handler, later, problem
+from src.services.exceptions import KeyReused, TaskNotFound
+
+KEY_REUSED = "Idempotency-Key: was used for another task"
+KEYS_UNAVAILABLE = "The keys that tokens are checked with cannot be fetched just now"
+LIST_IS_KNOWN = "The list has one of the ETags in If-None-Match"
+LIST_IS_WEAK = (
+    "If-Match: a list's ETags are weak, and none of them matches; If-None-Match takes them"
+)
+NOT_AS_ASKED = "The task is not what If-Match or If-None-Match asks for"
+NOT_AUTHENTICATED = "Send a token, as in Authorization: Bearer header.claims.signature"
+NOT_THE_OWNER = "These tasks are another user's"
+TASK_CHANGED = "The task has changed since; get it again"
+TASK_NOT_FOUND = "Task not found"
+UNAVAILABLE = "The database cannot be reached just now; try again in a moment"
+
+_KEY_REUSED = {
+    "loc": ["header", "Idempotency-Key"],
+    "msg": "was used for another task",
+    "type": "key_reused",
+}
+
+logger = logging.getLogger(__name__)
+
+# RFC 6750 §3
+_NOT_IN_A_DESCRIPTION = re.compile(r"[^ !#-\[\]-~]")
+
+
+async def _not_authenticated(_request: Request, error: NotAuthenticated) -> Response:
+    """Say how to authenticate, and what is wrong with the token if there is one: RFC 6750 §3."""
+    if not error.args:
+        return problem(401, NOT_AUTHENTICATED, {"WWW-Authenticate": "Bearer"})
+    description = _NOT_IN_A_DESCRIPTION.sub("'", str(error))
+    challenge = f'Bearer error="invalid_token", error_description="{description}"'
+    return problem(401, str(error), {"WWW-Authenticate": challenge})
+
+
+async def _condition_not_met(request: Request, _error: ConditionNotMet) -> Response:
+    return problem(412, NOT_AS_ASKED if "if-none-match" in request.headers else TASK_CHANGED)
+
+
+async def _unavailable(_request: Request, error: DatabaseUnavailable) -> Response:
+    logger.warning("The database is unavailable: %r", error.__cause__ or error)
+    return later(UNAVAILABLE)
+
+
+async def _key_reused(_request: Request, _error: KeyReused) -> Response:
+    return problem(422, KEY_REUSED, errors=[_KEY_REUSED])
+
+
+async def _not_the_owner(_request: Request, _error: NotTheOwner) -> Response:
+    return problem(403, NOT_THE_OWNER)
+
+
+async def _not_found(_request: Request, _error: TaskNotFound) -> Response:
+    return problem(404, TASK_NOT_FOUND)
+
+
+async def _keys_unavailable(_request: Request, _error: KeysUnavailable) -> Response:
+    return later(KEYS_UNAVAILABLE)
+
+
+EXCEPTION_HANDLERS: dict[int | type[Exception], Handler] = HANDLERS | {
+    ConditionNotMet: _condition_not_met,
+    DatabaseUnavailable: _unavailable,
+    KeyReused: _key_reused,
+    KeysUnavailable: _keys_unavailable,
+    NotAuthenticated: _not_authenticated,
+    NotTheOwner: _not_the_owner,
+    TaskNotFound: _not_found,
+}
