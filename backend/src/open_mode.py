@@ -66,7 +66,9 @@ class OpenMode:
                 self._look_at([(address, port)])
             if self.exposed_at is not None:
                 return problem(403, self._sentence())
-        if host is None or not is_loopback(address) or _is_own_name(host):
+        if host is None or not is_loopback(address):
+            return None
+        if len(host) <= MAX_HOST_BYTES and _is_loopback_name(host):
             return None
         return problem(421, MISDIRECTED)
 
@@ -117,10 +119,6 @@ def is_loopback(address: str) -> bool:
     except ValueError:  # a Unix socket
         return False
     return (getattr(ip, "ipv4_mapped", None) or ip).is_loopback
-
-
-def _is_own_name(host: bytes) -> bool:
-    return len(host) <= MAX_HOST_BYTES and _is_loopback_name(host)
 
 
 @lru_cache(maxsize=64)

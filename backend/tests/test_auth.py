@@ -17,8 +17,7 @@ from hypothesis import strategies as st
 
 from src.embedded import embedded_server
 from src.exceptions import NotAuthenticated
-from src.jwks import SecretKey
-from src.tokens import Rules, Tokens
+from src.tokens import Rules, SecretKey, Tokens
 from tests.serving import FRONTEND_ORIGIN, Server, eventually, serving
 from tests.tasks import assert_problem, create, listed, tasks_path
 from tests.tokens import SECRET, bearer, claims_of, handmade, key_server, signing_key, token
