@@ -24,8 +24,9 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from src.addresses import is_on_this_machine
 from src.database import embedded
-from src.database.connection_string import is_on_this_machine, parse
+from src.database.connection_string import parse
 from src.exceptions import DO_NOT_RESTART
 from src.http.logs import say_why
 

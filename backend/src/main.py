@@ -14,8 +14,7 @@ from fastapi import FastAPI
 from sqlalchemy.ext.asyncio import AsyncEngine
 from starlette.types import ASGIApp
 
-from src.auth.jwks import JWKS, SecretKey
-from src.auth.tokens import Rules, Tokens
+from src.auth.tokens import Rules, SecretKey, Tokens
 from src.config import Settings, get_settings
 from src.database.embedded import embedded_server
 from src.database.engine import create_engine, is_worth_waiting_for
@@ -73,7 +72,7 @@ def create_app(settings: Settings) -> TaskAPI:
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     app.stopping = asyncio.Event()
-    app.tokens = read_tokens(settings)
+    app.tokens = read_tokens(settings, app.stopping)
     app.open_mode = None if app.tokens else OpenMode(settings.is_open_on_purpose)
     app.log_request = configure_logging(settings.log_level, settings.log_format)
     app.cors = partial(
@@ -114,13 +113,16 @@ def create_app(settings: Settings) -> TaskAPI:
     return app
 
 
-def read_tokens(settings: Settings) -> Tokens | None:
+def read_tokens(settings: Settings, stopping: asyncio.Event) -> Tokens | None:
     if settings.auth_mode == "open":
         return None
     rules = Rules(settings.auth_issuer, settings.auth_audience, settings.auth_user_claim)
     if settings.auth_secret is not None:
         return Tokens(SecretKey(settings.auth_secret.get_secret_value().encode()), rules)
-    return Tokens(JWKS(settings.auth_jwks_url or ""), rules)
+    # Its HTTP client takes 5 MB, which only a service with a key server has to spend.
+    from src.auth.jwks import JWKS  # noqa: PLC0415 - see above
+
+    return Tokens(JWKS(settings.auth_jwks_url or "", stopping), rules)
 
 
 @asynccontextmanager

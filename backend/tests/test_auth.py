@@ -16,8 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from src.auth.exceptions import NotAuthenticated
-from src.auth.jwks import SecretKey
-from src.auth.tokens import Rules, Tokens
+from src.auth.tokens import Rules, SecretKey, Tokens
 from src.database.embedded import embedded_server
 from tests.serving import FRONTEND_ORIGIN, Server, eventually, serving
 from tests.tasks import assert_problem, create, listed, tasks_path

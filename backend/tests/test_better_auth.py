@@ -1,5 +1,6 @@
 """Tokens of a real Better Auth server."""
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -103,7 +104,7 @@ async def test_a_session_cookie_is_no_token_though_the_same_key_signs_it(install
         said = [jwt.decode(each, options={"verify_signature": False}) for each in (token, cookie)]
         assert [claims["sub"] for claims in said] == [ada.id, ada.id]
 
-        keys = JWKS(issuer.jwks_url)
+        keys = JWKS(issuer.jwks_url, asyncio.Event())
         tokens = Tokens(keys, Rules(issuer=issuer.issuer, audience=None, user_claim="sub"))
         async with keys.kept_fresh():
             assert await tokens.user_of([(b"authorization", b"Bearer " + token.encode())]) == ada.id

@@ -1,7 +1,13 @@
 """The key server's keys: found, kept, followed and let go (RFC 7517)."""
 
 import asyncio
+import gzip
 import json
+import signal
+import ssl
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -10,17 +16,19 @@ from typing import Any
 
 import httpx
 import pytest
+import trustme
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from src.auth.exceptions import KeysUnavailable, NotAuthenticated
-from src.auth.jwks import JWKS
+from src.auth.jwks import FETCH_SECONDS, JWKS, SEARCH_SECONDS, SEARCHES
 from src.auth.tokens import Rules, Tokens
-from tests.serving import Server, eventually, free_port, serving
+from tests.serving import BACKEND, Server, environment, eventually, free_port, serving, started
 from tests.tasks import assert_problem, tasks_path
 from tests.tokens import (
+    SECRET,
     KeyServer,
     SigningKey,
     bearer,
@@ -34,11 +42,16 @@ from tests.tokens import (
 OURS = [signing_key(algorithm, algorithm) for algorithm in ("EdDSA", "ES256", "RS256")]
 FIRST, SECOND = signing_key("first"), signing_key("second")
 
+AT_ONCE = 3.0
+"""Seconds that a stop may take on a busy machine; a fetch may take five."""
+
 
 @contextmanager
-def trusting(issuer_url: str, postgres: str, log: Path) -> Iterator[tuple[Server, httpx.Client]]:
+def trusting(
+    issuer_url: str, postgres: str, log: Path, **settings: str
+) -> Iterator[tuple[Server, httpx.Client]]:
     """Run a service that takes the tokens of this issuer."""
-    settings = {"AUTH_MODE": "jwt", "AUTH_JWKS_URL": issuer_url, "DATABASE_URL": postgres}
+    settings |= {"AUTH_MODE": "jwt", "AUTH_JWKS_URL": issuer_url, "DATABASE_URL": postgres}
     with serving(log, **settings) as server, server.client() as api:
         yield server, api
     assert "Traceback" not in server.log
@@ -152,18 +165,121 @@ def test_a_signature_of_zeros_is_refused(api: httpx.Client, key: SigningKey, len
 # Fetched once, and for what is not known
 
 
-def test_however_many_unknown_keys_are_named_it_is_asked_once(
+def test_however_many_unknown_keys_are_named_it_is_asked_seldom(
     issuer: KeyServer, postgres: str, tmp_path: Path
 ) -> None:
+    began = time.monotonic()
     with (
         trusting(issuer.url, postgres, tmp_path / "log") as (_, api),
         ThreadPoolExecutor(10) as together,
     ):
-        tokens = [signing_key(f"unknown-{number}").token("ada") for number in range(40)]
+        tokens = [signing_key(f"unknown-{number}").token("ada") for number in range(100)]
         for response in together.map(lambda value: ask(api, value), tokens):
             assert_refused(response, "The token's key is not known")
+    seconds = time.monotonic() - began
 
-    assert issuer.fetches == 2
+    assert issuer.fetches <= 1 + SEARCHES + seconds / SEARCH_SECONDS
+
+
+def test_one_unknown_key_does_not_keep_a_new_one_out(
+    issuer: KeyServer, postgres: str, tmp_path: Path
+) -> None:
+    with trusting(issuer.url, postgres, tmp_path / "log") as (_, api):
+        for _ in range(2):
+            unknown = signing_key("unknown").token("ada")
+            assert_refused(ask(api, unknown), "The token's key is not known")
+        assert_refused(ask(api, SECOND.token("ada")), "The token's key is not known")
+        issuer.publish(FIRST, SECOND)
+
+        assert ask(api, SECOND.token("ada")).status_code == 200
+
+
+@pytest.mark.parametrize("origin", ["http://localhost", "https://127.0.0.1"])
+def test_a_redirect_to_another_host_or_scheme_is_not_followed(
+    postgres: str, tmp_path: Path, origin: str
+) -> None:
+    with key_server(FIRST) as other, key_server() as issuer:
+        elsewhere = other.url.replace("http://127.0.0.1", origin)
+        issuer.answer = http_answer(b"", "302 Found", f"Location: {elsewhere}\r\n")
+        with trusting(issuer.url, postgres, tmp_path / "log") as (server, api):
+            assert_unavailable(ask(api, FIRST.token("ada")))
+
+        assert "ValueError('it redirects to another host or scheme')" in server.log
+    assert other.fetches == 0
+
+
+def test_a_certificate_must_be_of_a_trusted_ca(postgres: str, tmp_path: Path) -> None:
+    ca = trustme.CA()
+    ca.cert_pem.write_to_path(tmp_path / "ca.pem")
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    ca.issue_cert("127.0.0.1").configure_cert(tls)
+    with key_server(FIRST, tls=tls) as issuer:
+        with trusting(issuer.url, postgres, tmp_path / "log") as (server, api):
+            assert_unavailable(ask(api, FIRST.token("ada")))
+            assert "CERTIFICATE_VERIFY_FAILED" in server.log
+        trust = {"SSL_CERT_FILE": str(tmp_path / "ca.pem")}
+        with trusting(issuer.url, postgres, tmp_path / "log", **trust) as (_, api):
+            assert ask(api, FIRST.token("ada")).status_code == 200
+
+
+def test_the_client_adds_no_lines_to_the_log(
+    issuer: KeyServer, postgres: str, tmp_path: Path
+) -> None:
+    with trusting(issuer.url, postgres, tmp_path / "log", LOG_LEVEL="debug") as (server, api):
+        assert ask(api, FIRST.token("ada")).status_code == 200
+        said = server.log
+
+    assert "HTTP Request" not in said
+    assert "httpcore" not in said
+
+
+@pytest.mark.parametrize("said", [{"AUTH_MODE": "open"}, {"AUTH_SECRET": SECRET}])
+def test_without_a_key_server_no_http_client_is_loaded(said: dict[str, str]) -> None:
+    subprocess.run(
+        [sys.executable, "-c", "import sys, src.main; sys.exit('httpx' in sys.modules)"],
+        cwd=BACKEND,
+        env=environment(**{"AUTH_MODE": ""} | said),
+        check=True,
+    )
+
+
+# A stop
+
+
+def stop(server: Server, number: signal.Signals) -> float:
+    """Return how many seconds it takes."""
+    began = time.monotonic()
+    server.stop(number)
+    return time.monotonic() - began
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_key_server_that_does_not_answer_does_not_hold_up_a_stop_at_start_up(
+    issuer: KeyServer, postgres: str, tmp_path: Path, number: signal.Signals
+) -> None:
+    issuer.may_answer.clear()
+    settings = {"AUTH_MODE": "jwt", "AUTH_JWKS_URL": issuer.url, "DATABASE_URL": postgres}
+    with started(tmp_path / "log", **settings) as server:
+        assert eventually(lambda: issuer.fetches == 1)
+
+        assert stop(server, number) < AT_ONCE
+    assert "Traceback" not in server.log
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_key_server_that_trickles_does_not_hold_up_a_stop(
+    issuer: KeyServer, postgres: str, tmp_path: Path, number: signal.Signals
+) -> None:
+    with (
+        trusting(issuer.url, postgres, tmp_path / "log") as (server, api),
+        ThreadPoolExecutor(1) as meanwhile,
+    ):
+        issuer.seconds_per_byte = 0.2
+        waiting = meanwhile.submit(ask, api, SECOND.token("ada"))
+        assert eventually(lambda: issuer.fetches == 2)
+
+        assert stop(server, number) < AT_ONCE
+        assert_unavailable(waiting.result())
 
 
 def test_an_outage_locks_out_only_those_whose_key_is_not_known(
@@ -215,6 +331,10 @@ def test_whoever_has_a_known_key_does_not_wait_for_the_search_of_another(
 pytestmark = pytest.mark.anyio
 
 
+def keys_of(issuer: KeyServer) -> JWKS:
+    return JWKS(issuer.url, stopping=asyncio.Event())
+
+
 async def user_of(tokens: Tokens, value: str) -> str:
     return await tokens.user_of([(b"authorization", f"Bearer {value}".encode())])
 
@@ -224,7 +344,7 @@ def trusting_tokens(keys: JWKS) -> Tokens:
 
 
 async def test_the_keys_are_fetched_once(issuer: KeyServer) -> None:
-    keys = JWKS(issuer.url)
+    keys = keys_of(issuer)
     tokens = trusting_tokens(keys)
     async with keys.kept_fresh():
         for user in ["ada", "bob"] * 10:
@@ -233,37 +353,70 @@ async def test_the_keys_are_fetched_once(issuer: KeyServer) -> None:
     assert issuer.fetches == 1
 
 
-async def test_a_fetch_says_what_it_takes_and_not_that_it_is_urllib(issuer: KeyServer) -> None:
-    async with JWKS(issuer.url).kept_fresh():
+async def test_a_fetch_says_what_it_takes_and_names_no_library(issuer: KeyServer) -> None:
+    async with keys_of(issuer).kept_fresh():
         pass
 
     assert b"\r\nAccept: application/json\r\n" in issuer.requests[0]
-    assert b"urllib" not in issuer.requests[0]  # which some firewalls refuse
+    assert b"\r\nAccept-Encoding: identity\r\n" in issuer.requests[0]
+    assert b"httpx" not in issuer.requests[0]  # some firewalls refuse such names
 
 
 async def test_the_first_search_after_start_up_need_not_wait(issuer: KeyServer) -> None:
-    keys = JWKS(issuer.url)
+    keys = keys_of(issuer)
     async with keys.kept_fresh():
         issuer.publish(SECOND)
 
         assert await keys.find("second") is not None
 
 
-async def test_searches_are_apart(issuer: KeyServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    keys = JWKS(issuer.url)
+async def test_after_a_few_searches_there_is_none_for_a_while(
+    issuer: KeyServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("src.auth.jwks.SEARCH_SECONDS", 3600.0)
+    keys = keys_of(issuer)
     async with keys.kept_fresh():
-        assert await keys.find("second") is None
-        issuer.publish(SECOND)
-        assert await keys.find("second") is None
-        assert issuer.fetches == 2
+        for number in range(100):
+            assert await keys.find(f"unknown-{number}") is None
+        issuer.publish(FIRST, SECOND)
 
-        monkeypatch.setattr("src.auth.jwks.RETRY_SECONDS", 0)
-        assert await keys.find("second") is not None
-        assert issuer.fetches == 3
+        assert await keys.find("second") is None
+        assert keys.known("first") is not None
+    assert issuer.fetches == 1 + SEARCHES
+
+
+async def test_a_flood_of_invented_ids_keeps_a_new_key_out_for_one_pause_only(
+    issuer: KeyServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("src.auth.jwks.SEARCH_SECONDS", 0.5)
+    keys = keys_of(issuer)
+    async with asyncio.timeout(10), keys.kept_fresh():
+        for number in range(100):
+            await keys.find(f"unknown-{number}")
+        issuer.publish(FIRST, SECOND)
+        fetches = issuer.fetches
+        while keys.known("second") is None:
+            await keys.find("unknown")
+            await asyncio.sleep(0)
+
+    assert issuer.fetches == fetches + 1
+
+
+async def test_every_search_comes_back_in_time(
+    issuer: KeyServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("src.auth.jwks.SEARCH_SECONDS", 0.01)
+    keys = keys_of(issuer)
+    async with keys.kept_fresh():
+        for _ in range(2):
+            for _ in range(SEARCHES):
+                await keys.find("unknown")
+            await asyncio.sleep(0.01 * SEARCHES)
+    assert issuer.fetches == 1 + 2 * SEARCHES
 
 
 async def test_those_who_search_together_share_a_fetch(issuer: KeyServer) -> None:
-    keys = JWKS(issuer.url)
+    keys = keys_of(issuer)
     async with keys.kept_fresh():
         issuer.publish(SECOND)
 
@@ -274,7 +427,7 @@ async def test_those_who_search_together_share_a_fetch(issuer: KeyServer) -> Non
 
 
 async def test_whoever_goes_does_not_take_the_fetch_along(issuer: KeyServer) -> None:
-    keys = JWKS(issuer.url)
+    keys = keys_of(issuer)
     async with keys.kept_fresh():
         issuer.publish(SECOND)
         issuer.may_answer.clear()
@@ -300,7 +453,7 @@ async def test_keys_come_and_go_in_the_background(
     issuer: KeyServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("src.auth.jwks.REFRESH_SECONDS", 0.02)
-    keys = JWKS(issuer.url)
+    keys = keys_of(issuer)
     tokens = trusting_tokens(keys)
     before = FIRST.token("ada")
     async with keys.kept_fresh():
@@ -317,7 +470,7 @@ async def test_keys_come_and_go_in_the_background(
 async def test_the_refreshing_ends_with_the_service(issuer: KeyServer) -> None:
     loop = asyncio.get_running_loop()
     before = asyncio.all_tasks()
-    async with JWKS(issuer.url).kept_fresh():
+    async with keys_of(issuer).kept_fresh():
         assert asyncio.all_tasks() > before
 
     assert await asyncio.to_thread(eventually, lambda: asyncio.all_tasks(loop) == before)
@@ -326,7 +479,7 @@ async def test_the_refreshing_ends_with_the_service(issuer: KeyServer) -> None:
 async def test_an_outage_ends_in_the_background(
     issuer: KeyServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    keys = JWKS(issuer.url)
+    keys = keys_of(issuer)
     issuer.be_away()
     monkeypatch.setattr("src.auth.jwks.RETRY_SECONDS", 0.02)
     async with keys.kept_fresh():
@@ -341,7 +494,7 @@ async def test_no_answer_ends_the_refreshing(
 ) -> None:
     monkeypatch.setattr("src.auth.jwks.REFRESH_SECONDS", 0.02)
     monkeypatch.setattr("src.auth.jwks.RETRY_SECONDS", 0.02)
-    keys = JWKS(issuer.url)
+    keys = keys_of(issuer)
     async with keys.kept_fresh():
         for answer in NO_SETS.values():
             issuer.answer = answer
@@ -355,7 +508,7 @@ async def test_no_answer_ends_the_refreshing(
 async def test_a_remembered_token_is_not_that_of_another_key_with_the_same_id(
     issuer: KeyServer,
 ) -> None:
-    keys = JWKS(issuer.url)
+    keys = keys_of(issuer)
     tokens = trusting_tokens(keys)
     before = FIRST.token("ada")
     async with keys.kept_fresh():
@@ -368,7 +521,7 @@ async def test_a_remembered_token_is_not_that_of_another_key_with_the_same_id(
 
 
 async def test_what_a_key_verified_stays_so_while_the_key_does(issuer: KeyServer) -> None:
-    keys = JWKS(issuer.url)
+    keys = keys_of(issuer)
     async with keys.kept_fresh():
         before = keys.known("first")
         issuer.publish(SECOND, FIRST)
@@ -378,7 +531,7 @@ async def test_what_a_key_verified_stays_so_while_the_key_does(issuer: KeyServer
 
 
 async def test_a_token_without_an_id_is_of_the_only_key(issuer: KeyServer) -> None:
-    keys = JWKS(issuer.url)
+    keys = keys_of(issuer)
     nameless = SigningKey(None, "EdDSA", FIRST.private)
     async with keys.kept_fresh():
         assert await user_of(trusting_tokens(keys), nameless.token("ada")) == "ada"
@@ -387,7 +540,7 @@ async def test_a_token_without_an_id_is_of_the_only_key(issuer: KeyServer) -> No
 async def test_a_key_without_an_id_is_that_of_tokens_without(issuer: KeyServer) -> None:
     nameless = signing_key(None)
     issuer.publish(FIRST, nameless)
-    keys = JWKS(issuer.url)
+    keys = keys_of(issuer)
     async with keys.kept_fresh():
         tokens = trusting_tokens(keys)
         assert await user_of(tokens, nameless.token("ada")) == "ada"
@@ -395,7 +548,7 @@ async def test_a_key_without_an_id_is_that_of_tokens_without(issuer: KeyServer) 
 
 
 async def test_an_empty_set_takes_every_key_away(issuer: KeyServer) -> None:
-    keys = JWKS(issuer.url)
+    keys = keys_of(issuer)
     tokens = trusting_tokens(keys)
     async with keys.kept_fresh():
         assert await user_of(tokens, FIRST.token("ada")) == "ada"
@@ -414,7 +567,7 @@ async def test_an_answer_that_does_not_come_is_not_waited_for(
 ) -> None:
     monkeypatch.setattr("src.auth.jwks.FETCH_SECONDS", 0.1)
     issuer.may_answer.clear()
-    keys = JWKS(issuer.url)
+    keys = keys_of(issuer)
     async with asyncio.timeout(5), keys.kept_fresh():
         with pytest.raises(KeysUnavailable):
             await keys.find("first")
@@ -426,11 +579,105 @@ async def test_an_answer_that_trickles_is_not_waited_for(
 ) -> None:
     monkeypatch.setattr("src.auth.jwks.FETCH_SECONDS", 0.1)
     issuer.seconds_per_byte = 0.05
-    keys = JWKS(issuer.url)
+    keys = keys_of(issuer)
     async with asyncio.timeout(5), keys.kept_fresh():
         with pytest.raises(KeysUnavailable):
             await keys.find("first")
-        issuer.is_closed.set()
+        assert await asyncio.to_thread(eventually, lambda: issuer.answering == 0)
+
+
+@pytest.mark.parametrize("status", ["200 OK", "302 Found"])
+async def test_of_a_huge_answer_little_is_read(issuer: KeyServer, status: str) -> None:
+    issuer.answer = http_answer(b" " * 200_000_000, status, "Location: /elsewhere\r\n")
+    keys = keys_of(issuer)
+    async with keys.kept_fresh():
+        with pytest.raises(KeysUnavailable):
+            await keys.find("first")
+        assert await asyncio.to_thread(eventually, lambda: issuer.answering == 0)
+
+    assert issuer.sent < 50_000_000
+
+
+async def test_a_set_of_many_keys_holds_nobody_up(issuer: KeyServer) -> None:
+    issuer.publish(*(SigningKey(f"{number}", "ES256", OURS[1].private) for number in range(5000)))
+    keys = keys_of(issuer)
+    longest = 0.0
+
+    async def wait_in_turn() -> None:
+        nonlocal longest
+        while True:
+            began = time.monotonic()
+            await asyncio.sleep(0)
+            longest = max(longest, time.monotonic() - began)
+
+    waiting = asyncio.create_task(wait_in_turn())
+    began = time.monotonic()
+    async with keys.kept_fresh():
+        seconds = time.monotonic() - began
+        assert len(keys.keys) == 5000
+    waiting.cancel()
+
+    assert longest < seconds / 4
+
+
+async def test_when_the_service_is_to_stop_nothing_is_waited_for_or_fetched(
+    issuer: KeyServer,
+) -> None:
+    keys = keys_of(issuer)
+    async with asyncio.timeout(FETCH_SECONDS / 2), keys.kept_fresh():
+        issuer.may_answer.clear()
+        waiting = asyncio.create_task(keys.find("second"))
+        await asyncio.to_thread(eventually, lambda: issuer.fetches == 2)
+
+        keys.stopping.set()
+
+        with pytest.raises(KeysUnavailable):
+            await waiting
+        with pytest.raises(KeysUnavailable):
+            await keys.find("second")
+        assert await keys.find("first") is not None
+    assert issuer.fetches == 2
+
+
+async def test_no_proxy_or_password_of_the_environment_is_used(
+    issuer: KeyServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "netrc").write_text("machine 127.0.0.1 login ada password secret")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+    monkeypatch.setenv("ALL_PROXY", "socks5://127.0.0.1:1")
+    keys = keys_of(issuer)
+    async with keys.kept_fresh():
+        assert keys.known("first") is not None
+
+    assert b"authorization" not in issuer.requests[0].lower()
+
+
+@pytest.mark.parametrize(
+    ("url", "warnings"),
+    [
+        ("http://auth.example/jwks", 1),
+        ("http://192.0.2.1:3000/jwks", 1),
+        ("http://[2001:db8::1]/jwks", 1),
+        ("https://auth.example/jwks", 0),
+        ("http://localhost:3000/jwks", 0),
+        ("http://127.0.0.1/jwks", 0),
+        ("http://[::1]:3000/jwks", 0),
+    ],
+)
+async def test_keys_that_come_unencrypted_from_another_machine_are_warned_of(
+    url: str, warnings: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    keys = JWKS(url, stopping=asyncio.Event())
+    keys.stopping.set()
+    async with keys.kept_fresh():
+        pass
+
+    assert caplog.text.count("AUTH_JWKS_URL: the keys come unencrypted") == warnings
+
+
+def packed(body: bytes) -> bytes:
+    return gzip.compress(body, compresslevel=1)
 
 
 SET = json.dumps({"keys": [SECOND.jwk]}).encode()
@@ -438,8 +685,8 @@ NO_SETS = {
     "nothing": b"",
     "no HTTP": b"SSH-2.0-OpenSSH_9.9\r\n\r\n",
     "no status": b"HTTP/1.1 fine\r\n\r\n" + SET,
-    "a header of 70 KB": http_answer(SET, headers=f"X: {'a' * 70_000}\r\n"),
-    "200 headers": http_answer(SET, headers="X: a\r\n" * 200),
+    "a header of 200 KB": http_answer(SET, headers=f"X: {'a' * 200_000}\r\n"),
+    "50,000 headers": http_answer(SET, headers="X: a\r\n" * 50_000),
     "broken off": http_answer(SET)[:-40],
     "broken off in a chunk": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nfff\r\n" + SET,
     "broken chunks": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n" + SET,
@@ -450,6 +697,8 @@ NO_SETS = {
     "a redirect to nowhere": http_answer(b"", "302 Found", "Location: http://127.0.0.1:1/\r\n"),
     "a redirect to a file": http_answer(b"", "302 Found", "Location: file:///etc/passwd\r\n"),
     "a redirect to itself": http_answer(b"", "302 Found", "Location: /jwks\r\n"),
+    "a redirect to https": http_answer(b"", "302 Found", "Location: https://127.0.0.1/\r\n"),
+    "a redirect to no address": http_answer(b"", "302 Found", "Location: http://[/\r\n"),
     "HTML": http_answer(b"<!doctype html><title>Sign in</title>"),
     "no body": http_answer(b""),
     "no UTF-8": http_answer(b"\xff\xfe\xfa"),
@@ -464,6 +713,7 @@ NO_SETS = {
     "very deep": http_answer(b"[" * 500_000),
     "very deep objects": http_answer(b'{"keys":' * 100_000),
     "2 MB": http_answer(b" " * 2_000_000 + SET),
+    "500 MB, packed": http_answer(packed(b" " * 500_000_000), headers="Content-Encoding: gzip\r\n"),
 }
 
 
@@ -471,7 +721,7 @@ NO_SETS = {
 async def test_an_answer_that_is_no_set_leaves_the_keys_as_they_are(
     issuer: KeyServer, answer: bytes
 ) -> None:
-    keys = JWKS(issuer.url)
+    keys = keys_of(issuer)
     async with keys.kept_fresh():
         issuer.answer = answer
 
@@ -485,17 +735,17 @@ async def test_an_answer_that_is_no_set_does_not_stop_the_start(
     issuer: KeyServer, answer: bytes
 ) -> None:
     issuer.answer = answer
-    keys = JWKS(issuer.url)
+    keys = keys_of(issuer)
     async with keys.kept_fresh():
         issuer.publish(FIRST)
 
         assert await keys.find("first") is not None
 
 
-async def test_a_redirect_is_followed(issuer: KeyServer) -> None:
+async def test_a_redirect_within_the_host_is_followed(issuer: KeyServer) -> None:
     with key_server() as moved:
         moved.answer = http_answer(b"", "308 Permanent Redirect", f"Location: {issuer.url}\r\n")
-        keys = JWKS(moved.url)
+        keys = keys_of(moved)
         async with keys.kept_fresh():
             assert keys.known("first") is not None
 
@@ -554,7 +804,7 @@ async def test_an_odd_key_is_left_out_and_the_others_are_not(
     issuer: KeyServer, odd: object
 ) -> None:
     issuer.publish_set([FIRST.jwk, odd, SECOND.jwk])
-    keys = JWKS(issuer.url)
+    keys = keys_of(issuer)
     async with keys.kept_fresh():
         assert set(keys.keys) == {"first", "second"}
         assert await keys.find("odd") is None
@@ -564,7 +814,7 @@ async def test_an_odd_key_is_left_out_and_the_others_are_not(
 async def test_an_odd_key_does_not_hide_another_with_its_id(issuer: KeyServer, odd: object) -> None:
     for documents in [[ODD.jwk, odd], [odd, ODD.jwk]]:
         issuer.publish_set(documents)
-        keys = JWKS(issuer.url)
+        keys = keys_of(issuer)
         async with keys.kept_fresh():
             assert await user_of(trusting_tokens(keys), ODD.token("ada")) == "ada"
 
@@ -573,7 +823,7 @@ async def test_an_odd_key_does_not_hide_another_with_its_id(issuer: KeyServer, o
 @pytest.mark.parametrize("key", OURS, ids=lambda key: key.algorithm)
 async def test_a_key_may_say_little(issuer: KeyServer, key: SigningKey, left_out: set[str]) -> None:
     issuer.publish_set([{name: key.jwk[name] for name in key.jwk.keys() - left_out}])
-    keys = JWKS(issuer.url)
+    keys = keys_of(issuer)
     nameless = SigningKey(None if "kid" in left_out else key.id, key.algorithm, key.private)
     async with keys.kept_fresh():
         assert await user_of(trusting_tokens(keys), nameless.token("ada")) == "ada"
@@ -582,7 +832,7 @@ async def test_a_key_may_say_little(issuer: KeyServer, key: SigningKey, left_out
 async def test_a_key_that_can_be_broken_verifies_nothing(issuer: KeyServer) -> None:
     weak = SigningKey("weak", "RS256", rsa.generate_private_key(65537, 1024))
     issuer.publish(weak)
-    keys = JWKS(issuer.url)
+    keys = keys_of(issuer)
     with pytest.warns(match="1024 bits"):
         signed = weak.token("ada")
     async with keys.kept_fresh():
@@ -622,7 +872,7 @@ def test_no_set_is_too_odd(lasting_issuer: KeyServer, odd: list[object]) -> None
     lasting_issuer.publish_set([*odd, FIRST.jwk])
 
     async def keys_found() -> set[str | None]:
-        keys = JWKS(lasting_issuer.url)
+        keys = keys_of(lasting_issuer)
         async with keys.kept_fresh():
             return set(keys.keys)
 

@@ -15,8 +15,9 @@ import pytest
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
+from src.addresses import is_loopback
 from src.http.listening import listening_addresses
-from src.http.open_mode import OpenMode, is_loopback
+from src.http.open_mode import OpenMode
 from tests.serving import FRONTEND_ORIGIN, Server, eventually, free_port, serving, started
 from tests.tasks import assert_problem, listed, tasks_path
 from tests.tokens import SECRET

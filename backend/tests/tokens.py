@@ -4,6 +4,7 @@ import hashlib
 import hmac
 import json
 import socket
+import ssl
 import time
 from base64 import urlsafe_b64encode
 from collections.abc import Callable, Generator, Iterator
@@ -104,9 +105,15 @@ class KeyServer(ThreadingTCPServer):
     allow_reuse_address = True
     daemon_threads = True
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, tls: ssl.SSLContext | None) -> None:
         super().__init__(("127.0.0.1", port), _Answer)
+        self.scheme = "http"
+        if tls is not None:
+            self.scheme = "https"
+            self.socket = tls.wrap_socket(self.socket, server_side=True)
         self.requests: list[bytes] = []
+        self.sent = 0
+        self.answering = 0
         self.answer = b""
         self.seconds_per_byte = 0.0
         self.may_answer = Event()
@@ -115,7 +122,7 @@ class KeyServer(ThreadingTCPServer):
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}/jwks"
+        return f"{self.scheme}://127.0.0.1:{self.server_address[1]}/jwks"
 
     @property
     def fetches(self) -> int:
@@ -138,13 +145,16 @@ class _Answer(BaseRequestHandler):
     def handle(self) -> None:
         server = self.server
         server.requests.append(self.request.recv(65536))
+        server.answering += 1
         server.may_answer.wait()
-        size = 1 if server.seconds_per_byte else max(len(server.answer), 1)
+        size = 1 if server.seconds_per_byte else 65536
         with suppress(ConnectionError):
             for start in range(0, len(server.answer), size):
                 self.request.sendall(server.answer[start : start + size])
-                if server.is_closed.wait(server.seconds_per_byte):
+                server.sent += size
+                if server.seconds_per_byte and server.is_closed.wait(server.seconds_per_byte):
                     break
+        server.answering -= 1
 
 
 def http_answer(body: bytes, status: str = "200 OK", headers: str = "") -> bytes:
@@ -152,8 +162,10 @@ def http_answer(body: bytes, status: str = "200 OK", headers: str = "") -> bytes
 
 
 @contextmanager
-def key_server(*keys: SigningKey, port: int = 0) -> Iterator[KeyServer]:
-    with KeyServer(port) as server:
+def key_server(
+    *keys: SigningKey, port: int = 0, tls: ssl.SSLContext | None = None
+) -> Iterator[KeyServer]:
+    with KeyServer(port, tls) as server:
         server.publish(*keys)
         thread = Thread(target=partial(server.serve_forever, poll_interval=0.02))
         thread.start()

@@ -1,16 +1,20 @@
 """Bearer tokens: who is calling (RFC 6750, RFC 7519, RFC 8725)."""
 
 import re
+from base64 import urlsafe_b64encode
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 from time import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jwt
 from jwt import PyJWK
 from jwt.exceptions import PyJWTError
 
 from src.auth.exceptions import NotAuthenticated
-from src.auth.jwks import JWKS, SecretKey
+
+if TYPE_CHECKING:
+    from src.auth.jwks import JWKS
 
 LEEWAY_SECONDS = 30
 """How far the issuer's clock may be ahead, for `nbf` and `iat`."""
@@ -43,10 +47,27 @@ class Verified:
     key_id: str | None
 
 
+class SecretKey:
+    """An HS256 secret shared with whoever signs; ids of keys mean nothing to it."""
+
+    def __init__(self, secret: bytes) -> None:
+        encoded = urlsafe_b64encode(secret).decode()
+        self.key = PyJWK.from_dict({"kty": "oct", "k": encoded, "alg": "HS256"})
+
+    def known(self, _key_id: str | None) -> PyJWK | None:
+        return self.key
+
+    async def find(self, _key_id: str | None) -> PyJWK | None:
+        return self.key
+
+    def kept_fresh(self) -> AbstractAsyncContextManager[None]:
+        return nullcontext()
+
+
 class Tokens:
     """Verifies each token once, and remembers it until it expires or its key is gone."""
 
-    def __init__(self, keys: JWKS | SecretKey, rules: Rules) -> None:
+    def __init__(self, keys: "JWKS | SecretKey", rules: Rules) -> None:
         self.keys = keys
         self.rules = rules
         self.remembered: dict[bytes, Verified] = {}

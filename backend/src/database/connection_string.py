@@ -15,11 +15,12 @@ import logging
 import re
 import ssl
 from functools import cache
-from ipaddress import ip_address
 from typing import Any
 from urllib.parse import unquote
 
 from sqlalchemy import URL
+
+from src.addresses import is_on_this_machine
 
 logger = logging.getLogger(__name__)
 
@@ -191,11 +192,3 @@ def _seconds(value: str) -> float:
     if not 0 < seconds < 3600:
         raise ValueError("must have a connect_timeout of more than 0 and less than 3600 seconds")
     return seconds
-
-
-def is_on_this_machine(host: str) -> bool:
-    """Whether this is a loopback address, `localhost`, or the folder of a Unix socket."""
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost" or host.startswith("/")

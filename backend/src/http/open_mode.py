@@ -13,10 +13,10 @@ import sys
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
 from functools import lru_cache
-from ipaddress import ip_address
 
 from starlette.types import ASGIApp, Scope
 
+from src.addresses import is_loopback
 from src.exceptions import DO_NOT_RESTART, CannotStart
 from src.http.listening import Address, listening_addresses
 from src.http.problems import problem
@@ -65,7 +65,9 @@ class OpenMode:
                 self._look_at([(address, port)])
             if self.exposed_at is not None:
                 return problem(403, self._sentence())
-        if host is None or not is_loopback(address) or _is_own_name(host):
+        if host is None or not is_loopback(address):
+            return None
+        if len(host) <= MAX_HOST_BYTES and _is_loopback_name(host):
             return None
         return problem(421, MISDIRECTED)
 
@@ -106,20 +108,6 @@ class OpenMode:
     def _sentence(self) -> str:
         address, port = self.exposed_at or ("", 0)
         return EXPOSED % (f"[{address}]:{port}" if ":" in address else f"{address}:{port}")
-
-
-@lru_cache(maxsize=64)
-def is_loopback(address: str) -> bool:
-    """Whether this is in 127.0.0.0/8, mapped into IPv6 or not, or is ::1."""
-    try:
-        ip = ip_address(address)
-    except ValueError:  # a Unix socket
-        return False
-    return (getattr(ip, "ipv4_mapped", None) or ip).is_loopback
-
-
-def _is_own_name(host: bytes) -> bool:
-    return len(host) <= MAX_HOST_BYTES and _is_loopback_name(host)
 
 
 @lru_cache(maxsize=64)
