@@ -3,16 +3,14 @@
 import asyncio
 import gc
 import logging
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, nullcontext, suppress
 from functools import partial
 from itertools import chain, repeat
 from time import monotonic
 from typing import Any
 
-from fastapi import FastAPI
 from sqlalchemy.ext.asyncio import AsyncEngine
-from starlette.types import ASGIApp
 
 from src.auth.tokens import Rules, SecretKey, Tokens
 from src.config import Settings, get_settings
@@ -21,9 +19,10 @@ from src.database.engine import create_engine, is_worth_waiting_for
 from src.database.exceptions import DatabaseUnavailable
 from src.exceptions import CannotStart
 from src.http import docs
+from src.http.application import Application
 from src.http.contract import complete
-from src.http.logs import LogRequest, configure_logging, write_last_lines
-from src.http.middleware import CORS, RequestMiddleware
+from src.http.logs import configure_logging, write_last_lines
+from src.http.middleware import CORS
 from src.http.open_mode import OpenMode
 from src.http.process import drain_before_stop, end_with_parent
 from src.migrations import upgrade
@@ -36,18 +35,9 @@ PREFLIGHT_SECONDS = 7200
 """How long browsers need not ask again; Chromium keeps an answer no longer."""
 
 
-class TaskAPI(FastAPI):
-    cors: Callable[[ASGIApp], ASGIApp]
+class TaskAPI(Application):
     engine: AsyncEngine
-    log_request: LogRequest
-    open_mode: OpenMode | None
-    stopping: asyncio.Event
     tokens: Tokens | None
-
-    def build_middleware_stack(self) -> ASGIApp:
-        """Put one layer around the routes; FastAPI's six have features that are not used."""
-        refusal = self.open_mode.refusal if self.open_mode else None
-        return RequestMiddleware(self.router, self.cors, self.log_request, self.stopping, refusal)
 
     def openapi(self) -> dict[str, Any]:
         """Without tokens nobody is asked for one."""
@@ -69,7 +59,6 @@ def create_app(settings: Settings) -> TaskAPI:
         redirect_slashes=False,
         exception_handlers=EXCEPTION_HANDLERS,
         lifespan=partial(lifespan, settings),
-        telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     app.stopping = asyncio.Event()
     app.tokens = read_tokens(settings, app.stopping)

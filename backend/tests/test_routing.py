@@ -1,4 +1,4 @@
-"""JSONRoute reads a request as FastAPI's own route does, or does not come up."""
+"""DirectRoute reads a request as FastAPI's own route does, or does not come up."""
 
 from collections.abc import AsyncIterator, Callable
 from inspect import iscoroutinefunction
@@ -15,7 +15,7 @@ from starlette.types import Receive, Scope, Send
 
 from src.dependencies import TASK_ID, IdempotencyKey, IfNoneMatch, Owner, TaskId
 from src.http.responses import JSONArray
-from src.http.routing import JSONRoute
+from src.http.routing import DirectRoute
 from src.main import app
 from src.schemas.task import CompletionOrNone, TaskCreate, TaskListing, TaskUpdate
 
@@ -88,7 +88,7 @@ BODIES: list[object] = [
 @pytest.mark.parametrize("body", BODIES, ids=repr)
 async def test_a_request_is_read_as_fastapi_reads_it(method: str, path: str, body: object) -> None:
     answers = []
-    for route_class in (APIRoute, JSONRoute):
+    for route_class in (APIRoute, DirectRoute):
         transport = httpx.ASGITransport(application_of(route_class))
         async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
             answer = await client.request(method, path, json=body)
@@ -119,7 +119,7 @@ async def test_a_query_and_a_header_are_read_as_fastapi_reads_them(
     query: str, etag: str | None
 ) -> None:
     answers = []
-    for route_class in (APIRoute, JSONRoute):
+    for route_class in (APIRoute, DirectRoute):
         transport = httpx.ASGITransport(application_of(route_class))
         async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
             headers = {} if etag is None else {"If-None-Match": etag}
@@ -136,7 +136,7 @@ async def test_a_query_and_a_header_are_read_as_fastapi_reads_them(
 @pytest.mark.parametrize("key", [None, "plain", '"quoted"', "", "k" * 256])
 async def test_an_optional_body_is_read_as_fastapi_reads_it(body: object, key: str | None) -> None:
     answers = []
-    for route_class in (APIRoute, JSONRoute):
+    for route_class in (APIRoute, DirectRoute):
         transport = httpx.ASGITransport(application_of(route_class))
         async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
             headers = {} if key is None else {"Idempotency-Key": key}
@@ -191,8 +191,8 @@ def test_an_endpoint_that_asks_for_more_does_not_come_up(asked: object) -> None:
 
     endpoint.__annotations__["more"] = asked
 
-    with pytest.raises(TypeError, match="endpoint: a JSONRoute has no more"):
-        JSONRoute("/", endpoint)
+    with pytest.raises(TypeError, match="endpoint: a DirectRoute has no more"):
+        DirectRoute("/", endpoint)
 
 
 def answered_at_once(request: Request) -> None:
@@ -212,9 +212,9 @@ def test_a_guard_that_is_no_async_function_of_the_request_does_not_come_up(
     async def endpoint() -> Response:
         return Response()
 
-    router = APIRouter(route_class=JSONRoute, dependencies=[Depends(guard)])
+    router = APIRouter(route_class=DirectRoute, dependencies=[Depends(guard)])
 
-    with pytest.raises(TypeError, match=f"a JSONRoute has no .*{guard.__name__}"):
+    with pytest.raises(TypeError, match=f"a DirectRoute has no .*{guard.__name__}"):
         router.get("/")(endpoint)
 
 
@@ -237,6 +237,6 @@ def test_every_endpoint_is_called_without_dependencies_that_yield() -> None:
 
     assert len(routes) >= 8
     for route in routes:
-        assert isinstance(route, JSONRoute)
+        assert isinstance(route, DirectRoute)
         for dependency in route.given_by.values():
             assert iscoroutinefunction(dependency)

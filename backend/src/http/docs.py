@@ -9,7 +9,7 @@ from fastapi import APIRouter, HTTPException, Path, Request, Response
 from fastapi.openapi.docs import get_redoc_html, get_swagger_ui_html
 from starlette.responses import HTMLResponse, RedirectResponse
 
-from src.http.routing import JSONRoute
+from src.http.routing import DirectRoute
 
 # The pages load nothing from elsewhere, whatever the libraries in them would like to.
 CONTENT_SECURITY_POLICY = (
@@ -17,7 +17,7 @@ CONTENT_SECURITY_POLICY = (
     "img-src 'self' data:; worker-src 'self' blob:"
 )
 
-router = APIRouter(include_in_schema=False, route_class=JSONRoute)
+router = APIRouter(include_in_schema=False, route_class=DirectRoute)
 
 # ReDoc would fetch its own logo from elsewhere.
 _LOGO = b"https://cdn.redoc.ly/redoc/logo-mini.svg"

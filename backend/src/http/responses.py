@@ -52,6 +52,7 @@ class JSONArray(Response):
         self.pieces = _pieces(values)
         self.length = 0
         self.status_code = 200
+        self.background = None
         digest = xxh3_128()
         for piece in self.pieces:
             self.length += len(piece)

@@ -1,6 +1,6 @@
 """From the raw path to the endpoint: FastAPI describes, pydantic validates, no more in between.
 
-FastAPI reads the signature of an endpoint once, for the contract and for the call. `JSONRoute`
+FastAPI reads the signature of an endpoint once, for the contract and for the call. `DirectRoute`
 keeps that reading and the contract, but makes the call itself: solving dependencies, exit stacks
 and a second round of exception handling cost more than the statement that the request is for.
 """
@@ -16,7 +16,8 @@ from urllib.parse import parse_qsl, unquote_to_bytes
 from fastapi import Request, Response
 from fastapi.dependencies.models import Dependant
 from fastapi.exceptions import RequestValidationError
-from fastapi.routing import APIRoute
+from fastapi.middleware.asyncexitstack import AsyncExitStackMiddleware
+from fastapi.routing import APIRoute, request_response
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import from_json
 from starlette.convertors import Convertor, register_url_convertor
@@ -67,7 +68,7 @@ class Segment(Convertor[str]):
 register_url_convertor("segment", Segment())
 
 
-class JSONRoute(APIRoute):
+class DirectRoute(APIRoute):
     """A route to an endpoint that answers a Response.
 
     The endpoint may take parameters of the path, headers, one frozen model of a query that may be
@@ -94,6 +95,9 @@ class JSONRoute(APIRoute):
         """
         if self.methods is None or scope["method"] not in self.methods:
             raise HTTPException(405)
+        if scope["app"].dependency_overrides:
+            await self._handle_as_fastapi_does(scope, receive, send)
+            return
         request = Request(scope, receive)
         for guard in self.guards:
             await guard(request)
@@ -121,12 +125,18 @@ class JSONRoute(APIRoute):
         response: Response = await self.endpoint(**values)
         await response(scope, receive, send)
 
+    async def _handle_as_fastapi_does(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Solve dependencies of any kind: what overrides ours may be of another."""
+        self.dependency_overrides_provider = scope["app"]
+        app = AsyncExitStackMiddleware(request_response(self.get_route_handler()))
+        await app(scope, receive, send)
+
 
 def _guards(route: APIRoute) -> list[Dependency]:
     nameless = [each for each in route.dependant.dependencies if each.name is None]
     for dependency in nameless:
         if not _is_of_the_request(dependency):
-            raise TypeError(f"a JSONRoute has no {dependency.call}")
+            raise TypeError(f"a DirectRoute has no {dependency.call}")
     return [each.call for each in nameless if each.call is not None]
 
 
@@ -161,7 +171,7 @@ def _default_query(route: APIRoute) -> tuple[str, BaseModel] | None:
     return None
 
 
-def _inputs(route: "JSONRoute") -> TypeAdapter[dict[str, Any]]:
+def _inputs(route: "DirectRoute") -> TypeAdapter[dict[str, Any]]:
     """Build the one validator of all that a request brings: errors say where, as FastAPI's do."""
     hints = get_type_hints(route.endpoint, include_extras=True)
     asked = route.dependant
@@ -171,7 +181,7 @@ def _inputs(route: "JSONRoute") -> TypeAdapter[dict[str, Any]]:
     body = None if route.body_field is None else route.body_field.name
     known = {*path, *headers, *route.given_by, query, body, asked.request_param_name, "return"}
     if unknown := hints.keys() - known:
-        raise TypeError(f"{route.endpoint.__name__}: a JSONRoute has no {', '.join(unknown)}")
+        raise TypeError(f"{route.endpoint.__name__}: a DirectRoute has no {', '.join(unknown)}")
     # In the order of FastAPI's errors.
     fields = {"path": _typed_dict("Path", path)}
     if query is not None:

@@ -6,7 +6,7 @@ from starlette.responses import JSONResponse
 from src.dependencies import Engine
 from src.http.contract import example, headers
 from src.http.problems import UNEXPECTED, Stopping, documented
-from src.http.routing import JSONRoute
+from src.http.routing import DirectRoute
 from src.routers.problems import UNAVAILABLE
 from src.schemas.task import Message
 from src.services import health_service
@@ -18,7 +18,7 @@ router = APIRouter(
     prefix="/health",
     tags=["health"],
     responses=documented(500, "A fault of the service", UNEXPECTED),
-    route_class=JSONRoute,
+    route_class=DirectRoute,
 )
 
 

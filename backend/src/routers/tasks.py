@@ -27,7 +27,7 @@ from src.http.problems import (
     documented,
 )
 from src.http.responses import JSONArray, JSONBytes, conditional, etag_of, task_response
-from src.http.routing import JSONRoute
+from src.http.routing import DirectRoute
 from src.routers.problems import (
     LIST_IS_KNOWN,
     LIST_IS_WEAK,
@@ -120,7 +120,7 @@ router = APIRouter(
     tags=["tasks"],
     dependencies=[Security(own_token)],
     responses=ANY,
-    route_class=JSONRoute,
+    route_class=DirectRoute,
 )
 
 

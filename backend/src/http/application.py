@@ -1,0 +1,67 @@
+"""FastAPI's application, with one layer around its routes instead of six."""
+
+import asyncio
+import os
+from collections.abc import Callable
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.middleware.asyncexitstack import AsyncExitStackMiddleware
+from fastapi.telemetry import TelemetryConfig
+from starlette.middleware.exceptions import ExceptionMiddleware
+from starlette.routing import BaseRoute, Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from src.http.logs import LogRequest
+from src.http.middleware import RequestMiddleware
+from src.http.open_mode import OpenMode
+from src.http.routing import DirectRoute
+
+
+class Application(FastAPI):
+    """Everything that FastAPI's own has works here; what it costs is paid once it is used.
+
+    DirectRoutes need no more than RequestMiddleware. Routes of any other kind, and middleware that
+    is added, get the layers that FastAPI puts around them.
+    """
+
+    cors: Callable[[ASGIApp], ASGIApp]
+    log_request: LogRequest
+    open_mode: OpenMode | None
+    stopping: asyncio.Event
+
+    def __init__(self, **options: Any) -> None:  # noqa: ANN401 - FastAPI's
+        has_telemetry = any(name.startswith("OTEL_EXPORTER_OTLP_") for name in os.environ)
+        telemetry = TelemetryConfig(
+            tracing=has_telemetry,
+            metrics=has_telemetry,
+            logs=has_telemetry,
+            auto_configure=has_telemetry,
+        )
+        super().__init__(telemetry=telemetry, **options)
+        self._routes = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if len(self.router.routes) != self._routes:
+            self._routes = len(self.router.routes)
+            self.middleware_stack = None  # FastAPI builds it anew
+        await super().__call__(scope, receive, send)
+
+    def build_middleware_stack(self) -> ASGIApp:
+        app: ASGIApp = self.router
+        if self.user_middleware or not all(map(self._is_direct, self.routes)):
+            app = AsyncExitStackMiddleware(app)
+            handlers = {
+                kind: handler
+                for kind, handler in self.exception_handlers.items()
+                if kind not in (500, Exception)  # RequestMiddleware has them
+            }
+            app = ExceptionMiddleware(app, handlers, self.debug)
+        for added, arguments, options in reversed(self.user_middleware):
+            app = added(app, *arguments, **options)
+        refusal = self.open_mode.refusal if self.open_mode else None
+        return RequestMiddleware(app, self.cors, self.log_request, self.stopping, refusal)
+
+    def _is_direct(self, route: BaseRoute) -> bool:
+        is_contract = isinstance(route, Route) and route.path == self.openapi_url
+        return isinstance(route, DirectRoute) or is_contract

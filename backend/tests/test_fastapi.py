@@ -1,0 +1,192 @@
+"""What FastAPI's users expect of an application works here, too."""
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from typing import Annotated, Any
+
+import httpx
+import pytest
+from fastapi import APIRouter, BackgroundTasks, Depends, FastAPI, Request, Response
+from pydantic import BaseModel
+from sqlalchemy.ext.asyncio import AsyncEngine
+from starlette.middleware.gzip import GZipMiddleware
+from starlette.responses import JSONResponse
+
+from src.config import Settings
+from src.dependencies import get_engine
+from src.main import TaskAPI, create_app
+from src.services.exceptions import TaskNotFound
+from tests.tasks import assert_problem, tasks_path, unknown_path
+
+
+@pytest.fixture
+def app(engine: AsyncEngine) -> TaskAPI:
+    made = create_app(Settings(auth_mode="open", log_level="warning"))
+    made.engine = engine
+    return made
+
+
+@asynccontextmanager
+async def calling(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+        yield client
+
+
+class Greeting(BaseModel):
+    text: str
+
+
+@pytest.mark.anyio
+async def test_a_plain_endpoint_works_whenever_it_is_added(app: TaskAPI) -> None:
+    @app.get("/hello/{name}", response_model=Greeting)
+    async def hello(name: str, loud: bool = False) -> dict[str, str]:
+        return {"text": name.upper() if loud else name, "secret": "left out"}
+
+    async with calling(app) as api:
+        assert (await api.get("/hello/ada?loud=1")).json() == {"text": "ADA"}
+
+        @app.get("/late")
+        def late() -> str:
+            return "in a thread"
+
+        assert (await api.get("/late")).json() == "in a thread"
+        assert (await api.get("/hello/ada?loud=maybe")).status_code == 422
+        assert (await api.get(tasks_path("ada"))).json() == []
+
+
+@pytest.mark.anyio
+async def test_a_dependency_that_yields_and_background_tasks_work(app: TaskAPI) -> None:
+    happened: list[str] = []
+
+    async def session() -> AsyncIterator[str]:
+        yield "session"
+        happened.append("closed")
+
+    @app.post("/jobs")
+    async def start(name: Annotated[str, Depends(session)], tasks: BackgroundTasks) -> str:
+        tasks.add_task(happened.append, "done")
+        return name
+
+    async with calling(app) as api:
+        assert (await api.post("/jobs")).json() == "session"
+
+    assert sorted(happened) == ["closed", "done"]
+
+
+@pytest.mark.anyio
+async def test_an_included_router_and_a_mounted_application_work(app: TaskAPI) -> None:
+    router = APIRouter(prefix="/more")
+    sub = FastAPI()
+
+    @router.get("/here")
+    async def here() -> str:
+        return "router"
+
+    @sub.get("/there")
+    async def there() -> str:
+        return "application"
+
+    app.include_router(router)
+    app.mount("/sub", sub)
+
+    async with calling(app) as api:
+        assert (await api.get("/more/here")).json() == "router"
+        assert (await api.get("/sub/there")).json() == "application"
+        assert (await api.get(tasks_path("ada"))).json() == []
+
+
+@pytest.mark.anyio
+async def test_middleware_that_is_added_sees_every_answer(app: TaskAPI) -> None:
+    @app.middleware("http")
+    async def mark(request: Request, call_next: Any) -> Response:  # noqa: ANN401 - Starlette's
+        response: Response = await call_next(request)
+        response.headers["X-Mark"] = str(response.status_code)
+        return response
+
+    app.add_middleware(GZipMiddleware, minimum_size=1)
+
+    async with calling(app) as api:
+        made = await api.post(tasks_path("ada"), json={"title": "Buy milk"})
+        missing = await api.get(unknown_path("ada"))
+        nowhere = await api.get("/nowhere")
+
+    assert [each.headers["x-mark"] for each in (made, missing, nowhere)] == ["201", "404", "404"]
+    assert missing.headers["content-encoding"] == "gzip"
+    assert_problem(missing, 404, "Task not found")
+
+
+@pytest.mark.anyio
+async def test_a_handler_of_somebody_else_answers_our_errors(app: TaskAPI) -> None:
+    @app.exception_handler(TaskNotFound)
+    def gone(_request: Request, _error: Exception) -> Response:
+        return JSONResponse("gone", 410)
+
+    @app.exception_handler(405)
+    async def no(_request: Request, _error: Exception) -> Response:
+        return JSONResponse("no", 405)
+
+    async with calling(app) as api:
+        assert (await api.get(unknown_path("ada"))).status_code == 410
+        assert (await api.delete(tasks_path("ada"))).json() == "no"
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("kind", [Exception, 500, ZeroDivisionError])
+async def test_a_handler_of_what_nobody_expected_is_called(
+    app: TaskAPI, kind: type[Exception] | int
+) -> None:
+    @app.exception_handler(kind)
+    async def sorry(_request: Request, _error: Exception) -> Response:
+        return JSONResponse("sorry", 500)
+
+    @app.get("/fails")
+    async def fails() -> float:
+        return 1 / 0
+
+    async with calling(app) as api:
+        assert (await api.get("/fails")).json() == "sorry"
+
+
+@pytest.mark.anyio
+async def test_what_nobody_handles_is_our_500(app: TaskAPI) -> None:
+    @app.get("/fails")
+    async def fails() -> float:
+        return 1 / 0
+
+    async with calling(app) as api:
+        response = await api.get("/fails")
+
+    assert_problem(response, 500, "Something went wrong here; the log has it under X-Request-ID")
+
+
+@pytest.mark.anyio
+async def test_a_dependency_can_be_overridden_by_one_of_another_kind(
+    app: TaskAPI, engine: AsyncEngine
+) -> None:
+    used: list[str] = []
+
+    def other_engine() -> Iterator[AsyncEngine]:
+        used.append("other")
+        yield engine
+
+    del app.engine
+    app.dependency_overrides[get_engine] = other_engine
+
+    async with calling(app) as api:
+        made = await api.post(tasks_path("ada"), json={"title": "Buy milk"})
+        listed = await api.get(tasks_path("ada"))
+        wrong = await api.post(tasks_path("ada"), json={"title": ""})
+
+    assert listed.json() == [made.json()]
+    assert wrong.status_code == 422
+    assert used == ["other"] * 3
+
+
+@pytest.mark.anyio
+async def test_without_any_of_that_our_routes_have_one_layer_around_them(app: TaskAPI) -> None:
+    async with calling(app) as api:
+        await api.get(tasks_path("ada"))
+
+    stack: Any = app.middleware_stack
+    assert stack.app is app.router
