@@ -226,5 +226,5 @@ def get_settings() -> Settings:
 
 def _sentence(error: ErrorDetails) -> str:
     name = "_".join(map(str, error["loc"])).upper()
-    message = error["msg"].removeprefix("Value error, ")
+    message = error["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
     return f"{name}: {message}" if name else message

@@ -406,17 +406,17 @@ def test_a_header_needs_no_type(api: httpx.Client) -> None:
 def test_another_algorithm_than_the_keys_is_refused(api: httpx.Client, algorithm: object) -> None:
     tampered = handmade(HEADER | {"alg": algorithm}, claims_of("ada"))
 
-    assert_refused(ask(api, tampered), "The specified alg value is not allowed")
+    assert_refused(ask(api, tampered), "signed with another algorithm")
 
 
 def test_an_algorithm_must_be_named(api: httpx.Client) -> None:
-    assert_refused(ask(api, handmade({}, claims_of("ada"))), "Algorithm not specified")
+    assert_refused(ask(api, handmade({}, claims_of("ada"))), "signed with another algorithm")
 
 
 def test_of_two_algorithms_the_last_one_counts(api: httpx.Client) -> None:
     said = handmade(b'{"alg":"HS256","alg":"none"}', claims_of("ada"))
 
-    assert_refused(ask(api, said), "The specified alg value is not allowed")
+    assert_refused(ask(api, said), "signed with another algorithm")
 
 
 @pytest.mark.parametrize(
@@ -440,7 +440,7 @@ def test_a_token_does_not_say_where_its_key_is(api: httpx.Client, name: str) -> 
         forged = handmade(header, claims_of("ada"))
         pointing = handmade(HEADER | {name: theirs.url}, claims_of("ada"))
 
-        assert_refused(ask(api, forged), "The specified alg value is not allowed")
+        assert_refused(ask(api, forged), "signed with another algorithm")
         assert ask(api, pointing).status_code == 200
         assert theirs.fetches == 0
 
@@ -451,21 +451,21 @@ def test_a_token_does_not_bring_its_key(api: httpx.Client) -> None:
         HEADER | {"jwk": brought}, claims_of("ada"), b"the attacker's own secret, 32 b"
     )
 
-    assert_refused(ask(api, forged), "Signature verification failed")
+    assert_refused(ask(api, forged), "signature is wrong")
 
 
 @pytest.mark.parametrize(
     "secret", ["another secret of at least 32 bytes", " " + SECRET, SECRET[1:]]
 )
 def test_a_signature_of_another_secret_is_refused(api: httpx.Client, secret: str) -> None:
-    assert_refused(ask(api, token("ada", secret)), "Signature verification failed")
+    assert_refused(ask(api, token("ada", secret)), "signature is wrong")
 
 
 def test_a_signature_of_other_claims_is_refused(api: httpx.Client) -> None:
     header, _, signature = token("ada").split(".")
     claims = token("bob").split(".")[1]
 
-    assert_refused(ask(api, f"{header}.{claims}.{signature}", "bob"), "Signature verification")
+    assert_refused(ask(api, f"{header}.{claims}.{signature}", "bob"), "signature is wrong")
 
 
 # The claims of a token
@@ -490,21 +490,21 @@ def test_a_token_may_say_more(api: httpx.Client, claims: dict[str, Any]) -> None
 
 NOW = int(time.time())
 TIMES: dict[str, tuple[dict[str, Any], str]] = {
-    "expired": ({"exp": NOW - 3600}, "Signature has expired"),
-    "expires never": ({"exp": None}, 'Token is missing the "exp" claim'),
+    "expired": ({"exp": NOW - 3600}, "The token has expired"),
+    "expires never": ({"exp": None}, "The token has no claim exp"),
     "expires at a word": ({"exp": "soon"}, "Expiration Time claim (exp) must be an integer"),
     "expires at a list": ({"exp": [9999999999]}, "Expiration Time claim"),
     "expires at an object": ({"exp": {"n": 9999999999}}, "Expiration Time claim"),
-    "expires at true": ({"exp": True}, "Signature has expired"),
+    "expires at true": ({"exp": True}, "The token has expired"),
     "expires at infinity": ({"exp": float("inf")}, "Expiration Time claim"),
     "expires at no number": ({"exp": float("nan")}, "Expiration Time claim"),
-    "expired before time": ({"exp": -(10**300)}, "Signature has expired"),
-    "not yet valid": ({"nbf": NOW + 3600}, "The token is not yet valid (nbf)"),
+    "expired before time": ({"exp": -(10**300)}, "The token has expired"),
+    "not yet valid": ({"nbf": NOW + 3600}, "The token is not valid yet; compare the clocks"),
     "valid from a word on": ({"nbf": "soon"}, "Not Before claim (nbf) must be an integer"),
     "valid from infinity on": ({"nbf": float("inf")}, "Not Before claim"),
-    "issued in the future": ({"iat": NOW + 3600}, "The token is not yet valid (iat)"),
+    "issued in the future": ({"iat": NOW + 3600}, "The token is not valid yet; compare the clocks"),
     "issued at a list": ({"iat": [NOW]}, "Issued At claim (iat) must be an integer"),
-    "issued at a huge number": ({"iat": 10**300}, "The token is not yet valid (iat)"),
+    "issued at a huge number": ({"iat": 10**300}, "The token is not valid yet; compare the clocks"),
 }
 
 
@@ -512,8 +512,12 @@ def test_the_issuers_clock_may_be_30_seconds_ahead(api: httpx.Client) -> None:
     now = int(time.time())
 
     assert ask(api, token("ada", iat=now + 25, nbf=now + 25)).status_code == 200
-    assert_refused(ask(api, token("ada", iat=now + 40)), "The token is not yet valid (iat)")
-    assert_refused(ask(api, token("ada", nbf=now + 40)), "The token is not yet valid (nbf)")
+    assert_refused(
+        ask(api, token("ada", iat=now + 40)), "The token is not valid yet; compare the clocks"
+    )
+    assert_refused(
+        ask(api, token("ada", nbf=now + 40)), "The token is not valid yet; compare the clocks"
+    )
 
 
 def test_a_token_that_has_just_expired_is_refused(api: httpx.Client) -> None:
@@ -528,8 +532,8 @@ def test_a_token_has_its_time(api: httpx.Client, claims: dict[str, Any], descrip
 @pytest.mark.parametrize(
     ("claims", "description"),
     [
-        ({"sub": None, "exp": NOW + 86400}, 'Token is missing the "sub" claim'),
-        ({"exp": NOW + 86400}, 'Token is missing the "sub" claim'),
+        ({"sub": None, "exp": NOW + 86400}, "The token has no claim sub"),
+        ({"exp": NOW + 86400}, "The token has no claim sub"),
         *(
             ({"sub": user, "exp": NOW + 86400}, "Subject must be a string")
             for user in [7, 7.0, True, ["ada"], {"ada": 1}, []]
@@ -628,19 +632,19 @@ def test_an_audience_may_be_one_of_several(strict: httpx.Client) -> None:
 @pytest.mark.parametrize(
     ("changes", "description"),
     [
-        ({"iss": None}, 'Token is missing the "iss" claim'),
-        ({"iss": "https://app.example/"}, "Invalid issuer"),
-        ({"iss": "https://APP.example"}, "Invalid issuer"),
-        ({"iss": ""}, "Invalid issuer"),
-        ({"iss": ["https://app.example"]}, "Payload Issuer (iss) must be a string"),
-        ({"aud": None}, 'Token is missing the "aud" claim'),
-        ({"aud": "Tasks"}, "Audience doesn't match"),
-        ({"aud": "tasks2"}, "Audience doesn't match"),
-        ({"aud": []}, 'Token is missing the "aud" claim'),
-        ({"aud": ["mail"]}, "Audience doesn't match"),
-        ({"aud": ["tasks", 7]}, "Invalid claim format in token"),
-        ({"aud": {"tasks": 1}}, "Invalid claim format in token"),
-        ({"email": None}, 'Token is missing the "email" claim'),
+        ({"iss": None}, "The token has no claim iss"),
+        ({"iss": "https://app.example/"}, "The token is from another issuer"),
+        ({"iss": "https://APP.example"}, "The token is from another issuer"),
+        ({"iss": ""}, "The token is from another issuer"),
+        ({"iss": ["https://app.example"]}, "The token is from another issuer"),
+        ({"aud": None}, "The token has no claim aud"),
+        ({"aud": "Tasks"}, "The token is for another audience"),
+        ({"aud": "tasks2"}, "The token is for another audience"),
+        ({"aud": []}, "The token has no claim aud"),
+        ({"aud": ["mail"]}, "The token is for another audience"),
+        ({"aud": ["tasks", 7]}, "The token is for another audience"),
+        ({"aud": {"tasks": 1}}, "The token is for another audience"),
+        ({"email": None}, "The token has no claim email"),
         ({"email": 7}, "The token is not for this"),
         ({"email": ["ada@app.example"]}, "The token is not for this"),
         ({"email": True}, "The token is not for this"),

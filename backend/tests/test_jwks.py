@@ -105,7 +105,7 @@ def test_a_token_of_another_key_with_the_same_id_is_refused(
 ) -> None:
     other = signing_key(key.id, key.algorithm)
 
-    assert_refused(ask(api, other.token("ada")), "Signature verification failed")
+    assert_refused(ask(api, other.token("ada")), "signature is wrong")
 
 
 @pytest.mark.parametrize("key", OURS, ids=lambda key: key.algorithm)
@@ -113,7 +113,7 @@ def test_a_key_signs_with_its_own_algorithm_only(api: httpx.Client, key: Signing
     for other in OURS:
         if other is not key:
             renamed = SigningKey(other.id, key.algorithm, key.private)
-            assert_refused(ask(api, renamed.token("ada")), "The specified alg value is not allowed")
+            assert_refused(ask(api, renamed.token("ada")), "signed with another algorithm")
 
 
 def test_an_unknown_key_is_refused(api: httpx.Client) -> None:
@@ -150,7 +150,7 @@ def test_a_public_key_is_no_secret(
     header = {"alg": algorithm, "kid": key.id}
     forged = handmade(header, claims_of("ada"), public_forms(key)[form])
 
-    assert_refused(ask(api, forged), "The specified alg value is not allowed")
+    assert_refused(ask(api, forged), "signed with another algorithm")
 
 
 @pytest.mark.parametrize("key", OURS, ids=lambda key: key.algorithm)
@@ -159,7 +159,7 @@ def test_a_signature_of_zeros_is_refused(api: httpx.Client, key: SigningKey, len
     signed, _, _ = key.token("ada").rpartition(".")
     zeros = handmade({}, bytes(length)).split(".")[1]
 
-    assert_refused(ask(api, f"{signed}.{zeros}"), "Signature verification failed")
+    assert_refused(ask(api, f"{signed}.{zeros}"), "signature is wrong")
 
 
 # Fetched once, and for what is not known
@@ -516,7 +516,7 @@ async def test_a_remembered_token_is_not_that_of_another_key_with_the_same_id(
         issuer.publish(signing_key("first"))
         await keys.find("unknown")
 
-        with pytest.raises(NotAuthenticated, match="Signature verification failed"):
+        with pytest.raises(NotAuthenticated, match="signature is wrong"):
             await user_of(tokens, before)
 
 

@@ -125,9 +125,9 @@ def test_unknown_members_beside_completed_are_ignored(api: httpx.Client, user: s
         ([], "Send a JSON object as the body"),
         ("true", "Send a JSON object as the body"),
         (True, "Send a JSON object as the body"),
-        ({"completed": None}, "completed: Input should be a valid boolean"),
-        ({"completed": "true"}, "completed: Input should be a valid boolean"),
-        ({"completed": 1}, "completed: Input should be a valid boolean"),
+        ({"completed": None}, "completed: must be true or false"),
+        ({"completed": "true"}, "completed: must be true or false"),
+        ({"completed": 1}, "completed: must be true or false"),
     ],
 )
 def test_any_other_body_is_refused_and_changes_nothing(

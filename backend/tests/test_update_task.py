@@ -87,12 +87,12 @@ def test_someone_elses_task_is_not_found_and_stays(
 @pytest.mark.parametrize(
     ("changes", "detail"),
     [
-        ({"title": None}, "title: Input should be a valid string"),
+        ({"title": None}, "title: must be a string"),
         ({"title": "\u3000"}, "title: must have 1 to 500 characters"),
         ({"title": "t" * 501}, "title: must have 1 to 500 characters"),
-        ({"completed": None}, "completed: Input should be a valid boolean"),
-        ({"completed": "true"}, "completed: Input should be a valid boolean"),
-        ({"completed": 1}, "completed: Input should be a valid boolean"),
+        ({"completed": None}, "completed: must be true or false"),
+        ({"completed": "true"}, "completed: must be true or false"),
+        ({"completed": 1}, "completed: must be true or false"),
         ({"description": "d" * 5001}, "description: must have 0 to 5000 characters"),
     ],
 )

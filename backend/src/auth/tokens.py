@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import jwt
 from jwt import PyJWK
-from jwt.exceptions import PyJWTError
+from jwt.exceptions import (
+    ExpiredSignatureError,
+    ImmatureSignatureError,
+    InvalidAlgorithmError,
+    InvalidAudienceError,
+    InvalidIssuerError,
+    InvalidSignatureError,
+    MissingRequiredClaimError,
+    PyJWTError,
+)
 
 from src.auth.exceptions import NotAuthenticated
 
@@ -28,6 +37,16 @@ _TOKEN = re.compile(rb"[\w~+/-]+\.[\w~+/-]+\.[\w~+/-]+=*", re.ASCII)
 
 # What PyJWT lets through of its parsers' errors.
 _UNREADABLE = (PyJWTError, ValueError, TypeError, OverflowError, RecursionError)
+
+
+_PLAIN_WORDS: dict[type, str] = {
+    ExpiredSignatureError: "The token has expired",
+    ImmatureSignatureError: "The token is not valid yet; compare the clocks",
+    InvalidAlgorithmError: "The token is signed with another algorithm than its key is for",
+    InvalidAudienceError: "The token is for another audience",
+    InvalidIssuerError: "The token is from another issuer",
+    InvalidSignatureError: "The token's signature is wrong",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +141,16 @@ class Tokens:
                 },
             )
         except _UNREADABLE as error:
-            raise NotAuthenticated(f"The token is not good: {error}") from None
+            raise NotAuthenticated(_in_plain_words(error)) from None
+
+
+def _in_plain_words(error: Exception) -> str:
+    if isinstance(error, MissingRequiredClaimError):
+        return f"The token has no claim {error.claim}"
+    for kind in type(error).__mro__:
+        if kind in _PLAIN_WORDS:
+            return _PLAIN_WORDS[kind]
+    return f"The token cannot be read: {error}"
 
 
 def _bearer(headers: list[tuple[bytes, bytes]]) -> bytes:

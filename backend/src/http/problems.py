@@ -36,9 +36,19 @@ BROKEN_QUERY = "The query must be percent-encoded UTF-8"
 ENCODED = "Send the body as it is, without a Content-Encoding"
 BROKEN_PATH = "The path must be percent-encoded UTF-8"
 TOO_LARGE = f"The body may have {MAX_BODY_BYTES} bytes at most"
+NO_OBJECT = "Send a JSON object as the body"
 STOPPING = "This process is about to stop; ask another"
 UNEXPECTED = "Something went wrong here; the log has it under X-Request-ID"
 WRONG_MEDIA_TYPE = "Send the body as JSON, with the header Content-Type: application/json"
+
+_PLAIN_WORDS = {
+    "bool_parsing": "must be true or false",
+    "bool_type": "must be true or false",
+    "missing": "is missing",
+    "string_type": "must be a string",
+    "uuid_parsing": "must be a UUID",
+    "uuid_type": "must be a UUID",
+}
 
 logger = logging.getLogger(__name__)
 
@@ -113,18 +123,26 @@ async def _invalid(request: Request, error: RequestValidationError) -> Response:
     if isinstance(error.body, bytes):
         accept = ACCEPT_PATCH if request.method == "PATCH" else {}
         return problem(415, WRONG_MEDIA_TYPE, accept)
-    errors = [{name: item[name] for name in ("loc", "msg", "type")} for item in error.errors()]
+    errors = [
+        {"loc": item["loc"], "msg": _in_plain_words(item), "type": item["type"]}
+        for item in error.errors()
+    ]
     return problem(422, "; ".join(map(_sentence, errors)), errors=errors)
+
+
+def _in_plain_words(error: dict[str, Any]) -> str:
+    """Say what to send; pydantic says what went wrong inside."""
+    if error["loc"] == ("body",) and error["type"] != "json_invalid":
+        return NO_OBJECT
+    message: str = _PLAIN_WORDS.get(error["type"], error["msg"])
+    return message.replace("Input should be", "must be").replace("String should", "must")
 
 
 def _sentence(error: dict[str, Any]) -> str:
     where, *path = error["loc"]
-    if error["loc"] == ("body",) and error["type"] != "json_invalid":
-        return "Send a JSON object as the body"
-    if error["type"] == "uuid_parsing":
-        return f"{path[0]}: must be a UUID"
-    name = ".".join(map(str, path)) or where
-    return f"{name}: {error['msg']}"
+    if error["msg"] == NO_OBJECT:
+        return NO_OBJECT
+    return f"{'.'.join(map(str, path)) or where}: {error['msg']}"
 
 
 def _method_not_allowed(request: Request) -> Response:
