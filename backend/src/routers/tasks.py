@@ -134,7 +134,10 @@ async def list_user_tasks(
     """All of the user's tasks, oldest first, or as the parameters say; an empty array for none."""
     tasks, cursor = await task_service.list_tasks(engine, user_id, listing)
     links = [(b"link", next_page(request, cursor))] if cursor is not None else []
-    return unless_known(JSONArray(tasks, links), if_none_match)
+    response = unless_known(JSONArray(tasks, links), if_none_match)
+    if response.status_code == 304:
+        tasks.close()
+    return response
 
 
 @router.post(
