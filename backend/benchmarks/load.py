@@ -111,6 +111,7 @@ def _script(operation: str) -> str:
         "description": "'Two litres'",
         "completed": "true",
         "created_at": "now()",
+        "limit": "1001",
     }
     sql = query.sql
     for number, name in reversed(list(enumerate(query.parameters, start=1))):

@@ -165,7 +165,7 @@ async def test_case_is_what_the_databases_locale_says(
 
     tasks, _ = await task_service.list_tasks(engine, "ada", TaskListing(q="ÄÖ"))
 
-    assert [json.loads(task)["title"] for task in tasks] == expected
+    assert [task["title"] for task in json.loads(b"".join(tasks.pieces()))] == expected
     await engine.dispose()
     await execute(direct, f"DROP DATABASE {name}")
 

@@ -5,12 +5,16 @@ the asyncpg connection under SQLAlchemy's pool, prepared once per connection: on
 transaction around it, and each row comes back as the bytes of its JSON object.
 """
 
+import asyncio
+import logging
 import select as polling
 import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from itertools import count
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import asyncpg
 from sqlalchemy import CTE, Select, event, exc, func, select, true
@@ -31,6 +35,9 @@ CONNECT_SECONDS = 5.0
 STATEMENT_SECONDS = 8.0
 POOL_WAIT_SECONDS = 4.0
 CANCEL_SECONDS = 2.0
+
+BATCH_ROWS = 1000
+"""How many of a query's rows are read at a time when they may be very many."""
 
 # How a statement ends when its connection goes.
 _LOST = (
@@ -57,10 +64,16 @@ _WRONG = (
 _TAKES_LONG = object()
 """The key of all that take long; no user's."""
 
+_FAILED = (TimeoutError, *_LOST, *_REFUSED)
+
 _DIALECT = PGDialect_asyncpg()  # type: ignore[no-untyped-call]  # SQLAlchemy left it untyped
 
 Driver: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 Prepared: TypeAlias = "asyncpg.prepared_stmt.PreparedStatement[asyncpg.Record]"
+
+
+T = TypeVar("T")
+FetchOnce: TypeAlias = Callable[["PoolProxiedConnection", "Query", list[object]], Awaitable[T]]
 
 
 class _SendAgain(DatabaseUnavailable):
@@ -115,6 +128,10 @@ class Pool(AsyncAdaptedQueuePool):
     def __init__(self, *arguments: Any, **settings: Any) -> None:  # noqa: ANN401 - as SQLAlchemy has them
         super().__init__(*arguments, **settings)
         self.shares = Shares(max(1, self.size() // 2), POOL_WAIT_SECONDS)
+
+
+# SQLAlchemy names its logger after the class, and ours are heard from `info` up.
+logging.getLogger(f"{__name__}.{Pool.__name__}").setLevel(logging.WARNING)
 
 
 def _pool(engine: AsyncEngine) -> Pool:
@@ -220,31 +237,83 @@ async def fetch_all(engine: AsyncEngine, query: Query, **values: object) -> list
     within POOL_WAIT_SECONDS, or does not answer within STATEMENT_SECONDS; a query that is not
     repeatable may then have been applied. For who has half of the pool it has none to spare.
     """
+    return await _in_turn(engine, _fetch_once, query, values)
+
+
+async def fetch_into(
+    engine: AsyncEngine,
+    query: Query,
+    gather: Callable[[list[bytes]], Awaitable[T]],
+    **values: object,
+) -> T:
+    """Run a query as `fetch_all` does, and answer what `gather` makes of its rows.
+
+    It keeps the connection until then: no more rows are in memory than the pool can fetch at once.
+    """
+
+    async def fetch_once(
+        connection: PoolProxiedConnection, query: Query, arguments: list[object]
+    ) -> T:
+        return await gather(await _fetch_once(connection, query, arguments))
+
+    return await _in_turn(engine, fetch_once, query, values)
+
+
+async def fetch_batches_into(
+    engine: AsyncEngine,
+    query: Query,
+    gather: Callable[[AsyncIterator[list[bytes]]], Awaitable[T]],
+    **values: object,
+) -> T:
+    """Run a query of very many rows through a cursor, and answer what `gather` makes of them.
+
+    `gather` gets BATCH_ROWS at a time, all of one moment, and starts over when the connection
+    breaks. Raises DatabaseUnavailable as `fetch_all` does; all may take STATEMENT_SECONDS.
+    """
+    fetch_once = partial(_fetch_batches_once, gather)
+    return await _in_turn(engine, fetch_once, query, values, takes_long=True)
+
+
+async def _in_turn(
+    engine: AsyncEngine,
+    fetch_once: FetchOnce[T],
+    query: Query,
+    values: dict[str, object],
+    *,
+    takes_long: bool = False,
+) -> T:
     arguments = [values[name] for name in query.parameters]
     shares = _pool(engine).shares
     async with shares.of(values.get("user_id")):
-        if not query.takes_long:
-            return await _fetch_until_sent(engine, query, arguments)
+        if not (takes_long or query.takes_long):
+            return await _until_sent(engine, fetch_once, query, arguments)
         async with shares.of(_TAKES_LONG):
-            return await _fetch_until_sent(engine, query, arguments)
+            return await _until_sent(engine, fetch_once, query, arguments)
 
 
-async def _fetch_until_sent(
-    engine: AsyncEngine, query: Query, arguments: list[object]
-) -> list[bytes]:
+async def _until_sent(
+    engine: AsyncEngine, fetch_once: FetchOnce[T], query: Query, arguments: list[object]
+) -> T:
     dead = 0  # of the pool's connections, all may be
     while True:
         try:
-            return await _fetch_once(engine, query, arguments)
+            connection = await _connection(engine)
+            try:
+                return await fetch_once(connection, query, arguments)
+            finally:
+                if _driver(connection).is_closed():
+                    connection.invalidate()
+                connection.close()
         except _SendAgain:
             dead += 1
             if dead > _pool(engine).size():
                 raise
 
 
-async def _fetch_once(engine: AsyncEngine, query: Query, arguments: list[object]) -> list[bytes]:
-    connection = await _connection(engine)
-    driver: Driver = connection.driver_connection  # type: ignore[assignment]  # of any driver
+async def _fetch_once(
+    connection: PoolProxiedConnection, query: Query, arguments: list[object]
+) -> list[bytes]:
+    driver = _driver(connection)
     sent = False
     try:
         # An idle server has nothing to say: what waits to be read is its farewell.
@@ -255,21 +324,56 @@ async def _fetch_once(engine: AsyncEngine, query: Query, arguments: list[object]
         sent = True
         records = await statement.fetch(*arguments)
         return [record[0] for record in records]
-    except TimeoutError as error:
+    except _FAILED as error:
+        raise await _explained(error, driver, again=not sent or query.repeatable) from error
+
+
+async def _fetch_batches_once(
+    gather: Callable[[AsyncIterator[list[bytes]]], Awaitable[T]],
+    connection: PoolProxiedConnection,
+    query: Query,
+    arguments: list[object],
+) -> T:
+    driver = _driver(connection)
+    try:
+        try:
+            async with asyncio.timeout(STATEMENT_SECONDS):
+                return await gather(_batches(connection, query, arguments))
+        except _FAILED as error:
+            raise await _explained(error, driver, again=True) from error
+    except BaseException:
+        driver.terminate()  # or the next would be in its transaction
+        raise
+
+
+async def _batches(
+    connection: PoolProxiedConnection, query: Query, arguments: list[object]
+) -> AsyncIterator[list[bytes]]:
+    driver = _driver(connection)
+    # First: what is prepared before is of no transaction, or of another connection of a pooler's.
+    await driver.execute("BEGIN READ ONLY")
+    statement = connection.info.get(query) or await _prepare(driver, connection.info, query)
+    cursor = await statement.cursor(*arguments)
+    while records := await cursor.fetch(BATCH_ROWS):
+        yield [record[0] for record in records]
+    await driver.execute("COMMIT")
+
+
+def _driver(connection: PoolProxiedConnection) -> Driver:
+    return connection.driver_connection  # type: ignore[return-value]  # of any driver
+
+
+async def _explained(error: Exception, driver: Driver, *, again: bool) -> DatabaseUnavailable:
+    """Say what an error of the driver's means for who asked."""
+    if isinstance(error, TimeoutError):
         await _cancel(driver)
-        raise DatabaseUnavailable("no answer in time") from error
-    except _LOST as error:
-        if isinstance(error, asyncpg.InterfaceError) and not driver.is_closed():
-            raise  # a mistake in how it is used
-        driver.terminate()
-        again = not sent or query.repeatable or _was_not_applied(error)
-        raise (_SendAgain if again else DatabaseUnavailable)(str(error)) from error
-    except _REFUSED as error:
-        raise DatabaseUnavailable(str(error)) from error
-    finally:
-        if driver.is_closed():
-            connection.invalidate()
-        connection.close()
+        return DatabaseUnavailable("no answer in time")
+    if isinstance(error, _REFUSED):
+        return DatabaseUnavailable(str(error))
+    if isinstance(error, asyncpg.InterfaceError) and not driver.is_closed():
+        raise error  # a mistake in how it is used
+    driver.terminate()
+    return (_SendAgain if again or _was_not_applied(error) else DatabaseUnavailable)(str(error))
 
 
 async def _prepare(driver: Driver, info: dict[Any, Any], query: Query) -> "Prepared":

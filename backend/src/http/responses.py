@@ -1,7 +1,8 @@
 """Responses out of the JSON that PostgreSQL wrote, with their validators (RFC 9110 §8.8)."""
 
+import asyncio
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from hashlib import sha256
 from typing import Any, TypeAlias
 from zlib import compressobj
@@ -9,20 +10,16 @@ from zlib import compressobj
 from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
-from xxhash import xxh3_128
-from zstandard import ZstdCompressor
 
 from src.http.conditions import ConditionNotMet, matches
-
-PIECE_VALUES = 500
-"""How many values of an array are sent together."""
+from src.http.spool import Spool, zstd_encoder
 
 COMPRESSED_FROM_BYTES = 8 * 1024
 
 Fields: TypeAlias = Sequence[tuple[bytes, bytes]]
 
 _ENCODERS: dict[str, Callable[[], Any]] = {
-    "zstd": lambda: ZstdCompressor().compressobj(),
+    "zstd": zstd_encoder,
     "gzip": lambda: compressobj(1, wbits=31),
 }
 _CACHE_CONTROL = (b"cache-control", b"private, no-cache")
@@ -41,22 +38,18 @@ class JSONBytes(Response):
 
 
 class JSONArray(Response):
-    """An array of JSON values, each as it is, sent in pieces, and compressed if it is long.
+    """A spooled array of JSON values, sent in pieces, and compressed if it is long.
 
     A piece waits until the client has taken those before, while other requests have their turn.
     Its ETag is weak: it is the same for every encoding. It is of the headers, too: the same tasks
     with a next page are no more the same without.
     """
 
-    def __init__(self, values: list[bytes], headers: Fields = ()) -> None:
-        self.pieces = _pieces(values)
-        self.length = 0
+    def __init__(self, spool: Spool, headers: Fields = ()) -> None:
+        self.spool = spool
         self.status_code = 200
         self.background = None
-        digest = xxh3_128()
-        for piece in self.pieces:
-            self.length += len(piece)
-            digest.update(piece)
+        digest = spool.digest
         for _, value in headers:
             digest.update(value)
         self.raw_headers = [
@@ -69,34 +62,41 @@ class JSONArray(Response):
 
     async def __call__(self, scope: Scope, _receive: Receive, send: Send) -> None:
         # What is compressed has no length in advance, which HTTP/1.0 needs (RFC 9112 §6.1).
-        is_long = self.length >= COMPRESSED_FROM_BYTES and scope["http_version"] != "1.0"
+        length = self.spool.length
+        is_long = length >= COMPRESSED_FROM_BYTES and scope["http_version"] != "1.0"
         encoding = _chosen(Headers(scope=scope).getlist("accept-encoding")) if is_long else None
-        encoder = _ENCODERS[encoding]() if encoding else None
         about_body = (
             (b"content-encoding", encoding.encode())
             if encoding
-            else (b"content-length", b"%d" % self.length)
+            else (b"content-length", b"%d" % length)
         )
         headers = [about_body, *self.raw_headers]
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
-        *others, last = self.pieces
-        for piece in others:
-            part = encoder.compress(piece) if encoder else piece
-            await send({"type": "http.response.body", "body": part, "more_body": True})
-        part = encoder.compress(last) + encoder.flush() if encoder else last
-        await send({"type": "http.response.body", "body": part})
+        takes_time = encoding is not None or self.spool.is_in_file
+        parts = _encoded(self.spool, encoding)
+        try:
+            await send({"type": "http.response.start", "status": 200, "headers": headers})
+            part = next(parts, b"")
+            for next_part in parts:
+                if part:
+                    await send({"type": "http.response.body", "body": part, "more_body": True})
+                if takes_time:
+                    await asyncio.sleep(0)
+                part = next_part
+            await send({"type": "http.response.body", "body": part})
+        finally:
+            self.spool.close()
 
 
-def _pieces(values: list[bytes]) -> list[bytes]:
-    """Join an array; the signs around it go to its values, as copies of large pieces are dear."""
-    pieces = []
-    for start in range(0, len(values), PIECE_VALUES):
-        piece = values[start : start + PIECE_VALUES]
-        piece[0] = (b"," if start else b"[") + piece[0]
-        if start + PIECE_VALUES >= len(values):
-            piece[-1] += b"]"
-        pieces.append(b",".join(piece))
-    return pieces or [b"[]"]
+def _encoded(spool: Spool, encoding: str | None) -> Iterator[bytes]:
+    if encoding is None:
+        yield from spool.pieces()
+    elif encoding == "zstd" and spool.is_in_file:
+        yield from spool.compressed_pieces()
+    else:
+        encoder = _ENCODERS[encoding]()
+        for piece in spool.pieces():
+            yield encoder.compress(piece)
+        yield encoder.flush()
 
 
 def task_response(content: bytes, status: int = 200, headers: Fields = ()) -> Response:

@@ -9,6 +9,7 @@ from src.auth.exceptions import KeysUnavailable, NotAuthenticated, NotTheOwner
 from src.database.exceptions import DatabaseUnavailable
 from src.http.conditions import ConditionNotMet
 from src.http.problems import HANDLERS, Handler, later, problem
+from src.http.spool import NoRoom
 from src.services.exceptions import KeyReused, TaskNotFound
 
 KEY_REUSED = "Idempotency-Key: was used for another task"
@@ -17,6 +18,7 @@ LIST_IS_KNOWN = "The list has one of the ETags in If-None-Match"
 LIST_IS_WEAK = (
     "If-Match: a list's ETags are weak, and none of them matches; If-None-Match takes them"
 )
+NO_ROOM = "There is no room for so long a list just now; ask for pages of it with limit"
 NOT_AS_ASKED = "The task is not what If-Match or If-None-Match asks for"
 NOT_AUTHENTICATED = "Send a token, as in Authorization: Bearer header.claims.signature"
 NOT_THE_OWNER = "These tasks are another user's"
@@ -54,6 +56,11 @@ async def _unavailable(_request: Request, error: DatabaseUnavailable) -> Respons
     return later(UNAVAILABLE)
 
 
+async def _no_room(_request: Request, error: NoRoom) -> Response:
+    logger.warning("A long list finds no room: %r", error.__cause__)
+    return later(NO_ROOM)
+
+
 async def _key_reused(_request: Request, _error: KeyReused) -> Response:
     return problem(422, KEY_REUSED, errors=[_KEY_REUSED])
 
@@ -75,6 +82,7 @@ EXCEPTION_HANDLERS: dict[int | type[Exception], Handler] = HANDLERS | {
     DatabaseUnavailable: _unavailable,
     KeyReused: _key_reused,
     KeysUnavailable: _keys_unavailable,
+    NoRoom: _no_room,
     NotAuthenticated: _not_authenticated,
     NotTheOwner: _not_the_owner,
     TaskNotFound: _not_found,

@@ -144,7 +144,10 @@ async def list_user_tasks(
     refuse_etags_of_lists(if_match)
     tasks, cursor = await task_service.list_tasks(engine, user_id, listing)
     links = [(b"link", next_page(request, cursor))] if cursor is not None else []
-    return conditional(JSONArray(tasks, links), if_none_match)
+    response = conditional(JSONArray(tasks, links), if_none_match)
+    if response.status_code == 304:
+        tasks.close()
+    return response
 
 
 @router.post(

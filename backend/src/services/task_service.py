@@ -14,6 +14,7 @@ from uuid import UUID
 from pydantic_core import to_json
 from sqlalchemy import (
     ARRAY,
+    BigInteger,
     Boolean,
     ColumnElement,
     Delete,
@@ -40,12 +41,21 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlmodel import SQLModel, col
 
 from src.database.cursor import Sort, encode
-from src.database.engine import Query, compiled_query, fetch, fetch_all, query
+from src.database.engine import (
+    Query,
+    compiled_query,
+    fetch,
+    fetch_all,
+    fetch_batches_into,
+    fetch_into,
+    query,
+)
 from src.database.uuid7 import instant, next_tick, uuid7
 from src.http.conditions import Condition, ConditionNotMet
+from src.http.spool import Spool, spool_array, spool_batches
 from src.models.idempotency_key import IdempotencyKey
 from src.models.task import Task
-from src.schemas.task import Completion, TaskCreate, TaskListing, TaskUpdate
+from src.schemas.task import MAX_PAGE, Completion, TaskCreate, TaskListing, TaskUpdate
 from src.services.exceptions import KeyReused, TaskNotFound
 
 Owned = TypeVar("Owned", Select[Any], Update, Delete)
@@ -91,7 +101,10 @@ CREATE = query(
 
 @cache
 def list_query(sort: Sort = "created_at", by: frozenset[str] = frozenset()) -> Query:
-    """Compile a list `by` any of completed, text, position (with position_id) and limit."""
+    """Compile a list of so many, or of all if `limit` is None.
+
+    It may be `by` any of completed, text and position (with position_id).
+    """
     name, descends = sort.removeprefix("-"), sort.startswith("-")
     order = [_TASKS.c[name], _TASKS.c.id]
     statement = owned(select(Task))
@@ -108,10 +121,9 @@ def list_query(sort: Sort = "created_at", by: frozenset[str] = frozenset()) -> Q
         statement = statement.where(
             tuple_(*order) < position if descends else tuple_(*order) > position
         )
-    if "limit" in by:
-        statement = statement.limit(bindparam("limit"))
     in_order = (column.desc() if descends else column for column in order)
-    return replace(query(statement.order_by(*in_order)), takes_long="text" in by)
+    statement = statement.order_by(*in_order).limit(bindparam("limit", type_=BigInteger))
+    return replace(query(statement), takes_long="text" in by)
 
 
 def _has_text(column: str | None) -> ColumnElement[bool]:
@@ -238,8 +250,12 @@ CREATE_ONCE = _create_once_query()
 
 async def list_tasks(
     engine: AsyncEngine, user_id: str, listing: TaskListing
-) -> tuple[list[bytes], str | None]:
-    """Answer the user's tasks and, if a limit leaves some out, the cursor to the next."""
+) -> tuple[Spool, str | None]:
+    """Answer the user's tasks and, if a limit leaves some out, the cursor to the next.
+
+    Up to MAX_PAGE are one statement. More, if there is no limit, are read again, as one snapshot
+    and in batches, so that they are never in memory together.
+    """
     values: dict[str, object] = {}
     if listing.completed is not None:
         values["completed"] = listing.completed
@@ -248,14 +264,24 @@ async def list_tasks(
     if listing.cursor is not None:
         values["position"] = listing.cursor.value
         values["position_id"] = listing.cursor.id
-    if listing.limit is not None:
-        values["limit"] = listing.limit + 1
     statement = list_query(listing.sort, frozenset(values))
-    tasks = await fetch_all(engine, statement, user_id=user_id, **values)
-    if listing.limit is None or len(tasks) <= listing.limit:
+    limit = listing.limit or MAX_PAGE
+
+    async def spool_page(tasks: list[bytes]) -> tuple[Spool, str | None] | None:
+        if len(tasks) <= limit:
+            return await spool_array(tasks), None
+        if listing.limit is None:
+            return None
+        del tasks[limit:]
+        cursor = encode(listing.sort, tasks[-1])
+        return await spool_array(tasks), cursor
+
+    values["user_id"] = user_id
+    page = await fetch_into(engine, statement, spool_page, **values, limit=limit + 1)
+    if page is None:
+        tasks = await fetch_batches_into(engine, statement, spool_batches, **values, limit=None)
         return tasks, None
-    del tasks[listing.limit :]
-    return tasks, encode(listing.sort, tasks[-1])
+    return page
 
 
 async def create_task(

@@ -5,17 +5,26 @@ import statistics
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
 
+import psutil
 import pytest
 
+from src.http.problems import RETRY_AFTER_SECONDS
 from tests.faults.cluster import Cluster
 from tests.faults.conftest import Report
-from tests.faults.load import Client, Figures, clients, connected
+from tests.faults.load import Client, Figures, clients, connected, message
 from tests.serving import serving
 from tests.tasks import tasks_path
 
 GREEDY = 20
 NEARLY_THERE = "a" * 499 + "b"
+
+
+TWENTY_OF_OTHERS = (
+    "INSERT INTO tasks SELECT gen_random_uuid(), 'other', 'Task ' || n, NULL, false, now(), now()"
+    " FROM generate_series(1, 20) n; ANALYZE tasks"
+)
 
 
 @dataclass
@@ -25,6 +34,12 @@ class Watched:
     figures: Figures = field(default_factory=Figures)
     lists: list[float] = field(default_factory=list)
     ready: list[float] = field(default_factory=list)
+
+    def add(self, other: "Watched") -> None:
+        self.figures.answers += other.figures.answers
+        self.figures.slowest = max(self.figures.slowest, other.figures.slowest)
+        self.lists += other.lists
+        self.ready += other.ready
 
     @property
     def p99(self) -> float:
@@ -68,8 +83,7 @@ async def test_20_who_search_for_what_is_nearly_there_leave_others_their_share(
                 "INSERT INTO tasks SELECT gen_random_uuid(), 'greedy-' || u, 'Task',"
                 " repeat('a', 5000), false, now(), now()"
                 f" FROM generate_series(0, {users - 1}) u, generate_series(1, 2500);"
-                "INSERT INTO tasks SELECT gen_random_uuid(), 'other', 'Task ' || n, NULL, false,"
-                " now(), now() FROM generate_series(1, 20) n; ANALYZE tasks"
+                f"{TWENTY_OF_OTHERS}"
             )
         await watched(server.url, 1)
         alone = await watched(server.url, seconds)
@@ -90,3 +104,67 @@ async def test_20_who_search_for_what_is_nearly_there_leave_others_their_share(
     assert set(searches.answers) == {"200"}
     assert beside.p99 < 5 * alone.p99 + (0 if full else 0.05)
     assert max(beside.ready) < 0.5
+
+
+READERS = 20
+LISTS = {
+    "200,000 tasks of 20 users": (200_000, READERS, "'Two litres, whole ' || md5(n::text)"),
+    "1,000 tasks of 20 KB of one user": (1000, 1, "repeat('💡', 5000)"),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "users", "description"), LISTS.values(), ids=LISTS)
+@pytest.mark.anyio
+async def test_readers_that_do_not_read_cost_others_little(
+    own: Cluster, tmp_path: Path, report: Report, number: int, users: int, description: str
+) -> None:
+    """20 ask for a long list, of which none reads more than the beginning."""
+    with serving(tmp_path / "log", DATABASE_URL=own.url) as server:
+        async with connected(own.url) as admin:
+            await admin.execute(
+                "INSERT INTO tasks SELECT gen_random_uuid(), 'reader-' || u, 'Task ' || n,"
+                f" {description}, false, now() + n * interval '1 second', now()"
+                f" FROM generate_series(0, {users - 1}) u, generate_series(1, {number}) n;"
+                f"{TWENTY_OF_OTHERS}"
+            )
+        service = psutil.Process(server.process.pid)
+        await watched(server.url, 1)
+        alone = await watched(server.url, 5)
+        asked = asyncio.create_task(ask_and_not_read(server.url, users))
+        beside = await watched(server.url, 1)
+        memory = [service.memory_info().rss]
+        while not asked.done():
+            beside.add(await watched(server.url, 0.2))
+            memory.append(service.memory_info().rss)
+        writers = await asked
+        left = service.memory_info().rss / 2**20
+        beside.add(await watched(server.url, 5))
+        for writer in writers:
+            writer.close()
+    others = beside.figures
+    others.note = (
+        f"memory {max(memory) / 2**20:.0f} MB at most, {left:.0f} MB with all {READERS} waiting; "
+        f"others' p99 {beside.p99:.3f} s, {alone.p99:.3f} s without"
+    )
+    report(others)
+
+    assert set(others.answers) == {"200"}
+    assert max(memory) < 250 * 2**20
+    assert beside.p99 < 0.1
+
+
+async def ask_and_not_read(url: str, users: int) -> list[asyncio.StreamWriter]:
+    """Ask all at once, and again when told to: each waits for the beginning of its answer."""
+    address = urlsplit(url)
+
+    async def ask(number: int) -> asyncio.StreamWriter:
+        while True:
+            reader, writer = await asyncio.open_connection(address.hostname, address.port)
+            writer.write(message("GET", tasks_path(f"reader-{number % users}")))
+            if (await reader.readline()).startswith(b"HTTP/1.1 200"):
+                return writer
+            writer.close()
+            await asyncio.sleep(RETRY_AFTER_SECONDS)
+
+    return await asyncio.gather(*map(ask, range(READERS)))

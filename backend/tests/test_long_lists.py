@@ -1,0 +1,329 @@
+"""A list that is long is read as one snapshot, and kept neither in memory nor from others."""
+
+import asyncio
+import json
+import socket
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack
+from itertools import count
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx
+import psutil
+import pytest
+from sqlalchemy.ext.asyncio import AsyncEngine
+from xxhash import xxh3_128
+
+from src.database.engine import BATCH_ROWS, Query, create_engine, fetch, fetch_batches_into
+from src.database.exceptions import DatabaseUnavailable
+from src.http.spool import IN_MEMORY_BYTES, PIECE_BYTES
+from src.schemas.task import MAX_PAGE
+from tests.conftest import execute
+from tests.serving import Server, eventually, serving
+from tests.tasks import assert_problem, create, tasks_path
+from tests.test_compression import DECOMPRESSED, get
+from tests.test_round_trips import counted
+
+
+def insert(url: str, user: str, number: int, length: int = 0) -> None:
+    """Insert tasks with a description of so many characters, no two of them alike."""
+    parts = f"SELECT string_agg(md5(n || ' ' || m), '') FROM generate_series(0, {length // 32}) m"
+    text = f"left(({parts}), {length})"
+    asyncio.run(
+        execute(
+            url,
+            f"INSERT INTO tasks SELECT gen_random_uuid(), '{user}', 'Task ' || n, {text}, false,"
+            f" now() + n * interval '1 second', now() FROM generate_series(1, {number}) n",
+        )
+    )
+
+
+# The same list, whichever way it is made
+
+SIZES = {
+    "none": (0, 0),
+    "one": (1, 0),
+    "a piece": (300, 0),
+    "a page": (MAX_PAGE, 0),
+    "more than a page": (MAX_PAGE + 1, 0),
+    "batches": (2 * BATCH_ROWS, 0),
+    "a page in a file": (MAX_PAGE, IN_MEMORY_BYTES // MAX_PAGE),
+    "batches in a file": (2 * BATCH_ROWS + 1, IN_MEMORY_BYTES // MAX_PAGE),
+    "few in a file": (300, 5000),
+}
+every_size = pytest.mark.parametrize(("number", "length"), SIZES.values(), ids=SIZES)
+
+
+@every_size
+def test_a_list_has_every_task_in_order_and_the_etag_of_its_text(
+    api: httpx.Client, postgres: str, user: str, number: int, length: int
+) -> None:
+    insert(postgres, user, number, length)
+
+    response, content = get(api, tasks_path(user), "identity")
+
+    titles = [task["title"] for task in json.loads(content)]
+    assert titles == [f"Task {n}" for n in range(1, number + 1)]
+    assert int(response.headers["content-length"]) == len(content)
+    assert response.headers["etag"] == f'W/"{xxh3_128(content).hexdigest()}"'
+
+
+@every_size
+@pytest.mark.parametrize("encoding", DECOMPRESSED)
+def test_a_list_is_the_same_in_every_encoding(
+    api: httpx.Client, postgres: str, user: str, encoding: str, number: int, length: int
+) -> None:
+    insert(postgres, user, number, length)
+    plain, content = get(api, tasks_path(user), "identity")
+
+    response, encoded = get(api, tasks_path(user), encoding)
+
+    compressed = "content-encoding" in response.headers
+    assert compressed is (len(content) > 8 * 1024)
+    assert (DECOMPRESSED[encoding](encoded) if compressed else encoded) == content
+    assert response.headers["etag"] == plain.headers["etag"]
+
+
+def test_a_long_list_can_be_filtered_and_ordered(
+    api: httpx.Client, postgres: str, user: str
+) -> None:
+    insert(postgres, user, 3000)
+
+    some = api.get(f"{tasks_path(user)}?q=task+2&sort=-created_at").json()
+
+    expected = [f"Task {n}" for n in range(3000, 0, -1) if str(n).startswith("2")]
+    assert [task["title"] for task in some] == expected
+
+
+def test_a_long_list_goes_on_from_a_cursor(api: httpx.Client, postgres: str, user: str) -> None:
+    insert(postgres, user, 3000)
+    page = api.get(f"{tasks_path(user)}?limit=10")
+    after = urlsplit(page.links["next"]["url"]).query.replace("limit=10&", "")
+
+    rest = api.get(f"{tasks_path(user)}?{after}")
+
+    assert page.json() + rest.json() == api.get(tasks_path(user)).json()
+    assert "link" not in rest.headers
+
+
+def test_a_long_list_comes_through_a_pooler_too(pooler: str, user: str, tmp_path: Path) -> None:
+    with serving(tmp_path / "log", DATABASE_URL=pooler) as server, server.client() as api:
+        insert(pooler, user, 3000)
+        for _ in range(3):
+            assert len(api.get(tasks_path(user)).json()) == 3000
+            assert create(api, f"{user}-other")
+
+
+def chunks(server: Server, path: str, encoding: str) -> Iterator[int]:
+    """The lengths of a body's chunks: RFC 9112 §7.1."""
+    with socket.create_connection(("127.0.0.1", urlsplit(server.url).port or 0)) as client:
+        request = f"GET {path} HTTP/1.1\r\nHost: localhost\r\nAccept-Encoding: {encoding}\r\n\r\n"
+        client.sendall(request.encode())
+        answer = client.makefile("rb")
+        while answer.readline() != b"\r\n":
+            pass
+        while length := int(answer.readline(), 16):
+            yield length
+            answer.read(length + 2)
+
+
+@pytest.mark.parametrize("encoding", DECOMPRESSED)
+def test_a_long_list_is_sent_in_pieces(
+    server: Server, postgres: str, user: str, encoding: str
+) -> None:
+    insert(postgres, user, 3000, 5000)
+
+    lengths = list(chunks(server, tasks_path(user), encoding))
+
+    assert len(lengths) > 10
+    assert max(lengths) <= PIECE_BYTES
+
+
+def test_a_long_list_is_few_round_trips(direct: str, user: str, tmp_path: Path) -> None:
+    """The page that it might have been, BEGIN, the cursor, its batches, and COMMIT."""
+    with counted(direct) as link:
+        url = f"postgresql://postgres@127.0.0.1:{link.port}/postgres?sslmode=disable"
+        with (
+            serving(tmp_path / "log", DATABASE_URL=url, DATABASE_POOL_SIZE="1") as server,
+            server.client() as api,
+        ):
+            insert(direct, user, 3 * BATCH_ROWS - 1)
+            api.get(tasks_path(user))
+            before = link.round_trips
+            api.get(tasks_path(user))
+            assert link.round_trips - before == 1 + 1 + 1 + 3 + 1
+
+
+# One snapshot, read again when its connection breaks
+
+NUMBERS = Query("SELECT to_json(n) FROM generate_series(1, $1::int) n", ("number",))
+PID = Query("SELECT to_json(pg_backend_pid())")
+READ_ONLY = Query("SELECT to_json(current_setting('transaction_read_only'))")
+SLOW = Query("SELECT to_json(n) FROM generate_series(1, 1000) n, pg_sleep(0.1 * n)")
+RUNNING = Query(
+    "SELECT to_json(count(*)) FROM pg_stat_activity"
+    " WHERE query LIKE '%sleep%' AND pid <> pg_backend_pid()"
+)
+
+
+@pytest.fixture
+async def one(direct_database: str) -> AsyncIterator[AsyncEngine]:
+    """An engine of one connection."""
+    engine = create_engine(direct_database, pool_size=1)
+    yield engine
+    await engine.dispose()
+
+
+async def numbers(batches: AsyncIterator[list[bytes]]) -> list[int]:
+    return [int(value) async for values in batches for value in values]
+
+
+@pytest.mark.anyio
+async def test_a_long_list_is_of_one_moment(server: Server, postgres: str, user: str) -> None:
+    """While tasks are replaced, one by one, there are always as many."""
+    await asyncio.to_thread(insert, postgres, user, 4000)
+    enough = asyncio.Event()
+
+    async def replace() -> None:
+        for n in count():
+            await execute(
+                postgres,
+                "WITH gone AS (DELETE FROM tasks WHERE (user_id, id) IN (SELECT user_id, id FROM"
+                f" tasks WHERE user_id = '{user}' ORDER BY created_at LIMIT 500) RETURNING *)"
+                " INSERT INTO tasks SELECT gen_random_uuid(), user_id, title, NULL, false,"
+                f" created_at + {n + 1} * interval '1 day', now() FROM gone",
+            )
+            if enough.is_set():
+                break
+
+    async with (
+        httpx.AsyncClient(base_url=server.url, timeout=60) as api,
+        asyncio.TaskGroup() as group,
+    ):
+        group.create_task(replace())
+        for _ in range(20):
+            tasks = (await api.get(tasks_path(user))).json()
+            assert len({task["id"] for task in tasks}) == 4000
+        enough.set()
+
+
+@pytest.mark.anyio
+async def test_a_long_list_is_read_again_when_its_connection_breaks(
+    direct_database: str, one: AsyncEngine
+) -> None:
+    pid = await fetch(one, PID)
+    attempts = []
+
+    async def gather(batches: AsyncIterator[list[bytes]]) -> list[int]:
+        attempts.append(await anext(batches))
+        if len(attempts) == 1:
+            await execute(direct_database, f"SELECT pg_terminate_backend({int(pid or 0)})")
+        return [int(value) for value in attempts[-1]] + await numbers(batches)
+
+    got = await fetch_batches_into(one, NUMBERS, gather, number=2500)
+
+    assert got == list(range(1, 2501))
+    assert len(attempts) == 2
+    assert await fetch(one, PID) != pid
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("error", [ValueError, DatabaseUnavailable, asyncio.CancelledError])
+async def test_who_breaks_off_leaves_no_transaction_behind(
+    one: AsyncEngine, error: type[BaseException]
+) -> None:
+    async def gather(batches: AsyncIterator[list[bytes]]) -> None:
+        await anext(batches)
+        raise error
+
+    with pytest.raises(error):
+        await fetch_batches_into(one, NUMBERS, gather, number=2500)
+
+    assert await fetch(one, READ_ONLY) == b'"off"'
+
+
+@pytest.mark.anyio
+async def test_a_long_list_that_takes_too_long_goes_on_nowhere(direct_database: str) -> None:
+    engine = create_engine(direct_database, pool_size=1, statement_seconds=0.5)
+
+    with pytest.raises(DatabaseUnavailable, match="no answer in time"):
+        await fetch_batches_into(engine, SLOW, numbers)
+
+    assert await fetch(engine, RUNNING) == b"0"
+    await engine.dispose()
+
+
+# Clients that do not read
+
+
+@pytest.fixture
+def alone(direct_database: str, tmp_path: Path) -> Iterator[Server]:
+    """A service with one connection, for tests that look at its process."""
+    with serving(tmp_path / "log", DATABASE_URL=direct_database, DATABASE_POOL_SIZE="1") as server:
+        yield server
+
+
+def ask_and_not_read(stack: ExitStack, server: Server, path: str, encoding: str) -> socket.socket:
+    """Wait for the first bytes of the answer, and leave it at that."""
+    client = stack.enter_context(socket.socket())
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    client.connect(("127.0.0.1", urlsplit(server.url).port or 0))
+    request = f"GET {path} HTTP/1.1\r\nHost: localhost\r\nAccept-Encoding: {encoding}\r\n\r\n"
+    client.sendall(request.encode())
+    assert client.recv(12) == b"HTTP/1.1 200"
+    return client
+
+
+ENCODINGS = ["identity", "gzip", "zstd"]
+
+
+def test_who_does_not_read_a_long_list_keeps_neither_its_tasks_nor_a_connection(
+    alone: Server, direct_database: str
+) -> None:
+    insert(direct_database, "ada", 20_000, 1000)
+    path, process = tasks_path("ada"), psutil.Process(alone.process.pid)
+    with ExitStack() as stack, alone.client() as api:
+        assert len(api.get(path).json()) == 20_000
+        before = process.memory_info().rss
+        for number in range(12):
+            ask_and_not_read(stack, alone, path, ENCODINGS[number % 3])
+        assert create(api, "bob")
+        kept = process.memory_info().rss - before
+
+    assert kept < 24 * 2**20  # of 23 MB that each list is
+
+
+def test_files_are_closed_when_a_long_list_is_answered(alone: Server, direct_database: str) -> None:
+    insert(direct_database, "ada", 20_000, 1000)
+    path, process = tasks_path("ada"), psutil.Process(alone.process.pid)
+    with alone.client() as api:
+        etag = api.get(path).headers["etag"]
+        before = process.num_fds()
+        for accepted in ENCODINGS:
+            headers = {"Accept-Encoding": accepted}
+            assert api.get(path, headers=headers).status_code == 200
+            assert api.head(path, headers=headers).status_code == 200
+            assert api.get(path, headers=headers | {"If-None-Match": etag}).status_code == 304
+            assert process.num_fds() == before
+        with ExitStack() as stack:
+            for accepted in ENCODINGS:
+                ask_and_not_read(stack, alone, path, accepted)
+            assert process.num_fds() == before + 3 + 3
+        assert eventually(lambda: process.num_fds() == before)
+
+
+def test_a_long_list_without_room_on_the_disk_is_503(alone: Server, direct_database: str) -> None:
+    insert(direct_database, "ada", 20_000, 1000)
+    process = psutil.Process(alone.process.pid)
+    with alone.client() as api:
+        unlimited = process.rlimit(psutil.RLIMIT_FSIZE)
+        before = process.num_fds()
+        process.rlimit(psutil.RLIMIT_FSIZE, (200_000, unlimited[1]))
+        assert_problem(api.get(tasks_path("ada")), 503)
+        assert process.num_fds() <= before
+        process.rlimit(psutil.RLIMIT_FSIZE, unlimited)
+        assert len(api.get(tasks_path("ada")).json()) == 20_000
+
+    assert "File too large" in alone.log
+    assert "Traceback" not in alone.log
