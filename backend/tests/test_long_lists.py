@@ -260,7 +260,8 @@ async def test_a_long_list_that_takes_too_long_goes_on_nowhere(direct_database: 
 @pytest.fixture
 def alone(direct_database: str, tmp_path: Path) -> Iterator[Server]:
     """A service with one connection, for tests that look at its process."""
-    with serving(tmp_path / "log", DATABASE_URL=direct_database, DATABASE_POOL_SIZE="1") as server:
+    settings = {"DATABASE_POOL_SIZE": "1", "PYTHONWARNINGS": "always::ResourceWarning"}
+    with serving(tmp_path / "log", DATABASE_URL=direct_database, **settings) as server:
         yield server
 
 
@@ -312,6 +313,8 @@ def test_files_are_closed_when_a_long_list_is_answered(alone: Server, direct_dat
             assert process.num_fds() == before + 3 + 3
         assert eventually(lambda: process.num_fds() == before)
 
+    assert "unclosed file" not in alone.log
+
 
 def test_a_long_list_without_room_on_the_disk_is_503(alone: Server, direct_database: str) -> None:
     insert(direct_database, "ada", 20_000, 1000)
@@ -326,4 +329,5 @@ def test_a_long_list_without_room_on_the_disk_is_503(alone: Server, direct_datab
         assert len(api.get(tasks_path("ada")).json()) == 20_000
 
     assert "File too large" in alone.log
+    assert "unclosed file" not in alone.log
     assert "Traceback" not in alone.log
