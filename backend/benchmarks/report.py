@@ -3,6 +3,7 @@
 import platform
 from dataclasses import dataclass
 from html import escape
+from math import isnan
 from pathlib import Path
 
 import psutil
@@ -156,7 +157,7 @@ def latencies(results: Results, servers: list[str]) -> str:
         [
             [
                 operation,
-                *(f"{loads[server].p50:.1f} / {loads[server].p99:.1f}" for server in servers),
+                *(f"{_ms(loads[server].p50)} / {_ms(loads[server].p99)}" for server in servers),
             ]
             for operation, loads in results.items()
         ],
@@ -201,3 +202,8 @@ def chart(results: Results, servers: list[str]) -> str:
             y += row
         y += 14
     return "\n".join([*parts, "</svg>"]) + "\n"
+
+
+def _ms(milliseconds: float) -> str:
+    """Of too few answers there is no percentile."""
+    return "none" if isnan(milliseconds) else f"{milliseconds:.1f}"

@@ -215,7 +215,9 @@ def test_what_the_client_has_is_not_sent_again(
 
 
 @pytest.mark.parametrize("condition", NOT_KNOWN)
-def test_what_it_has_not_is_sent(api: httpx.Client, path: str, condition: str) -> None:
+def test_a_task_that_the_client_does_not_have_is_sent(
+    api: httpx.Client, path: str, condition: str
+) -> None:
     got = api.get(path)
     own = got.headers["etag"].removeprefix("W/").strip('"')
     sent = condition.replace("{own}", own).encode("latin-1")

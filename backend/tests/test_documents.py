@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.serving import BACKEND, Server, environment, free_port, serving, wait_until_ready
+from tests.serving import SETTINGS as SETTINGS_OF_TESTS
 
 TOP = BACKEND.parent
 # What the curl calls of a document are answered with, in order.
@@ -33,6 +34,7 @@ SETTINGS = {
 DOCUMENTS = [TOP / name for name in STATUSES]
 NOTE_STATUS = """curl() { command curl -w '%{stderr}\\nstatus %{http_code}\\n' "$@"; }
 """
+EXAMPLE_URL = "postgresql://user:password@host/neondb?sslmode=require"
 STARTS_A_SERVER = re.compile(r"make -C backend run|uvicorn")
 
 
@@ -89,8 +91,12 @@ def test_the_shell_blocks_run(document: Path, postgres: str, tmp_path: Path) -> 
 def test_the_blocks_that_start_the_service_start_it(
     script: str, postgres: str, tmp_path: Path
 ) -> None:
+    """With what the block itself sets: a reader has no other variables."""
     port = str(free_port())
-    with bash(script.replace("8000", port), tmp_path, PORT=port, DATABASE_URL=postgres) as process:
+    script = script.replace("8000", port).replace(EXAMPLE_URL, postgres)
+    nothing = dict.fromkeys(SETTINGS_OF_TESTS, "")
+    own = {"PORT": port, "DATA_DIR": str(tmp_path / "data")}
+    with bash(script, tmp_path, **nothing | own) as process:
         wait_until_ready(Server(f"http://127.0.0.1:{port}", process, tmp_path / "said"), 120)
 
 

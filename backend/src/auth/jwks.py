@@ -58,7 +58,7 @@ class JWKS:
         self.is_reachable = False
 
     def known(self, key_id: str | None) -> PyJWK | None:
-        """A token without an id is of the only key there is."""
+        """Look a key up; a token that names none goes with the only key there is."""
         if key_id is None and len(self.keys) == 1:
             return next(iter(self.keys.values()))
         return self.keys.get(key_id)

@@ -45,7 +45,7 @@ _HEADERS = {
 }
 
 _REQUEST_ID_DESCRIPTION = (
-    "What the log shall call the request: 1 to 128 letters, digits or any of _.:/+=@-. "
+    "What the log will call the request: 1 to 128 letters, digits or any of _.:/+=@-. "
     "Anything else is replaced."
 )
 _REQUEST_ID = {
