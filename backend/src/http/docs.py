@@ -3,11 +3,12 @@
 import mimetypes
 from functools import cache
 from importlib.resources import files
+from string import Template
 from typing import Annotated, NamedTuple
 
 import fastapi_offline
 from fastapi import APIRouter, Header, HTTPException, Path, Request, Response
-from fastapi.openapi.docs import get_redoc_html, get_swagger_ui_html
+from fastapi.openapi.docs import get_redoc_html
 from starlette.responses import HTMLResponse, RedirectResponse
 from xxhash import xxh3_128_hexdigest
 
@@ -22,6 +23,8 @@ CONTENT_SECURITY_POLICY = (
 
 router = APIRouter(include_in_schema=False, route_class=DirectRoute)
 
+_SWAGGER_UI = Template((files(__package__) / "docs.html").read_text())
+
 # ReDoc would fetch its own logo from elsewhere.
 _LOGO = b"https://cdn.redoc.ly/redoc/logo-mini.svg"
 
@@ -35,13 +38,14 @@ async def root(request: Request) -> RedirectResponse:
 async def swagger_ui(request: Request) -> HTMLResponse:
     base = request.scope["root_path"]
     return _page(
-        get_swagger_ui_html(
-            openapi_url=f"{base}{request.app.openapi_url}",
-            title=request.app.title,
-            swagger_js_url=_url(base, "swagger-ui-bundle.js"),
-            swagger_css_url=_url(base, "swagger-ui.css"),
-            swagger_favicon_url=_url(base, "favicon.png"),
-            swagger_ui_parameters={"validatorUrl": None, "tryItOutEnabled": True},
+        HTMLResponse(
+            _SWAGGER_UI.substitute(
+                title=request.app.title,
+                contract=f"{base}{request.app.openapi_url}",
+                bundle=_url(base, "swagger-ui-bundle.js"),
+                css=_url(base, "swagger-ui.css"),
+                favicon=_url(base, "favicon.png"),
+            )
         )
     )
 
