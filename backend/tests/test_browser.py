@@ -1,14 +1,16 @@
 """What a browser with no internet sees, and what a page of the frontend may do."""
 
+import re
 from collections.abc import Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 from urllib.parse import urlsplit
+from uuid import uuid4
 
 import pytest
-from playwright.sync_api import Browser, Page, Request, Route, expect, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, Request, Route, expect, sync_playwright
 
 from tests.serving import Server, serving
 from tests.tokens import SECRET, token
@@ -19,6 +21,16 @@ HOSTS = {"open": "tasks.localhost", "jwt": "tasks.example"}
 
 OPEN = pytest.mark.parametrize("server", ["open"], indirect=True)
 CLOSED = pytest.mark.parametrize("server", ["jwt"], indirect=True)
+
+OPERATIONS = [
+    "createTask",
+    "deleteTask",
+    "getTask",
+    "listUserTasks",
+    "patchTask",
+    "toggleTaskCompletion",
+    "updateTask",
+]
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +86,109 @@ def errors_of(page: Page) -> list[str]:
     page.on("pageerror", lambda error: errors.append(str(error)))
     page.on("console", lambda line: errors.append(line.text) if line.type == "error" else None)
     return errors
+
+
+def opened(page: Page, operation: str) -> Locator:
+    found = page.locator(f"#operations-tasks-{operation}")
+    found.locator(".opblock-summary").click()
+    return found
+
+
+def user_of(operation: Locator) -> Locator:
+    return operation.locator("[placeholder=user_id]")
+
+
+def execute(operation: Locator) -> None:
+    operation.get_by_role("button", name="Execute").click()
+
+
+@OPEN
+def test_docs_create_and_list_tasks_of_a_user_whom_nobody_typed(page: Page, server: Server) -> None:
+    title = f"Buy {uuid4()}"
+    page.goto(at(server, "/docs"))
+
+    create = opened(page, "createTask")
+    expect(user_of(create)).to_have_value("ada")
+    create.locator("textarea").fill(f'{{"title": "{title}"}}')
+    execute(create)
+    answer = create.locator(".live-responses-table")
+    expect(answer.locator(".response-col_status").last).to_contain_text("201")
+
+    listed = opened(page, "listUserTasks")
+    expect(user_of(listed)).to_have_value("ada")
+    execute(listed)
+    answer = listed.locator(".live-responses-table")
+    expect(answer.locator(".response-col_status").last).to_contain_text("200")
+    expect(answer).to_contain_text(title)
+
+
+@OPEN
+def test_docs_keep_the_user_that_was_typed_into_one_operation_for_all(
+    page: Page, server: Server
+) -> None:
+    page.goto(at(server, "/docs"))
+    got = opened(page, "getTask")
+    user_of(opened(page, "createTask")).fill("grace / 😀")
+    for operation in [got, *(opened(page, name) for name in ["listUserTasks", "deleteTask"])]:
+        expect(user_of(operation)).to_have_value("grace / 😀")
+
+    user_of(got).fill("")
+    expect(user_of(got)).to_have_value("")
+
+    page.reload()
+    expect(user_of(opened(page, "patchTask"))).to_have_value("grace / 😀")
+
+
+@OPEN
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_docs_show_an_operation_from_its_path_to_execute_on_one_screen(
+    page: Page, server: Server, name: str
+) -> None:
+    page.set_viewport_size({"width": 1280, "height": 900})
+    page.goto(at(server, "/docs"))
+
+    operation = opened(page, name)
+
+    expect(operation.get_by_role("button", name="Execute")).to_be_in_viewport(ratio=1)
+    expect(operation.locator(".opblock-summary")).to_be_in_viewport(ratio=1)
+    expect(operation.locator("tr[data-param-name=If-Match]")).to_be_visible()
+    expect(operation.locator("tr[data-param-name=X-Request-ID]")).to_be_hidden()
+    expect(operation.locator(".parameters").first).not_to_contain_text("pattern")
+
+
+@OPEN
+@pytest.mark.parametrize(
+    ("name", "first"),
+    [
+        ("createTask", "title"),
+        ("updateTask", "title"),
+        ("patchTask", "title"),
+        ("toggleTaskCompletion", "completed"),
+    ],
+)
+def test_docs_begin_an_example_with_what_matters(
+    page: Page, server: Server, name: str, first: str
+) -> None:
+    page.goto(at(server, "/docs"))
+
+    body = opened(page, name).locator("textarea")
+
+    expect(body).to_have_value(re.compile(rf'^{{\s*"{first}"'))
+
+
+@OPEN
+def test_docs_show_an_operation_that_a_link_leads_to(
+    page: Page, server: Server, refused: list[str]
+) -> None:
+    errors = errors_of(page)
+
+    page.goto(at(server, "/docs#/tasks/toggleTaskCompletion"))
+
+    toggle = page.locator("#operations-tasks-toggleTaskCompletion")
+    expect(user_of(toggle)).to_have_value("ada")
+    expect(toggle.locator(".opblock-summary")).to_be_in_viewport(ratio=1)
+    assert refused == []
+    assert errors == []
 
 
 @OPEN

@@ -84,6 +84,9 @@ def complete(contract: dict[str, Any], *, with_tokens: bool) -> None:
         components.pop("securitySchemes", None)
     for schema in components["schemas"].values():
         _drop_titles(schema, *schema["properties"].values())
+        if "example" in schema:  # pydantic sorts it
+            names = [name for name in schema["properties"] if name in schema["example"]]
+            schema["example"] = {name: schema["example"][name] for name in names}
     components["schemas"]["Toggle"] = _TOGGLE
     for operations in contract["paths"].values():
         if "patch" in operations:

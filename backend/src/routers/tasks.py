@@ -207,7 +207,7 @@ async def get_task(
     "/{task_id}",
     operation_id="updateTask",
     response_description="The task as it is now",
-    summary="Update a task",
+    summary="Update a task (absent fields stay)",
     response_model=TaskPublic,
     responses=BODY
     | NOT_FOUND
@@ -223,9 +223,10 @@ async def update_task(
     if_match: IfMatch = None,
     if_none_match: IfNoneMatch = None,
 ) -> Response:
-    """Fields that are absent stay as they are; `"description": null` clears it.
+    """Change the fields that are sent; absent ones stay, and `"description": null` clears it.
 
-    The ETag is of the task in the answer, not of what was sent: `Content-Location` says so.
+    PATCH changes a task in the same way. What differs is the answer: here `Content-Location` says
+    that the ETag is of the task in the answer, not of what was sent.
     """
     asked = condition(if_match, if_none_match)
     task = await task_service.update_task(engine, user_id, task_id, changes, asked)
@@ -236,7 +237,7 @@ async def update_task(
     "/{task_id}",
     operation_id="patchTask",
     response_description="The task as it is now",
-    summary="Patch a task",
+    summary="Patch a task (merge patch, RFC 7396)",
     response_model=TaskPublic,
     responses=PATCH_BODY | NOT_FOUND | CHANGED | TASK,
 )
@@ -248,7 +249,11 @@ async def patch_task(
     if_match: IfMatch = None,
     if_none_match: IfNoneMatch = None,
 ) -> Response:
-    """A merge patch (RFC 7396): fields that are absent stay as they are, `null` clears."""
+    """Change the fields that are sent; absent ones stay, and `"description": null` clears it.
+
+    PUT changes a task in the same way. A patch may also be declared as what it is, a merge patch
+    (RFC 7396).
+    """
     asked = condition(if_match, if_none_match)
     return task_response(await task_service.update_task(engine, user_id, task_id, changes, asked))
 

@@ -59,8 +59,8 @@ UserId = Annotated[
     str,
     AfterValidator(_holds(1, 255)),
     Field(
-        description="Whose tasks: any text, percent-encoded UTF-8.",
-        examples=["ada@example.com"],
+        description="Whose tasks: any text. In a URL written by hand: percent-encoded UTF-8.",
+        examples=["ada"],
         json_schema_extra={"minLength": 1, "maxLength": 255, "pattern": "^[^\\u0000]*$"},
     ),
 ]
@@ -100,7 +100,9 @@ class TaskCreate(BaseModel):
 class TaskUpdate(TypedDict, total=False):
     """Only what is sent is changed; `null` clears a description."""
 
-    __pydantic_config__ = ConfigDict(json_schema_extra={"example": {"completed": True}})  # type: ignore[misc]  # where pydantic looks for it
+    __pydantic_config__ = ConfigDict(  # type: ignore[misc]  # where pydantic looks for it
+        json_schema_extra={"example": {"title": "Buy oat milk", "completed": True}}
+    )
 
     title: Title
     description: Description | None
@@ -205,7 +207,7 @@ class TaskPublic(BaseModel):
         json_schema_extra={
             "example": {
                 "id": "019aa3c5-5d3e-7c1f-9d0a-6b1f2c3d4e5f",
-                "user_id": "ada@example.com",
+                "user_id": "ada",
                 "title": "Buy milk",
                 "description": "Two litres, whole",
                 "completed": False,
