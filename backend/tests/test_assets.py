@@ -56,7 +56,7 @@ def test_an_asset_is_asked_for_anew_where_the_version_is_not_its_own(
     response = api.get(ASSET + query)
 
     assert response.status_code == 200
-    assert response.headers["cache-control"] == "public, no-cache"
+    assert response.headers["cache-control"] == "public, max-age=86400"
 
 
 def test_an_asset_that_the_browser_has_is_not_sent_again(api: httpx.Client) -> None:
@@ -67,7 +67,7 @@ def test_an_asset_that_the_browser_has_is_not_sent_again(api: httpx.Client) -> N
         assert response.status_code == 304
         assert response.content == b""
         assert response.headers["etag"] == etag
-        assert response.headers["cache-control"] == "public, no-cache"
+        assert response.headers["cache-control"] == "public, max-age=86400"
 
 
 @pytest.mark.parametrize("known", ['"another"', "", "nonsense"])

@@ -74,7 +74,7 @@ async def asset(
     if found is None:
         raise HTTPException(404)
     is_of_this_version = request.scope["query_string"] == f"v={found.version}".encode()
-    kept = "max-age=31536000, immutable" if is_of_this_version else "no-cache"
+    kept = "max-age=31536000, immutable" if is_of_this_version else "max-age=86400"
     response = Response(
         found.content,
         media_type=mimetypes.guess_type(name)[0],
