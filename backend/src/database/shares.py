@@ -42,17 +42,18 @@ class Share:
         self._pass_on()
 
     async def _wait(self) -> None:
-        turn = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        turn = loop.create_future()
         self.shares.waiting.setdefault(self.key, deque()).append(turn)
+        timer = loop.call_later(self.shares.seconds, _refuse, turn)
         try:
-            async with asyncio.timeout(self.shares.seconds):
-                await turn
-        except BaseException as error:
-            if turn.done() and not turn.cancelled():  # it came too late
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not (turn.cancelled() or turn.exception()):  # it came too late
                 self._pass_on()
-            if isinstance(error, TimeoutError):
-                raise DatabaseUnavailable("the share of the connections is taken") from error
             raise
+        finally:
+            timer.cancel()
 
     def _pass_on(self) -> None:
         """Give it to who waits longest; who comes only now cannot be faster."""
@@ -67,3 +68,8 @@ class Share:
         if not taken[self.key]:
             del taken[self.key]
             self.shares.waiting.pop(self.key, None)
+
+
+def _refuse(turn: asyncio.Future[None]) -> None:
+    if not turn.done():
+        turn.set_exception(DatabaseUnavailable("the share of the connections is taken"))
