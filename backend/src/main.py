@@ -20,10 +20,10 @@ from src.database import create_engine, is_worth_waiting_for
 from src.embedded import embedded_server
 from src.exceptions import CannotStart, DatabaseUnavailable
 from src.jwks import JWKS, SecretKey
-from src.logs import LogRequest, configure_logging, write_last_lines
+from src.logs import LogRequest, configure_logging
 from src.middleware import CORS, RequestMiddleware
 from src.migrations import upgrade
-from src.process import drain_before_stop, end_with_parent
+from src.process import drain_before_stop, end_with_parent, log_end
 from src.routers import docs, health, tasks
 from src.tokens import Rules, Tokens
 
@@ -124,7 +124,7 @@ async def lifespan(settings: Settings, app: TaskAPI) -> AsyncIterator[None]:
         finally:
             await engine.dispose()
     # The signal that uvicorn sends itself next ends the process at once.
-    write_last_lines()
+    log_end()
 
 
 async def upgrade_when_reachable(

@@ -322,7 +322,7 @@ def test_a_broken_string_ends_start_up_with_a_sentence_that_shows_no_password(
     pasted: str,
     sentence: str,
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    capfd: pytest.CaptureFixture[str],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setenv("DATABASE_URL", pasted)
@@ -330,7 +330,7 @@ def test_a_broken_string_ends_start_up_with_a_sentence_that_shows_no_password(
     with pytest.raises(SystemExit) as ended:
         get_settings.__wrapped__()
 
-    said = capsys.readouterr().err
+    said = capfd.readouterr().err
     assert ended.value.code == 3
     assert said.startswith(f"Cannot start. DATABASE_URL: {sentence}")
     assert said.count("\n") == 1
