@@ -1,12 +1,19 @@
 """`make run`: say where things are, then serve."""
 
+import signal
+
+# Ctrl-C ends a process that is still importing, a worker, too, without a traceback.
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+import logging
 import sys
 
-from uvicorn import Config, Server
+from uvicorn import Server
 
-from src.config import get_settings
-from src.http.logs import configure_logging, standard_output
-from src.http.process import Supervisor, allow_many_connections
+from src.config import Settings, get_settings, log_format
+from src.exceptions import DO_NOT_RESTART
+from src.http.logs import configure_logging, log_from_the_first_line, standard_output
+from src.http.process import Config, Supervisor, allow_many_connections, log_end
 
 # Longer than a load balancer's, so that it is never the service that closes a connection in use.
 KEEP_ALIVE_SECONDS = 75
@@ -16,26 +23,14 @@ SHUTDOWN_SECONDS = 5
 
 
 def main() -> None:
+    log_from_the_first_line(log_format())
     settings = get_settings()
     configure_logging(settings.log_level, settings.log_format)
-    host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    where = f"http://{host}:{settings.port}"
-    if settings.database_url is None:
-        data = f"{settings.data_dir} (embedded PostgreSQL; set DATABASE_URL to use Neon)"
-    else:
-        data = "where DATABASE_URL says"
+    say_where(settings)
     allow_many_connections()
-    callers = "of the token" if settings.auth_mode == "jwt" else "anyone (AUTH_MODE=open)"
-    lines = [
-        f"API   {where}/api",
-        f"Docs  {where}/docs",
-        f"Data  {data}",
-        f"Users {callers}",
-        "Stop  Ctrl-C",
-    ]
-    standard_output(settings.log_format).write(lines)
     config = Config(
         "src.main:app",
+        settings.log_format,
         host=settings.host,
         port=settings.port,
         workers=settings.workers,
@@ -48,16 +43,37 @@ def main() -> None:
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
     )
-    try:
-        if settings.workers > 1:
-            supervisor = Supervisor(config, sockets=[config.bind_socket()])
-            supervisor.drain_seconds = settings.drain_seconds
-            supervisor.run()
-        else:
-            Server(config).run()
-    except KeyboardInterrupt:
-        sys.exit(130)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    if settings.workers > 1:
+        supervisor = Supervisor(config, sockets=[config.bind_socket()])
+        supervisor.drain_seconds = settings.drain_seconds
+        supervisor.run()
+        if DO_NOT_RESTART in {worker.exitcode for worker in supervisor.processes}:
+            sys.exit(DO_NOT_RESTART)
+        log_end()
+    else:
+        Server(config).run()
+
+
+def say_where(settings: Settings) -> None:
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    where = f"http://{host}:{settings.port}"
+    if settings.database_url is None:
+        data = f"{settings.data_dir} (embedded PostgreSQL; set DATABASE_URL to use Neon)"
+    else:
+        data = "where DATABASE_URL says"
+    callers = "of the token" if settings.auth_mode == "jwt" else "anyone (AUTH_MODE=open)"
+    said = {"API": f"{where}/api", "Docs": f"{where}/docs", "Data": data, "Users": callers}
+    if settings.log_format == "text":
+        lines = [f"{name:5} {what}" for name, what in said.items()]
+        standard_output("text").write([*lines, "Stop  Ctrl-C"])
+    else:
+        facts = "; ".join(f"{name} {what}" for name, what in said.items())
+        logging.getLogger("src").info("Starting: %s", facts)
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit(130)

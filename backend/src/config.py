@@ -211,6 +211,21 @@ def _origin(text: str) -> str:
     return f"{parts.scheme}://{parts.netloc.removesuffix(f':{default_port}')}"
 
 
+class _LogFormat(BaseSettings):
+    """Read alone: it counts for what is said of the others, too."""
+
+    model_config = Settings.model_config
+    log_format: str = "text"
+
+
+def log_format() -> str:
+    """Return LOG_FORMAT, or `text` if that, or the file, cannot be read."""
+    try:
+        return "json" if _LogFormat().log_format.lower() == "json" else "text"
+    except (OSError, UnicodeError):
+        return "text"
+
+
 @cache
 def get_settings() -> Settings:
     """Read the settings once.
@@ -220,8 +235,11 @@ def get_settings() -> Settings:
     try:
         return Settings()
     except ValidationError as error:
-        say_why(f"Cannot start. {'; '.join(map(_sentence, error.errors()))}.", "text")
-        raise SystemExit(DO_NOT_RESTART) from None
+        sentence = "; ".join(map(_sentence, error.errors()))
+    except (OSError, UnicodeError) as error:
+        sentence = f"{Settings.model_config['env_file']} cannot be read ({error})"
+    say_why(f"Cannot start. {sentence}.", log_format())
+    raise SystemExit(DO_NOT_RESTART)
 
 
 def _sentence(error: ErrorDetails) -> str:

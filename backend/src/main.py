@@ -21,10 +21,10 @@ from src.exceptions import CannotStart
 from src.http import docs
 from src.http.application import Application
 from src.http.contract import complete
-from src.http.logs import configure_logging, write_last_lines
+from src.http.logs import configure_logging
 from src.http.middleware import CORS
 from src.http.open_mode import OpenMode
-from src.http.process import drain_before_stop, end_with_parent
+from src.http.process import drain_before_stop, end_with_parent, log_end
 from src.migrations import upgrade
 from src.routers import health, tasks
 from src.routers.problems import EXCEPTION_HANDLERS
@@ -135,7 +135,7 @@ async def lifespan(settings: Settings, app: TaskAPI) -> AsyncIterator[None]:
         finally:
             await engine.dispose()
     # The signal that uvicorn sends itself next ends the process at once.
-    write_last_lines()
+    log_end()
 
 
 async def upgrade_when_reachable(

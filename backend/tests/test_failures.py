@@ -189,7 +189,7 @@ def test_a_request_has_one_line_in_the_log(server: Server, api: httpx.Client, us
     assert eventually(lambda: user in server.log)
     [line] = lines(server, user)
     assert "INFO GET /api/{user_id}/tasks 200 " in line
-    assert line.endswith(f" ms {user}")
+    assert line.endswith(f" ms {user} 127.0.0.1")
 
 
 @pytest.mark.parametrize(

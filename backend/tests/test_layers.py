@@ -20,7 +20,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "exceptions": set(),
     "http": {"addresses", "exceptions"},
     "main": {"auth", "config", "database", "exceptions", "http", "migrations", "routers"},
-    "__main__": {"config", "http"},
+    "__main__": {"config", "exceptions", "http"},
     "migrations": {"database", "exceptions", "models"},
     "models": set(),
     "routers": {"auth", "database", "dependencies", "http", "schemas", "services"},

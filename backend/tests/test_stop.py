@@ -13,7 +13,7 @@ import httpx
 import psutil
 import pytest
 
-from tests.serving import Server, eventually, serving
+from tests.serving import Server, eventually, serving, started
 from tests.tasks import tasks_path
 
 LONG = "30"
@@ -26,6 +26,10 @@ def is_draining(server: Server) -> bool:
 
 def ends_at_once(server: Server) -> bool:
     return eventually(lambda: server.process.poll() is not None)
+
+
+def workers_of(supervisor: psutil.Process) -> list[psutil.Process]:
+    return [child for child in supervisor.children() if "spawn_main" in " ".join(child.cmdline())]
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
@@ -80,8 +84,7 @@ def test_a_worker_is_hurried_by_its_supervisor_alone(postgres: str, tmp_path: Pa
     """A service manager may tell every process to end, and the supervisor pass it on late."""
     with serving(tmp_path / "log", DATABASE_URL=postgres, WORKERS="2", DRAIN_SECONDS="3") as server:
         began = time.monotonic()
-        family = psutil.Process(server.process.pid).children()
-        workers = [child for child in family if "spawn_main" in " ".join(child.cmdline())]
+        workers = workers_of(psutil.Process(server.process.pid))
         for worker in workers:
             worker.send_signal(signal.SIGTERM)
         time.sleep(1.5)  # or else it would count as the same signal
@@ -96,7 +99,7 @@ def test_a_request_under_way_is_answered_after_ctrl_c(
     postgres: str, tmp_path: Path, workers: str
 ) -> None:
     body = b'{"title": "Buy milk"}'
-    head = f"POST {tasks_path('ada')} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    head = f"POST {tasks_path('ada')} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     with serving(tmp_path / "log", DATABASE_URL=postgres, WORKERS=workers) as server:
         address = ("127.0.0.1", urlsplit(server.url).port or 0)
         with socket.create_connection(address) as client:
@@ -109,3 +112,27 @@ def test_a_request_under_way_is_answered_after_ctrl_c(
             answer.begin()
             assert answer.status == 201
         assert ends_at_once(server)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_workers_that_are_stopped_as_they_start_end_in_order(
+    postgres: str, tmp_path: Path, number: signal.Signals
+) -> None:
+    with started(tmp_path / "log", DATABASE_URL=postgres, WORKERS="2", LOG_LEVEL="debug") as server:
+        supervisor = psutil.Process(server.process.pid)
+        assert eventually(lambda: len(workers_of(supervisor)) == 2)
+        os.killpg(server.process.pid, number)
+        assert ends_at_once(server)
+
+    assert server.log.count("Waiting for application shutdown") == 2
+    assert "Traceback" not in server.log
+
+
+def test_ctrl_c_while_the_service_imports_shows_no_traceback(postgres: str, tmp_path: Path) -> None:
+    with started(tmp_path / "log", DATABASE_URL=postgres) as server:
+        process = psutil.Process(server.process.pid)
+        assert eventually(lambda: "pydantic_core" in str(process.memory_maps()))
+        server.process.send_signal(signal.SIGINT)
+        assert ends_at_once(server)
+
+    assert "Traceback" not in server.log

@@ -6,12 +6,13 @@ import logging
 import os
 import select
 import sys
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from functools import cache, lru_cache
-from threading import Condition, Lock, Thread
 from time import time
+from types import TracebackType
 from typing import TypeAlias
 
 FLUSH_SECONDS = 0.1
@@ -25,20 +26,34 @@ BUFFER_BYTES = 2**20
 PIPE_BUF: int = getattr(select, "PIPE_BUF", 512)
 """How many bytes a pipe keeps together among those of other processes: POSIX `write`."""
 
-LogRequest: TypeAlias = Callable[[str, str, int, float, str], None]
-"""Takes method, path template, status, seconds and request id."""
+Peer: TypeAlias = tuple[str, int] | None
+"""Address and port; a Unix socket has none."""
+
+LogRequest: TypeAlias = Callable[[str, str, int, float, str, Peer], None]
+"""Takes method, path template, status, seconds, request id and peer."""
+
+MAX_PEER = 64
+"""Longer than any address; plain uvicorn takes it from a header, which may hold anything."""
 
 # Of values that need no escaping: the server knows the methods, we the templates and sane ids.
 _REQUEST = {
-    "text": "%s INFO %s %s %d %.1f ms %s",
+    "text": "%s INFO %s %s %d %.1f ms %s %s",
     "json": (
         '{"time":"%s","level":"info","logger":"src.request","message":"request",'
-        '"method":"%s","path":"%s","status":%d,"ms":%.1f,"request_id":"%s"}'
+        '"method":"%s","path":"%s","status":%d,"ms":%.1f,"request_id":"%s","peer":"%s"}'
     ),
 }
 
 
+# What could move a terminal's cursor, or be taken for the end of a line.
+_CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if code != ord("\n")}
+
+
 class TextFormatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        """Indent all lines but the first, so that none of them is taken for a record."""
+        return super().format(record).translate(_CONTROLS).replace("\n", "\n  ")
+
     def formatTime(self, record: logging.LogRecord, _datefmt: str | None = None) -> str:  # noqa: N802 - logging's name
         return _time(record.created)
 
@@ -53,7 +68,7 @@ class JSONFormatter(logging.Formatter):
         }
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(line, ensure_ascii=False)
+        return json.dumps(line)
 
 
 _FORMATTERS = {
@@ -78,8 +93,8 @@ class Output:
         self._is_read = True
         self._is_torn = False
         self._is_writing = False
-        self._changed = Condition()
-        Thread(target=self._write_what_comes, daemon=True).start()
+        self._changed = threading.Condition()
+        threading.Thread(target=self._write_what_comes, daemon=True).start()
 
     def write(self, lines: list[str]) -> None:
         data = "".join(f"{line}\n" for line in lines).encode(errors="backslashreplace")
@@ -165,7 +180,7 @@ class BatchingHandler(logging.Handler):
         self.setFormatter(output.formatter)
         self.output = output
         self.lines: deque[str] = deque()
-        self.taking = Lock()
+        self.taking = threading.Lock()
 
     def emit(self, record: logging.LogRecord) -> None:
         self.lines.append(self.format(record))
@@ -212,10 +227,35 @@ def configure_logging(level: str, style: str) -> LogRequest:
 
     line = _REQUEST[style]
 
-    def log_request(method: str, path: str, status: int, seconds: float, request_id: str) -> None:
-        handler.add(line % (_time(time()), method, path, status, seconds * 1000, request_id))
+    def log_request(  # noqa: PLR0913, PLR0917 - what a line has
+        method: str, path: str, status: int, seconds: float, request_id: str, peer: Peer
+    ) -> None:
+        address = _escaped(peer[0][:MAX_PEER]) if peer else "-"
+        handler.add(
+            line % (_time(time()), method, path, status, seconds * 1000, request_id, address)
+        )
 
     return log_request if logging.getLogger("src").isEnabledFor(logging.INFO) else _say_nothing
+
+
+def log_from_the_first_line(style: str) -> None:
+    """Have everything in the log that would go to standard error, before settings are read."""
+    configure_logging("warning", style)
+    logging.captureWarnings(capture=True)
+    sys.excepthook = _log_uncaught
+    sys.unraisablehook = _log_ignored
+    threading.excepthook = _log_ignored
+
+
+def _log_ignored(failed: "sys.UnraisableHookArgs | threading.ExceptHookArgs") -> None:
+    _log_uncaught(failed.exc_type, failed.exc_value, failed.exc_traceback)
+
+
+def _log_uncaught(
+    kind: type[BaseException], error: BaseException | None, traceback: TracebackType | None
+) -> None:
+    exc_info = (kind, error or kind(), traceback)
+    logging.getLogger(__name__).critical("An error that nobody foresaw", exc_info=exc_info)
 
 
 def write_last_lines() -> None:
@@ -235,6 +275,11 @@ def say_why(sentence: str, style: str) -> None:
 
 def _say_nothing(*_: object) -> None:
     pass
+
+
+@lru_cache(maxsize=1024)
+def _escaped(text: str) -> str:
+    return json.dumps(text)[1:-1].replace(" ", "\\u0020")
 
 
 def _time(seconds: float) -> str:

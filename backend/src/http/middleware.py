@@ -120,7 +120,8 @@ class RequestMiddleware:
         finally:
             route = scope.get("route")
             path = route.path_format if route else "-"
-            self.log_request(method, path, status, perf_counter() - began, scope["request_id"])
+            seconds, peer = perf_counter() - began, scope["client"]
+            self.log_request(method, path, status, seconds, scope["request_id"], peer)
 
 
 def _request_id(values: dict[bytes, bytes]) -> bytes:

@@ -1,22 +1,50 @@
 """Processes and signals: workers, a gentle end, no orphans."""
 
 import asyncio
+import logging
 import multiprocessing
 import os
 import signal
 import socket
+import sys
 import threading
 import time
 from contextlib import suppress
+from multiprocessing import resource_tracker
 from types import FrameType
 from typing import Any
 
+import uvicorn
 from uvicorn.supervisors import Multiprocess
 
+from src.exceptions import DO_NOT_RESTART
+from src.http.logs import log_from_the_first_line, write_last_lines
 from src.http.protocol import LINGER_SECONDS
+
+logger = logging.getLogger(__name__)
 
 SAME_SIGNAL_SECONDS = 1.0
 """How long after a signal another is the same: whoever starts a process may pass its own on."""
+
+
+class Config(uvicorn.Config):
+    def __init__(self, app: str, log_format: str, **options: Any) -> None:  # noqa: ANN401 - uvicorn's
+        self.log_format = log_format
+        super().__init__(app, **options)
+
+    def configure_logging(self) -> None:
+        """Do so at the start of every process; uvicorn calls this there."""
+        super().configure_logging()
+        log_from_the_first_line(self.log_format)
+
+    def load(self) -> None:
+        """Import the application; a fault of it that nobody foresaw ends the service."""
+        _hold_signals(False)
+        try:
+            super().load()
+        except Exception:
+            logger.critical("Cannot start.", exc_info=True)
+            sys.exit(DO_NOT_RESTART)
 
 
 class Supervisor(Multiprocess):
@@ -25,9 +53,21 @@ class Supervisor(Multiprocess):
     drain_seconds = 0.0
     is_hurried = False
 
+    def init_processes(self) -> None:
+        """Start workers that are told to stop no earlier than uvicorn in them can handle it."""
+        resource_tracker.ensure_running()  # multiprocessing starts it first, and lets signals in
+        _hold_signals(True)
+        super().init_processes()
+        _hold_signals(False)
+
     def handle_int(self) -> None:
         super().handle_int()
+        _log_stop(signal.SIGINT)
         self.is_hurried = True
+
+    def handle_term(self) -> None:
+        super().handle_term()
+        _log_stop(signal.SIGTERM)
 
     def handle_hup(self) -> None:
         """End with the terminal, as a single process does; uvicorn would replace the workers."""
@@ -72,8 +112,13 @@ def drain_before_stop(stopping: asyncio.Event, seconds: float) -> None:
     is_worker = multiprocessing.parent_process() is not None
     told = 0.0
 
-    def drain(number: int, frame: FrameType | None) -> None:
+    def set_stopping(number: int) -> None:
+        if not is_worker and not stopping.is_set():
+            _log_stop(number)
         stopping.set()
+
+    def drain(number: int, frame: FrameType | None) -> None:
+        set_stopping(number)
         loop.call_later(seconds, let_nobody_queue)
         loop.call_later(seconds + linger, handle_exit, number, frame)
 
@@ -90,12 +135,30 @@ def drain_before_stop(stopping: asyncio.Event, seconds: float) -> None:
         if number == signal.SIGTERM and (is_worker or is_same):
             loop.call_soon_threadsafe(drain, number, frame)
         else:
-            loop.call_soon_threadsafe(stopping.set)
+            loop.call_soon_threadsafe(set_stopping, number)
             # At a second SIGINT uvicorn cuts requests off; terminal and supervisor each send one.
             handle_exit(signal.SIGTERM if is_worker else number, frame)
 
     signal.signal(signal.SIGINT, stop)
     signal.signal(signal.SIGTERM, stop)
+
+
+def _hold_signals(is_held: bool) -> None:
+    """Keep SIGINT and SIGTERM for later, in the processes that this one starts as well."""
+    if hasattr(signal, "pthread_sigmask"):  # Windows has none
+        how = signal.SIG_BLOCK if is_held else signal.SIG_UNBLOCK
+        signal.pthread_sigmask(how, {signal.SIGINT, signal.SIGTERM})
+
+
+def _log_stop(number: int) -> None:
+    logger.info("Stopping on %s", signal.Signals(number).name)
+
+
+def log_end() -> None:
+    """Say that the service has stopped, unless others are still to do so; write the last lines."""
+    if multiprocessing.parent_process() is None:
+        logger.info("Stopped")
+    write_last_lines()
 
 
 def _let_nobody_queue(listening: int) -> None:

@@ -1,0 +1,246 @@
+"""Every line says what it should to whom it should: people, or machines."""
+
+import json
+import logging
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+
+from src.http.logs import TextFormatter
+from tests.serving import (
+    BACKEND,
+    Server,
+    environment,
+    eventually,
+    free_port,
+    serving,
+    started,
+    wait_until_ready,
+)
+
+NOBODY = "postgresql://ada:secret@127.0.0.1:{port}/tasks?sslmode=disable"
+PLAIN = (sys.executable, "-m", "uvicorn", "src.main:app")
+
+
+def objects(log: str) -> list[dict[str, Any]]:
+    """Read a log of which every line must be a JSON object."""
+    lines = [json.loads(line) for line in log.splitlines()]
+    for line in lines:
+        assert {"time", "level", "logger", "message"} <= line.keys()
+    return lines
+
+
+def messages(server: Server) -> list[str]:
+    return [line["message"] for line in objects(server.log)]
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_every_line_from_start_to_stop_is_a_json_object(
+    postgres: str, tmp_path: Path, workers: str, number: signal.Signals
+) -> None:
+    with serving(
+        tmp_path / "log",
+        DATABASE_URL=f"{postgres}&colour=red",
+        LOG_FORMAT="json",
+        LOG_LEVEL="debug",
+        WORKERS=workers,
+    ) as server:
+        address = ("127.0.0.1", urlsplit(server.url).port or 0)
+        with socket.create_connection(address) as client:
+            client.sendall(b"no http\r\n\r\n")
+            assert client.recv(1000).startswith(b"HTTP/1.1 400 ")
+        server.process.send_signal(number)
+        server.process.wait(timeout=30)
+
+    first, *others = messages(server)
+    assert "the parameter colour is not known" in first
+    assert sum(f"Starting: API {server.url}/api" in message for message in others) == 1
+    assert sum(message.startswith("Stopping on SIG") for message in others) == 1
+    assert others.count("Stopped") == 1
+
+
+def test_a_stop_is_said_to_people_as_well(postgres: str, tmp_path: Path) -> None:
+    with serving(tmp_path / "log", DATABASE_URL=postgres) as server:
+        server.stop()
+
+    stopping, stopped = server.log.splitlines()[-2:]
+    assert stopping.endswith(" INFO Stopping on SIGTERM")
+    assert stopped.endswith(" INFO Stopped")
+
+
+@pytest.fixture
+def broken(tmp_path: Path) -> str:
+    """A folder of modules in which one that the application needs raises an error."""
+    folder = tmp_path / "modules"
+    folder.mkdir()
+    (folder / "xxhash.py").write_text("raise RuntimeError('broken')")
+    return str(folder)
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize(
+    ("settings", "status", "said"),
+    [
+        ({"PORT": "http"}, 3, "Cannot start. PORT: "),
+        ({"DATABASE_URL": "mysql://"}, 3, "Cannot start. DATABASE_URL: "),
+        ({"DATABASE_URL": NOBODY}, 3, "Cannot start. The database cannot be reached"),
+        ({"DATA_DIR": "/dev/null/data"}, 3, "Cannot start. The embedded PostgreSQL cannot run"),
+        ({"HOST": "192.0.2.1"}, 3, "ssign requested address"),
+        ({"PYTHONPATH": "broken"}, 3, "Cannot start."),
+    ],
+    ids=["setting", "url", "database", "folder", "address", "module"],
+)
+def test_a_start_that_fails_is_told_in_json_objects(
+    settings: dict[str, str], status: int, said: str, workers: str, tmp_path: Path, broken: str
+) -> None:
+    settings = {
+        name: value.format(port=free_port()).replace("broken", broken)
+        for name, value in settings.items()
+    }
+    with started(
+        tmp_path / "log",
+        **{"DATA_DIR": str(tmp_path / "data"), "LOG_FORMAT": "json", "WORKERS": workers} | settings,
+    ) as server:
+        assert server.process.wait(timeout=60) == status
+
+    assert any(said in message for message in messages(server))
+
+
+def test_what_nobody_catches_is_told_in_json_objects() -> None:
+    script = """
+import threading, warnings
+from src.http.logs import log_from_the_first_line
+
+class Ungrateful:
+    def __del__(self):
+        raise RuntimeError("third")
+
+log_from_the_first_line("json")
+warnings.warn("first")
+thread = threading.Thread(target=lambda: 1 / 0, name="second")
+thread.start()
+thread.join()
+Ungrateful()
+raise RuntimeError("fourth")
+"""
+    process = subprocess.run(
+        [sys.executable, "-c", script], cwd=BACKEND, capture_output=True, text=True, check=False
+    )
+
+    first, second, third, fourth = objects(process.stdout)
+    assert process.stderr == ""
+    assert process.returncode == 1
+    assert "UserWarning: first" in first["message"]
+    assert "ZeroDivisionError" in second["traceback"]
+    assert "RuntimeError: third" in third["traceback"]
+    assert "RuntimeError: fourth" in fourth["traceback"]
+
+
+def test_a_file_of_settings_that_cannot_be_read_is_said_in_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_bytes(b"LOG_FORMAT=json\nHOST=\xff\n")
+    script = (
+        "import sys; from src import config\n"
+        "config.Settings.model_config['env_file'] = sys.argv[1]\n"
+        "config.get_settings()"
+    )
+    process = subprocess.run(
+        [sys.executable, "-c", script, tmp_path / ".env"],
+        cwd=BACKEND,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert process.returncode == 3
+    assert process.stderr.startswith(f"Cannot start. {tmp_path}/.env cannot be read (")
+    assert process.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("style", ["text", "json"])
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_a_requests_line_names_its_peer(
+    postgres: str, tmp_path: Path, style: str, host: str
+) -> None:
+    settings = {"DATABASE_URL": postgres, "LOG_FORMAT": style, "HOST": host}
+    with started(tmp_path / "log", **settings) as server:
+        url = f"http://[{host}]" if ":" in host else f"http://{host}"
+        server.url = f"{url}:{urlsplit(server.url).port}"
+        wait_until_ready(server)
+        headers = {"X-Request-ID": "mine", "X-Forwarded-For": "192.0.2.1"}
+        httpx.get(f"{server.url}/health/live", headers=headers)
+
+    [line] = [line for line in server.log.splitlines() if "mine" in line]
+    if style == "json":
+        assert json.loads(line)["peer"] == host
+    else:
+        assert line.endswith(f" ms mine {host}")
+
+
+@pytest.mark.parametrize(
+    ("forged", "told"),
+    [
+        ('1"}{"level":"error', '1"}{"level":"error'),
+        ("1 ERROR\x85It burns\x9b2J!", "1 ERROR\x85It burns\x9b2J!"),
+        ("9" * 5000, "9" * 64),
+    ],
+    ids=["quotes", "controls", "length"],
+)
+def test_a_peer_that_names_itself_forges_no_line(
+    postgres: str, tmp_path: Path, forged: str, told: str
+) -> None:
+    """Plain uvicorn believes what a proxy on this machine passes on."""
+    port = str(free_port())
+    for style in ["json", "text"]:
+        with serving(
+            tmp_path / style,
+            [*PLAIN, "--port", port],
+            DATABASE_URL=postgres,
+            LOG_FORMAT=style,
+            PORT=port,
+        ) as server:
+            sent = [(b"X-Request-ID", b"mine"), (b"X-Forwarded-For", forged.encode("latin-1"))]
+            httpx.get(f"{server.url}/health/live", headers=sent)
+
+    [line] = [line for line in (tmp_path / "json").read_text().splitlines() if "mine" in line]
+    assert json.loads(line)["peer"] == told
+    assert json.loads(line)["level"] == "info"
+    [text] = [line for line in (tmp_path / "text").read_text().split("\n") if "mine" in line]
+    assert len(text.split(" ")) == 9
+    assert text.isascii()
+    assert text.isprintable()
+
+
+@pytest.mark.parametrize("style", ["text", "json"])
+def test_a_peer_without_an_address_is_a_dash(postgres: str, tmp_path: Path, style: str) -> None:
+    listening = str(tmp_path / "socket")
+    with started(
+        tmp_path / "log",
+        [*PLAIN, "--uds", listening],
+        DATABASE_URL=postgres,
+        LOG_FORMAT=style,
+    ) as server:
+        assert eventually(Path(listening).is_socket)
+        with httpx.Client(transport=httpx.HTTPTransport(uds=listening)) as client:
+            client.get("http://x/health/live", headers={"X-Request-ID": "mine"})
+
+    [line] = [line for line in server.log.splitlines() if "mine" in line]
+    assert (json.loads(line)["peer"] == "-") if style == "json" else line.endswith(" ms mine -")
+
+
+def test_no_line_of_a_message_can_be_taken_for_one_of_its_own() -> None:
+    record = logging.makeLogRecord(
+        {"levelname": "ERROR", "msg": "One\n2026 ERROR Two\r\x1b[2J\x9b"}
+    )
+
+    text = TextFormatter("%(levelname)s %(message)s").format(record)
+
+    assert text == "ERROR One\n  2026 ERROR Two\\x0d\\x1b[2J\\x9b"
