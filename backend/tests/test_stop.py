@@ -99,7 +99,8 @@ def test_a_request_under_way_is_answered_after_ctrl_c(
     postgres: str, tmp_path: Path, workers: str
 ) -> None:
     body = b'{"title": "Buy milk"}'
-    head = f"POST {tasks_path('ada')} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    head = f"POST {tasks_path('ada')} HTTP/1.1\r\nHost: localhost\r\n"
+    head += "Content-Type: application/json\r\n"
     with serving(tmp_path / "log", DATABASE_URL=postgres, WORKERS=workers) as server:
         address = ("127.0.0.1", urlsplit(server.url).port or 0)
         with socket.create_connection(address) as client:
