@@ -6,6 +6,7 @@ from urllib.parse import parse_qsl, quote, urlencode
 from fastapi import APIRouter, Body, HTTPException, Query, Request, Response, Security
 from pydantic_core import from_json, to_json
 
+from src.database.etag import etag
 from src.dependencies import (
     Engine,
     IdempotencyKey,
@@ -26,7 +27,7 @@ from src.http.problems import (
     Responses,
     documented,
 )
-from src.http.responses import JSONArray, JSONBytes, conditional, etag_of, task_response
+from src.http.responses import JSONArray, JSONBytes, conditional, etag_in, tagged
 from src.http.routing import DirectRoute
 from src.routers.problems import (
     LIST_IS_KNOWN,
@@ -178,10 +179,10 @@ async def create_task(
     refuse_etags_of_lists(if_match)
     if if_none_match is not None:
         tasks, _ = await task_service.list_tasks(engine, user_id, TaskListing())
-        if matches(etag_of(JSONArray(tasks)), if_none_match):
+        if matches(etag_in(JSONArray(tasks)), if_none_match):
             raise HTTPException(412, LIST_IS_KNOWN)
     content = await task_service.create_task(engine, user_id, task, idempotency_key)
-    return task_response(content, 201, [(b"location", path_of_new(request, content))])
+    return tagged(content, etag(content), 201, [(b"location", path_of_new(request, content))])
 
 
 @router.get(
@@ -200,7 +201,7 @@ async def get_task(
     if_none_match: IfNoneMatch = None,
 ) -> Response:
     task = await task_service.get_task(engine, user_id, task_id)
-    return conditional(task_response(task), if_none_match, if_match)
+    return conditional(tagged(task, etag(task)), if_none_match, if_match)
 
 
 @router.put(
@@ -229,7 +230,7 @@ async def update_task(
     """
     asked = condition(if_match, if_none_match)
     task = await task_service.update_task(engine, user_id, task_id, changes, asked)
-    return task_response(task, 200, [(b"content-location", path_of(request).encode())])
+    return tagged(task, etag(task), 200, [(b"content-location", path_of(request).encode())])
 
 
 @router.patch(
@@ -250,7 +251,8 @@ async def patch_task(
 ) -> Response:
     """A merge patch (RFC 7396): fields that are absent stay as they are, `null` clears."""
     asked = condition(if_match, if_none_match)
-    return task_response(await task_service.update_task(engine, user_id, task_id, changes, asked))
+    task = await task_service.update_task(engine, user_id, task_id, changes, asked)
+    return tagged(task, etag(task))
 
 
 @router.delete(
@@ -300,7 +302,7 @@ async def toggle_task_completion(
         task = await task_service.toggle_task(engine, user_id, task_id, asked)
     else:
         task = await task_service.update_task(engine, user_id, task_id, completion, asked)
-    return task_response(task)
+    return tagged(task, etag(task))
 
 
 def refuse_etags_of_lists(if_match: str | None) -> None:

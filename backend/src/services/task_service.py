@@ -42,14 +42,15 @@ from sqlmodel import SQLModel, col
 
 from src.database.cursor import Sort, encode
 from src.database.engine import (
-    Query,
-    compiled_query,
+    Statement,
+    compiled,
+    compiled_answer,
     fetch,
     fetch_all,
     fetch_batches_into,
     fetch_into,
-    query,
 )
+from src.database.etag import etag_of
 from src.database.uuid7 import instant, next_tick, uuid7
 from src.http.conditions import Condition, ConditionNotMet
 from src.http.spool import Spool, spool_array, spool_batches
@@ -82,7 +83,7 @@ def _this(statement: Owned) -> Owned:
 # Not before: the database's clock may be behind the clock of the service that created the task.
 _NOW = func.greatest(col(Task.updated_at), func.now())
 
-GET = query(_this(select(Task)))
+GET = compiled(_this(select(Task)))
 
 _NEW: dict[str, Any] = {name: bindparam(name) for name in Task.model_fields} | {
     "completed": false(),
@@ -90,7 +91,7 @@ _NEW: dict[str, Any] = {name: bindparam(name) for name in Task.model_fields} | {
 }
 
 # Its id is new: a task that is in the way is its own, from an answer that got lost.
-CREATE = query(
+CREATE = compiled(
     insert(Task)
     .values(_NEW)
     .on_conflict_do_update(index_elements=["user_id", "id"], set_={"id": col(Task.id)})
@@ -100,7 +101,7 @@ CREATE = query(
 
 
 @cache
-def list_query(sort: Sort = "created_at", by: frozenset[str] = frozenset()) -> Query:
+def list_statement(sort: Sort = "created_at", by: frozenset[str] = frozenset()) -> Statement:
     """Compile a list of so many, or of all if `limit` is None.
 
     It may be `by` any of completed, text and position (with position_id).
@@ -123,7 +124,7 @@ def list_query(sort: Sort = "created_at", by: frozenset[str] = frozenset()) -> Q
         )
     in_order = (column.desc() if descends else column for column in order)
     statement = statement.order_by(*in_order).limit(bindparam("limit", type_=BigInteger))
-    return replace(query(statement), takes_long="text" in by)
+    return replace(compiled(statement), takes_long="text" in by)
 
 
 def _has_text(column: str | None) -> ColumnElement[bool]:
@@ -143,7 +144,7 @@ def _small(text: Any) -> ColumnElement[bytes]:  # noqa: ANN401 - a column or a v
 
 
 @cache
-def update_query(fields: frozenset[str], *, conditional: bool = False) -> Query:
+def update_statement(fields: frozenset[str], *, conditional: bool = False) -> Statement:
     if not fields and not conditional:
         return GET
     changes: dict[str, Any] = {name: bindparam(name) for name in fields}
@@ -152,39 +153,30 @@ def update_query(fields: frozenset[str], *, conditional: bool = False) -> Query:
 
 
 @cache
-def toggle_query(*, conditional: bool = False) -> Query:
+def toggle_statement(*, conditional: bool = False) -> Statement:
     toggle = update(Task).values(completed=not_(col(Task.completed)), updated_at=_NOW)
     return _change(toggle.returning(Task), conditional=conditional)
 
 
 @cache
-def delete_query(*, conditional: bool = False) -> Query:
+def delete_statement(*, conditional: bool = False) -> Statement:
     return _change(delete(Task).returning(col(Task.id)), conditional=conditional)
 
 
-def _change(statement: Any, *, conditional: bool) -> Query:  # noqa: ANN401 - Update or Delete
+def _change(statement: Any, *, conditional: bool) -> Statement:  # noqa: ANN401 - Update or Delete
     """Compile a change; with a condition, None is answered for a task that does not meet it.
 
     The task is locked as it is read, so that it cannot change before it is written.
     """
     if not conditional:
-        return query(_this(statement))
+        return compiled(_this(statement))
     current = _this(select(Task)).with_for_update().cte("current")
-    is_one_of_them = _etag(current) == any_(bindparam("etags", type_=ARRAY(Text)))
+    is_one_of_them = etag_of(current) == any_(bindparam("etags", type_=ARRAY(Text)))
     meets = select(current.c.id).where(is_one_of_them == bindparam("wanted", type_=Boolean))
-    return query(_this(statement).where(meets.exists()), current=current)
+    return compiled(_this(statement).where(meets.exists()), current=current)
 
 
-def _etag(row: Any) -> ColumnElement[str]:  # noqa: ANN401 - a selectable
-    """Compute a row's ETag: what `responses.task_etag` does with the JSON."""
-    json = func.convert_to(
-        cast(func.row_to_json(row.table_valued()), Text), literal_column("'UTF8'")
-    )
-    digest: ColumnElement[str] = func.encode(func.sha256(json), literal_column("'hex'"))
-    return func.left(digest, literal_column("32"))
-
-
-def _create_once_query() -> Query:
+def _create_once() -> Statement:
     """Create a task unless the key did before, answer that task as it was created either way.
 
     A key that came with another task is answered as None. Expired keys count as absent, and some
@@ -216,7 +208,7 @@ def _create_once_query() -> Query:
         false().label("completed"),
         made.c.created_at,
         made.c.created_at.label("updated_at"),
-    ).cte("task")
+    ).cte("row")
     is_new = task.c.id == bindparam("id")
     created = (
         insert(Task)
@@ -242,10 +234,10 @@ def _create_once_query() -> Query:
     answer = select(case((is_same, func.row_to_json(task.table_valued())))).select_from(
         made.join(task, true())
     )
-    return compiled_query(answer.add_cte(created, cleared), repeatable=True)
+    return compiled_answer(answer.add_cte(created, cleared), repeatable=True)
 
 
-CREATE_ONCE = _create_once_query()
+CREATE_ONCE = _create_once()
 
 
 async def list_tasks(
@@ -264,7 +256,7 @@ async def list_tasks(
     if listing.cursor is not None:
         values["position"] = listing.cursor.value
         values["position_id"] = listing.cursor.id
-    statement = list_query(listing.sort, frozenset(values))
+    statement = list_statement(listing.sort, frozenset(values))
     limit = listing.limit or MAX_PAGE
 
     async def spool_page(tasks: list[bytes]) -> tuple[Spool, str | None] | None:
@@ -324,7 +316,7 @@ async def update_task(
 
     Raises TaskNotFound, ConditionNotMet.
     """
-    statement = update_query(frozenset(changes), conditional=condition is not None)
+    statement = update_statement(frozenset(changes), conditional=condition is not None)
     return await _changed(engine, statement, user_id, task_id, condition, **changes)
 
 
@@ -332,7 +324,7 @@ async def toggle_task(
     engine: AsyncEngine, user_id: str, task_id: UUID, condition: Condition | None = None
 ) -> bytes:
     """Raises TaskNotFound, ConditionNotMet."""
-    statement = toggle_query(conditional=condition is not None)
+    statement = toggle_statement(conditional=condition is not None)
     return await _changed(engine, statement, user_id, task_id, condition)
 
 
@@ -340,13 +332,13 @@ async def delete_task(
     engine: AsyncEngine, user_id: str, task_id: UUID, condition: Condition | None = None
 ) -> None:
     """Raises TaskNotFound, ConditionNotMet."""
-    statement = delete_query(conditional=condition is not None)
+    statement = delete_statement(conditional=condition is not None)
     await _changed(engine, statement, user_id, task_id, condition)
 
 
 async def _changed(
     engine: AsyncEngine,
-    statement: Query,
+    statement: Statement,
     user_id: str,
     task_id: UUID,
     condition: Condition | None,
