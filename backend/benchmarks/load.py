@@ -105,8 +105,9 @@ def _script(operation: str) -> str:
     }[operation]
     values = {
         "user_id": user,
-        "task_id": "'019aa000-0000-7000-8000-' || lpad(to_hex((:row)::int), 12, '0')",
-        "id": "gen_random_uuid()",
+        "id": "gen_random_uuid()"
+        if operation == "create"
+        else "'019aa000-0000-7000-8000-' || lpad(to_hex((:row)::int), 12, '0')",
         "title": "'Buy bread'",
         "description": "'Two litres'",
         "completed": "true",

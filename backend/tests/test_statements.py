@@ -11,10 +11,11 @@ import httpx
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from src.database.cursor import Sort
+from src.database import statements as statements_of
 from src.database.embedded import embedded_server
 from src.database.engine import Statement
 from src.database.uuid7 import instant, next_tick, uuid7
+from src.schemas.task import Sort
 from src.services import task_service
 from src.services.task_service import list_statement
 from tests.serving import serving
@@ -56,16 +57,18 @@ def test_every_statement_is_scoped_by_its_owner() -> None:
 
 
 def test_the_scope_is_said_in_one_place() -> None:
-    source = Path(task_service.__file__).read_text()
+    room = Path(statements_of.__file__).read_text()
+    service = Path(task_service.__file__).read_text()
 
-    assert source.count("Task.user_id") == 1
-    assert "TASKS.c.user_id" not in source
+    assert room.count("table.c.user_id") == 1
+    assert "c.user_id" not in service
+    assert "Task.user_id" not in service
 
 
 def values(user: str, task_id: object, position: object = None) -> dict[str, object]:
     return {
         "user_id": user,
-        "task_id": task_id,
+        "id": task_id,
         "title": "Buy milk",
         "description": None,
         "completed": False,
