@@ -12,6 +12,7 @@ from sqlalchemy import (
     ARRAY,
     BigInteger,
     Boolean,
+    Column,
     ColumnElement,
     Delete,
     Select,
@@ -91,14 +92,14 @@ def select_page(
 
 
 def _comes_after(
-    column: ColumnElement[Any], row_id: ColumnElement[Any], *, descends: bool
+    column: Column[Any], row_id: Column[Any], *, descends: bool
 ) -> ColumnElement[bool]:
     # As text: PostgreSQL's times are more than Python's.
     position = cast(bindparam("position", type_=Text), column.type)
     position_id = bindparam("position_id", type_=row_id.type)
     row, place = tuple_(column, row_id), tuple_(position, position_id)
     follows = row < place if descends else row > place
-    if not getattr(column, "nullable", False):
+    if not column.nullable:
         return follows
     # PostgreSQL has NULL behind all values, and before them if it descends.
     if descends:

@@ -119,6 +119,8 @@ def conditional(
         raise ConditionNotMet
     if if_none_match is None or not matches(etag_in(response), if_none_match):
         return response
+    if isinstance(response, JSONArray):
+        response.spool.close()
     not_modified = Response(status_code=304)
     not_modified.raw_headers = [
         header for header in response.raw_headers if not header[0].startswith(b"content-")
