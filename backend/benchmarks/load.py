@@ -14,8 +14,8 @@ CONNECTIONS = 16
 DELETES = 32_000
 HERE = Path(__file__).parent
 PGBENCH = POSTGRES_VERSIONS[18] / "pgbench"
-LIST = task_service.list_query()
-UPDATE = task_service.update_query(frozenset({"title", "completed"}))
+LIST = task_service.list_statement()
+UPDATE = task_service.update_statement(frozenset({"title", "completed"}))
 
 
 @dataclass(frozen=True)
@@ -89,32 +89,33 @@ def pgbench(url: str, operation: str, seconds: int) -> Load:
 
 def _script(operation: str) -> str:
     """Write the compiled statement with pgbench's variables for its parameters."""
-    row, user, query = {
+    row, user, statement = {
         "get one": ("random(0, 2999)", "'u' || (:row)::int / 20", task_service.GET),
         "list 20": ("random(0, 149)", "'u' || (:row)::int", LIST),
         "list 100": ("random(0, 19)", "'h' || (:row)::int", LIST),
         "list 1,000": ("random(0, 4)", "'k' || (:row)::int", LIST),
         "create": ("random(0, 999)", "'c' || (:row)::int", task_service.CREATE),
         "update": ("random(0, 2999)", "'u' || (:row)::int / 20", UPDATE),
-        "toggle": ("random(0, 2999)", "'u' || (:row)::int / 20", task_service.toggle_query()),
+        "toggle": ("random(0, 2999)", "'u' || (:row)::int / 20", task_service.toggle_statement()),
         "delete": (
             ":client_id * :each + :turn",
             "'d' || (:row)::int % 1000",
-            task_service.delete_query(),
+            task_service.delete_statement(),
         ),
     }[operation]
     values = {
         "user_id": user,
-        "task_id": "'019aa000-0000-7000-8000-' || lpad(to_hex((:row)::int), 12, '0')",
-        "id": "gen_random_uuid()",
+        "id": "gen_random_uuid()"
+        if operation == "create"
+        else "'019aa000-0000-7000-8000-' || lpad(to_hex((:row)::int), 12, '0')",
         "title": "'Buy bread'",
         "description": "'Two litres'",
         "completed": "true",
         "created_at": "now()",
         "limit": "1001",
     }
-    sql = query.sql
-    for number, name in reversed(list(enumerate(query.parameters, start=1))):
+    sql = statement.sql
+    for number, name in reversed(list(enumerate(statement.parameters, start=1))):
         sql = sql.replace(f"${number}::", f"({values[name]})::")
     return f"\\set turn :turn + 1\n\\set row {row}\n{sql.replace(chr(10), ' ')};\n"
 

@@ -11,12 +11,12 @@ import pytest
 from sqlalchemy import literal_column, select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from src.database.engine import POOL_WAIT_SECONDS, Query, create_engine, fetch, query
+from src.database.engine import POOL_WAIT_SECONDS, Statement, compiled, create_engine, fetch
 from src.database.exceptions import DatabaseUnavailable
 from src.database.shares import Shares
 
-PID = query(select(literal_column("pg_backend_pid()")))
-NEW, NEWER = [query(select(literal_column(str(n)).label("n"))) for n in (1, 2)]
+PID = compiled(select(literal_column("pg_backend_pid()")))
+NEW, NEWER = [compiled(select(literal_column(str(n)).label("n"))) for n in (1, 2)]
 
 
 @pytest.mark.anyio
@@ -44,8 +44,8 @@ async def test_a_backend_that_stalls_while_it_prepares_a_statement_prepares_the_
 # Shares
 
 PASS_SQL = "SELECT to_json(pg_advisory_xact_lock_shared(1)::text || $1::text)"
-PASS = Query(PASS_SQL, ("user_id",))
-PASS_AFTER_LONG = Query(PASS_SQL, ("user_id",), takes_long=True)
+PASS = Statement(PASS_SQL, ("user_id",))
+PASS_AFTER_LONG = Statement(PASS_SQL, ("user_id",), takes_long=True)
 
 
 @asynccontextmanager

@@ -16,10 +16,11 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from src.database.engine import create_engine
+from src.database.statements import CLEARED_KEYS
 from src.schemas.task import TaskCreate
 from src.services.exceptions import KeyReused
 from src.services.health_service import check
-from src.services.task_service import CLEARED_KEYS, create_task
+from src.services.task_service import create_task
 from tests.conftest import execute
 from tests.serving import Server, eventually, serving
 from tests.tasks import assert_problem, create, listed, task_path, tasks_path

@@ -15,7 +15,7 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 from xxhash import xxh3_128
 
-from src.database.engine import BATCH_ROWS, Query, create_engine, fetch, fetch_batches_into
+from src.database.engine import BATCH_ROWS, Statement, create_engine, fetch, fetch_batches_into
 from src.database.exceptions import DatabaseUnavailable
 from src.http.spool import IN_MEMORY_BYTES, PIECE_BYTES
 from src.schemas.task import MAX_PAGE
@@ -157,11 +157,11 @@ def test_a_long_list_is_few_round_trips(direct: str, user: str, tmp_path: Path) 
 
 # One snapshot, read again when its connection breaks
 
-NUMBERS = Query("SELECT to_json(n) FROM generate_series(1, $1::int) n", ("number",))
-PID = Query("SELECT to_json(pg_backend_pid())")
-READ_ONLY = Query("SELECT to_json(current_setting('transaction_read_only'))")
-SLOW = Query("SELECT to_json(n) FROM generate_series(1, 1000) n, pg_sleep(0.1 * n)")
-RUNNING = Query(
+NUMBERS = Statement("SELECT to_json(n) FROM generate_series(1, $1::int) n", ("number",))
+PID = Statement("SELECT to_json(pg_backend_pid())")
+READ_ONLY = Statement("SELECT to_json(current_setting('transaction_read_only'))")
+SLOW = Statement("SELECT to_json(n) FROM generate_series(1, 1000) n, pg_sleep(0.1 * n)")
+RUNNING = Statement(
     "SELECT to_json(count(*)) FROM pg_stat_activity"
     " WHERE query LIKE '%sleep%' AND pid <> pg_backend_pid()"
 )

@@ -17,10 +17,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from src.database.cursor import Sort
 from src.database.engine import create_engine
 from src.migrations import upgrade
-from src.schemas.task import TaskCreate, TaskListing
+from src.schemas.task import Sort, TaskCreate, TaskListing
 from src.services import task_service
 from tests.conftest import execute
 from tests.serving import Server

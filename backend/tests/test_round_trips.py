@@ -11,7 +11,7 @@ from threading import Thread
 import httpx
 
 from benchmarks.proxy import Link, proxy
-from src.http.responses import task_etag
+from src.database.etag import etag
 from tests.pgbouncer import host
 from tests.serving import serving
 from tests.tasks import Task, create, task_path, tasks_path, unknown_path
@@ -83,7 +83,7 @@ def warm_requests(api: httpx.Client) -> Iterator[Callable[[], httpx.Response]]:
 
 
 def etag_of(task: Task) -> str:
-    return f'"{task_etag(json.dumps(task, separators=(",", ":")).encode())}"'
+    return f'"{etag(json.dumps(task, separators=(",", ":")).encode())}"'
 
 
 def round_trips(postgres: str, log: Path) -> list[int]:

@@ -11,61 +11,64 @@ import httpx
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from src.database.cursor import Sort
+from src.database import statements as statements_of
 from src.database.embedded import embedded_server
-from src.database.engine import Query
+from src.database.engine import Statement
 from src.database.uuid7 import instant, next_tick, uuid7
+from src.schemas.task import Sort
 from src.services import task_service
-from src.services.task_service import list_query
+from src.services.task_service import list_statement
 from tests.serving import serving
 from tests.tasks import create, task_path, tasks_path, unknown_path
 
 FIELDS = ("completed", "description", "title")
 UPDATES = [
-    task_service.update_query(frozenset(fields), conditional=conditional)
+    task_service.update_statement(frozenset(fields), conditional=conditional)
     for count in range(len(FIELDS) + 1)
     for fields in combinations(FIELDS, count)
     for conditional in (False, True)
 ]
 OTHERS = [
     make(conditional=conditional)
-    for make in (task_service.toggle_query, task_service.delete_query)
+    for make in (task_service.toggle_statement, task_service.delete_statement)
     for conditional in (False, True)
 ]
 SORTS = get_args(Sort)
 LISTS = {
-    f"list {sort} {' '.join(by)}": list_query(sort, frozenset(by))
+    f"list {sort} {' '.join(by)}": list_statement(sort, frozenset(by))
     for sort in SORTS
     for count in range(4)
     for by in combinations(("completed", "text", "position"), count)
 }
 FINDING = {
     "get": task_service.GET,
-    **{f"change {number}": query for number, query in enumerate([*UPDATES[1:], *OTHERS])},
+    **{f"change {number}": statement for number, statement in enumerate([*UPDATES[1:], *OTHERS])},
 }
 
 
 def test_every_statement_is_scoped_by_its_owner() -> None:
-    for query in [task_service.GET, *UPDATES, *OTHERS, *LISTS.values()]:
-        owner = query.parameters.index("user_id") + 1
-        of_tasks = query.sql.count("FROM tasks") + query.sql.count("UPDATE tasks")
-        assert query.sql.count(f"WHERE tasks.user_id = ${owner}::VARCHAR") == of_tasks
-    for query in [task_service.CREATE, task_service.CREATE_ONCE]:
-        assert "FROM tasks" not in query.sql
-        assert "UPDATE tasks" not in query.sql
+    for statement in [task_service.GET, *UPDATES, *OTHERS, *LISTS.values()]:
+        owner = statement.parameters.index("user_id") + 1
+        of_tasks = statement.sql.count("FROM tasks") + statement.sql.count("UPDATE tasks")
+        assert statement.sql.count(f"WHERE tasks.user_id = ${owner}::VARCHAR") == of_tasks
+    for statement in [task_service.CREATE, task_service.CREATE_ONCE]:
+        assert "FROM tasks" not in statement.sql
+        assert "UPDATE tasks" not in statement.sql
 
 
 def test_the_scope_is_said_in_one_place() -> None:
-    source = Path(task_service.__file__).read_text()
+    room = Path(statements_of.__file__).read_text()
+    service = Path(task_service.__file__).read_text()
 
-    assert source.count("Task.user_id") == 1
-    assert "TASKS.c.user_id" not in source
+    assert room.count("table.c.user_id") == 1
+    assert "c.user_id" not in service
+    assert "Task.user_id" not in service
 
 
 def values(user: str, task_id: object, position: object = None) -> dict[str, object]:
     return {
         "user_id": user,
-        "task_id": task_id,
+        "id": task_id,
         "title": "Buy milk",
         "description": None,
         "completed": False,
@@ -100,9 +103,9 @@ def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("query", FINDING.values(), ids=FINDING)
+@pytest.mark.parametrize("statement", FINDING.values(), ids=FINDING)
 async def test_a_statement_finds_its_tasks_by_the_keys_index(
-    engine: AsyncEngine, query: Query
+    engine: AsyncEngine, statement: Statement
 ) -> None:
     owner, task_id = (await insert(engine, users=500, each=40))[1234]
     arguments = values(owner, task_id)
@@ -112,7 +115,8 @@ async def test_a_statement_finds_its_tasks_by_the_keys_index(
         driver = raw.driver_connection
         assert isinstance(driver, asyncpg.Connection)
         explained = await driver.fetchval(
-            f"EXPLAIN (FORMAT JSON) {query.sql}", *[arguments[name] for name in query.parameters]
+            f"EXPLAIN (FORMAT JSON) {statement.sql}",
+            *[arguments[name] for name in statement.parameters],
         )
     plan = list(nodes(json.loads(explained)[0]["Plan"]))
 
@@ -132,13 +136,13 @@ async def test_a_list_finds_its_tasks_by_an_index_of_their_owner(engine: AsyncEn
         driver = raw.driver_connection
         assert isinstance(driver, asyncpg.Connection)
         plans = {}
-        for name, query in LISTS.items():
+        for name, statement in LISTS.items():
             arguments = values(
                 owner, task_id, "Buy milk" if "title" in name else "2026-11-21T09:30:00+00:00"
             )
             explained = await driver.fetchval(
-                f"EXPLAIN (FORMAT JSON) {query.sql}",
-                *[arguments[parameter] for parameter in query.parameters],
+                f"EXPLAIN (FORMAT JSON) {statement.sql}",
+                *[arguments[parameter] for parameter in statement.parameters],
             )
             plans[name] = list(nodes(json.loads(explained)[0]["Plan"]))
 
@@ -187,7 +191,7 @@ def test_a_request_is_one_statement_with_no_transaction_around_it(tmp_path: Path
             answer: httpx.Response = api.request(method, path, json=body)
             assert answer.status_code == status
             [statement] = statements(log, before)
-            assert "WITH task AS" in statement
+            assert "WITH row AS" in statement
         for method, path, headers, status in [
             ("DELETE", task_path(create(api, "ada")), {"If-Match": '"other"'}, 412),
             ("PUT", task_path(create(api, "ada")), {"If-Match": '"other"'}, 412),

@@ -15,7 +15,7 @@ import asyncpg
 import pytest
 import trustme
 
-from src.database.engine import Query, create_engine, fetch
+from src.database.engine import Statement, create_engine, fetch
 from src.database.exceptions import DatabaseUnavailable
 from tests.conftest import execute, tool
 from tests.serving import eventually, free_port, serving, started
@@ -154,12 +154,12 @@ def ask(url: str, sql: str) -> str:
 
 def ours(url: str, sql: str = PROTOCOL, times: int = 1) -> list[bytes | None]:
     """Connect once, as the service does."""
-    query = Query(f"SELECT convert_to(({sql})::text, 'UTF8')")
+    statement = Statement(f"SELECT convert_to(({sql})::text, 'UTF8')")
 
     async def answers() -> list[bytes | None]:
         engine = create_engine(url, pool_size=1)
         try:
-            return [await fetch(engine, query) for _ in range(times)]
+            return [await fetch(engine, statement) for _ in range(times)]
         finally:
             await engine.dispose()
 

@@ -2,25 +2,28 @@
 
 import re
 from base64 import b64decode, urlsafe_b64encode
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, Literal, TypeAlias
+from types import NoneType
+from typing import Annotated, TypeAlias, get_args
 from uuid import UUID
 
-from pydantic import StringConstraints, TypeAdapter
+from pydantic import BaseModel, StringConstraints, TypeAdapter
 from pydantic_core import from_json, to_json
 
-Sort: TypeAlias = Literal[
-    "created_at", "-created_at", "updated_at", "-updated_at", "title", "-title"
-]
+Kinds: TypeAlias = Mapping[str, frozenset[type]]
+"""Of each order the types that its values may have: str or datetime, and NoneType."""
+
+_KINDS = {frozenset({kind, *more}) for kind in (str, datetime) for more in ((), (NoneType,))}
 
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """The order of the list, and of the page's last task the value it is ordered by, and the id."""
+    """The order of the list, and of the page's last row the value it is ordered by, and the id."""
 
-    sort: Sort
-    value: str
+    sort: str
+    value: str | None
     id: UUID
 
 
@@ -33,22 +36,41 @@ _FIRST = (-4713, "-11-24")
 _LAST_YEAR = 294_276
 
 _Value = Annotated[str, StringConstraints(max_length=500, pattern=r"^[^\x00]*$")]
-_READ = TypeAdapter(tuple[Sort, _Value, UUID])
+_READ = TypeAdapter(tuple[str, _Value | None, UUID])
 
 
-def encode(sort: Sort, last: bytes) -> str:
-    """Make the cursor after this task, an object in JSON."""
-    task = from_json(last)
-    cursor = [sort, task[sort.removeprefix("-")], task["id"]]
+def kinds_of(row: type[BaseModel], sorts: Iterable[str]) -> Kinds:
+    """Return what the orders of these rows are by. Text has up to 500 characters.
+
+    Raises TypeError for an order by anything but text and times.
+    """
+    kinds = {}
+    for sort in sorts:
+        annotation = row.model_fields[sort.removeprefix("-")].annotation
+        kinds[sort] = frozenset(get_args(annotation) or (annotation,))
+        if kinds[sort] not in _KINDS:
+            raise TypeError(f"no order by {annotation}")
+    return kinds
+
+
+def encode(sort: str, last: bytes) -> str:
+    """Make the cursor after this row, an object in JSON."""
+    row = from_json(last)
+    cursor = [sort, row[sort.removeprefix("-")], row["id"]]
     return urlsafe_b64encode(to_json(cursor)).decode().rstrip("=")
 
 
-def decode(text: str) -> Cursor:
-    """Raises ValueError for what `encode` cannot have made."""
+def decode(text: str, kinds: Kinds) -> Cursor:
+    """Raises ValueError for what `encode` cannot have made of rows with these orders."""
     padded = text.encode("ascii") + b"=" * (-len(text) % 4)
     cursor = Cursor(*_READ.validate_json(b64decode(padded, altchars=b"-_", validate=True)))
-    if not (cursor.sort.endswith("title") or _is_time(cursor.value)):
-        raise ValueError("no time that PostgreSQL can hold")
+    types = kinds.get(cursor.sort, frozenset())
+    if cursor.value is None:
+        is_held = NoneType in types
+    else:
+        is_held = str in types or (datetime in types and _is_time(cursor.value))
+    if not is_held:
+        raise ValueError("no value that PostgreSQL can hold")
     return cursor
 
 

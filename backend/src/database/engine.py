@@ -1,6 +1,6 @@
 """How statements run: compiled once, on a pooled connection, to JSON that PostgreSQL writes.
 
-A `Query` is a SQLModel statement as SQL text with the order of its parameters. `fetch` runs it on
+A `Statement` is one of SQLModel's as SQL text with the order of its parameters. `fetch` runs it on
 the asyncpg connection under SQLAlchemy's pool, prepared once per connection: one round trip, no
 transaction around it, and each row comes back as the bytes of its JSON object.
 """
@@ -37,7 +37,7 @@ POOL_WAIT_SECONDS = 4.0
 CANCEL_SECONDS = 2.0
 
 BATCH_ROWS = 1000
-"""How many of a query's rows are read at a time when they may be very many."""
+"""How many of a statement's rows are read at a time when they may be very many."""
 
 # How a statement ends when its connection goes.
 _LOST = (
@@ -73,7 +73,7 @@ Prepared: TypeAlias = "asyncpg.prepared_stmt.PreparedStatement[asyncpg.Record]"
 
 
 T = TypeVar("T")
-FetchOnce: TypeAlias = Callable[["PoolProxiedConnection", "Query", list[object]], Awaitable[T]]
+FetchOnce: TypeAlias = Callable[["PoolProxiedConnection", "Statement", list[object]], Awaitable[T]]
 
 
 class _SendAgain(DatabaseUnavailable):
@@ -82,7 +82,7 @@ class _SendAgain(DatabaseUnavailable):
 
 # Told apart by identity: a prepared statement is looked up in every request.
 @dataclass(frozen=True, slots=True, eq=False)
-class Query:
+class Statement:
     """A compiled statement; `parameters` are the names of $1, $2 and so on.
 
     One that `takes_long` shares its half of the pool with all others that do.
@@ -94,32 +94,32 @@ class Query:
     takes_long: bool = False
 
 
-def query(
+def compiled(
     statement: Select[Any] | UpdateBase,
     repeatable: bool | None = None,
     current: CTE | None = None,
-) -> Query:
+) -> Statement:
     """Compile a statement: each of its rows is answered as a JSON object.
 
     A repeatable one changes nothing when it is applied a second time; a SELECT is. With `current`,
     a row of that without one of the statement is answered as None.
     Raises TypeError for a value that is no bindparam.
     """
-    rows = statement.cte("task")
+    rows = statement.cte("row")
     answer = select(func.row_to_json(rows.table_valued()))
     if current is not None:
         answer = answer.select_from(current.outerjoin(rows, true()))
     if repeatable is None:
         repeatable = isinstance(statement, Select)
-    return compiled_query(answer, repeatable)
+    return compiled_answer(answer, repeatable)
 
 
-def compiled_query(answer: Select[Any], repeatable: bool) -> Query:
-    """Compile a statement whose one column is the answer. Raises as `query` does."""
-    compiled = answer.compile(dialect=_DIALECT)
-    if any(value is not None for value in compiled.params.values()):
-        raise TypeError(f"every value of a statement is a bindparam: {compiled}")
-    return Query(str(compiled), tuple(compiled.positiontup or ()), repeatable)
+def compiled_answer(answer: Select[Any], repeatable: bool) -> Statement:
+    """Compile a statement whose one column is the answer. Raises as `compiled` does."""
+    text = answer.compile(dialect=_DIALECT)
+    if any(value is not None for value in text.params.values()):
+        raise TypeError(f"every value of a statement is a bindparam: {text}")
+    return Statement(str(text), tuple(text.positiontup or ()), repeatable)
 
 
 class Pool(AsyncAdaptedQueuePool):
@@ -223,83 +223,85 @@ def is_worth_waiting_for(error: DatabaseUnavailable) -> bool:
     return not refused_tls and not isinstance(cause, _WRONG)
 
 
-async def fetch(engine: AsyncEngine, query: Query, **values: object) -> bytes | None:
-    """Run a query of one row or none, in one round trip. Raises as `fetch_all` does."""
-    rows = await fetch_all(engine, query, **values)
+async def fetch(engine: AsyncEngine, statement: Statement, /, **values: object) -> bytes | None:
+    """Run a statement of one row or none, in one round trip. Raises as `fetch_all` does."""
+    rows = await fetch_all(engine, statement, **values)
     return rows[0] if rows else None
 
 
-async def fetch_all(engine: AsyncEngine, query: Query, **values: object) -> list[bytes]:
-    """Run a query of any number of rows in one round trip.
+async def fetch_all(engine: AsyncEngine, statement: Statement, /, **values: object) -> list[bytes]:
+    """Run a statement of any number of rows in one round trip.
 
     It is sent again when its connection breaks, unless it might then be applied twice.
     Raises DatabaseUnavailable when PostgreSQL cannot be reached, has no connection to spare
-    within POOL_WAIT_SECONDS, or does not answer within STATEMENT_SECONDS; a query that is not
+    within POOL_WAIT_SECONDS, or does not answer within STATEMENT_SECONDS; a statement that is not
     repeatable may then have been applied. For who has half of the pool it has none to spare.
     """
-    return await _in_turn(engine, _fetch_once, query, values)
+    return await _in_turn(engine, _fetch_once, statement, values)
 
 
 async def fetch_into(
     engine: AsyncEngine,
-    query: Query,
+    statement: Statement,
     gather: Callable[[list[bytes]], Awaitable[T]],
+    /,
     **values: object,
 ) -> T:
-    """Run a query as `fetch_all` does, and answer what `gather` makes of its rows.
+    """Run a statement as `fetch_all` does, and answer what `gather` makes of its rows.
 
     It keeps the connection until then: no more rows are in memory than the pool can fetch at once.
     """
 
     async def fetch_once(
-        connection: PoolProxiedConnection, query: Query, arguments: list[object]
+        connection: PoolProxiedConnection, statement: Statement, arguments: list[object]
     ) -> T:
-        return await gather(await _fetch_once(connection, query, arguments))
+        return await gather(await _fetch_once(connection, statement, arguments))
 
-    return await _in_turn(engine, fetch_once, query, values)
+    return await _in_turn(engine, fetch_once, statement, values)
 
 
 async def fetch_batches_into(
     engine: AsyncEngine,
-    query: Query,
+    statement: Statement,
     gather: Callable[[AsyncIterator[list[bytes]]], Awaitable[T]],
+    /,
     **values: object,
 ) -> T:
-    """Run a query of very many rows through a cursor, and answer what `gather` makes of them.
+    """Run a statement of very many rows through a cursor, and answer what `gather` makes of them.
 
     `gather` gets BATCH_ROWS at a time, all of one moment, and starts over when the connection
     breaks. Raises DatabaseUnavailable as `fetch_all` does; all may take STATEMENT_SECONDS.
     """
     fetch_once = partial(_fetch_batches_once, gather)
-    return await _in_turn(engine, fetch_once, query, values, takes_long=True)
+    return await _in_turn(engine, fetch_once, statement, values, takes_long=True)
 
 
 async def _in_turn(
     engine: AsyncEngine,
     fetch_once: FetchOnce[T],
-    query: Query,
+    statement: Statement,
     values: dict[str, object],
     *,
     takes_long: bool = False,
 ) -> T:
-    arguments = [values[name] for name in query.parameters]
+    arguments = [values[name] for name in statement.parameters]
     shares = _pool(engine).shares
     async with shares.of(values.get("user_id")):
-        if not (takes_long or query.takes_long):
-            return await _until_sent(engine, fetch_once, query, arguments)
+        if not (takes_long or statement.takes_long):
+            return await _until_sent(engine, fetch_once, statement, arguments)
         async with shares.of(_TAKES_LONG):
-            return await _until_sent(engine, fetch_once, query, arguments)
+            return await _until_sent(engine, fetch_once, statement, arguments)
 
 
 async def _until_sent(
-    engine: AsyncEngine, fetch_once: FetchOnce[T], query: Query, arguments: list[object]
+    engine: AsyncEngine, fetch_once: FetchOnce[T], statement: Statement, arguments: list[object]
 ) -> T:
     dead = 0  # of the pool's connections, all may be
     while True:
         try:
             connection = await _connection(engine)
             try:
-                return await fetch_once(connection, query, arguments)
+                return await fetch_once(connection, statement, arguments)
             finally:
                 if _driver(connection).is_closed():
                     connection.invalidate()
@@ -311,34 +313,36 @@ async def _until_sent(
 
 
 async def _fetch_once(
-    connection: PoolProxiedConnection, query: Query, arguments: list[object]
+    connection: PoolProxiedConnection, statement: Statement, arguments: list[object]
 ) -> list[bytes]:
     driver = _driver(connection)
     sent = False
     try:
         # An idle server has nothing to say: what waits to be read is its farewell.
-        if not query.repeatable and connection.info["poll"].poll(0):
+        if not statement.repeatable and connection.info["poll"].poll(0):
             driver.terminate()
             raise _SendAgain("the session was ended")
-        statement = connection.info.get(query) or await _prepare(driver, connection.info, query)
+        prepared = connection.info.get(statement) or await _prepare(
+            driver, connection.info, statement
+        )
         sent = True
-        records = await statement.fetch(*arguments)
+        records = await prepared.fetch(*arguments)
         return [record[0] for record in records]
     except _FAILED as error:
-        raise await _explained(error, driver, again=not sent or query.repeatable) from error
+        raise await _explained(error, driver, again=not sent or statement.repeatable) from error
 
 
 async def _fetch_batches_once(
     gather: Callable[[AsyncIterator[list[bytes]]], Awaitable[T]],
     connection: PoolProxiedConnection,
-    query: Query,
+    statement: Statement,
     arguments: list[object],
 ) -> T:
     driver = _driver(connection)
     try:
         try:
             async with asyncio.timeout(STATEMENT_SECONDS):
-                return await gather(_batches(connection, query, arguments))
+                return await gather(_batches(connection, statement, arguments))
         except _FAILED as error:
             raise await _explained(error, driver, again=True) from error
     except BaseException:
@@ -347,13 +351,13 @@ async def _fetch_batches_once(
 
 
 async def _batches(
-    connection: PoolProxiedConnection, query: Query, arguments: list[object]
+    connection: PoolProxiedConnection, statement: Statement, arguments: list[object]
 ) -> AsyncIterator[list[bytes]]:
     driver = _driver(connection)
     # First: what is prepared before is of no transaction, or of another connection of a pooler's.
     await driver.execute("BEGIN READ ONLY")
-    statement = connection.info.get(query) or await _prepare(driver, connection.info, query)
-    cursor = await statement.cursor(*arguments)
+    prepared = connection.info.get(statement) or await _prepare(driver, connection.info, statement)
+    cursor = await prepared.cursor(*arguments)
     while records := await cursor.fetch(BATCH_ROWS):
         yield [record[0] for record in records]
     await driver.execute("COMMIT")
@@ -376,10 +380,10 @@ async def _explained(error: Exception, driver: Driver, *, again: bool) -> Databa
     return (_SendAgain if again or _was_not_applied(error) else DatabaseUnavailable)(str(error))
 
 
-async def _prepare(driver: Driver, info: dict[Any, Any], query: Query) -> "Prepared":
-    name = f"query_{next(info['numbers'])}" if info["direct"] else ""
-    statement = info[query] = await driver.prepare(query.sql, name=name)
-    return statement
+async def _prepare(driver: Driver, info: dict[Any, Any], statement: Statement) -> "Prepared":
+    name = f"statement_{next(info['numbers'])}" if info["direct"] else ""
+    prepared = info[statement] = await driver.prepare(statement.sql, name=name)
+    return prepared
 
 
 def _was_not_applied(error: BaseException) -> bool:

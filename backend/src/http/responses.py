@@ -3,7 +3,6 @@
 import asyncio
 import re
 from collections.abc import Callable, Iterator, Sequence
-from hashlib import sha256
 from typing import Any, TypeAlias
 from zlib import compressobj
 
@@ -99,18 +98,12 @@ def _encoded(spool: Spool, encoding: str | None) -> Iterator[bytes]:
         yield encoder.flush()
 
 
-def task_response(content: bytes, status: int = 200, headers: Fields = ()) -> Response:
-    """Answer a task with its ETag."""
-    etag = (b"etag", b'"%b"' % task_etag(content).encode())
-    return JSONBytes(content, status, [etag, *headers])
+def tagged(content: bytes, etag: str, status: int = 200, headers: Fields = ()) -> Response:
+    """Answer JSON with its strong ETag."""
+    return JSONBytes(content, status, [(b"etag", b'"%b"' % etag.encode()), *headers])
 
 
-def task_etag(content: bytes) -> str:
-    """Return what is strong in a task's ETag; `task_service` has PostgreSQL compute the same."""
-    return sha256(content).hexdigest()[:32]
-
-
-def etag_of(response: Response) -> str:
+def etag_in(response: Response) -> str:
     [etag] = [value.decode() for name, value in response.raw_headers if name == b"etag"]
     return etag
 
@@ -120,12 +113,14 @@ def conditional(
 ) -> Response:
     """Answer 304 instead when the client has it: RFC 9110 §13.2.2, §15.4.5.
 
-    Raises ConditionNotMet for a task that is not the one in `if_match`.
+    Raises ConditionNotMet for what is not in `if_match`.
     """
-    if if_match is not None and not matches(etag_of(response), if_match):
+    if if_match is not None and not matches(etag_in(response), if_match):
         raise ConditionNotMet
-    if if_none_match is None or not matches(etag_of(response), if_none_match):
+    if if_none_match is None or not matches(etag_in(response), if_none_match):
         return response
+    if isinstance(response, JSONArray):
+        response.spool.close()
     not_modified = Response(status_code=304)
     not_modified.raw_headers = [
         header for header in response.raw_headers if not header[0].startswith(b"content-")

@@ -7,7 +7,7 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from src.database.engine import Query, create_engine, fetch
+from src.database.engine import Statement, create_engine, fetch
 from src.database.exceptions import DatabaseUnavailable
 from src.exceptions import CannotStart
 
@@ -17,7 +17,7 @@ LOCK = 0x7461736B73  # "tasks"
 
 VERSION_TABLE = "task_api_version"
 
-_VERSION = Query(f"SELECT convert_to(version_num, 'UTF8') FROM {VERSION_TABLE}")  # noqa: S608 - a constant
+_VERSION = Statement(f"SELECT convert_to(version_num, 'UTF8') FROM {VERSION_TABLE}")  # noqa: S608 - a constant
 
 
 async def upgrade(engine: AsyncEngine, connection_string: str) -> None:

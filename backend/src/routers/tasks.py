@@ -1,11 +1,11 @@
 """`/api/{user_id}/tasks`."""
 
 from typing import Annotated, Any
-from urllib.parse import parse_qsl, quote, urlencode
 
 from fastapi import APIRouter, Body, HTTPException, Query, Request, Response, Security
-from pydantic_core import from_json, to_json
+from pydantic_core import to_json
 
+from src.database.etag import etag
 from src.dependencies import (
     Engine,
     IdempotencyKey,
@@ -18,6 +18,7 @@ from src.dependencies import (
 )
 from src.http.conditions import condition, matches
 from src.http.contract import example, headers
+from src.http.links import next_page, path_of, path_of_new
 from src.http.problems import (
     BROKEN_PATH,
     TOO_LARGE,
@@ -26,7 +27,7 @@ from src.http.problems import (
     Responses,
     documented,
 )
-from src.http.responses import JSONArray, JSONBytes, conditional, etag_of, task_response
+from src.http.responses import JSONArray, JSONBytes, conditional, etag_in, tagged
 from src.http.routing import DirectRoute
 from src.routers.problems import (
     LIST_IS_KNOWN,
@@ -46,10 +47,6 @@ from src.schemas.task import (
     TaskUpdate,
 )
 from src.services import task_service
-
-# RFC 3986 §3.3; a parser of HTTP lets more through, such as the > that would end a Link.
-_IN_A_PATH = "%/:@!$&'()*+,;=~"
-
 
 ANY = (
     documented(400, "The path or the query cannot be read", BROKEN_PATH)
@@ -144,10 +141,7 @@ async def list_user_tasks(
     refuse_etags_of_lists(if_match)
     tasks, cursor = await task_service.list_tasks(engine, user_id, listing)
     links = [(b"link", next_page(request, cursor))] if cursor is not None else []
-    response = conditional(JSONArray(tasks, links), if_none_match)
-    if response.status_code == 304:
-        tasks.close()
-    return response
+    return conditional(JSONArray(tasks, links), if_none_match)
 
 
 @router.post(
@@ -178,10 +172,11 @@ async def create_task(
     refuse_etags_of_lists(if_match)
     if if_none_match is not None:
         tasks, _ = await task_service.list_tasks(engine, user_id, TaskListing())
-        if matches(etag_of(JSONArray(tasks)), if_none_match):
+        tasks.close()
+        if matches(etag_in(JSONArray(tasks)), if_none_match):
             raise HTTPException(412, LIST_IS_KNOWN)
     content = await task_service.create_task(engine, user_id, task, idempotency_key)
-    return task_response(content, 201, [(b"location", path_of_new(request, content))])
+    return tagged(content, etag(content), 201, [(b"location", path_of_new(request, content))])
 
 
 @router.get(
@@ -200,7 +195,7 @@ async def get_task(
     if_none_match: IfNoneMatch = None,
 ) -> Response:
     task = await task_service.get_task(engine, user_id, task_id)
-    return conditional(task_response(task), if_none_match, if_match)
+    return conditional(tagged(task, etag(task)), if_none_match, if_match)
 
 
 @router.put(
@@ -230,7 +225,7 @@ async def update_task(
     """
     asked = condition(if_match, if_none_match)
     task = await task_service.update_task(engine, user_id, task_id, changes, asked)
-    return task_response(task, 200, [(b"content-location", path_of(request).encode())])
+    return tagged(task, etag(task), 200, [(b"content-location", path_of(request).encode())])
 
 
 @router.patch(
@@ -255,7 +250,8 @@ async def patch_task(
     (RFC 7396).
     """
     asked = condition(if_match, if_none_match)
-    return task_response(await task_service.update_task(engine, user_id, task_id, changes, asked))
+    task = await task_service.update_task(engine, user_id, task_id, changes, asked)
+    return tagged(task, etag(task))
 
 
 @router.delete(
@@ -305,25 +301,10 @@ async def toggle_task_completion(
         task = await task_service.toggle_task(engine, user_id, task_id, asked)
     else:
         task = await task_service.update_task(engine, user_id, task_id, completion, asked)
-    return task_response(task)
+    return tagged(task, etag(task))
 
 
 def refuse_etags_of_lists(if_match: str | None) -> None:
     """A list is always there, and its ETags are weak: none matches strongly, RFC 9110 §13.1.1."""
     if if_match not in {None, "*"}:
         raise HTTPException(412, LIST_IS_WEAK)
-
-
-def path_of(request: Request) -> str:
-    return quote(request.scope["raw_path"], safe=_IN_A_PATH)
-
-
-def path_of_new(request: Request, task: bytes) -> bytes:
-    return f"{path_of(request).rstrip('/')}/{from_json(task)['id']}".encode()
-
-
-def next_page(request: Request, cursor: str) -> bytes:
-    """Point to the same list after the cursor: RFC 8288."""
-    query = parse_qsl(request.scope["query_string"].decode(), keep_blank_values=True)
-    query = [(name, value) for name, value in query if name != "cursor"] + [("cursor", cursor)]
-    return f'<{path_of(request)}?{urlencode(query)}>; rel="next"'.encode()

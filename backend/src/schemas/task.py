@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, TypeAlias, get_args
 from uuid import UUID
 
 from pydantic import (
@@ -23,9 +23,13 @@ from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import PydanticCustomError
 from typing_extensions import TypedDict
 
-from src.database.cursor import Cursor, Sort, decode, encode
+from src.database.cursor import Cursor, decode, encode, kinds_of
 
 MAX_PAGE = 1000
+
+Sort: TypeAlias = Literal[
+    "created_at", "-created_at", "updated_at", "-updated_at", "title", "-title"
+]
 
 # What `str.strip` takes away: the \s of other languages is more or less than that.
 _SPACE = r"\t-\r\u001c-\u0020\u0085\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
@@ -156,7 +160,7 @@ def _page_size(text: str) -> int:
 
 def _decoded(text: str) -> Cursor:
     try:
-        return decode(text)
+        return decode(text, _KINDS)
     except ValueError:
         raise PydanticCustomError("cursor", "must be one that a Link gave") from None
 
@@ -224,6 +228,9 @@ class TaskPublic(BaseModel):
     completed: bool
     created_at: datetime
     updated_at: datetime
+
+
+_KINDS = kinds_of(TaskPublic, get_args(Sort))
 
 
 class Message(BaseModel):

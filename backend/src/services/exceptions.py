@@ -1,9 +1,13 @@
 """What can go wrong with a task, in the words of the domain."""
 
 
-class TaskNotFound(Exception):
-    """The user has no such task, whether or not someone else has."""
+class NotFound(Exception):
+    """The user has none such, whether or not someone else has."""
+
+
+class TaskNotFound(NotFound):
+    """The user has no such task."""
 
 
 class KeyReused(Exception):
-    """The user's idempotency key came with another task before."""
+    """The user's idempotency key came with something else before."""

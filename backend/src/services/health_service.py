@@ -3,9 +3,9 @@
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlmodel import func, select
 
-from src.database.engine import fetch, query
+from src.database.engine import compiled, fetch
 
-PING = query(select(func.now()))
+PING = compiled(select(func.now()))
 
 
 async def check(engine: AsyncEngine) -> None:

@@ -1,132 +1,86 @@
-"""The statements, each scoped by its owner, and the functions that run them.
+"""The statements of tasks, each scoped by its owner, and the functions that run them.
 
 Tasks are answered as the JSON objects that PostgreSQL writes. Every function raises
 DatabaseUnavailable when PostgreSQL cannot be reached. A `condition` is of the task's ETag.
 """
 
-from collections.abc import Sequence
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from hashlib import sha256
-from typing import Any, TypeVar
+from typing import Any
 from uuid import UUID
 
 from pydantic_core import to_json
 from sqlalchemy import (
-    ARRAY,
-    BigInteger,
-    Boolean,
     ColumnElement,
-    Delete,
-    Select,
     Text,
-    Update,
-    any_,
     bindparam,
-    case,
-    cast,
-    delete,
     false,
     func,
     literal_column,
     not_,
     or_,
     select,
-    true,
-    tuple_,
     update,
 )
-from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncEngine
-from sqlmodel import SQLModel, col
 
-from src.database.cursor import Sort, encode
-from src.database.engine import (
-    Query,
-    compiled_query,
-    fetch,
-    fetch_all,
-    fetch_batches_into,
-    fetch_into,
-    query,
+from src.database.engine import Statement, compiled
+from src.database.statements import (
+    change_row,
+    delete_row,
+    insert_row,
+    insert_row_once,
+    now,
+    select_page,
+    select_row,
+    table_of,
+    update_row,
 )
-from src.database.uuid7 import instant, next_tick, uuid7
-from src.http.conditions import Condition, ConditionNotMet
-from src.http.spool import Spool, spool_array, spool_batches
+from src.http.conditions import Condition
+from src.http.spool import Spool
 from src.models.idempotency_key import IdempotencyKey
 from src.models.task import Task
-from src.schemas.task import MAX_PAGE, Completion, TaskCreate, TaskListing, TaskUpdate
-from src.services.exceptions import KeyReused, TaskNotFound
+from src.schemas.task import MAX_PAGE, Completion, Sort, TaskCreate, TaskListing, TaskUpdate
+from src.services import rows
+from src.services.exceptions import TaskNotFound
 
-Owned = TypeVar("Owned", Select[Any], Update, Delete)
+TASKS = table_of(Task)
+KEYS = table_of(IdempotencyKey)
 
-_TASKS = SQLModel.metadata.tables[str(Task.__tablename__)]
-_KEYS = SQLModel.metadata.tables[str(IdempotencyKey.__tablename__)]
+_GIVEN = TaskCreate.model_fields
+_PRESET = {"completed": false()}
 
-KEY_HOURS = 24
-"""How long an idempotency key is kept."""
+GET = select_row(TASKS)
+CREATE = insert_row(TASKS, _GIVEN, _PRESET)
+CREATE_ONCE = insert_row_once(TASKS, _GIVEN, _PRESET, KEYS, "task_id")
 
-CLEARED_KEYS = 10
-"""How many expired keys a create with a key takes with it."""
-
-
-def owned(statement: Owned) -> Owned:
-    """Scope a statement by its owner: the one place where that is said."""
-    return statement.where(col(Task.user_id) == bindparam("user_id"))
-
-
-def _this(statement: Owned) -> Owned:
-    return owned(statement).where(col(Task.id) == bindparam("task_id"))
-
-
-# Not before: the database's clock may be behind the clock of the service that created the task.
-_NOW = func.greatest(col(Task.updated_at), func.now())
-
-GET = query(_this(select(Task)))
-
-_NEW: dict[str, Any] = {name: bindparam(name) for name in Task.model_fields} | {
-    "completed": false(),
-    "updated_at": bindparam("created_at"),
-}
-
-# Its id is new: a task that is in the way is its own, from an answer that got lost.
-CREATE = query(
-    insert(Task)
-    .values(_NEW)
-    .on_conflict_do_update(index_elements=["user_id", "id"], set_={"id": col(Task.id)})
-    .returning(Task),
-    repeatable=True,
-)
+update_statement = partial(update_row, TASKS)
+delete_statement = partial(delete_row, TASKS)
 
 
 @cache
-def list_query(sort: Sort = "created_at", by: frozenset[str] = frozenset()) -> Query:
+def toggle_statement(*, conditional: bool = False) -> Statement:
+    toggle = update(TASKS).values(completed=not_(TASKS.c.completed), updated_at=now(TASKS))
+    return change_row(TASKS, toggle, conditional=conditional)
+
+
+@cache
+def list_statement(sort: Sort = "created_at", by: frozenset[str] = frozenset()) -> Statement:
     """Compile a list of so many, or of all if `limit` is None.
 
     It may be `by` any of completed, text and position (with position_id).
     """
-    name, descends = sort.removeprefix("-"), sort.startswith("-")
-    order = [_TASKS.c[name], _TASKS.c.id]
-    statement = owned(select(Task))
-    if "completed" in by:
-        statement = statement.where(col(Task.completed) == bindparam("completed"))
-    if "text" in by:
-        statement = statement.where(or_(_has_text(Task.title), _has_text(Task.description)))
-    if "position" in by:
-        # As text: PostgreSQL's times are more than Python's.
-        position = tuple_(
-            cast(bindparam("position", type_=Text), order[0].type),
-            bindparam("position_id", type_=order[1].type),
-        )
-        statement = statement.where(
-            tuple_(*order) < position if descends else tuple_(*order) > position
-        )
-    in_order = (column.desc() if descends else column for column in order)
-    statement = statement.order_by(*in_order).limit(bindparam("limit", type_=BigInteger))
-    return replace(query(statement), takes_long="text" in by)
+    filters = {
+        "completed": TASKS.c.completed == bindparam("completed"),
+        "text": or_(_has_text(TASKS.c.title), _has_text(TASKS.c.description)),
+    }
+    chosen = [condition for name, condition in filters.items() if name in by]
+    statement = compiled(select_page(TASKS, sort, chosen, goes_on="position" in by))
+    return replace(statement, takes_long="text" in by)
 
 
-def _has_text(column: str | None) -> ColumnElement[bool]:
+def _has_text(column: ColumnElement[Any]) -> ColumnElement[bool]:
     """Find `text` in a column, in any case.
 
     Bytes are compared many at a time, so that no text takes much longer than another. LIKE goes
@@ -134,128 +88,29 @@ def _has_text(column: str | None) -> ColumnElement[bool]:
     """
     # Selected by itself, it is made small once and not for every row.
     text = select(_small(bindparam("text", type_=Text))).scalar_subquery()
-    return func.position(text.op("IN")(_small(col(column)))) > literal_column("0")
+    return func.position(text.op("IN")(_small(column))) > literal_column("0")
 
 
-def _small(text: Any) -> ColumnElement[bytes]:  # noqa: ANN401 - a column or a value
+def _small(text: ColumnElement[Any]) -> ColumnElement[bytes]:
     small: ColumnElement[bytes] = func.convert_to(func.lower(text), literal_column("'UTF8'"))
     return small
 
 
-@cache
-def update_query(fields: frozenset[str], *, conditional: bool = False) -> Query:
-    if not fields and not conditional:
-        return GET
-    changes: dict[str, Any] = {name: bindparam(name) for name in fields}
-    changes["updated_at"] = _NOW if fields else col(Task.updated_at)
-    return _change(update(Task).values(changes).returning(Task), conditional=conditional)
+def fingerprint(task: TaskCreate) -> str:
+    """Hash what a key came with.
 
-
-@cache
-def toggle_query(*, conditional: bool = False) -> Query:
-    toggle = update(Task).values(completed=not_(col(Task.completed)), updated_at=_NOW)
-    return _change(toggle.returning(Task), conditional=conditional)
-
-
-@cache
-def delete_query(*, conditional: bool = False) -> Query:
-    return _change(delete(Task).returning(col(Task.id)), conditional=conditional)
-
-
-def _change(statement: Any, *, conditional: bool) -> Query:  # noqa: ANN401 - Update or Delete
-    """Compile a change; with a condition, None is answered for a task that does not meet it.
-
-    The task is locked as it is read, so that it cannot change before it is written.
+    Keys outlive a release: a field that came later counts only where it is set.
     """
-    if not conditional:
-        return query(_this(statement))
-    current = _this(select(Task)).with_for_update().cte("current")
-    is_one_of_them = _etag(current) == any_(bindparam("etags", type_=ARRAY(Text)))
-    meets = select(current.c.id).where(is_one_of_them == bindparam("wanted", type_=Boolean))
-    return query(_this(statement).where(meets.exists()), current=current)
-
-
-def _etag(row: Any) -> ColumnElement[str]:  # noqa: ANN401 - a selectable
-    """Compute a row's ETag: what `responses.task_etag` does with the JSON."""
-    json = func.convert_to(
-        cast(func.row_to_json(row.table_valued()), Text), literal_column("'UTF8'")
-    )
-    digest: ColumnElement[str] = func.encode(func.sha256(json), literal_column("'hex'"))
-    return func.left(digest, literal_column("32"))
-
-
-def _create_once_query() -> Query:
-    """Create a task unless the key did before, answer that task as it was created either way.
-
-    A key that came with another task is answered as None. Expired keys count as absent, and some
-    are cleared.
-    """
-    key = _KEYS.c
-    has_expired = key.created_at < func.now() - literal_column(f"interval '{KEY_HOURS} hours'")
-    keep = insert(_KEYS).values(
-        user_id=bindparam("user_id"),
-        key=bindparam("key"),
-        fingerprint=bindparam("fingerprint"),
-        task_id=bindparam("id"),
-        created_at=bindparam("created_at"),
-    )
-    renewed = {
-        name: case((has_expired, keep.excluded[name]), else_=key[name])
-        for name in ("fingerprint", "task_id", "created_at")
-    }
-    made = (
-        keep.on_conflict_do_update(index_elements=["user_id", "key"], set_=renewed)
-        .returning(_KEYS)
-        .cte("made")
-    )
-    task = select(
-        made.c.task_id.label("id"),
-        made.c.user_id,
-        cast(bindparam("title"), _TASKS.c.title.type).label("title"),
-        cast(bindparam("description"), _TASKS.c.description.type).label("description"),
-        false().label("completed"),
-        made.c.created_at,
-        made.c.created_at.label("updated_at"),
-    ).cte("task")
-    is_new = task.c.id == bindparam("id")
-    created = (
-        insert(Task)
-        .from_select(list(Task.model_fields), select(task).where(is_new))
-        .on_conflict_do_nothing()
-        .returning(_TASKS.c.id)
-        .cte("created")
-    )
-    is_another = tuple_(key.user_id, key.key) != tuple_(bindparam("user_id"), bindparam("key"))
-    expired = (
-        select(key.user_id, key.key)
-        .where(has_expired, is_another)
-        .limit(literal_column(str(CLEARED_KEYS)))
-        .with_for_update(skip_locked=True)
-    )
-    cleared = (
-        delete(_KEYS)
-        .where(tuple_(key.user_id, key.key).in_(expired))
-        .returning(key.key)
-        .cte("cleared")
-    )
-    is_same = made.c.fingerprint == bindparam("fingerprint")
-    answer = select(case((is_same, func.row_to_json(task.table_valued())))).select_from(
-        made.join(task, true())
-    )
-    return compiled_query(answer.add_cte(created, cleared), repeatable=True)
-
-
-CREATE_ONCE = _create_once_query()
+    first = {"title", "description"}
+    later = task.model_dump(exclude=first, exclude_defaults=True)
+    values = [task.title, task.description, *([later] if later else [])]
+    return sha256(to_json(values)).hexdigest()
 
 
 async def list_tasks(
     engine: AsyncEngine, user_id: str, listing: TaskListing
 ) -> tuple[Spool, str | None]:
-    """Answer the user's tasks and, if a limit leaves some out, the cursor to the next.
-
-    Up to MAX_PAGE are one statement. More, if there is no limit, are read again, as one snapshot
-    and in batches, so that they are never in memory together.
-    """
+    """Answer the user's tasks and, if a limit leaves some out, the cursor to the next."""
     values: dict[str, object] = {}
     if listing.completed is not None:
         values["completed"] = listing.completed
@@ -264,24 +119,10 @@ async def list_tasks(
     if listing.cursor is not None:
         values["position"] = listing.cursor.value
         values["position_id"] = listing.cursor.id
-    statement = list_query(listing.sort, frozenset(values))
-    limit = listing.limit or MAX_PAGE
-
-    async def spool_page(tasks: list[bytes]) -> tuple[Spool, str | None] | None:
-        if len(tasks) <= limit:
-            return await spool_array(tasks), None
-        if listing.limit is None:
-            return None
-        del tasks[limit:]
-        cursor = encode(listing.sort, tasks[-1])
-        return await spool_array(tasks), cursor
-
-    values["user_id"] = user_id
-    page = await fetch_into(engine, statement, spool_page, **values, limit=limit + 1)
-    if page is None:
-        tasks = await fetch_batches_into(engine, statement, spool_batches, **values, limit=None)
-        return tasks, None
-    return page
+    statement = list_statement(listing.sort, frozenset(values))
+    return await rows.page(
+        engine, statement, listing.sort, listing.limit, MAX_PAGE, user_id=user_id, **values
+    )
 
 
 async def create_task(
@@ -291,26 +132,17 @@ async def create_task(
 
     Raises KeyReused for a key that came with another task.
     """
-    tick = next_tick()
-    values: dict[str, object] = {
-        "id": uuid7(tick),
-        "user_id": user_id,
-        "title": task.title,
-        "description": task.description,
-        "created_at": instant(tick),
-    }
+    values = vars(task)
     if key is None:
-        return _found(await fetch(engine, CREATE, **values))
-    fingerprint = sha256(to_json([task.title, task.description])).hexdigest()
-    created = await fetch(engine, CREATE_ONCE, key=key, fingerprint=fingerprint, **values)
-    if created is None:
-        raise KeyReused
-    return created
+        return await rows.created(engine, CREATE, user_id=user_id, **values)
+    return await rows.created(
+        engine, CREATE_ONCE, user_id=user_id, key=key, fingerprint=fingerprint(task), **values
+    )
 
 
 async def get_task(engine: AsyncEngine, user_id: str, task_id: UUID) -> bytes:
     """Raises TaskNotFound."""
-    return _found(await fetch(engine, GET, user_id=user_id, task_id=task_id))
+    return await rows.one(engine, GET, TaskNotFound, user_id=user_id, id=task_id)
 
 
 async def update_task(
@@ -324,47 +156,25 @@ async def update_task(
 
     Raises TaskNotFound, ConditionNotMet.
     """
-    statement = update_query(frozenset(changes), conditional=condition is not None)
-    return await _changed(engine, statement, user_id, task_id, condition, **changes)
+    statement = update_statement(frozenset(changes), conditional=condition is not None)
+    return await rows.changed(
+        engine, statement, TaskNotFound, condition, user_id=user_id, id=task_id, **changes
+    )
 
 
 async def toggle_task(
     engine: AsyncEngine, user_id: str, task_id: UUID, condition: Condition | None = None
 ) -> bytes:
     """Raises TaskNotFound, ConditionNotMet."""
-    statement = toggle_query(conditional=condition is not None)
-    return await _changed(engine, statement, user_id, task_id, condition)
+    statement = toggle_statement(conditional=condition is not None)
+    return await rows.changed(
+        engine, statement, TaskNotFound, condition, user_id=user_id, id=task_id
+    )
 
 
 async def delete_task(
     engine: AsyncEngine, user_id: str, task_id: UUID, condition: Condition | None = None
 ) -> None:
     """Raises TaskNotFound, ConditionNotMet."""
-    statement = delete_query(conditional=condition is not None)
-    await _changed(engine, statement, user_id, task_id, condition)
-
-
-async def _changed(
-    engine: AsyncEngine,
-    statement: Query,
-    user_id: str,
-    task_id: UUID,
-    condition: Condition | None,
-    **values: object,
-) -> bytes:
-    if condition is not None:
-        values |= condition._asdict()
-    rows: Sequence[bytes | None] = await fetch_all(
-        engine, statement, user_id=user_id, task_id=task_id, **values
-    )
-    if not rows:
-        raise TaskNotFound
-    if rows[0] is None:
-        raise ConditionNotMet
-    return rows[0]
-
-
-def _found(task: bytes | None) -> bytes:
-    if task is None:
-        raise TaskNotFound
-    return task
+    statement = delete_statement(conditional=condition is not None)
+    await rows.changed(engine, statement, TaskNotFound, condition, user_id=user_id, id=task_id)

@@ -1,0 +1,24 @@
+"""A row's strong ETag (RFC 9110 §8.8.3), in Python and in SQL: one and the same.
+
+It is of the row's JSON as PostgreSQL writes it, to the byte.
+"""
+
+from hashlib import sha256
+
+from sqlalchemy import CTE, ColumnElement, Text, cast, func, literal_column
+
+_DIGITS = 32
+
+
+def etag(row: bytes) -> str:
+    """Return the tag of a row that was answered, without quotes; `etag_of` is the same in SQL."""
+    return sha256(row).hexdigest()[:_DIGITS]
+
+
+def etag_of(rows: CTE) -> ColumnElement[str]:
+    """Have PostgreSQL compute the tag of each row; `etag` is the same in Python."""
+    json = func.convert_to(
+        cast(func.row_to_json(rows.table_valued()), Text), literal_column("'UTF8'")
+    )
+    digest: ColumnElement[str] = func.encode(func.sha256(json), literal_column("'hex'"))
+    return func.left(digest, literal_column(str(_DIGITS)))

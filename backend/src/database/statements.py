@@ -1,0 +1,241 @@
+"""The statements that every table of users' rows needs, as functions of the table.
+
+Its key is (`user_id`, `id`), and it has `created_at` and `updated_at`. A parameter has the name of
+the column that it is compared with or written to.
+"""
+
+from collections.abc import Iterable, Mapping
+from functools import cache
+from typing import Any, TypeAlias, TypeVar
+
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    Boolean,
+    Column,
+    ColumnElement,
+    Delete,
+    Select,
+    Table,
+    Text,
+    Update,
+    and_,
+    any_,
+    bindparam,
+    case,
+    cast,
+    delete,
+    func,
+    inspect,
+    literal_column,
+    or_,
+    select,
+    true,
+    tuple_,
+    update,
+)
+from sqlalchemy.dialects.postgresql import insert
+from sqlmodel import SQLModel
+
+from src.database.engine import Statement, compiled, compiled_answer
+from src.database.etag import etag_of
+
+KEY_HOURS = 24
+"""How long an idempotency key is kept."""
+
+CLEARED_KEYS = 10
+"""How many expired keys a create with a key takes with it."""
+
+_MADE_HERE = ("id", "user_id", "created_at", "updated_at")
+
+Owned = TypeVar("Owned", Select[Any], Update, Delete)
+Values: TypeAlias = Mapping[str, ColumnElement[Any]]
+
+
+def table_of(model: type[SQLModel]) -> Table:
+    table = inspect(model).local_table
+    if not isinstance(table, Table):
+        raise TypeError(f"{model} is no table")
+    return table
+
+
+def owned(statement: Owned, table: Table) -> Owned:
+    """Scope a statement by its owner: the one place where that is said."""
+    return statement.where(table.c.user_id == bindparam("user_id"))
+
+
+def _this(statement: Owned, table: Table) -> Owned:
+    return owned(statement, table).where(table.c.id == bindparam("id"))
+
+
+def select_row(table: Table) -> Statement:
+    return compiled(_this(select(table), table))
+
+
+def select_page(
+    table: Table, sort: str, filters: Iterable[ColumnElement[bool]] = (), *, goes_on: bool
+) -> Select[Any]:
+    """Select `limit` rows in the order of a column (all if it is None), its `-` for descending.
+
+    One that goes on begins after (`position`, `position_id`), the text of the column's value in
+    JSON, or None, and the id.
+    """
+    name, descends = sort.removeprefix("-"), sort.startswith("-")
+    order = [table.c[name], table.c.id]
+    statement = owned(select(table), table)
+    for condition in filters:
+        statement = statement.where(condition)
+    if goes_on:
+        statement = statement.where(_comes_after(*order, descends=descends))
+    in_order = (column.desc() if descends else column for column in order)
+    return statement.order_by(*in_order).limit(bindparam("limit", type_=BigInteger))
+
+
+def _comes_after(
+    column: Column[Any], row_id: Column[Any], *, descends: bool
+) -> ColumnElement[bool]:
+    # As text: PostgreSQL's times are more than Python's.
+    position = cast(bindparam("position", type_=Text), column.type)
+    position_id = bindparam("position_id", type_=row_id.type)
+    row, place = tuple_(column, row_id), tuple_(position, position_id)
+    follows = row < place if descends else row > place
+    if not column.nullable:
+        return follows
+    # PostgreSQL has NULL behind all values, and before them if it descends.
+    if descends:
+        below = and_(position.is_(None), or_(column.is_not(None), row_id < position_id))
+        return or_(follows, below)
+    return or_(
+        follows,
+        and_(column.is_(None), or_(position.is_not(None), row_id > position_id)),
+    )
+
+
+def insert_row(table: Table, given: Iterable[str], preset: Values) -> Statement:
+    """Create a row of the fields that are given, and of those that every new row has alike.
+
+    Its id is new: a row that is in the way is its own, from an answer that got lost.
+    Raises TypeError when these are not the table's columns.
+    """
+    _check_columns(table, given, preset)
+    values: dict[str, Any] = {column.name: bindparam(column.name) for column in table.c} | dict(
+        preset
+    )
+    values["updated_at"] = bindparam("created_at")
+    return compiled(
+        insert(table)
+        .values(values)
+        .on_conflict_do_update(index_elements=["user_id", "id"], set_={"id": table.c.id})
+        .returning(table),
+        repeatable=True,
+    )
+
+
+def insert_row_once(
+    table: Table, given: Iterable[str], preset: Values, keys: Table, row_id: str
+) -> Statement:
+    """Create a row unless the key did before, answer that row as it was created either way.
+
+    Keys are kept with `fingerprint` and, as `row_id`, with what they made. A key that came with
+    another fingerprint is answered as None. Expired keys count as absent, and some are cleared.
+    Raises TypeError as `insert_row` does.
+    """
+    _check_columns(table, given, preset)
+    key = keys.c
+    has_expired = key.created_at < func.now() - literal_column(f"interval '{KEY_HOURS} hours'")
+    keep = insert(keys).values(
+        {name: bindparam(name) for name in ("user_id", "key", "fingerprint", "created_at")}
+        | {row_id: bindparam("id")}
+    )
+    renewed = {
+        name: case((has_expired, keep.excluded[name]), else_=key[name])
+        for name in ("fingerprint", row_id, "created_at")
+    }
+    made = (
+        keep.on_conflict_do_update(index_elements=["user_id", "key"], set_=renewed)
+        .returning(keys)
+        .cte("made")
+    )
+    values = {
+        **preset,
+        "id": made.c[row_id],
+        "user_id": made.c.user_id,
+        "created_at": made.c.created_at,
+        "updated_at": made.c.created_at,
+    }
+    for name in given:
+        values[name] = cast(bindparam(name), table.c[name].type)
+    row = select(*(values[column.name].label(column.name) for column in table.c)).cte("row")
+    is_new = row.c.id == bindparam("id")
+    created = (
+        insert(table)
+        .from_select(row.c.keys(), select(row).where(is_new))
+        .on_conflict_do_nothing()
+        .returning(table.c.id)
+        .cte("created")
+    )
+    is_another = tuple_(key.user_id, key.key) != tuple_(bindparam("user_id"), bindparam("key"))
+    expired = (
+        select(key.user_id, key.key)
+        .where(has_expired, is_another)
+        .limit(literal_column(str(CLEARED_KEYS)))
+        .with_for_update(skip_locked=True)
+    )
+    cleared = (
+        delete(keys)
+        .where(tuple_(key.user_id, key.key).in_(expired))
+        .returning(key.key)
+        .cte("cleared")
+    )
+    is_same = made.c.fingerprint == bindparam("fingerprint")
+    answer = select(case((is_same, func.row_to_json(row.table_valued())))).select_from(
+        made.join(row, true())
+    )
+    return compiled_answer(answer.add_cte(created, cleared), repeatable=True)
+
+
+def _check_columns(table: Table, given: Iterable[str], preset: Values) -> None:
+    if sorted([*_MADE_HERE, *given, *preset]) != sorted(table.c.keys()):
+        raise TypeError(f"{table}: a column is neither given nor preset, or both, or is not there")
+
+
+def now(table: Table) -> ColumnElement[Any]:
+    """Return the time for `updated_at`.
+
+    Not before: the database's clock may be behind the clock of the service that created the row.
+    """
+    later: ColumnElement[Any] = func.greatest(table.c.updated_at, func.now())
+    return later
+
+
+@cache
+def update_row(table: Table, fields: frozenset[str], *, conditional: bool = False) -> Statement:
+    """Change these fields, or, if there are none, nothing, `updated_at` neither."""
+    if not fields and not conditional:
+        return select_row(table)
+    changes: dict[str, Any] = {name: bindparam(name) for name in fields}
+    changes["updated_at"] = now(table) if fields else table.c.updated_at
+    return change_row(table, update(table).values(changes), conditional=conditional)
+
+
+@cache
+def delete_row(table: Table, *, conditional: bool = False) -> Statement:
+    return _change(table, delete(table).returning(table.c.id), conditional=conditional)
+
+
+def change_row(table: Table, change: Update, *, conditional: bool) -> Statement:
+    """Make a change of one row; with a condition, None is answered for one that does not meet it.
+
+    It does if that its ETag is one of `etags` is as `wanted` says.
+    """
+    return _change(table, change.returning(table), conditional=conditional)
+
+
+def _change(table: Table, statement: Any, *, conditional: bool) -> Statement:  # noqa: ANN401 - Update or Delete, returning
+    """The row is locked as it is read, so that it cannot change before it is written."""
+    if not conditional:
+        return compiled(_this(statement, table))
+    current = _this(select(table), table).with_for_update().cte("current")
+    is_one_of_them = etag_of(current) == any_(bindparam("etags", type_=ARRAY(Text)))
+    meets = select(current.c.id).where(is_one_of_them == bindparam("wanted", type_=Boolean))
+    return compiled(_this(statement, table).where(meets.exists()), current=current)

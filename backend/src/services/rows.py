@@ -1,0 +1,89 @@
+"""How the statements of a table of users' rows run, and what their answers mean.
+
+Every function raises DatabaseUnavailable when PostgreSQL cannot be reached.
+"""
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from src.database.cursor import encode
+from src.database.engine import Statement, fetch, fetch_all, fetch_batches_into, fetch_into
+from src.database.uuid7 import instant, next_tick, uuid7
+from src.http.conditions import Condition, ConditionNotMet
+from src.http.spool import Spool, spool_array, spool_batches
+from src.services.exceptions import KeyReused, NotFound
+
+
+async def page(
+    engine: AsyncEngine,
+    statement: Statement,
+    sort: str,
+    limit: int | None,
+    most: int,
+    /,
+    **values: object,
+) -> tuple[Spool, str | None]:
+    """Answer the rows and, if a limit leaves some out, the cursor to the next.
+
+    Up to `most` are one statement. More, if there is no limit, are read again, as one snapshot
+    and in batches, so that they are never in memory together.
+    """
+    length = limit or most
+
+    async def spool_page(rows: list[bytes]) -> tuple[Spool, str | None] | None:
+        if len(rows) <= length:
+            return await spool_array(rows), None
+        if limit is None:
+            return None
+        del rows[length:]
+        cursor = encode(sort, rows[-1])
+        return await spool_array(rows), cursor
+
+    found = await fetch_into(engine, statement, spool_page, **values, limit=length + 1)
+    if found is None:
+        rows = await fetch_batches_into(engine, statement, spool_batches, **values, limit=None)
+        return rows, None
+    return found
+
+
+async def one(
+    engine: AsyncEngine, statement: Statement, missing: type[NotFound], /, **values: object
+) -> bytes:
+    """Answer the row. Raises what is `missing` if there is none."""
+    row = await fetch(engine, statement, **values)
+    if row is None:
+        raise missing
+    return row
+
+
+async def created(engine: AsyncEngine, statement: Statement, /, **values: object) -> bytes:
+    """Answer a new row; with a `key` and a `fingerprint`, what the key made, now or before.
+
+    Raises KeyReused for a key that came with another fingerprint.
+    """
+    tick = next_tick()
+    row = await fetch(engine, statement, id=uuid7(tick), created_at=instant(tick), **values)
+    if row is None:
+        raise KeyReused
+    return row
+
+
+async def changed(
+    engine: AsyncEngine,
+    statement: Statement,
+    missing: type[NotFound],
+    condition: Condition | None,
+    /,
+    **values: object,
+) -> bytes:
+    """Answer the row as it is now. The statement is a conditional one if there is a condition.
+
+    Raises what is `missing` if there is none, and ConditionNotMet.
+    """
+    if condition is not None:
+        values |= condition._asdict()
+    rows: list[bytes | None] = [*await fetch_all(engine, statement, **values)]
+    if not rows:
+        raise missing
+    if rows[0] is None:
+        raise ConditionNotMet
+    return rows[0]
