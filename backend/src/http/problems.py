@@ -42,12 +42,9 @@ UNEXPECTED = "Something went wrong here; the log has it under X-Request-ID"
 WRONG_MEDIA_TYPE = "Send the body as JSON, with the header Content-Type: application/json"
 
 _PLAIN_WORDS = {
-    "bool_parsing": "must be true or false",
-    "bool_type": "must be true or false",
-    "missing": "is missing",
-    "string_type": "must be a string",
-    "uuid_parsing": "must be a UUID",
-    "uuid_type": "must be a UUID",
+    "Field required": "is missing",
+    "Input should be a valid boolean": "must be true or false",
+    "Input should be a valid string": "must be a string",
 }
 
 logger = logging.getLogger(__name__)
@@ -134,8 +131,10 @@ def _in_plain_words(error: dict[str, Any]) -> str:
     """Say what to send; pydantic says what went wrong inside."""
     if error["loc"] == ("body",) and error["type"] != "json_invalid":
         return NO_OBJECT
-    message: str = _PLAIN_WORDS.get(error["type"], error["msg"])
-    return message.replace("Input should be", "must be").replace("String should", "must")
+    if error["type"].startswith("uuid_"):
+        return "must be a UUID"
+    message: str = error["msg"]
+    return _PLAIN_WORDS.get(message) or message.replace("Input should be", "must be")
 
 
 def _sentence(error: dict[str, Any]) -> str:
