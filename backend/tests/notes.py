@@ -1,7 +1,6 @@
 """A second resource, of the rooms and of nothing else: what it takes to add one.
 
-`uvicorn tests.notes:app`; in the service it would be a file in each of models, schemas, services
-and routers, and a migration.
+In the service it would be a file in each of models, schemas, services and routers, and a migration.
 """
 
 from datetime import datetime

@@ -82,9 +82,7 @@ def select_page(
     """
     name, descends = sort.removeprefix("-"), sort.startswith("-")
     order = [table.c[name], table.c.id]
-    statement = owned(select(table), table)
-    for condition in filters:
-        statement = statement.where(condition)
+    statement = owned(select(table), table).where(*filters)
     if goes_on:
         statement = statement.where(_comes_after(*order, descends=descends))
     in_order = (column.desc() if descends else column for column in order)
@@ -118,10 +116,8 @@ def insert_row(table: Table, given: Iterable[str], preset: Values) -> Statement:
     Raises TypeError when these are not the table's columns.
     """
     _check_columns(table, given, preset)
-    values: dict[str, Any] = {column.name: bindparam(column.name) for column in table.c} | dict(
-        preset
-    )
-    values["updated_at"] = bindparam("created_at")
+    values: dict[str, Any] = {column.name: bindparam(column.name) for column in table.c}
+    values |= {**preset, "updated_at": bindparam("created_at")}
     return compiled(
         insert(table)
         .values(values)

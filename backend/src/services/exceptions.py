@@ -1,4 +1,4 @@
-"""What can go wrong with a task, in the words of the domain."""
+"""What can go wrong with what users have, in the words of the domain."""
 
 
 class NotFound(Exception):
