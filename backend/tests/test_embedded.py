@@ -57,13 +57,26 @@ print(get_server(data_dir / "postgres", cleanup_mode=None).get_uri())
 
 
 @pytest.fixture(autouse=True)
-def temporary(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def temporary(
+    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Path]:
     """The temporary folder of this test: open to everybody, as a machine's is, and short."""
+    # Otherwise the first test would put the folders of all into its own.
+    tmp_path_factory.getbasetemp()
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o1777)
         monkeypatch.setenv("TMPDIR", folder)
         monkeypatch.setattr(tempfile, "tempdir", None)
         yield Path(folder)
+
+
+@pytest.fixture
+def more_groups() -> Iterator[None]:
+    """Root in a further group, as it is on most machines."""
+    before = os.getgroups()
+    os.setgroups([0, 54321])
+    yield
+    os.setgroups(before)
 
 
 def socket_file(url: str) -> Path:
@@ -109,6 +122,7 @@ def test_another_user_of_the_machine_cannot_connect(tmp_path: Path, folder: str)
 
 @needs_root
 @short_and_long
+@pytest.mark.usefixtures("more_groups")
 def test_as_root_postgresql_has_its_own_users_group_only(tmp_path: Path, folder: str) -> None:
     with embedded_server(tmp_path / folder / "data") as url:
         assert asyncio.run(groups(url)) == str(pwd.getpwnam("pgserver").pw_gid)
