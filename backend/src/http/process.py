@@ -39,7 +39,6 @@ class Config(uvicorn.Config):
 
     def load(self) -> None:
         """Import the application; a fault of it that nobody foresaw ends the service."""
-        _hold_signals(False)
         try:
             super().load()
         except Exception:
@@ -141,6 +140,8 @@ def drain_before_stop(stopping: asyncio.Event, seconds: float) -> None:
 
     signal.signal(signal.SIGINT, stop)
     signal.signal(signal.SIGTERM, stop)
+    # A worker has held those that came as it started: uvicorn takes two of them for haste.
+    _hold_signals(False)
 
 
 def _hold_signals(is_held: bool) -> None:
