@@ -148,17 +148,23 @@ def test_what_the_data_says_does_not_open_the_server(tmp_path: Path) -> None:
         assert asyncio.run(answer(url, "SHOW unix_socket_permissions")) == "0700"
 
 
+def left_running_by_earlier_release(data_dir: Path) -> str:
+    """Return the connection string of a server as that release started it."""
+    started = subprocess.run(
+        [sys.executable, "-c", EARLIER_RELEASE, data_dir],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return started.stdout.strip()
+
+
 @short_and_long
 def test_a_server_that_an_earlier_release_left_running_is_closed_to_others(
     tmp_path: Path, folder: str
 ) -> None:
     data_dir = tmp_path / folder / "data"
-    left = subprocess.run(
-        [sys.executable, "-c", EARLIER_RELEASE, data_dir],
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout.strip()
+    left = left_running_by_earlier_release(data_dir)
     asyncio.run(execute(left, "CREATE TABLE kept (); INSERT INTO kept DEFAULT VALUES"))
 
     with embedded_server(data_dir) as url:
@@ -169,12 +175,7 @@ def test_a_server_that_an_earlier_release_left_running_is_closed_to_others(
 
 def test_a_socket_that_others_could_have_put_there_is_not_trusted(tmp_path: Path) -> None:
     data_dir = tmp_path / LONG / "data"
-    left = subprocess.run(
-        [sys.executable, "-c", EARLIER_RELEASE, data_dir],
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout.strip()
+    left = left_running_by_earlier_release(data_dir)
     socket_file(left).parent.chmod(0o777)
     socket_file(left).unlink()
     with socket.socket(socket.AF_UNIX) as impostor:

@@ -101,7 +101,7 @@ class RequestMiddleware:
             await send(message)
 
         try:
-            _refuse_ambiguous(fields, scope["http_version"])
+            _refuse_ambiguous(fields, values, scope["http_version"])
             if self.refusal and (refused := self.refusal(scope, values.get(b"host"))):
                 await refused(scope, receive, send_with_headers)
                 return
@@ -127,10 +127,12 @@ class RequestMiddleware:
 def _request_id(values: dict[bytes, bytes]) -> bytes:
     """Return what the client calls the request, if that is sane, or a new id."""
     sent = values.get(b"x-request-id", b"")
-    return sent if _SANE_ID.fullmatch(sent) else b"%032x" % getrandbits(128)
+    return sent if sent and _SANE_ID.fullmatch(sent) else b"%032x" % getrandbits(128)
 
 
-def _refuse_ambiguous(fields: list[tuple[bytes, bytes]], version: str) -> None:
+def _refuse_ambiguous(
+    fields: list[tuple[bytes, bytes]], values: dict[bytes, bytes], version: str
+) -> None:
     """Raises HTTPException for a request that a proxy may take for another one.
 
     400 without exactly one valid Host (RFC 9112 §3.2), and for an Upgrade that reaches us: our
@@ -142,7 +144,7 @@ def _refuse_ambiguous(fields: list[tuple[bytes, bytes]], version: str) -> None:
         raise HTTPException(400, "Send exactly one Host header", _CLOSE)
     if hosts and not _is_host(hosts[0]):
         raise HTTPException(400, "The Host header must name a host, as in example.com:8000", _CLOSE)
-    if len(fields) == 1:
+    if b"transfer-encoding" not in values and b"upgrade" not in values:
         return
     codings = [value.lower() for name, value in fields if name == b"transfer-encoding"]
     if codings and version == "1.0":
@@ -150,7 +152,7 @@ def _refuse_ambiguous(fields: list[tuple[bytes, bytes]], version: str) -> None:
     if codings and codings != [b"chunked"]:
         raise HTTPException(501, "The only transfer coding taken here is chunked", _CLOSE)
     wishes = [value.lower() for name, value in fields if name == b"connection"]
-    if b"upgrade" in dict(fields) and any(b"upgrade" in wish for wish in wishes):
+    if b"upgrade" in values and any(b"upgrade" in wish for wish in wishes):
         raise HTTPException(400, "This server changes to no other protocol", _CLOSE)
 
 
