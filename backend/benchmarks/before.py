@@ -52,14 +52,14 @@ def main() -> None:
         results = measure(servers, OPERATIONS, SIZE, progress)
     progress.step("done")
     table = report.table(
-        ["requests/s", commit, hash_of("HEAD"), "times"],
+        ["requests/s", commit, hash_of("HEAD"), "ratio"],
         [
             [operation, f"{was.rate:,.0f}", f"{now.rate:,.0f}", f"{now.rate / was.rate:.2f}"]
             for operation, loads in results.items()
             for was, now in [(loads["before"], loads["now"])]
         ],
     )
-    how = f"{report.machine()}. {SIZE.rounds} rounds of {SIZE.seconds} s in turn, medians."
+    how = f"{report.machine()}. Medians of {SIZE.rounds} rounds of {SIZE.seconds} s, taken in turn."
     print(f"\n{table}")
     (RESULTS / "before.md").write_text(
         f"# Before and now\n\nWritten by `make -C backend before REF={commit}`. {how}\n\n{table}"

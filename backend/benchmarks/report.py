@@ -1,4 +1,4 @@
-"""The table and the chart of a run."""
+"""Writes the results of a run: tables and a chart."""
 
 import platform
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ COLOURS = ["#1f6feb", "#8b949e", "#2da44e", "#bf8700", "#cf222e"]
 
 @dataclass(frozen=True)
 class Run:
-    """All that a run measured. Memory in MB, times in seconds, `far` and `pages` in ms."""
+    """What a run measured. Memory in MB, times in seconds, `far` and `pages` in ms."""
 
     results: Results
     peers: list[str]
@@ -52,13 +52,13 @@ def write(run: Run) -> Report:
         "![Requests per second](chart.svg)\n",
         "## Requests per second\n",
         rates(run.results, [*run.peers, two, LIMIT]),
-        "## This service against …\n",
+        "## Speed relative to the others\n",
         ratios(run.results, [*others, two, LIMIT]),
         "## Latency\n",
         latencies(run.results, [*run.peers, two]),
         f"## {run.rows:,} rows\n",
         table(
-            ["requests/s", "10,000 rows", f"{run.rows:,} rows", "keeps"],
+            ["requests/s", "10,000 rows", f"{run.rows:,} rows", "ratio"],
             [
                 [
                     operation,
@@ -69,39 +69,39 @@ def write(run: Run) -> Report:
                 for operation in run.small
             ],
         ),
-        "## PostgreSQL 20 ms away, each way\n",
+        "## PostgreSQL 20 ms away\n",
         table(
             ["median in ms", *run.far],
-            [["40 ms is one round trip"] + [f"{ms:.1f}" for ms in run.far.values()]],
+            [["one round trip takes 40 ms"] + [f"{ms:.1f}" for ms in run.far.values()]],
         ),
-        "## Tokens, checked on every request\n",
+        "## The cost of a token\n",
         table(
-            ["get one, of one user", *run.tokens],
+            ["get one, always the same token", *run.tokens],
             [
                 ["requests/s", *(_rate(each) for each in run.tokens.values())],
                 [
-                    "times open",
+                    "relative to open",
                     *(f"{each.rate / run.tokens['open'].rate:.2f}" for each in run.tokens.values()),
                 ],
             ],
         ),
-        f"## Pages of 100 of {run.large_list:,} tasks\n",
+        f"## Pages of 100 in a list of {run.large_list:,} tasks\n",
         table(
             ["page", *run.pages],
             [["median in ms", *(f"{ms:.1f}" for ms in run.pages.values())]],
         ),
-        "## Small things\n",
+        "## Start-up and memory\n",
         table(
             ["what", "measured"],
             [
-                ["start to first answer", f"{run.started_in:.2f} s"],
-                ["a worker's memory after all this", f"{run.memory:.0f} MB"],
+                ["start to first answer, PostgreSQL already running", f"{run.started_in:.2f} s"],
+                ["a worker's memory at the end of the run", f"{run.memory:.0f} MB"],
                 [
-                    f"its peak while a list of {run.large_list:,} is got again and again",
+                    f"its peak while one client fetches a list of {run.large_list:,} repeatedly",
                     f"{run.peak_memory:.0f} MB",
                 ],
                 [
-                    "p50 / p99 of others' get one meanwhile",
+                    "p50 / p99 of get one for the other clients meanwhile",
                     f"{run.others.p50:.1f} / {run.others.p99:.1f} ms",
                 ],
             ],
@@ -143,7 +143,7 @@ def rates(results: Results, servers: list[str]) -> str:
 
 def ratios(results: Results, servers: list[str]) -> str:
     return table(
-        ["this service is, times …", *servers],
+        ["this service's rate divided by that of", *servers],
         [
             [operation, *(_times(loads, server) for server in servers)]
             for operation, loads in results.items()
@@ -205,5 +205,5 @@ def chart(results: Results, servers: list[str]) -> str:
 
 
 def _ms(milliseconds: float) -> str:
-    """Of too few answers there is no percentile."""
+    """Too few answers have no percentile."""
     return "none" if isnan(milliseconds) else f"{milliseconds:.1f}"

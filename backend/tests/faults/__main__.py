@@ -17,7 +17,7 @@ COLUMNS = (
     "acknowledged writes lost",
     "writes applied twice",
     "seconds to recover",
-    "",
+    "note",
 )
 
 
@@ -79,7 +79,7 @@ def main() -> None:
     status = pytest.main(["--full", "-p", "no:terminalreporter", *arguments], [table])
     print(f"\r\033[K\n{table.text()}")
     if status == 0 and not sys.argv[1:]:
-        RESULTS.write_text(f"# Faults\nFrom `make -C backend faults`.\n\n{table.text()}\n")
+        RESULTS.write_text(f"# Faults\n\nWritten by `make -C backend faults`.\n\n{table.text()}\n")
     sys.exit(status)
 
 
