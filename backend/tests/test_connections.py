@@ -128,17 +128,20 @@ async def test_who_waits_no_longer_takes_no_share_along() -> None:
     shares = Shares(most=1, seconds=10)
     served = []
 
-    async def take(name: str) -> None:
-        async with shares.of("ada"):
-            served.append(name)
+    async def wait(name: str) -> None:
+        await shares.turn("ada")
+        served.append(name)
+        shares.give_back("ada")
 
+    assert shares.take("ada")
+    assert not shares.take("ada")
     async with asyncio.TaskGroup() as group:
-        async with shares.of("ada"):
-            impatient, unlucky, _ = [
-                group.create_task(take(name)) for name in ("impatient", "unlucky", "patient")
-            ]
-            await asyncio.sleep(0)
-            impatient.cancel()
+        impatient, unlucky, _ = [
+            group.create_task(wait(name)) for name in ("impatient", "unlucky", "patient")
+        ]
+        await asyncio.sleep(0)
+        impatient.cancel()
+        shares.give_back("ada")
         unlucky.cancel()  # in the very turn in which its own came
 
     assert served == ["patient"]

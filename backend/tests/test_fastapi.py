@@ -14,6 +14,7 @@ from starlette.responses import JSONResponse
 
 from src.config import Settings
 from src.dependencies import get_engine
+from src.http.routing import DirectRoutes
 from src.main import TaskAPI, create_app
 from src.services.exceptions import TaskNotFound
 from tests.tasks import assert_problem, tasks_path, unknown_path
@@ -189,4 +190,5 @@ async def test_without_any_of_that_our_routes_have_one_layer_around_them(app: Ta
         await api.get(tasks_path("ada"))
 
     stack: Any = app.middleware_stack
-    assert stack.app is app.router
+    assert stack.app.router is app.router
+    assert isinstance(stack.app, DirectRoutes)

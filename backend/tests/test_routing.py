@@ -1,6 +1,6 @@
 """DirectRoute reads a request as FastAPI's own route does, or does not come up."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from inspect import iscoroutinefunction
 from typing import Annotated
 
@@ -8,14 +8,16 @@ import httpx
 import pytest
 from fastapi import APIRouter, Body, Cookie, Depends, FastAPI, Header, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
+from fastapi.middleware.asyncexitstack import AsyncExitStackMiddleware
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, ConfigDict
+from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.responses import JSONResponse
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from src.dependencies import TASK_ID, IdempotencyKey, IfNoneMatch, Owner, TaskId
 from src.http.responses import JSONArray
-from src.http.routing import DirectRoute
+from src.http.routing import DirectRoute, DirectRoutes
 from src.http.spool import spool_array
 from src.main import app
 from src.schemas.task import CompletionOrNone, TaskCreate, TaskListing, TaskUpdate
@@ -232,6 +234,51 @@ async def test_an_array_is_whole_however_many_pieces_it_is_sent_in(count: int) -
 
     assert [int(value) for value in answer.json()] == list(range(count))
     assert int(answer.headers["content-length"]) == len(answer.content)
+
+
+def answer_of(text: str) -> Callable[[], Awaitable[Response]]:
+    async def endpoint() -> Response:
+        return JSONResponse(text)
+
+    return endpoint
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("root_path", ["", "/prefix"])
+async def test_a_direct_route_is_found_where_fastapis_router_finds_it(root_path: str) -> None:
+    direct = APIRouter(route_class=DirectRoute)
+    for method, path in [
+        ("GET", "/{name}"),
+        ("GET", "/new"),
+        ("POST", "/new"),
+        ("POST", "/{name}"),
+        ("PUT", "/{name}"),
+        ("GET", "/{name}/parts/{part}"),
+    ]:
+        direct.add_api_route(path, answer_of(f"{method} {path}"), methods=[method])
+    app = FastAPI()
+    app.router.routes += direct.routes
+    app.add_api_route("/plain", answer_of("plain"), methods=["DELETE"])
+    app.mount("/new", JSONResponse("mounted"))
+    app.router.routes += [
+        DirectRoute("/new/late", answer_of("late"), methods=["GET"]),
+    ]
+
+    async def answers(routes: ASGIApp) -> list[tuple[int, str]]:
+        app.middleware_stack = ExceptionMiddleware(AsyncExitStackMiddleware(routes))
+        transport = httpx.ASGITransport(app, root_path=root_path)
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as api:
+            found = [
+                await api.request(method, root_path + path)
+                for method in ("GET", "POST", "PUT", "DELETE")
+                for path in ("/new", "/ada", "/plain", "/ada/parts/1", "/new/late", "/a/b/c")
+            ]
+        return [(response.status_code, response.text) for response in found]
+
+    asked_in_turn = await answers(app.router)
+
+    assert await answers(DirectRoutes(app.router)) == asked_in_turn
+    assert [status for status, _ in asked_in_turn].count(200) == 15
 
 
 def test_every_endpoint_is_called_without_dependencies_that_yield() -> None:

@@ -10,7 +10,6 @@ import logging
 import select as polling
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import count
@@ -25,7 +24,6 @@ from sqlalchemy.dialects.postgresql.asyncpg import (
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry, PoolProxiedConnection
 from sqlalchemy.sql.dml import UpdateBase
-from sqlalchemy.util.concurrency import in_greenlet
 
 from src.database.connection_string import parse
 from src.database.exceptions import DatabaseUnavailable
@@ -123,11 +121,15 @@ def compiled_answer(answer: Select[Any], repeatable: bool) -> Statement:
 
 
 class Pool(AsyncAdaptedQueuePool):
-    """SQLAlchemy's pool, of which no user has more than half at once."""
+    """SQLAlchemy's pool, of which no user has more than half at once.
+
+    `broken` are those whose connections have to be made anew.
+    """
 
     def __init__(self, *arguments: Any, **settings: Any) -> None:  # noqa: ANN401 - as SQLAlchemy has them
         super().__init__(*arguments, **settings)
         self.shares = Shares(max(1, self.size() // 2), POOL_WAIT_SECONDS)
+        self.broken: set[ConnectionPoolEntry] = set()
 
 
 # SQLAlchemy names its logger after the class, and ours are heard from `info` up.
@@ -135,7 +137,7 @@ logging.getLogger(f"{__name__}.{Pool.__name__}").setLevel(logging.WARNING)
 
 
 def _pool(engine: AsyncEngine) -> Pool:
-    return engine.pool  # type: ignore[return-value]  # that `create_engine` made
+    return engine.sync_engine.pool  # type: ignore[return-value]  # that `create_engine` made
 
 
 def create_engine(
@@ -164,15 +166,11 @@ def create_engine(
             **arguments,
         },
     )
-    event.listen(engine.sync_engine, "do_connect", _only_in_a_greenlet)
+    broken = _pool(engine).broken
+    event.listen(engine.sync_engine, "invalidate", lambda _, entry, _error: broken.add(entry))
     event.listen(engine.sync_engine, "connect", _prepare_connection)
+    event.listen(engine.sync_engine, "connect", lambda _, entry: broken.discard(entry))
     return engine
-
-
-def _only_in_a_greenlet(*_: object) -> None:
-    """Let `_connection` know early that the idle connection it took is one to be made anew."""
-    if not in_greenlet():
-        raise exc.MissingGreenlet
 
 
 def _prepare_connection(
@@ -202,11 +200,8 @@ def _prepare_connection(
     poll.register(driver._transport.get_extra_info("socket"), polling.POLLIN)
 
 
-async def _connection(engine: AsyncEngine) -> PoolProxiedConnection:
-    """Take an idle connection as it is; a greenlet, which costs, only where there is I/O to do."""
-    if _pool(engine).checkedin():
-        with suppress(exc.MissingGreenlet):
-            return engine.sync_engine.raw_connection()
+async def _connect(engine: AsyncEngine) -> PoolProxiedConnection:
+    """Wait for a connection, or make one. Raises DatabaseUnavailable."""
     try:
         return await engine.raw_connection()
     except Exception as error:  # refused, silent, full, no such role: whatever it is, there is none
@@ -225,11 +220,13 @@ def is_worth_waiting_for(error: DatabaseUnavailable) -> bool:
 
 async def fetch(engine: AsyncEngine, statement: Statement, /, **values: object) -> bytes | None:
     """Run a statement of one row or none, in one round trip. Raises as `fetch_all` does."""
-    rows = await fetch_all(engine, statement, **values)
+    rows = await _in_turn(engine, _fetch_once, statement, values)
     return rows[0] if rows else None
 
 
-async def fetch_all(engine: AsyncEngine, statement: Statement, /, **values: object) -> list[bytes]:
+def fetch_all(
+    engine: AsyncEngine, statement: Statement, /, **values: object
+) -> Awaitable[list[bytes]]:
     """Run a statement of any number of rows in one round trip.
 
     It is sent again when its connection breaks, unless it might then be applied twice.
@@ -237,16 +234,16 @@ async def fetch_all(engine: AsyncEngine, statement: Statement, /, **values: obje
     within POOL_WAIT_SECONDS, or does not answer within STATEMENT_SECONDS; a statement that is not
     repeatable may then have been applied. For who has half of the pool it has none to spare.
     """
-    return await _in_turn(engine, _fetch_once, statement, values)
+    return _in_turn(engine, _fetch_once, statement, values)
 
 
-async def fetch_into(
+def fetch_into(
     engine: AsyncEngine,
     statement: Statement,
     gather: Callable[[list[bytes]], Awaitable[T]],
     /,
     **values: object,
-) -> T:
+) -> Awaitable[T]:
     """Run a statement as `fetch_all` does, and answer what `gather` makes of its rows.
 
     It keeps the connection until then: no more rows are in memory than the pool can fetch at once.
@@ -257,23 +254,23 @@ async def fetch_into(
     ) -> T:
         return await gather(await _fetch_once(connection, statement, arguments))
 
-    return await _in_turn(engine, fetch_once, statement, values)
+    return _in_turn(engine, fetch_once, statement, values)
 
 
-async def fetch_batches_into(
+def fetch_batches_into(
     engine: AsyncEngine,
     statement: Statement,
     gather: Callable[[AsyncIterator[list[bytes]]], Awaitable[T]],
     /,
     **values: object,
-) -> T:
+) -> Awaitable[T]:
     """Run a statement of very many rows through a cursor, and answer what `gather` makes of them.
 
     `gather` gets BATCH_ROWS at a time, all of one moment, and starts over when the connection
     breaks. Raises DatabaseUnavailable as `fetch_all` does; all may take STATEMENT_SECONDS.
     """
     fetch_once = partial(_fetch_batches_once, gather)
-    return await _in_turn(engine, fetch_once, statement, values, takes_long=True)
+    return _in_turn(engine, fetch_once, statement, values, takes_long=True)
 
 
 async def _in_turn(
@@ -284,31 +281,45 @@ async def _in_turn(
     *,
     takes_long: bool = False,
 ) -> T:
+    """Run a statement once the user has his turn, again for each connection that is gone."""
     arguments = [values[name] for name in statement.parameters]
-    shares = _pool(engine).shares
-    async with shares.of(values.get("user_id")):
-        if not (takes_long or statement.takes_long):
+    takes_long = takes_long or statement.takes_long
+    pool = _pool(engine)
+    user_id = values.get("user_id")
+    if not pool.shares.take(user_id):
+        await pool.shares.turn(user_id)
+    try:
+        if takes_long and not pool.shares.take(_TAKES_LONG):
+            await pool.shares.turn(_TAKES_LONG)
+        try:
             return await _until_sent(engine, fetch_once, statement, arguments)
-        async with shares.of(_TAKES_LONG):
-            return await _until_sent(engine, fetch_once, statement, arguments)
+        finally:
+            if takes_long:
+                pool.shares.give_back(_TAKES_LONG)
+    finally:
+        pool.shares.give_back(user_id)
 
 
 async def _until_sent(
     engine: AsyncEngine, fetch_once: FetchOnce[T], statement: Statement, arguments: list[object]
 ) -> T:
-    dead = 0  # of the pool's connections, all may be
+    pool = _pool(engine)
+    gone = 0  # of the pool's connections, all may be
     while True:
         try:
-            connection = await _connection(engine)
+            # A greenlet, which costs, only where there is I/O to do.
+            is_idle = pool.checkedin() and not pool.broken
+            connection = pool.connect() if is_idle else await _connect(engine)
+            driver = _driver(connection)
             try:
                 return await fetch_once(connection, statement, arguments)
             finally:
-                if _driver(connection).is_closed():
+                if driver.is_closed():
                     connection.invalidate()
                 connection.close()
         except _SendAgain:
-            dead += 1
-            if dead > _pool(engine).size():
+            gone += 1
+            if gone > pool.size():
                 raise
 
 

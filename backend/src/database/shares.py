@@ -17,57 +17,46 @@ class Shares:
     taken: dict[Hashable, int] = field(default_factory=dict)
     waiting: dict[Hashable, deque[asyncio.Future[None]]] = field(default_factory=dict)
 
-    def of(self, key: Hashable) -> "Share":
-        return Share(self, key)
+    def take(self, key: Hashable) -> bool:
+        """Take one, unless all of the key's are taken; wait for a `turn` then."""
+        taken = self.taken.get(key, 0)
+        if taken == self.most:
+            return False
+        self.taken[key] = taken + 1
+        return True
 
+    async def turn(self, key: Hashable) -> None:
+        """Wait until one is given back, and take that.
 
-@dataclass(slots=True)
-class Share:
-    """Keeps one for as long as its block takes.
-
-    Raises DatabaseUnavailable when there is none in time.
-    """
-
-    shares: Shares
-    key: Hashable
-
-    async def __aenter__(self) -> None:
-        taken = self.shares.taken.get(self.key, 0)
-        if taken < self.shares.most:
-            self.shares.taken[self.key] = taken + 1
-        else:
-            await self._wait()
-
-    async def __aexit__(self, *_: object) -> None:
-        self._pass_on()
-
-    async def _wait(self) -> None:
+        Raises DatabaseUnavailable when there is none in time.
+        """
         loop = asyncio.get_running_loop()
         turn = loop.create_future()
-        self.shares.waiting.setdefault(self.key, deque()).append(turn)
-        timer = loop.call_later(self.shares.seconds, _refuse, turn)
+        self.waiting.setdefault(key, deque()).append(turn)
+        timer = loop.call_later(self.seconds, _refuse, turn)
         try:
             await turn
         except asyncio.CancelledError:
             if turn.done() and not (turn.cancelled() or turn.exception()):  # it came too late
-                self._pass_on()
+                self.give_back(key)
             raise
         finally:
             timer.cancel()
 
-    def _pass_on(self) -> None:
+    def give_back(self, key: Hashable) -> None:
         """Give it to who waits longest; who comes only now cannot be faster."""
-        queue = self.shares.waiting.get(self.key)
+        queue = self.waiting.get(key)
         while queue:
             turn = queue.popleft()
             if not turn.done():
                 turn.set_result(None)
                 return
-        taken = self.shares.taken
-        taken[self.key] -= 1
-        if not taken[self.key]:
-            del taken[self.key]
-            self.shares.waiting.pop(self.key, None)
+        taken = self.taken[key] - 1
+        if taken:
+            self.taken[key] = taken
+        else:
+            del self.taken[key]
+            self.waiting.pop(key, None)
 
 
 def _refuse(turn: asyncio.Future[None]) -> None:

@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from src.http.logs import LogRequest
 from src.http.middleware import RequestMiddleware
 from src.http.open_mode import OpenMode
-from src.http.routing import DirectRoute
+from src.http.routing import DirectRoute, DirectRoutes
 
 
 class Application(FastAPI):
@@ -39,6 +39,7 @@ class Application(FastAPI):
             auto_configure=has_telemetry,
         )
         super().__init__(telemetry=telemetry, **options)
+        self._has_telemetry = has_telemetry
         self._routes = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -48,7 +49,8 @@ class Application(FastAPI):
         await super().__call__(scope, receive, send)
 
     def build_middleware_stack(self) -> ASGIApp:
-        app: ASGIApp = self.router
+        # What is traced, the router tells: which route it is.
+        app: ASGIApp = self.router if self._has_telemetry else DirectRoutes(self.router)
         if self.user_middleware or not all(map(self._is_direct, self.routes)):
             app = AsyncExitStackMiddleware(app)
             handlers = {

@@ -8,7 +8,7 @@ from zlib import compressobj
 
 from starlette.datastructures import Headers
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from src.http.conditions import ConditionNotMet, matches
 from src.http.spool import Spool, zstd_encoder
@@ -62,18 +62,28 @@ class JSONArray(Response):
     async def __call__(self, scope: Scope, _receive: Receive, send: Send) -> None:
         # What is compressed has no length in advance, which HTTP/1.0 needs (RFC 9112 §6.1).
         length = self.spool.length
-        is_long = length >= COMPRESSED_FROM_BYTES and scope["http_version"] != "1.0"
-        encoding = _chosen(Headers(scope=scope).getlist("accept-encoding")) if is_long else None
+        is_long = length >= COMPRESSED_FROM_BYTES
+        encoding = None
+        if is_long and scope["http_version"] != "1.0":
+            encoding = _chosen(Headers(scope=scope).getlist("accept-encoding"))
         about_body = (
             (b"content-encoding", encoding.encode())
             if encoding
             else (b"content-length", b"%d" % length)
         )
         headers = [about_body, *self.raw_headers]
+        start = {"type": "http.response.start", "status": 200, "headers": headers}
+        if is_long:
+            await self._send_in_pieces(start, encoding, send)
+        else:
+            await send(start)
+            await send({"type": "http.response.body", "body": b"".join(self.spool.pieces())})
+
+    async def _send_in_pieces(self, start: Message, encoding: str | None, send: Send) -> None:
         takes_time = encoding is not None or self.spool.is_in_file
         parts = _encoded(self.spool, encoding)
         try:
-            await send({"type": "http.response.start", "status": 200, "headers": headers})
+            await send(start)
             part = next(parts, b"")
             for next_part in parts:
                 if part:

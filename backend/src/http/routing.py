@@ -13,7 +13,7 @@ from inspect import iscoroutinefunction, signature
 from typing import Any, NotRequired, TypeAlias, get_type_hints
 from urllib.parse import parse_qsl, unquote_to_bytes
 
-from fastapi import Request, Response
+from fastapi import APIRouter, Request, Response
 from fastapi.dependencies.models import Dependant
 from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.asyncexitstack import AsyncExitStackMiddleware
@@ -22,6 +22,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import from_json
 from starlette.convertors import Convertor, register_url_convertor
 from starlette.exceptions import HTTPException
+from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 from typing_extensions import TypedDict
 
@@ -130,6 +131,43 @@ class DirectRoute(APIRoute):
         self.dependency_overrides_provider = scope["app"]
         app = AsyncExitStackMiddleware(request_response(self.get_route_handler()))
         await app(scope, receive, send)
+
+
+class DirectRoutes:
+    """Finds a DirectRoute by its path and then its method; all others are left to the router.
+
+    The router asks every route in turn, which for the last ones takes longer than their answer.
+    """
+
+    def __init__(self, router: APIRouter) -> None:
+        self.router = router
+        self.paths: list[tuple[re.Pattern[str], dict[str, Route]]] = []
+        for route in router.routes:
+            if not isinstance(route, Route):
+                break
+            if not self.paths or self.paths[-1][0] != route.path_regex:
+                self.paths.append((route.path_regex, {}))
+            for method in route.methods or ():
+                self.paths[-1][1].setdefault(method, route)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and not scope["root_path"]:
+            for pattern, routes in self.paths:
+                if (found := pattern.match(scope["path"])) is None:
+                    continue
+                route = routes.get(scope["method"])
+                if isinstance(route, DirectRoute):
+                    convertors = route.param_convertors
+                    scope["path_params"] = {
+                        name: convertors[name].convert(value)
+                        for name, value in found.groupdict().items()
+                    }
+                    scope["router"], scope["route"] = self.router, route
+                    scope["endpoint"] = route.endpoint
+                    await route.handle(scope, receive, send)
+                    return
+                break
+        await self.router(scope, receive, send)
 
 
 def _guards(route: APIRoute) -> list[Dependency]:
