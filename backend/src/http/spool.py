@@ -11,6 +11,9 @@ from zstandard import ZstdCompressionParameters, ZstdCompressor, ZstdDecompresso
 
 PIECE_BYTES = 64 * 1024
 
+SHORT = 100
+"""Values that may be joined at once. Others are joined in pieces, as large copies are dear."""
+
 IN_MEMORY_BYTES = 1024 * 1024
 """How long a text may be to stay in memory."""
 
@@ -70,11 +73,9 @@ class Spool:
             self._encoder = None
 
     def pieces(self) -> Iterator[bytes]:
-        """Read the text, PIECE_BYTES at a time."""
+        """Read the text as it was written, or PIECE_BYTES of a file at a time."""
         if self._file is None:
-            for text in self._texts:
-                for start in range(0, len(text), PIECE_BYTES):
-                    yield text[start : start + PIECE_BYTES]
+            yield from self._texts
         else:
             yield from _read(ZstdDecompressor().stream_reader(self._file, PIECE_BYTES // 4))
 
@@ -103,7 +104,7 @@ def _read(file: Any) -> Iterator[bytes]:  # noqa: ANN401 - whatever can be read
 
 async def spool_array(values: list[bytes]) -> Spool:
     """Write the array of these values."""
-    if _joined_length(values) <= PIECE_BYTES:
+    if len(values) <= SHORT and _joined_length(values) <= PIECE_BYTES:
         return Spool(b"[%b]" % b",".join(values))
     return await spool_batches(_only(values))
 
