@@ -2,22 +2,27 @@
 
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
+from typing import Any
 from urllib.parse import urlsplit
 from uuid import uuid4
 
 import pytest
 from playwright.sync_api import Browser, Locator, Page, Request, Route, expect, sync_playwright
 
-from tests.serving import Server, serving
-from tests.tokens import SECRET, token
+from tests.serving import BACKEND, Server, serving
+from tests.tasks import listed
+from tests.tokens import SECRET, TokenOfThePath, token
 
 # Some pages leave their calls to other hosts out on localhost, and a service without tokens takes
 # no other name than one of loopback.
 HOSTS = {"open": "tasks.localhost", "jwt": "tasks.example"}
+
+GUIDE = BACKEND.parent / "specs/003-spa-features/spa.md"
 
 OPEN = pytest.mark.parametrize("server", ["open"], indirect=True)
 CLOSED = pytest.mark.parametrize("server", ["jwt"], indirect=True)
@@ -391,6 +396,121 @@ def test_a_page_of_the_frontends_origin_sends_and_reads_every_header(
         "end": None,
         "challenge": [401, "Bearer"],
     }
+
+
+@dataclass
+class Guide:
+    """A page of the frontend, a service that lets it in, and how the blocks of spa.md run in it."""
+
+    page: Page
+    server: Server
+    user: str
+
+    def run(self, script: str) -> Any:  # noqa: ANN401 - what the page makes of it
+        """Run the blocks, then this."""
+        blocks = re.findall(r"^```js\n(.*?)^```", GUIDE.read_text(), re.MULTILINE | re.DOTALL)
+        without_tokens, with_tokens, *others = blocks
+        first = with_tokens if self.server.auth else without_tokens
+        here = first.replace("http://127.0.0.1:8000", self.server.url)
+        here = "\n".join([here.replace('"ada"', f'"{self.user}"'), *others, script])
+        return self.page.evaluate(f"async () => {{ {here} }}")
+
+    def titles(self) -> list[str]:
+        with self.server.client() as api:
+            return [task["title"] for task in listed(api, self.user)]
+
+
+@pytest.fixture
+def guide(
+    request: pytest.FixtureRequest,
+    page: Page,
+    frontend: str,
+    postgres: str,
+    user: str,
+    tmp_path: Path,
+) -> Iterator[Guide]:
+    mode = getattr(request, "param", "open")
+    settings = {"AUTH_MODE": mode, "DATABASE_URL": postgres, "CORS_ORIGINS": frontend}
+    if mode == "jwt":
+        settings["AUTH_SECRET"] = SECRET
+        sign_in = tmp_path / "api" / "auth"
+        sign_in.mkdir(parents=True)
+        (sign_in / "token").write_text(f'{{"token": "{token(user)}"}}')
+    with serving(tmp_path / "log", **settings) as server:
+        server.auth = TokenOfThePath() if mode == "jwt" else None
+        page.goto(frontend)
+        yield Guide(page, server, user)
+
+
+@pytest.mark.parametrize("guide", ["open", "jwt"], indirect=True)
+def test_the_guide_for_pages_does_what_it_says(guide: Guide) -> None:
+    result = guide.run("""
+        await create({ title: "Buy bread" }, crypto.randomUUID());
+        const pages = [];
+        for await (const { title } of list("limit=1")) pages.push(title);
+        const wrong = await create({ title: "" }, crypto.randomUUID()).catch(String);
+        return { pages, saved: saved.task.title, wrong };
+    """)
+
+    assert result == {
+        "pages": ["Buy oat milk", "Buy bread"],
+        "saved": "Buy oat milk",
+        "wrong": "Error: title: must have 1 to 500 characters",
+    }
+    assert guide.titles() == ["Buy oat milk", "Buy bread"]
+
+
+def test_the_guides_create_makes_one_task_of_an_answer_that_got_lost_and_of_two_clicks(
+    guide: Guide,
+) -> None:
+    guide.run("""
+        const real = window.fetch;
+        window.fetch = async (...request) => {
+            await real(...request);
+            window.fetch = real;
+            throw new TypeError("Failed to fetch");
+        };
+        const form = crypto.randomUUID();
+        const bread = { title: "Buy bread" };
+        await Promise.all([create(bread, form), create(bread, form)]);
+    """)
+
+    assert guide.titles() == ["Buy oat milk", "Buy bread"]
+
+
+@pytest.mark.parametrize(
+    ("theirs", "overwrite", "asked", "title", "description"),
+    [
+        ({"description": "Rye"}, "false", [], "Mine", "Rye"),
+        ({"title": "Mine"}, "false", [], "Mine", None),
+        ({"title": "Theirs"}, "false", [["Theirs", "title"]], "Theirs", None),
+        ({"title": "Theirs"}, "true", [["Theirs", "title"]], "Mine", None),
+    ],
+    ids=["merges", "knows its own change", "asks and keeps", "asks and overwrites"],
+)
+def test_the_guides_save_loses_nobodys_change(
+    guide: Guide,
+    theirs: dict[str, str],
+    overwrite: str,
+    asked: list[list[str]],
+    title: str,
+    description: str | None,
+) -> None:
+    result = guide.run(f"""
+        const before = await get(id);
+        await save(before, {theirs}, () => {{ throw new Error("nobody else changed it"); }});
+        const asked = [];
+        const {{ task, etag }} = await save(before, {{ title: "Mine" }}, async (now, names) => {{
+            asked.push([now.title, ...names]);
+            return {overwrite};
+        }});
+        return {{ task, asked, isCurrent: etag === (await get(id)).etag }};
+    """)
+
+    assert (result["task"]["title"], result["task"]["description"]) == (title, description)
+    assert result["asked"] == asked
+    assert result["isCurrent"]
+    assert guide.titles() == [title]
 
 
 @OPEN
