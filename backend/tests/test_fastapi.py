@@ -76,6 +76,21 @@ async def test_a_dependency_that_yields_and_background_tasks_work(app: TaskAPI) 
 
 
 @pytest.mark.anyio
+async def test_a_plain_endpoint_gets_no_longer_body_than_the_application_takes(
+    app: TaskAPI,
+) -> None:
+    app.max_body_size = 10
+
+    @app.post("/length")
+    async def length(request: Request) -> int:
+        return len(await request.body())
+
+    async with calling(app) as api:
+        assert (await api.post("/length", content=b"x" * 10)).json() == 10
+        assert (await api.post("/length", content=b"x" * 11)).status_code == 413
+
+
+@pytest.mark.anyio
 async def test_an_included_router_and_a_mounted_application_work(app: TaskAPI) -> None:
     router = APIRouter(prefix="/more")
     sub = FastAPI()

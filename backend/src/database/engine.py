@@ -52,6 +52,17 @@ _REFUSED = (
     asyncpg.ReadOnlySQLTransactionError,
 )
 
+# How connecting ends when there is no connection: refused, silent, full, no such role or name.
+_NO_CONNECTION = (
+    OSError,
+    UnicodeError,  # of a host's name
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    exc.EmulatedDBAPIException,
+    exc.TimeoutError,
+)
+
 # What waiting does not mend.
 _WRONG = (
     ssl.SSLError,
@@ -204,7 +215,7 @@ async def _connect(engine: AsyncEngine) -> PoolProxiedConnection:
     """Wait for a connection, or make one. Raises DatabaseUnavailable."""
     try:
         return await engine.raw_connection()
-    except Exception as error:  # refused, silent, full, no such role: whatever it is, there is none
+    except _NO_CONNECTION as error:
         cause = error.orig if isinstance(error, exc.EmulatedDBAPIException) else error
         broke_off = isinstance(cause, asyncpg.PostgresConnectionError)
         unavailable = _SendAgain if broke_off else DatabaseUnavailable
@@ -400,14 +411,18 @@ async def _prepare(driver: Driver, info: dict[Any, Any], statement: Statement) -
 def _was_not_applied(error: BaseException) -> bool:
     """Whether the driver never sent it, or PostgreSQL said that it ended the session instead.
 
-    Between its commit and its answer PostgreSQL does not end a session. A session that was ended
-    and whose connection is not closed yet cannot "switch to" sending anything.
+    Between its commit and its answer PostgreSQL does not end a session.
     """
-    return (
-        isinstance(error, asyncpg.InterfaceError)
-        or isinstance(error.__cause__, asyncpg.AdminShutdownError)
-        or "cannot switch to state" in str(error)
+    return was_not_sent(error) or isinstance(error.__cause__, asyncpg.AdminShutdownError)
+
+
+def was_not_sent(error: BaseException) -> bool:
+    # Once asyncpg has read that the session ended, and until the connection is closed, its message
+    # is the only sign that it sent nothing: the same class has faults of after it had sent.
+    is_ended = isinstance(error, asyncpg.InternalClientError) and str(error).startswith(
+        "cannot switch to state"
     )
+    return is_ended or isinstance(error, asyncpg.InterfaceError)
 
 
 async def _cancel(driver: Driver) -> None:

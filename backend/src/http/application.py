@@ -8,6 +8,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.middleware.asyncexitstack import AsyncExitStackMiddleware
 from fastapi.telemetry import TelemetryConfig
+from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -61,6 +62,8 @@ class Application(FastAPI):
             app = ExceptionMiddleware(app, handlers, self.debug)
         for added, arguments, options in reversed(self.user_middleware):
             app = added(app, *arguments, **options)
+        if self.max_body_size is not None:
+            app = RequestBodyLimitMiddleware(app, self.max_body_size)
         refusal = self.open_mode.refusal if self.open_mode else None
         return RequestMiddleware(app, self.cors, self.log_request, self.stopping, refusal)
 
