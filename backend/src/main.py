@@ -120,6 +120,7 @@ def read_tokens(settings: Settings, stopping: asyncio.Event) -> Tokens | None:
 @asynccontextmanager
 async def lifespan(settings: Settings, app: TaskAPI) -> AsyncIterator[None]:
     """Start the database if it is the embedded one, bring its tables up to date, open the pool."""
+    app.check_telemetry()
     end_with_parent()
     drain_before_stop(app.stopping, settings.drain_seconds)
     with database_url(settings) as url:

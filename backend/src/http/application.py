@@ -3,6 +3,7 @@
 import asyncio
 import os
 from collections.abc import Callable
+from importlib.util import find_spec
 from typing import Any
 
 from fastapi import FastAPI
@@ -13,6 +14,7 @@ from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from src.exceptions import CannotStart
 from src.http.logs import LogRequest
 from src.http.middleware import RequestMiddleware
 from src.http.open_mode import OpenMode
@@ -32,16 +34,19 @@ class Application(FastAPI):
     stopping: asyncio.Event
 
     def __init__(self, **options: Any) -> None:  # noqa: ANN401 - FastAPI's
-        has_telemetry = any(name.startswith("OTEL_EXPORTER_OTLP_") for name in os.environ)
-        telemetry = TelemetryConfig(
-            tracing=has_telemetry,
-            metrics=has_telemetry,
-            logs=has_telemetry,
-            auto_configure=has_telemetry,
-        )
+        self._wants_telemetry = any(name.startswith("OTEL_EXPORTER_OTLP_") for name in os.environ)
+        is_on = self._wants_telemetry and _has_exporter()
+        telemetry = TelemetryConfig(tracing=is_on, metrics=is_on, logs=is_on, auto_configure=is_on)
         super().__init__(telemetry=telemetry, **options)
-        self._has_telemetry = has_telemetry
         self._routes = 0
+
+    def check_telemetry(self) -> None:
+        """Raises CannotStart when telemetry is asked for that nothing here can export."""
+        if self._wants_telemetry and not _has_exporter():
+            raise CannotStart(
+                "OTEL_EXPORTER_OTLP_… is set, which needs two packages more: "
+                "pip install 'fastapi[opentelemetry]'"
+            )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if len(self.router.routes) != self._routes:
@@ -51,7 +56,7 @@ class Application(FastAPI):
 
     def build_middleware_stack(self) -> ASGIApp:
         # What is traced, the router tells: which route it is.
-        app: ASGIApp = self.router if self._has_telemetry else DirectRoutes(self.router)
+        app: ASGIApp = self.router if self._wants_telemetry else DirectRoutes(self.router)
         if self.user_middleware or not all(map(self._is_direct, self.routes)):
             app = AsyncExitStackMiddleware(app)
             handlers = {
@@ -70,3 +75,10 @@ class Application(FastAPI):
     def _is_direct(self, route: BaseRoute) -> bool:
         is_contract = isinstance(route, Route) and route.path == self.openapi_url
         return isinstance(route, DirectRoute) or is_contract
+
+
+def _has_exporter() -> bool:
+    try:
+        return find_spec("opentelemetry.exporter.otlp.proto.http") is not None
+    except ModuleNotFoundError:
+        return False
