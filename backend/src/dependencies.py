@@ -104,3 +104,11 @@ IfNoneMatch = Annotated[
         json_schema_extra=ETAGS,
     ),
 ]
+Prefer = Annotated[
+    str | SkipJsonSchema[None],
+    Header(
+        description="`count=exact` for the number of all tasks that the filters let through, in "
+        "X-Total-Count.",
+        examples=["count=exact"],
+    ),
+]

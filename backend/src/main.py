@@ -96,6 +96,7 @@ def create_app(settings: Settings) -> TaskAPI:
             "Location",
             "Retry-After",
             "WWW-Authenticate",
+            "X-Total-Count",
             "X-Request-ID",
         ),
     )

@@ -128,8 +128,8 @@ class NoteNotFound(NotFound):
 
 NOTES, KEYS = table_of(Note), table_of(NoteKey)
 GET = select_row(NOTES)
-CREATE = insert_row(NOTES, NoteCreate.model_fields, {})
-CREATE_ONCE = insert_row_once(NOTES, NoteCreate.model_fields, {}, KEYS, "note_id")
+CREATE = insert_row(NOTES, NoteCreate.model_fields)
+CREATE_ONCE = insert_row_once(NOTES, NoteCreate.model_fields, KEYS, "note_id")
 
 
 @cache

@@ -9,7 +9,18 @@ import httpx
 
 Task = dict[str, Any]
 
-FIELDS = ["id", "user_id", "title", "description", "completed", "created_at", "updated_at"]
+FIELDS = [
+    "id",
+    "user_id",
+    "title",
+    "description",
+    "completed",
+    "priority",
+    "due_date",
+    "tags",
+    "created_at",
+    "updated_at",
+]
 
 # What a client may change of a task that is open and has a description.
 CHANGES: list[dict[str, object]] = [

@@ -18,7 +18,7 @@ from xxhash import xxh3_128
 from src.database.engine import BATCH_ROWS, Statement, create_engine, fetch, fetch_batches_into
 from src.database.exceptions import DatabaseUnavailable
 from src.http.spool import IN_MEMORY_BYTES, PIECE_BYTES
-from src.schemas.task import MAX_PAGE
+from src.schemas.listing import MAX_PAGE
 from tests.conftest import execute
 from tests.serving import Server, eventually, serving
 from tests.tasks import assert_problem, create, tasks_path

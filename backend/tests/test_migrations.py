@@ -22,7 +22,7 @@ from sqlmodel import SQLModel
 
 from src.database.engine import create_engine
 from src.migrations import HEAD, LOCK, VERSION_TABLE, VERSIONS, upgrade
-from src.schemas.task import TaskListing
+from src.schemas.listing import TaskListing
 from src.services import task_service
 from tests.conftest import execute
 from tests.serving import BACKEND

@@ -281,6 +281,6 @@ def test_every_statement_is_scoped_by_its_owner() -> None:
 @pytest.mark.parametrize("given", [["text"], ["text", "colour", "id"], ["text", "colour", "size"]])
 def test_a_create_of_other_fields_than_the_tables_does_not_come_up(given: list[str]) -> None:
     with pytest.raises(TypeError, match="notes"):
-        insert_row(NOTES, given, {})
+        insert_row(NOTES, given)
     with pytest.raises(TypeError, match="notes"):
-        insert_row_once(NOTES, given, {}, KEYS, "note_id")
+        insert_row_once(NOTES, given, KEYS, "note_id")

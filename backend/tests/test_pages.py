@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 
 from src.database.engine import create_engine
 from src.migrations import upgrade
-from src.schemas.task import Sort, TaskCreate, TaskListing
+from src.schemas.listing import Sort, TaskListing
+from src.schemas.task import TaskCreate
 from src.services import task_service
 from tests.conftest import execute
 from tests.serving import Server

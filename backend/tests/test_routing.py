@@ -20,7 +20,8 @@ from src.http.responses import JSONArray
 from src.http.routing import DirectRoute, DirectRoutes
 from src.http.spool import spool_array
 from src.main import app
-from src.schemas.task import CompletionOrNone, TaskCreate, TaskListing, TaskUpdate
+from src.schemas.listing import TaskListing
+from src.schemas.task import CompletionOrNone, TaskCreate, TaskUpdate
 
 
 async def say_errors(_request: Request, error: Exception) -> Response:

@@ -15,7 +15,7 @@ from src.database import statements as statements_of
 from src.database.embedded import embedded_server
 from src.database.engine import Statement
 from src.database.uuid7 import instant, next_tick, uuid7
-from src.schemas.task import Sort
+from src.schemas.listing import Sort
 from src.services import task_service
 from src.services.task_service import list_statement
 from tests.serving import serving

@@ -12,10 +12,8 @@ from uuid import UUID
 from pydantic import BaseModel, StringConstraints, TypeAdapter
 from pydantic_core import from_json, to_json
 
-Kinds: TypeAlias = Mapping[str, frozenset[type]]
-"""Of each order the types that its values may have: str or datetime, and NoneType."""
-
-_KINDS = {frozenset({kind, *more}) for kind in (str, datetime) for more in ((), (NoneType,))}
+Kinds: TypeAlias = Mapping[str, frozenset[type | str]]
+"""Of each order the types that its values may have, str, datetime and NoneType, or the values."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,13 +40,15 @@ _READ = TypeAdapter(tuple[str, _Value | None, UUID])
 def kinds_of(row: type[BaseModel], sorts: Iterable[str]) -> Kinds:
     """Return what the orders of these rows are by. Text has up to 500 characters.
 
-    Raises TypeError for an order by anything but text and times.
+    Raises TypeError for an order by anything but text, some words, and times.
     """
     kinds = {}
     for sort in sorts:
         annotation = row.model_fields[sort.removeprefix("-")].annotation
         kinds[sort] = frozenset(get_args(annotation) or (annotation,))
-        if kinds[sort] not in _KINDS:
+        if not all(
+            isinstance(kind, str) or kind in {str, datetime, NoneType} for kind in kinds[sort]
+        ):
             raise TypeError(f"no order by {annotation}")
     return kinds
 
@@ -68,7 +68,9 @@ def decode(text: str, kinds: Kinds) -> Cursor:
     if cursor.value is None:
         is_held = NoneType in types
     else:
-        is_held = str in types or (datetime in types and _is_time(cursor.value))
+        is_held = not types.isdisjoint({str, cursor.value}) or (
+            datetime in types and _is_time(cursor.value)
+        )
     if not is_held:
         raise ValueError("no value that PostgreSQL can hold")
     return cursor

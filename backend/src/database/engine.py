@@ -16,7 +16,7 @@ from itertools import count
 from typing import Any, TypeAlias, TypeVar
 
 import asyncpg
-from sqlalchemy import CTE, Select, event, exc, func, select, true
+from sqlalchemy import CTE, CompoundSelect, Select, event, exc, func, select, true
 from sqlalchemy.dialects.postgresql.asyncpg import (
     AsyncAdapt_asyncpg_connection,
     PGDialect_asyncpg,
@@ -123,7 +123,7 @@ def compiled(
     return compiled_answer(answer, repeatable)
 
 
-def compiled_answer(answer: Select[Any], repeatable: bool) -> Statement:
+def compiled_answer(answer: Select[Any] | CompoundSelect[Any], repeatable: bool) -> Statement:
     """Compile a statement whose one column is the answer. Raises as `compiled` does."""
     text = answer.compile(dialect=_DIALECT)
     if any(value is not None for value in text.params.values()):

@@ -4,9 +4,9 @@ Its key is (`user_id`, `id`), and it has `created_at` and `updated_at`. A parame
 the column that it is compared with or written to.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from functools import cache
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeVar
 
 from sqlalchemy import (
     ARRAY,
@@ -15,6 +15,7 @@ from sqlalchemy import (
     Column,
     ColumnElement,
     Delete,
+    Enum,
     Select,
     Table,
     Text,
@@ -32,6 +33,7 @@ from sqlalchemy import (
     select,
     true,
     tuple_,
+    union_all,
     update,
 )
 from sqlalchemy.dialects.postgresql import insert
@@ -49,7 +51,6 @@ CLEARED_KEYS = 10
 _MADE_HERE = ("id", "user_id", "created_at", "updated_at")
 
 Owned = TypeVar("Owned", Select[Any], Update, Delete)
-Values: TypeAlias = Mapping[str, ColumnElement[Any]]
 
 
 def table_of(model: type[SQLModel]) -> Table:
@@ -68,6 +69,13 @@ def _this(statement: Owned, table: Table) -> Owned:
     return owned(statement, table).where(table.c.id == bindparam("id"))
 
 
+def sent(column: ColumnElement[Any], name: str) -> ColumnElement[Any]:
+    """Return a parameter of a column's type; for an enum text, which the driver knows."""
+    if isinstance(column.type, Enum):
+        return cast(bindparam(name, type_=Text), column.type)
+    return bindparam(name, type_=column.type)
+
+
 def select_row(table: Table) -> Statement:
     return compiled(_this(select(table), table))
 
@@ -77,15 +85,17 @@ def select_page(
 ) -> Select[Any]:
     """Select `limit` rows in the order of a column (all if it is None), its `-` for descending.
 
-    One that goes on begins after (`position`, `position_id`), the text of the column's value in
-    JSON, or None, and the id.
+    Rows without a value come last either way. A page that goes on begins after (`position`,
+    `position_id`), the text of the column's value in JSON, or None, and the id.
     """
     name, descends = sort.removeprefix("-"), sort.startswith("-")
-    order = [table.c[name], table.c.id]
+    column, row_id = table.c[name], table.c.id
     statement = owned(select(table), table).where(*filters)
     if goes_on:
-        statement = statement.where(_comes_after(*order, descends=descends))
-    in_order = (column.desc() if descends else column for column in order)
+        statement = statement.where(_comes_after(column, row_id, descends=descends))
+    in_order = (column.desc(), row_id.desc()) if descends else (column, row_id)
+    if column.nullable and descends:
+        in_order = (column.desc().nulls_last(), row_id.desc())
     return statement.order_by(*in_order).limit(bindparam("limit", type_=BigInteger))
 
 
@@ -99,25 +109,36 @@ def _comes_after(
     follows = row < place if descends else row > place
     if not column.nullable:
         return follows
-    # PostgreSQL has NULL behind all values, and before them if it descends.
-    if descends:
-        below = and_(position.is_(None), or_(column.is_not(None), row_id < position_id))
-        return or_(follows, below)
-    return or_(
-        follows,
-        and_(column.is_(None), or_(position.is_not(None), row_id > position_id)),
-    )
+    id_follows = row_id < position_id if descends else row_id > position_id
+    return or_(follows, and_(column.is_(None), or_(position.is_not(None), id_follows)))
 
 
-def insert_row(table: Table, given: Iterable[str], preset: Values) -> Statement:
-    """Create a row of the fields that are given, and of those that every new row has alike.
+def select_count(table: Table, filters: Iterable[ColumnElement[bool]]) -> Select[Any]:
+    return owned(select(func.count()).select_from(table), table).where(*filters)
+
+
+def compiled_list(page: Select[Any], count: Select[Any] | None) -> Statement:
+    """Compile a page, and, if they are counted, the number of all rows as one row more.
+
+    The number is told apart by what it is, and PostgreSQL gives the rows in their order.
+    """
+    if count is None:
+        return compiled(page)
+    found = page.cte("row")
+    total = func.to_json(count.scalar_subquery())
+    each = select(func.row_to_json(found.table_valued()))
+    return compiled_answer(union_all(each, select(total)), repeatable=True)
+
+
+def insert_row(table: Table, given: Iterable[str]) -> Statement:
+    """Create a row of the fields that are given.
 
     Its id is new: a row that is in the way is its own, from an answer that got lost.
     Raises TypeError when these are not the table's columns.
     """
-    _check_columns(table, given, preset)
-    values: dict[str, Any] = {column.name: bindparam(column.name) for column in table.c}
-    values |= {**preset, "updated_at": bindparam("created_at")}
+    _check_columns(table, given)
+    values: dict[str, Any] = {column.name: sent(column, column.name) for column in table.c}
+    values["updated_at"] = bindparam("created_at")
     return compiled(
         insert(table)
         .values(values)
@@ -127,16 +148,14 @@ def insert_row(table: Table, given: Iterable[str], preset: Values) -> Statement:
     )
 
 
-def insert_row_once(
-    table: Table, given: Iterable[str], preset: Values, keys: Table, row_id: str
-) -> Statement:
+def insert_row_once(table: Table, given: Iterable[str], keys: Table, row_id: str) -> Statement:
     """Create a row unless the key did before, answer that row as it was created either way.
 
     Keys are kept with `fingerprint` and, as `row_id`, with what they made. A key that came with
     another fingerprint is answered as None. Expired keys count as absent, and some are cleared.
     Raises TypeError as `insert_row` does.
     """
-    _check_columns(table, given, preset)
+    _check_columns(table, given)
     key = keys.c
     has_expired = key.created_at < func.now() - literal_column(f"interval '{KEY_HOURS} hours'")
     keep = insert(keys).values(
@@ -152,15 +171,14 @@ def insert_row_once(
         .returning(keys)
         .cte("made")
     )
-    values = {
-        **preset,
+    values: dict[str, ColumnElement[Any]] = {
         "id": made.c[row_id],
         "user_id": made.c.user_id,
         "created_at": made.c.created_at,
         "updated_at": made.c.created_at,
     }
     for name in given:
-        values[name] = cast(bindparam(name), table.c[name].type)
+        values[name] = cast(sent(table.c[name], name), table.c[name].type)
     row = select(*(values[column.name].label(column.name) for column in table.c)).cte("row")
     is_new = row.c.id == bindparam("id")
     created = (
@@ -190,9 +208,9 @@ def insert_row_once(
     return compiled_answer(answer.add_cte(created, cleared), repeatable=True)
 
 
-def _check_columns(table: Table, given: Iterable[str], preset: Values) -> None:
-    if sorted([*_MADE_HERE, *given, *preset]) != sorted(table.c.keys()):
-        raise TypeError(f"{table}: a column is neither given nor preset, or both, or is not there")
+def _check_columns(table: Table, given: Iterable[str]) -> None:
+    if sorted([*_MADE_HERE, *given]) != sorted(table.c.keys()):
+        raise TypeError(f"{table}: a column is not given, or is not there")
 
 
 def now(table: Table) -> ColumnElement[Any]:
@@ -209,7 +227,7 @@ def update_row(table: Table, fields: frozenset[str], *, conditional: bool = Fals
     """Change these fields, or, if there are none, nothing, `updated_at` neither."""
     if not fields and not conditional:
         return select_row(table)
-    changes: dict[str, Any] = {name: bindparam(name) for name in fields}
+    changes: dict[str, Any] = {name: sent(table.c[name], name) for name in fields}
     changes["updated_at"] = now(table) if fields else table.c.updated_at
     return change_row(table, update(table).values(changes), conditional=conditional)
 

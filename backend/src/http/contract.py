@@ -36,6 +36,9 @@ _HEADERS = {
     "Location": _header(
         "The new task's path", "/api/ada/tasks/019aa3c5-5d3e-7c1f-9d0a-6b1f2c3d4e5f"
     ),
+    "X-Total-Count": _header(
+        "How many there are in all, where it was asked for", 42, required=False, kind="integer"
+    ),
     "Retry-After": _header("Seconds after which to try again", 2, kind="integer"),
     "Vary": _header("The headers of the request that the answer depends on", "Origin"),
     "WWW-Authenticate": _header(

@@ -18,8 +18,8 @@ def path_of_new(request: Request, row: bytes) -> bytes:
     return f"{path_of(request).rstrip('/')}/{from_json(row)['id']}".encode()
 
 
-def next_page(request: Request, cursor: str) -> bytes:
-    """Point to the same list after the cursor."""
+def page_link(request: Request, relation: str, name: str, value: object) -> str:
+    """Point to the same list with this parameter, as a link's value: RFC 8288 §3."""
     query = parse_qsl(request.scope["query_string"].decode(), keep_blank_values=True)
-    query = [(name, value) for name, value in query if name != "cursor"] + [("cursor", cursor)]
-    return f'<{path_of(request)}?{urlencode(query)}>; rel="next"'.encode()
+    query = [(sent, text) for sent, text in query if sent != name] + [(name, str(value))]
+    return f'<{path_of(request)}?{urlencode(query)}>; rel="{relation}"'

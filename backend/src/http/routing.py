@@ -6,11 +6,11 @@ and a second round of exception handling cost more than the statement that the r
 """
 
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from email.message import Message as Headers
 from inspect import iscoroutinefunction, signature
-from typing import Any, NotRequired, TypeAlias, get_type_hints
+from typing import Any, NotRequired, TypeAlias, get_origin, get_type_hints
 from urllib.parse import parse_qsl, unquote_to_bytes
 
 from fastapi import APIRouter, Request, Response
@@ -83,6 +83,7 @@ class DirectRoute(APIRoute):
         self.guards = _guards(self)
         self.given_by = _dependencies(self)
         self.default_query = _default_query(self)
+        self.repeatable = _repeatable(self)
         names = [field.alias for field in self.dependant.header_params]
         names += _ABOUT_BODY if self.body_field is not None else ()
         self.headers = {name.lower().encode(): name for name in names}
@@ -105,7 +106,7 @@ class DirectRoute(APIRoute):
         headers = _headers(scope["headers"], self.headers)
         given: dict[str, object] = {"path": scope["path_params"], "header": headers}
         if self.default_query is not None and scope["query_string"]:
-            given["query"] = _query(scope["query_string"])
+            given["query"] = _query(scope["query_string"], self.repeatable)
         if self.body_field is not None and (body := await _read(request, headers)):
             given["body"] = _json(body, headers.get("content-type", ""), scope["method"])
         try:
@@ -209,6 +210,16 @@ def _default_query(route: APIRoute) -> tuple[str, BaseModel] | None:
     return None
 
 
+def _repeatable(route: APIRoute) -> dict[str, bool]:
+    """Say of each parameter of the query whether it takes several values, as FastAPI does."""
+    return {
+        name: get_origin(field.annotation) in {list, tuple}
+        for query in route.dependant.query_params
+        if isinstance(model := query.field_info.annotation, type) and issubclass(model, BaseModel)
+        for name, field in model.model_fields.items()
+    }
+
+
 def _inputs(route: "DirectRoute") -> TypeAdapter[dict[str, Any]]:
     """Build the one validator of all that a request brings: errors say where, as FastAPI's do."""
     hints = get_type_hints(route.endpoint, include_extras=True)
@@ -235,13 +246,22 @@ def _typed_dict(name: str, fields: dict[str, Any], total: bool = True) -> Any:  
     return TypedDict(name, fields, total=total)  # type: ignore[operator]  # made of what FastAPI found
 
 
-def _query(query_string: bytes) -> dict[str, str]:
-    """Raises HTTPException 400 for what is not percent-encoded UTF-8 (RFC 3986 §2.1)."""
+def _query(query_string: bytes, repeatable: Mapping[str, bool]) -> dict[str, str | list[str]]:
+    """Give a list to what is repeatable, and of what is not, the last; of what nobody knows, all.
+
+    Raises HTTPException 400 for what is not percent-encoded UTF-8 (RFC 3986 §2.1).
+    """
     try:
         pairs = parse_qsl(query_string.decode(), keep_blank_values=True, errors="strict")
     except ValueError:
         raise HTTPException(400, BROKEN_QUERY) from None
-    return dict(pairs)
+    texts: dict[str, list[str]] = {}
+    for name, text in pairs:
+        texts.setdefault(name, []).append(text)
+    return {
+        name: found if repeatable.get(name, len(found) > 1) else found[-1]
+        for name, found in texts.items()
+    }
 
 
 def _headers(sent: list[tuple[bytes, bytes]], names: dict[bytes, str]) -> dict[str, str]:

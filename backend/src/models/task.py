@@ -3,7 +3,11 @@
 from datetime import datetime
 from uuid import UUID
 
-from sqlmodel import Field, Index, PrimaryKeyConstraint, SQLModel, Text
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlmodel import Enum, Field, Index, PrimaryKeyConstraint, SQLModel, Text
+
+PRIORITIES = ("low", "medium", "high", "urgent")
+"""In the order of their ranks, which PostgreSQL sorts by."""
 
 
 class Task(SQLModel, table=True):
@@ -24,5 +28,11 @@ class Task(SQLModel, table=True):
     title: str = Field(max_length=500)
     description: str | None = Field(sa_type=Text)
     completed: bool
+    priority: str = Field(
+        sa_type=Enum(*PRIORITIES, name="task_priority"),
+        sa_column_kwargs={"server_default": "medium"},
+    )
+    due_date: datetime | None
+    tags: list[str] = Field(sa_type=ARRAY(Text), sa_column_kwargs={"server_default": "{}"})
     created_at: datetime
     updated_at: datetime

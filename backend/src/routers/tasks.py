@@ -13,12 +13,14 @@ from src.dependencies import (
     IfMatch,
     IfNoneMatch,
     Owner,
+    Prefer,
     TaskId,
     own_token,
 )
 from src.http.conditions import condition, matches
 from src.http.contract import example, headers
-from src.http.links import next_page, path_of, path_of_new
+from src.http.links import page_link, path_of, path_of_new
+from src.http.preferences import preferences
 from src.http.problems import (
     BROKEN_PATH,
     TOO_LARGE,
@@ -38,11 +40,11 @@ from src.routers.problems import (
     TASK_NOT_FOUND,
     UNAVAILABLE,
 )
+from src.schemas.listing import OTHER_NAMES, TaskListing
 from src.schemas.task import (
     CompletionOrNone,
     Message,
     TaskCreate,
-    TaskListing,
     TaskPublic,
     TaskUpdate,
 )
@@ -108,6 +110,19 @@ TASK: Responses = {200: {"headers": headers("Cache-Control", "ETag")}}
 DELETED = {"message": "Task deleted successfully"}
 
 
+# A list's parameters by the names that others have for them.
+DEPRECATED = [
+    {
+        "name": name,
+        "in": "query",
+        "deprecated": True,
+        "description": f"Means `{other.name}`.",
+        "schema": other.schema,
+    }
+    for name, other in OTHER_NAMES.items()
+]
+
+
 def or_not_modified(response: dict[str, Any]) -> Responses:
     return {200: response, 304: response | {"description": "The client has it already"}}
 
@@ -127,21 +142,29 @@ router = APIRouter(
     response_description="The tasks",
     summary="List a user's tasks",
     response_model=list[TaskPublic],
-    responses=WEAK | or_not_modified({"headers": headers("Cache-Control", "ETag", "Link")}),
+    responses=WEAK
+    | or_not_modified({"headers": headers("Cache-Control", "ETag", "Link", "X-Total-Count")}),
+    openapi_extra={"parameters": DEPRECATED},
 )
 async def list_user_tasks(
     request: Request,
     engine: Engine,
     user_id: Owner,
     listing: Annotated[TaskListing, Query()],
+    prefer: Prefer = None,
     if_match: IfListMatches = None,
     if_none_match: IfNoneMatch = None,
 ) -> Response:
     """All of the user's tasks, oldest first, or as the parameters say; an empty array for none."""
     refuse_etags_of_lists(if_match)
-    tasks, cursor = await task_service.list_tasks(engine, user_id, listing)
-    links = [(b"link", next_page(request, cursor))] if cursor is not None else []
-    return conditional(JSONArray(tasks, links), if_none_match)
+    counted = prefer is not None and preferences(prefer).get("count") == "exact"
+    page = await task_service.list_tasks(engine, user_id, listing, counted=counted)
+    fields = []
+    if links := pages_beside(request, listing, page.cursor):
+        fields.append((b"link", ", ".join(links).encode()))
+    if page.total is not None:
+        fields += [(b"x-total-count", b"%d" % page.total), (b"preference-applied", b"count=exact")]
+    return conditional(JSONArray(page.rows, fields), if_none_match)
 
 
 @router.post(
@@ -171,9 +194,9 @@ async def create_task(
     """
     refuse_etags_of_lists(if_match)
     if if_none_match is not None:
-        tasks, _ = await task_service.list_tasks(engine, user_id, TaskListing())
-        tasks.close()
-        if matches(etag_in(JSONArray(tasks)), if_none_match):
+        page = await task_service.list_tasks(engine, user_id, TaskListing())
+        page.rows.close()
+        if matches(etag_in(JSONArray(page.rows)), if_none_match):
             raise HTTPException(412, LIST_IS_KNOWN)
     content = await task_service.create_task(engine, user_id, task, idempotency_key)
     return tagged(content, etag(content), 201, [(b"location", path_of_new(request, content))])
@@ -308,3 +331,17 @@ def refuse_etags_of_lists(if_match: str | None) -> None:
     """A list is always there, and its ETags are weak: none matches strongly, RFC 9110 §13.1.1."""
     if if_match not in {None, "*"}:
         raise HTTPException(412, LIST_IS_WEAK)
+
+
+def pages_beside(request: Request, listing: TaskListing, cursor: str | None) -> list[str]:
+    """Link the next page, and for a list that is asked for by number, the one before as well."""
+    sent = request.query_params
+    by = next((name for name in ("page", "offset", "skip") if sent.get(name)), None)
+    if by is None:
+        return [page_link(request, "next", "cursor", cursor)] if cursor is not None else []
+    step = 1 if by == "page" else listing.limit or 0
+    first, number = int(by == "page"), int(sent[by])
+    links = [page_link(request, "next", by, number + step)] if cursor is not None else []
+    if number > first:
+        links.append(page_link(request, "prev", by, max(first, number - step)))
+    return links

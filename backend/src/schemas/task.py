@@ -2,7 +2,8 @@
 
 import re
 from collections.abc import Callable
-from datetime import datetime
+from contextlib import suppress
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, TypeAlias, get_args
 from uuid import UUID
 
@@ -12,37 +13,34 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    PlainValidator,
     StrictBool,
     StrictStr,
     ValidationError,
-    ValidationInfo,
     WithJsonSchema,
-    field_validator,
 )
-from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import PydanticCustomError
 from typing_extensions import TypedDict
 
-from src.database.cursor import Cursor, decode, encode, kinds_of
+MAX_TAGS = 20
 
-MAX_PAGE = 1000
-
-Sort: TypeAlias = Literal[
-    "created_at", "-created_at", "updated_at", "-updated_at", "title", "-title"
-]
+Priority: TypeAlias = Literal["low", "medium", "high", "urgent"]
 
 # What `str.strip` takes away: the \s of other languages is more or less than that.
 _SPACE = r"\t-\r\u001c-\u0020\u0085\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
 _INK = rf"[^{_SPACE}\u0000]"
+_WORD = rf"[^{_SPACE}\u0000,]"
 
-# After a task that is nobody's.
-CURSOR = encode(
-    "-updated_at",
-    b'{"id":"019aa3c5-5d3e-7c1f-9d0a-6b1f2c3d4e5f","updated_at":"2026-11-21T09:30:00+00:00"}',
+_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+
+# RFC 3339 §5.6; an offset and seconds may be missing, as what a form's fields give has neither.
+_TIME = re.compile(
+    rf"{_DAY.pattern}[Tt ][0-9]{{2}}:[0-9]{{2}}"
+    r"(:[0-9]{2}(\.[0-9]+)?)?([Zz]|[+-][0-9]{2}:[0-9]{2})?"
 )
 
 
-def _holds(minimum: int, maximum: int) -> Callable[[str], str]:
+def holds(minimum: int, maximum: int) -> Callable[[str], str]:
     """Accept text of so many characters (not bytes) that PostgreSQL can hold."""
 
     def check(text: str) -> str:
@@ -61,7 +59,7 @@ def _holds(minimum: int, maximum: int) -> Callable[[str], str]:
 
 UserId = Annotated[
     str,
-    AfterValidator(_holds(1, 255)),
+    AfterValidator(holds(1, 255)),
     Field(
         description="Whose tasks: any text. In a URL written by hand: percent-encoded UTF-8.",
         examples=["ada"],
@@ -72,7 +70,7 @@ UserId = Annotated[
 Title = Annotated[
     StrictStr,
     AfterValidator(str.strip),
-    AfterValidator(_holds(1, 500)),
+    AfterValidator(holds(1, 500)),
     Field(
         description="1 to 500 characters, without the white space around it.",
         examples=["Buy milk"],
@@ -84,7 +82,7 @@ Title = Annotated[
 
 Description = Annotated[
     StrictStr,
-    AfterValidator(_holds(0, 5000)),
+    AfterValidator(holds(0, 5000)),
     Field(
         examples=["Two litres, whole"],
         json_schema_extra={"maxLength": 5000, "pattern": "^[^\\u0000]*$"},
@@ -92,17 +90,134 @@ Description = Annotated[
 ]
 
 
+def _or_null(schema: dict[str, Any]) -> None:
+    array = {"type": schema.pop("type"), "items": schema.pop("items"), "maxItems": MAX_TAGS}
+    schema["anyOf"] = [array, {"type": "null"}]
+
+
+def _rank(value: object) -> object:
+    if value in {None, ""}:
+        return "medium"
+    return value.strip().lower() if isinstance(value, str) else value
+
+
+def instant(text: str) -> datetime:
+    """Read a time, in UTC if it has no offset; of a day, its first moment in UTC.
+
+    Raises PydanticCustomError for anything else, and for what neither Python nor PostgreSQL holds.
+    """
+    with suppress(ValueError, OverflowError):
+        if _DAY.fullmatch(text) or _TIME.fullmatch(text):
+            time = datetime.fromisoformat(text.upper())
+            return time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
+    raise PydanticCustomError(
+        "time", "must be a day such as 2026-12-24 or a time such as 2026-12-24T09:30:00+01:00"
+    )
+
+
+def _due(value: object) -> object:
+    if value is None or value == "":
+        return None
+    return instant(value if isinstance(value, str) else "")
+
+
+def _distinct(tags: list[str]) -> list[str]:
+    if len(tags) > MAX_TAGS:
+        raise PydanticCustomError("tags", "must have at most {maximum} tags", {"maximum": MAX_TAGS})
+    return [*dict.fromkeys(tags)]
+
+
+def _without_comma(tag: str) -> str:
+    if "," in tag:
+        raise PydanticCustomError("tag_comma", "must not contain a comma")
+    return tag
+
+
+SentPriority = Annotated[
+    Priority,
+    BeforeValidator(_rank),
+    Field(description="In any case; `null` and an empty text mean `medium`.", examples=["high"]),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string", "enum": [*get_args(Priority)]},
+                {"type": "string", "maxLength": 0},
+                {"type": "null"},
+            ],
+            "default": "medium",
+        }
+    ),
+]
+
+SentDueDate = Annotated[
+    datetime | None,
+    PlainValidator(_due),
+    Field(
+        description="A time (RFC 3339; in UTC if it has no offset) or a day, which is its first "
+        "moment in UTC. `null` and an empty text clear it. Answers are in UTC: their first ten "
+        "characters are the day that was sent.",
+        examples=["2026-12-24"],
+    ),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string", "format": "date-time"},
+                {"type": "string", "format": "date"},
+                {"type": "string", "maxLength": 0},
+                {"type": "null"},
+            ],
+        }
+    ),
+]
+
+Tag = Annotated[
+    StrictStr,
+    AfterValidator(str.strip),
+    AfterValidator(_without_comma),
+    AfterValidator(holds(1, 50)),
+    Field(
+        json_schema_extra={
+            "pattern": rf"^[{_SPACE}]*{_WORD}([^\u0000,]{{0,48}}{_WORD})?[{_SPACE}]*$",
+        },
+    ),
+]
+
+SentTags = Annotated[
+    list[Tag],
+    BeforeValidator(lambda tags: [] if tags is None else tags),
+    AfterValidator(_distinct),
+    Field(
+        description="Up to 20 of 1 to 50 characters without a comma, kept in this order, without "
+        "repeats and the white space around them. `null` means none.",
+        examples=[["home", "errands"]],
+        json_schema_extra=_or_null,
+    ),
+]
+
+
 class TaskCreate(BaseModel):
     model_config = ConfigDict(
-        json_schema_extra={"example": {"title": "Buy milk", "description": "Two litres, whole"}}
+        json_schema_extra={
+            "example": {
+                "title": "Buy milk",
+                "description": "Two litres, whole",
+                "priority": "high",
+                "due_date": "2026-12-24",
+                "tags": ["home", "errands"],
+            }
+        }
     )
 
     title: Title
     description: Description | None = None
+    completed: StrictBool = False
+    priority: SentPriority = "medium"
+    due_date: SentDueDate = None
+    tags: SentTags = []
 
 
 class TaskUpdate(TypedDict, total=False):
-    """Only what is sent is changed; `null` clears a description."""
+    """Only what is sent is changed; `null` clears."""
 
     __pydantic_config__ = ConfigDict(  # type: ignore[misc]  # where pydantic looks for it
         json_schema_extra={"example": {"title": "Buy oat milk", "completed": True}}
@@ -111,6 +226,9 @@ class TaskUpdate(TypedDict, total=False):
     title: Title
     description: Description | None
     completed: StrictBool
+    priority: SentPriority
+    due_date: SentDueDate
+    tags: SentTags
 
 
 class Completion(TypedDict):
@@ -144,68 +262,6 @@ CompletionOrNone = Annotated[
 """An empty object is None, too."""
 
 
-def _either(text: str) -> bool:
-    if text not in {"true", "false"}:
-        raise PydanticCustomError("true_or_false", "must be true or false")
-    return text == "true"
-
-
-def _page_size(text: str) -> int:
-    if not re.fullmatch("[0-9]{1,4}", text) or not 1 <= int(text) <= MAX_PAGE:
-        raise PydanticCustomError(
-            "page_size", "must be a whole number from 1 to {maximum}", {"maximum": MAX_PAGE}
-        )
-    return int(text)
-
-
-def _decoded(text: str) -> Cursor:
-    try:
-        return decode(text, _KINDS)
-    except ValueError:
-        raise PydanticCustomError("cursor", "must be one that a Link gave") from None
-
-
-class TaskListing(BaseModel):
-    """Which tasks to list, and in which order."""
-
-    model_config = ConfigDict(frozen=True)
-
-    completed: Annotated[bool | SkipJsonSchema[None], BeforeValidator(_either)] = Field(
-        default=None,
-        description="Only those that are completed, or that are not.",
-        examples=[False],
-    )
-    q: Annotated[str, AfterValidator(_holds(0, 500))] = Field(
-        default="",
-        description="Only those with this text in their title or description, in any case.",
-        examples=["milk"],
-        json_schema_extra={"maxLength": 500, "pattern": "^[^\\u0000]*$"},
-    )
-    sort: Sort = Field(
-        default="created_at",
-        description="What to order by; with a - the other way round.",
-        examples=["-updated_at"],
-    )
-    limit: Annotated[int | SkipJsonSchema[None], BeforeValidator(_page_size)] = Field(
-        default=None,
-        description="At most so many; Link has the next page, if there is one. Unset: all.",
-        examples=[100],
-        json_schema_extra={"minimum": 1, "maximum": MAX_PAGE},
-    )
-    cursor: Annotated[
-        Cursor | None,
-        BeforeValidator(_decoded),
-        WithJsonSchema({"type": "string", "examples": [CURSOR]}),
-    ] = Field(default=None, description="Those after it; take it from Link.", examples=[CURSOR])
-
-    @field_validator("cursor")
-    @classmethod
-    def _of_this_order(cls, cursor: Cursor | None, info: ValidationInfo) -> Cursor | None:
-        if cursor is not None and cursor.sort != info.data.get("sort"):
-            raise PydanticCustomError("cursor", "is of a list in another order")
-        return cursor
-
-
 class TaskPublic(BaseModel):
     model_config = ConfigDict(
         json_schema_extra={
@@ -215,6 +271,9 @@ class TaskPublic(BaseModel):
                 "title": "Buy milk",
                 "description": "Two litres, whole",
                 "completed": False,
+                "priority": "high",
+                "due_date": "2026-12-24T00:00:00+00:00",
+                "tags": ["home", "errands"],
                 "created_at": "2026-11-21T09:30:00.123456+00:00",
                 "updated_at": "2026-11-21T09:30:00.123456+00:00",
             }
@@ -226,11 +285,11 @@ class TaskPublic(BaseModel):
     title: str
     description: str | None
     completed: bool
+    priority: Priority
+    due_date: datetime | None
+    tags: list[str]
     created_at: datetime
     updated_at: datetime
-
-
-_KINDS = kinds_of(TaskPublic, get_args(Sort))
 
 
 class Message(BaseModel):

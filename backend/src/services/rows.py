@@ -3,6 +3,8 @@
 Every function raises DatabaseUnavailable when PostgreSQL cannot be reached.
 """
 
+from typing import NamedTuple
+
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from src.database.cursor import encode
@@ -12,36 +14,55 @@ from src.http.conditions import Condition, ConditionNotMet
 from src.http.spool import Spool, spool_array, spool_batches
 from src.services.exceptions import KeyReused, NotFound
 
+AT_ONCE = 1000
+"""How many rows of a list without a limit are read at once."""
+
+
+class Page(NamedTuple):
+    """Rows, the cursor to the next if a limit leaves some out, and how many there are in all.
+
+    They are counted if the statement counts.
+    """
+
+    rows: Spool
+    cursor: str | None = None
+    total: int | None = None
+
 
 async def page(
     engine: AsyncEngine,
     statement: Statement,
+    without_total: Statement,
     sort: str,
     limit: int | None,
-    most: int,
     /,
     **values: object,
-) -> tuple[Spool, str | None]:
-    """Answer the rows and, if a limit leaves some out, the cursor to the next.
+) -> Page:
+    """Answer the rows.
 
-    Up to `most` are one statement. More, if there is no limit, are read again, as one snapshot
+    Up to AT_ONCE are one statement. More, if there is no limit, are read again, as one snapshot
     and in batches, so that they are never in memory together.
     """
-    length = limit or most
+    length = limit or AT_ONCE
+    total: int | None = None
 
-    async def spool_page(rows: list[bytes]) -> tuple[Spool, str | None] | None:
+    async def spool_page(rows: list[bytes]) -> Page | None:
+        nonlocal total
+        if statement is not without_total:
+            total = int(rows.pop())
         if len(rows) <= length:
-            return await spool_array(rows), None
+            return Page(await spool_array(rows), total=total)
         if limit is None:
             return None
         del rows[length:]
-        cursor = encode(sort, rows[-1])
-        return await spool_array(rows), cursor
+        return Page(await spool_array(rows), encode(sort, rows[-1]), total)
 
     found = await fetch_into(engine, statement, spool_page, **values, limit=length + 1)
     if found is None:
-        rows = await fetch_batches_into(engine, statement, spool_batches, **values, limit=None)
-        return rows, None
+        spooled = await fetch_batches_into(
+            engine, without_total, spool_batches, **values, limit=None
+        )
+        return Page(spooled, total=total)
     return found
 
 

@@ -12,9 +12,14 @@ from uuid import UUID
 
 from pydantic_core import to_json
 from sqlalchemy import (
+    BigInteger,
+    Boolean,
     ColumnElement,
     Text,
+    and_,
+    any_,
     bindparam,
+    cast,
     false,
     func,
     literal_column,
@@ -23,37 +28,40 @@ from sqlalchemy import (
     select,
     update,
 )
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from src.database.engine import Statement, compiled
+from src.database.engine import Statement
 from src.database.statements import (
     change_row,
+    compiled_list,
     delete_row,
     insert_row,
     insert_row_once,
     now,
+    select_count,
     select_page,
     select_row,
     table_of,
     update_row,
 )
 from src.http.conditions import Condition
-from src.http.spool import Spool
 from src.models.idempotency_key import IdempotencyKey
 from src.models.task import Task
-from src.schemas.task import MAX_PAGE, Completion, Sort, TaskCreate, TaskListing, TaskUpdate
+from src.schemas.listing import Sort, TaskListing
+from src.schemas.task import Completion, TaskCreate, TaskUpdate
 from src.services import rows
 from src.services.exceptions import TaskNotFound
+from src.services.rows import Page
 
 TASKS = table_of(Task)
 KEYS = table_of(IdempotencyKey)
 
 _GIVEN = TaskCreate.model_fields
-_PRESET = {"completed": false()}
 
 GET = select_row(TASKS)
-CREATE = insert_row(TASKS, _GIVEN, _PRESET)
-CREATE_ONCE = insert_row_once(TASKS, _GIVEN, _PRESET, KEYS, "task_id")
+CREATE = insert_row(TASKS, _GIVEN)
+CREATE_ONCE = insert_row_once(TASKS, _GIVEN, KEYS, "task_id")
 
 update_statement = partial(update_row, TASKS)
 delete_statement = partial(delete_row, TASKS)
@@ -66,18 +74,43 @@ def toggle_statement(*, conditional: bool = False) -> Statement:
 
 
 @cache
-def list_statement(sort: Sort = "created_at", by: frozenset[str] = frozenset()) -> Statement:
+def list_statement(
+    sort: Sort = "created_at", by: frozenset[str] = frozenset(), *, counted: bool = False
+) -> Statement:
     """Compile a list of so many, or of all if `limit` is None.
 
-    It may be `by` any of completed, text and position (with position_id).
+    It may be `by` any of completed, text, position (with position_id), and more: what few ask for
+    shares one statement, in which None stands for a filter that is not asked for. A counted one
+    has a row more, the number of all tasks that the filters let through.
     """
     filters = {
         "completed": TASKS.c.completed == bindparam("completed"),
         "text": or_(_has_text(TASKS.c.title), _has_text(TASKS.c.description)),
+        "more": _has_more(),
     }
     chosen = [condition for name, condition in filters.items() if name in by]
-    statement = compiled(select_page(TASKS, sort, chosen, goes_on="position" in by))
-    return replace(statement, takes_long="text" in by)
+    page = select_page(TASKS, sort, chosen, goes_on="position" in by)
+    if "more" in by:
+        page = page.offset(bindparam("offset", type_=BigInteger))
+    count = select_count(TASKS, chosen) if counted else None
+    return replace(compiled_list(page, count), takes_long="text" in by)
+
+
+def _has_more() -> ColumnElement[bool]:
+    def if_asked(name: str, kind: Any, condition: ColumnElement[bool]) -> ColumnElement[bool]:  # noqa: ANN401 - a SQL type
+        return or_(bindparam(name, type_=kind).is_(None), condition)
+
+    task = TASKS.c
+    ranks = cast(bindparam("priority", type_=ARRAY(Text)), ARRAY(task.priority.type))
+    is_late = and_(not_(task.completed), func.coalesce(task.due_date < func.now(), false()))
+    times = task.due_date.type
+    return and_(
+        if_asked("priority", ARRAY(Text), task.priority == any_(ranks)),
+        if_asked("tags", ARRAY(Text), task.tags.contains(bindparam("tags", type_=ARRAY(Text)))),
+        if_asked("due_date_from", times, task.due_date >= bindparam("due_date_from", type_=times)),
+        if_asked("due_date_to", times, task.due_date <= bindparam("due_date_to", type_=times)),
+        if_asked("overdue", Boolean, is_late == bindparam("overdue", type_=Boolean)),
+    )
 
 
 def _has_text(column: ColumnElement[Any]) -> ColumnElement[bool]:
@@ -107,10 +140,13 @@ def fingerprint(task: TaskCreate) -> str:
     return sha256(to_json(values)).hexdigest()
 
 
+_MORE = {"priority", "tags", "due_date_from", "due_date_to", "overdue", "offset"}
+
+
 async def list_tasks(
-    engine: AsyncEngine, user_id: str, listing: TaskListing
-) -> tuple[Spool, str | None]:
-    """Answer the user's tasks and, if a limit leaves some out, the cursor to the next."""
+    engine: AsyncEngine, user_id: str, listing: TaskListing, *, counted: bool = False
+) -> Page:
+    """Answer the user's tasks; `total` is the number of all, without limit, if they are counted."""
     values: dict[str, object] = {}
     if listing.completed is not None:
         values["completed"] = listing.completed
@@ -119,9 +155,22 @@ async def list_tasks(
     if listing.cursor is not None:
         values["position"] = listing.cursor.value
         values["position_id"] = listing.cursor.id
-    statement = list_statement(listing.sort, frozenset(values))
+    by = set(values)
+    if not _MORE.isdisjoint(listing.model_fields_set):
+        by.add("more")
+        values |= {name: getattr(listing, name) or None for name in _MORE}
+        values |= {"overdue": listing.overdue, "offset": listing.offset}
+    without_total = statement = list_statement(listing.sort, frozenset(by))
+    if counted:
+        statement = list_statement(listing.sort, frozenset(by), counted=True)
     return await rows.page(
-        engine, statement, listing.sort, listing.limit, MAX_PAGE, user_id=user_id, **values
+        engine,
+        statement,
+        without_total,
+        listing.sort,
+        listing.limit,
+        user_id=user_id,
+        **values,
     )
 
 
