@@ -33,11 +33,10 @@ from src.database.statements import (
 )
 from src.dependencies import Engine, IdempotencyKey, IfMatch, IfNoneMatch, Owner, own_token
 from src.http.conditions import Condition, condition
-from src.http.links import next_page, path_of_new
+from src.http.links import page_link, path_of_new
 from src.http.problems import problem
 from src.http.responses import JSONArray, JSONBytes, conditional, tagged
 from src.http.routing import DirectRoute
-from src.http.spool import Spool
 from src.main import create_app
 from src.services import rows
 from src.services.exceptions import NotFound
@@ -138,9 +137,7 @@ def list_statement(sort: Sort, by: frozenset[str]) -> Statement:
     return compiled(select_page(NOTES, sort, filters, goes_on="position" in by))
 
 
-async def list_notes(
-    engine: AsyncEngine, user_id: str, listing: NoteListing
-) -> tuple[Spool, str | None]:
+async def list_notes(engine: AsyncEngine, user_id: str, listing: NoteListing) -> rows.Page:
     values: dict[str, object] = {}
     if listing.colour is not None:
         values["colour"] = listing.colour
@@ -148,7 +145,7 @@ async def list_notes(
         values |= {"position": listing.cursor.value, "position_id": listing.cursor.id}
     statement = list_statement(listing.sort, frozenset(values))
     return await rows.page(
-        engine, statement, listing.sort, listing.limit, MAX_PAGE, user_id=user_id, **values
+        engine, statement, listing.sort, listing.limit, user_id=user_id, **values
     )
 
 
@@ -202,9 +199,11 @@ async def list_user_notes(
     listing: Annotated[NoteListing, Query()],
     if_none_match: IfNoneMatch = None,
 ) -> Response:
-    notes, cursor = await list_notes(engine, user_id, listing)
-    links = [(b"link", next_page(request, cursor))] if cursor is not None else []
-    return conditional(JSONArray(notes, links), if_none_match)
+    page = await list_notes(engine, user_id, listing)
+    links = []
+    if page.cursor is not None:
+        links.append((b"link", page_link(request, "next", "cursor", page.cursor).encode()))
+    return conditional(JSONArray(page.rows, links), if_none_match)
 
 
 @router.post("", status_code=201, response_model=NotePublic)

@@ -129,8 +129,8 @@ async def test_the_earlier_versions_table_is_upgraded_with_every_row_kept(
         assert await upgraded_connection.run_sync(key) == ["user_id", "id"]
         assert await upgraded_connection.run_sync(indexes) == ["tasks_in_order"]
     mine = [row for row in rows if row[1] == "user-3"]
-    tasks, _ = await task_service.list_tasks(engine, "user-3", TaskListing())
-    listed = json.loads(b"".join(tasks.pieces()))
+    page = await task_service.list_tasks(engine, "user-3", TaskListing())
+    listed = json.loads(b"".join(page.rows.pieces()))
     await engine.dispose()
     assert [task["id"] for task in listed] == [str(row[0]) for row in mine]
     assert [datetime.fromisoformat(task["created_at"]) for task in listed] == [

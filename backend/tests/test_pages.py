@@ -163,9 +163,9 @@ async def test_case_is_what_the_databases_locale_says(
     for title in ["ÄÖ", "äö", "ao"]:
         await task_service.create_task(engine, "ada", TaskCreate(title=title))
 
-    tasks, _ = await task_service.list_tasks(engine, "ada", TaskListing(q="ÄÖ"))
+    page = await task_service.list_tasks(engine, "ada", TaskListing(q="ÄÖ"))
 
-    assert [task["title"] for task in json.loads(b"".join(tasks.pieces()))] == expected
+    assert [task["title"] for task in json.loads(b"".join(page.rows.pieces()))] == expected
     await engine.dispose()
     await execute(direct, f"DROP DATABASE {name}")
 
@@ -532,17 +532,18 @@ TIMES = [
 ]
 
 
-@every_sort
+@pytest.mark.parametrize("sort", [sort for sort in SORTS if "priority" not in sort])
 @pytest.mark.parametrize("limit", [1, 3])
 def test_pages_go_on_from_whatever_time_postgresql_holds(
     api: httpx.Client, postgres: str, user: str, sort: str, limit: int
 ) -> None:
     rows = ", ".join(
-        f"(gen_random_uuid(), '{user}', 'Task {number}', NULL, false, '{time}', '{time}')"
+        f"(gen_random_uuid(), '{user}', 'Task {number}', false, '{time}', '{time}', '{time}')"
         for number, time in enumerate(TIMES)
         for _ in range(2)
     )
-    asyncio.run(execute(postgres, f"INSERT INTO tasks VALUES {rows}"))
+    columns = "id, user_id, title, completed, created_at, updated_at, due_date"
+    asyncio.run(execute(postgres, f"INSERT INTO tasks ({columns}) VALUES {rows}"))
     twice = [time for time in TIMES for _ in range(2)]
 
     tasks = walked(api, user, sort=sort, limit=limit)

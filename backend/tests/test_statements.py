@@ -21,10 +21,10 @@ from src.services.task_service import list_statement
 from tests.serving import serving
 from tests.tasks import create, task_path, tasks_path, unknown_path
 
-FIELDS = ("completed", "description", "title")
+FIELDS = ("completed", "description", "due_date", "priority", "tags", "title")
 UPDATES = [
     task_service.update_statement(frozenset(fields), conditional=conditional)
-    for count in range(len(FIELDS) + 1)
+    for count in (0, 1, len(FIELDS))
     for fields in combinations(FIELDS, count)
     for conditional in (False, True)
 ]
@@ -37,8 +37,8 @@ SORTS = get_args(Sort)
 LISTS = {
     f"list {sort} {' '.join(by)}": list_statement(sort, frozenset(by))
     for sort in SORTS
-    for count in range(4)
-    for by in combinations(("completed", "text", "position"), count)
+    for count in range(5)
+    for by in combinations(("completed", "text", "position", "more"), count)
 }
 FINDING = {
     "get": task_service.GET,
@@ -72,6 +72,13 @@ def values(user: str, task_id: object, position: object = None) -> dict[str, obj
         "title": "Buy milk",
         "description": None,
         "completed": False,
+        "priority": "high",
+        "due_date": None,
+        "tags": ["home"],
+        "due_date_from": None,
+        "due_date_to": None,
+        "overdue": False,
+        "offset": 0,
         "wanted": False,
         "etags": ["a"],
         "text": "milk",
@@ -79,6 +86,9 @@ def values(user: str, task_id: object, position: object = None) -> dict[str, obj
         "position_id": task_id,
         "limit": 10,
     }
+
+
+COPIED = ["id", "user_id", "title", "description", "completed", "created_at", "updated_at"]
 
 
 async def insert(engine: AsyncEngine, users: int, each: int) -> list[tuple[str, Any]]:
@@ -91,7 +101,7 @@ async def insert(engine: AsyncEngine, users: int, each: int) -> list[tuple[str, 
         raw = await connection.get_raw_connection()
         driver = raw.driver_connection
         assert isinstance(driver, asyncpg.Connection)
-        await driver.copy_records_to_table("tasks", records=rows)
+        await driver.copy_records_to_table("tasks", records=rows, columns=COPIED)
         await driver.execute("ANALYZE tasks")
     return [(row[1], row[0]) for row in rows]
 

@@ -19,10 +19,7 @@ AT_ONCE = 1000
 
 
 class Page(NamedTuple):
-    """Rows, the cursor to the next if a limit leaves some out, and how many there are in all.
-
-    They are counted if the statement counts.
-    """
+    """Rows, the cursor to the next if a limit leaves some out, and the total if it was counted."""
 
     rows: Spool
     cursor: str | None = None
@@ -32,13 +29,14 @@ class Page(NamedTuple):
 async def page(
     engine: AsyncEngine,
     statement: Statement,
-    without_total: Statement,
     sort: str,
     limit: int | None,
     /,
+    *,
+    counting: Statement | None = None,
     **values: object,
 ) -> Page:
-    """Answer the rows.
+    """Answer the rows; one that is `counting` as well gives the total.
 
     Up to AT_ONCE are one statement. More, if there is no limit, are read again, as one snapshot
     and in batches, so that they are never in memory together.
@@ -48,7 +46,7 @@ async def page(
 
     async def spool_page(rows: list[bytes]) -> Page | None:
         nonlocal total
-        if statement is not without_total:
+        if counting is not None:
             total = int(rows.pop())
         if len(rows) <= length:
             return Page(await spool_array(rows), total=total)
@@ -57,12 +55,10 @@ async def page(
         del rows[length:]
         return Page(await spool_array(rows), encode(sort, rows[-1]), total)
 
-    found = await fetch_into(engine, statement, spool_page, **values, limit=length + 1)
+    found = await fetch_into(engine, counting or statement, spool_page, **values, limit=length + 1)
     if found is None:
-        spooled = await fetch_batches_into(
-            engine, without_total, spool_batches, **values, limit=None
-        )
-        return Page(spooled, total=total)
+        batches = await fetch_batches_into(engine, statement, spool_batches, **values, limit=None)
+        return Page(batches, total=total)
     return found
 
 

@@ -160,15 +160,13 @@ async def list_tasks(
         by.add("more")
         values |= {name: getattr(listing, name) or None for name in _MORE}
         values |= {"overdue": listing.overdue, "offset": listing.offset}
-    without_total = statement = list_statement(listing.sort, frozenset(by))
-    if counted:
-        statement = list_statement(listing.sort, frozenset(by), counted=True)
+    filters = frozenset(by)
     return await rows.page(
         engine,
-        statement,
-        without_total,
+        list_statement(listing.sort, filters),
         listing.sort,
         listing.limit,
+        counting=list_statement(listing.sort, filters, counted=True) if counted else None,
         user_id=user_id,
         **values,
     )
