@@ -75,7 +75,7 @@ def test_a_rotation_is_followed_without_a_restart(
             after = ada.token_after_rotation(before)
 
             assert ask(api, ada, after).status_code == 200
-            assert_problem(ask(api, ada, before), 401, "The token's key is not known")
+            assert_problem(ask(api, ada, before), 401, "The token's key is unknown")
 
 
 def test_an_outage_is_outlived_and_other_keys_after_it_are_taken(
@@ -93,7 +93,7 @@ def test_an_outage_is_outlived_and_other_keys_after_it_are_taken(
         with better_auth(installed, port=port) as issuer:
             bob = issuer.sign_up("bob@app.example")
             assert ask(api, bob, bob.token()).status_code == 200
-            assert_problem(ask(api, ada, token), 401, "The token's key is not known")
+            assert_problem(ask(api, ada, token), 401, "The token's key is unknown")
 
 
 @pytest.mark.anyio
@@ -108,5 +108,5 @@ async def test_a_session_cookie_is_no_token_though_the_same_key_signs_it(install
         tokens = Tokens(keys, Rules(issuer=issuer.issuer, audience=None, user_claim="sub"))
         async with keys.kept_fresh():
             assert await tokens.user_of([(b"authorization", b"Bearer " + token.encode())]) == ada.id
-            with pytest.raises(NotAuthenticated, match="The token is not for this"):
+            with pytest.raises(NotAuthenticated, match="The token is not meant for this API"):
                 await tokens.user_of([(b"authorization", b"Bearer " + cookie.encode())])

@@ -22,10 +22,8 @@ from tests.tasks import assert_problem, create, listed, task_path, tasks_path, u
 from tests.tokens import bearer, token
 
 CHANGED = "The task has changed since; get it again"
-NOT_AS_ASKED = "The task is not what If-Match or If-None-Match asks for"
-LIST_IS_WEAK = (
-    "If-Match: a list's ETags are weak, and none of them matches; If-None-Match takes them"
-)
+NOT_AS_ASKED = "The task does not meet If-Match or If-None-Match"
+LIST_IS_WEAK = "If-Match: a list's ETags are weak and never match here; send them in If-None-Match"
 LIST_IS_KNOWN = "The list has one of the ETags in If-None-Match"
 OTHER = '"0123456789abcdef0123456789abcdef"'
 

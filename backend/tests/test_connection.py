@@ -271,7 +271,7 @@ def test_200_fields_are_taken_and_one_more_is_431(server: Server) -> None:
 
     assert answer.status == 431
     assert answer.headers["content-type"] == "application/problem+json"
-    assert answer.json["detail"] == "The head of a request may have 65536 bytes and 200 fields"
+    assert answer.json["detail"] == "A request's head may have at most 65536 bytes and 200 fields"
 
 
 @pytest.mark.parametrize(
@@ -329,7 +329,7 @@ def test_plain_uvicorn_refuses_an_upgrade_and_closes(
             assert listed(api, user) == []
 
     assert refusal.status == 400
-    assert refusal.json["detail"] == "This server changes to no other protocol"
+    assert refusal.json["detail"] == "This server does not switch to another protocol"
 
 
 def test_the_first_connection_of_a_process_is_served(postgres: str, tmp_path: Path) -> None:

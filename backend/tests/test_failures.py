@@ -29,7 +29,9 @@ def test_an_unexpected_error_says_nothing_of_the_inside(
             headers={"X-Request-ID": "find-me", "Origin": FRONTEND_ORIGIN},
         )
 
-    assert_problem(response, 500, "Something went wrong here; the log has it under X-Request-ID")
+    assert_problem(
+        response, 500, "Something went wrong; the service's log explains it under this X-Request-ID"
+    )
     assert response.headers["access-control-allow-origin"] == FRONTEND_ORIGIN
     assert response.headers["x-request-id"] == "find-me"
     assert "Unexpected error in request find-me" in server.log

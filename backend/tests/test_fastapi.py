@@ -158,7 +158,9 @@ async def test_what_nobody_handles_is_our_500(app: TaskAPI) -> None:
     async with calling(app) as api:
         response = await api.get("/fails")
 
-    assert_problem(response, 500, "Something went wrong here; the log has it under X-Request-ID")
+    assert_problem(
+        response, 500, "Something went wrong; the service's log explains it under this X-Request-ID"
+    )
 
 
 @pytest.mark.anyio

@@ -185,7 +185,7 @@ def test_a_larger_body_is_refused_however_it_comes(api: httpx.Client, user: str)
     ]
     for body in bodies:
         response = api.post(tasks_path(user), content=body, headers=headers)
-        assert_problem(response, 413, "The body may have 131072 bytes at most")
+        assert_problem(response, 413, "The body may have at most 131072 bytes")
         assert response.headers["access-control-allow-origin"] == FRONTEND_ORIGIN
     assert listed(api, user) == []
 

@@ -85,7 +85,9 @@ def assert_refused(response: httpx.Response, description: str) -> None:
 
 def assert_unavailable(response: httpx.Response) -> None:
     assert_problem(
-        response, 503, "The keys that tokens are checked with cannot be fetched just now"
+        response,
+        503,
+        "The keys to check tokens with cannot be fetched just now; try again in a moment",
     )
     assert response.headers["retry-after"] == "2"
 
@@ -113,17 +115,17 @@ def test_a_key_signs_with_its_own_algorithm_only(api: httpx.Client, key: Signing
     for other in OURS:
         if other is not key:
             renamed = SigningKey(other.id, key.algorithm, key.private)
-            assert_refused(ask(api, renamed.token("ada")), "signed with another algorithm")
+            assert_refused(ask(api, renamed.token("ada")), "not signed with its key's algorithm")
 
 
 def test_an_unknown_key_is_refused(api: httpx.Client) -> None:
-    assert_refused(ask(api, FIRST.token("ada")), "The token's key is not known")
+    assert_refused(ask(api, FIRST.token("ada")), "The token's key is unknown")
 
 
 def test_of_several_keys_a_token_must_name_one(api: httpx.Client) -> None:
     nameless = SigningKey(None, "EdDSA", OURS[0].private)
 
-    assert_refused(ask(api, nameless.token("ada")), "The token's key is not known")
+    assert_refused(ask(api, nameless.token("ada")), "The token's key is unknown")
 
 
 def public_forms(key: SigningKey) -> dict[str, bytes]:
@@ -150,7 +152,7 @@ def test_a_public_key_is_no_secret(
     header = {"alg": algorithm, "kid": key.id}
     forged = handmade(header, claims_of("ada"), public_forms(key)[form])
 
-    assert_refused(ask(api, forged), "signed with another algorithm")
+    assert_refused(ask(api, forged), "not signed with its key's algorithm")
 
 
 @pytest.mark.parametrize("key", OURS, ids=lambda key: key.algorithm)
@@ -175,7 +177,7 @@ def test_however_many_unknown_keys_are_named_it_is_asked_seldom(
     ):
         tokens = [signing_key(f"unknown-{number}").token("ada") for number in range(100)]
         for response in together.map(lambda value: ask(api, value), tokens):
-            assert_refused(response, "The token's key is not known")
+            assert_refused(response, "The token's key is unknown")
     seconds = time.monotonic() - began
 
     assert issuer.fetches <= 1 + SEARCHES + seconds / SEARCH_SECONDS
@@ -187,8 +189,8 @@ def test_one_unknown_key_does_not_keep_a_new_one_out(
     with trusting(issuer.url, postgres, tmp_path / "log") as (_, api):
         for _ in range(2):
             unknown = signing_key("unknown").token("ada")
-            assert_refused(ask(api, unknown), "The token's key is not known")
-        assert_refused(ask(api, SECOND.token("ada")), "The token's key is not known")
+            assert_refused(ask(api, unknown), "The token's key is unknown")
+        assert_refused(ask(api, SECOND.token("ada")), "The token's key is unknown")
         issuer.publish(FIRST, SECOND)
 
         assert ask(api, SECOND.token("ada")).status_code == 200
@@ -204,7 +206,7 @@ def test_a_redirect_to_another_host_or_scheme_is_not_followed(
         with trusting(issuer.url, postgres, tmp_path / "log") as (server, api):
             assert_unavailable(ask(api, FIRST.token("ada")))
 
-        assert "ValueError('it redirects to another host or scheme')" in server.log
+        assert "ValueError('the response redirects to another host or scheme')" in server.log
     assert other.fetches == 0
 
 
@@ -463,7 +465,7 @@ async def test_keys_come_and_go_in_the_background(
         await refreshed(issuer)
 
         assert keys.known("second") is not None
-        with pytest.raises(NotAuthenticated, match="The token's key is not known"):
+        with pytest.raises(NotAuthenticated, match="The token's key is unknown"):
             await user_of(tokens, before)
 
 
@@ -555,7 +557,7 @@ async def test_an_empty_set_takes_every_key_away(issuer: KeyServer) -> None:
         issuer.publish()
         await keys.find("unknown")
 
-        with pytest.raises(NotAuthenticated, match="The token's key is not known"):
+        with pytest.raises(NotAuthenticated, match="The token's key is unknown"):
             await user_of(tokens, FIRST.token("ada"))
 
 
@@ -672,7 +674,7 @@ async def test_keys_that_come_unencrypted_from_another_machine_are_warned_of(
     async with keys.kept_fresh():
         pass
 
-    assert caplog.text.count("AUTH_JWKS_URL: the keys come unencrypted") == warnings
+    assert caplog.text.count("AUTH_JWKS_URL: keys are fetched over plain HTTP") == warnings
 
 
 def packed(body: bytes) -> bytes:

@@ -23,8 +23,8 @@ from tests.tasks import assert_problem, listed, tasks_path
 from tests.tokens import SECRET
 
 MISDIRECTED = (
-    "On this address, without tokens, only localhost, names that end in .localhost, 127.0.0.0/8 "
-    "and [::1] are taken as Host"
+    "Without tokens, this address accepts only localhost, names that end in .localhost, "
+    "127.0.0.0/8 and [::1] as Host"
 )
 PREFLIGHT = {"Origin": FRONTEND_ORIGIN, "Access-Control-Request-Method": "POST"}
 
@@ -249,7 +249,7 @@ def own_address() -> str:
 UVICORN = (sys.executable, "-m", "uvicorn", "src.main:app", "--no-access-log")
 
 EXPOSED = (
-    "It listens on {address}, beyond this machine, and would answer anybody: "
+    "The service listens on {address}, which other machines can reach, and would answer anyone: "
     "set AUTH_JWKS_URL or AUTH_SECRET, or AUTH_MODE=open to let anyone act for any user"
 )
 

@@ -28,7 +28,7 @@ from tests.serving import (
     wait_until_ready,
 )
 
-LINES_LOST = re.compile(r" (\d+) lines of this log found no room and are lost")
+LINES_LOST = re.compile(r" (\d+) log lines were dropped for lack of room")
 
 
 @contextmanager
@@ -224,7 +224,7 @@ def test_what_found_no_room_on_a_disk_is_counted_when_there_is_room_again(tmp_pa
     assert f"before {9:0100}".startswith(torn)
     assert after == "after"
     assert LINES_LOST.search(counted)
-    assert counted.endswith(" 21 lines of this log found no room and are lost")
+    assert counted.endswith(" 21 log lines were dropped for lack of room")
 
 
 def test_a_pipe_that_someone_made_non_blocking_gets_every_line() -> None:

@@ -310,7 +310,7 @@ def test_a_limit_that_is_none_is_refused(api: httpx.Client, user: str, limit: st
         ("q=%00", 422, "q: must not contain the NUL character"),
         ("q=%FF", 400, "The query must be percent-encoded UTF-8"),
         ("q=%ED%A0%80", 400, "The query must be percent-encoded UTF-8"),
-        ("cursor=", 422, "cursor: must be one that a Link gave"),
+        ("cursor=", 422, "cursor: must be taken from a Link"),
     ],
 )
 def test_a_parameter_that_is_none_is_named(
@@ -440,7 +440,7 @@ def test_a_cursor_that_no_link_gave_is_refused(api: httpx.Client, user: str, bad
 def test_a_cursor_of_a_list_in_another_order_is_told_so(api: httpx.Client, user: str) -> None:
     response = get(api, user, cursor=cursor("title", "Buy milk", SOME_ID))
 
-    assert_problem(response, 422, "cursor: is of a list in another order")
+    assert_problem(response, 422, "cursor: belongs to a list in another order")
 
 
 def test_a_cursor_may_come_without_a_limit_and_with_another(api: httpx.Client, user: str) -> None:

@@ -194,7 +194,7 @@ def test_an_endpoint_that_asks_for_more_does_not_come_up(asked: object) -> None:
 
     endpoint.__annotations__["more"] = asked
 
-    with pytest.raises(TypeError, match="endpoint: a DirectRoute has no more"):
+    with pytest.raises(TypeError, match="endpoint: a DirectRoute does not support more"):
         DirectRoute("/", endpoint)
 
 
@@ -217,7 +217,7 @@ def test_a_guard_that_is_no_async_function_of_the_request_does_not_come_up(
 
     router = APIRouter(route_class=DirectRoute, dependencies=[Depends(guard)])
 
-    with pytest.raises(TypeError, match=f"a DirectRoute has no .*{guard.__name__}"):
+    with pytest.raises(TypeError, match=f"a DirectRoute does not support .*{guard.__name__}"):
         router.get("/")(endpoint)
 
 

@@ -70,7 +70,7 @@ def start(module: str, **settings: str) -> subprocess.CompletedProcess[str]:
         ("DATABASE_URL", "postgresql://ada:secret@host:x/tasks", "must look like postgresql://"),
         ("DATABASE_URL", "postgresql://ada:secret@host:99999/tasks", "must have a port"),
         ("DATABASE_URL", "postgresql://host/tasks?sslmode=maybe", "must have an sslmode"),
-        ("DATABASE_URL", "postgresql://host/tasks?sslkey=x", "must not name a client certificate"),
+        ("DATABASE_URL", "postgresql://host/tasks?sslkey=x", "must not have sslkey"),
         (
             "DATABASE_URL",
             "postgresql://host/tasks?connect_timeout=0",
@@ -79,7 +79,7 @@ def start(module: str, **settings: str) -> subprocess.CompletedProcess[str]:
         (
             "DATABASE_URL",
             "postgresql://host/tasks?sslmode=require&sslrootcert=/nowhere",
-            "must have a file of certificates",
+            "must name a file of certificates",
         ),
     ],
 )
@@ -122,7 +122,7 @@ def test_without_a_word_on_tokens_a_database_of_its_own_stops_start_up() -> None
 
     assert process.returncode == 3
     assert process.stderr.endswith(
-        "Cannot start. Set AUTH_JWKS_URL or AUTH_SECRET, which tokens are checked with, "
+        "Cannot start. Set AUTH_JWKS_URL or AUTH_SECRET to check tokens with, "
         "or AUTH_MODE=open to let anyone act for any user.\n"
     )
 
@@ -164,7 +164,7 @@ def test_it_is_open_only_on_ones_own_machine_or_on_purpose(said: dict[str, str],
 
 
 NO_KEY = "Set AUTH_JWKS_URL or AUTH_SECRET"
-NOT_ONE_KEY = "Set one of AUTH_JWKS_URL and AUTH_SECRET"
+NOT_ONE_KEY = "Set exactly one of AUTH_JWKS_URL and AUTH_SECRET"
 
 
 @pytest.mark.usefixtures("nothing_set")

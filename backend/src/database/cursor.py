@@ -1,4 +1,4 @@
-"""Where a page of a list ended: opaque to clients, and right however the list changes since."""
+"""Where a page of a list ended: opaque to clients, and correct however the list changes."""
 
 import re
 from base64 import b64decode, urlsafe_b64encode
@@ -13,14 +13,14 @@ from pydantic import BaseModel, StringConstraints, TypeAdapter
 from pydantic_core import from_json, to_json
 
 Kinds: TypeAlias = Mapping[str, frozenset[type]]
-"""Of each order the types that its values may have: str or datetime, and NoneType."""
+"""For each order, the types of its values: str or datetime, and possibly NoneType."""
 
 _KINDS = {frozenset({kind, *more}) for kind in (str, datetime) for more in ((), (NoneType,))}
 
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """The order of the list, and of the page's last row the value it is ordered by, and the id."""
+    """The order of the list, and the value in that order and the id of the page's last row."""
 
     sort: str
     value: str | None
@@ -40,7 +40,7 @@ _READ = TypeAdapter(tuple[str, _Value | None, UUID])
 
 
 def kinds_of(row: type[BaseModel], sorts: Iterable[str]) -> Kinds:
-    """Return what the orders of these rows are by. Text has up to 500 characters.
+    """Return the value types of each order. Text may have up to 500 characters.
 
     Raises TypeError for an order by anything but text and times.
     """
@@ -49,28 +49,28 @@ def kinds_of(row: type[BaseModel], sorts: Iterable[str]) -> Kinds:
         annotation = row.model_fields[sort.removeprefix("-")].annotation
         kinds[sort] = frozenset(get_args(annotation) or (annotation,))
         if kinds[sort] not in _KINDS:
-            raise TypeError(f"no order by {annotation}")
+            raise TypeError(f"cannot order by {annotation}")
     return kinds
 
 
 def encode(sort: str, last: bytes) -> str:
-    """Make the cursor after this row, an object in JSON."""
+    """Make the cursor after this row, a JSON object."""
     row = from_json(last)
     cursor = [sort, row[sort.removeprefix("-")], row["id"]]
     return urlsafe_b64encode(to_json(cursor)).decode().rstrip("=")
 
 
 def decode(text: str, kinds: Kinds) -> Cursor:
-    """Raises ValueError for what `encode` cannot have made of rows with these orders."""
+    """Raises ValueError for a text that `encode` cannot have made for these orders."""
     padded = text.encode("ascii") + b"=" * (-len(text) % 4)
     cursor = Cursor(*_READ.validate_json(b64decode(padded, altchars=b"-_", validate=True)))
     types = kinds.get(cursor.sort, frozenset())
     if cursor.value is None:
-        is_held = NoneType in types
+        is_valid = NoneType in types
     else:
-        is_held = str in types or (datetime in types and _is_time(cursor.value))
-    if not is_held:
-        raise ValueError("no value that PostgreSQL can hold")
+        is_valid = str in types or (datetime in types and _is_time(cursor.value))
+    if not is_valid:
+        raise ValueError("not a value that PostgreSQL can hold")
     return cursor
 
 
@@ -82,6 +82,6 @@ def _is_time(text: str) -> bool:
         return False
     written, rest, before_christ = parts.groups()
     year = 1 - int(written) if before_christ else int(written)
-    # The calendar repeats itself every 400 years.
+    # The calendar repeats every 400 years.
     datetime.fromisoformat(f"{2000 + year % 400}{rest}")
     return written != "0000" and (year, rest) >= _FIRST and year <= _LAST_YEAR

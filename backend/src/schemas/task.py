@@ -31,19 +31,19 @@ Sort: TypeAlias = Literal[
     "created_at", "-created_at", "updated_at", "-updated_at", "title", "-title"
 ]
 
-# What `str.strip` takes away: the \s of other languages is more or less than that.
+# What `str.strip` removes: \s matches more or less than that in other languages.
 _SPACE = r"\t-\r\u001c-\u0020\u0085\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
 _INK = rf"[^{_SPACE}\u0000]"
 
-# After a task that is nobody's.
+# An example, after a task that does not exist.
 CURSOR = encode(
     "-updated_at",
     b'{"id":"019aa3c5-5d3e-7c1f-9d0a-6b1f2c3d4e5f","updated_at":"2026-11-21T09:30:00+00:00"}',
 )
 
 
-def _holds(minimum: int, maximum: int) -> Callable[[str], str]:
-    """Accept text of so many characters (not bytes) that PostgreSQL can hold."""
+def _has_characters(minimum: int, maximum: int) -> Callable[[str], str]:
+    """Accept text with this many characters (not bytes) that PostgreSQL can store."""
 
     def check(text: str) -> str:
         if not minimum <= len(text) <= maximum:
@@ -61,9 +61,9 @@ def _holds(minimum: int, maximum: int) -> Callable[[str], str]:
 
 UserId = Annotated[
     str,
-    AfterValidator(_holds(1, 255)),
+    AfterValidator(_has_characters(1, 255)),
     Field(
-        description="Whose tasks: any text. In a URL written by hand: percent-encoded UTF-8.",
+        description="The owner of the tasks: any text, in a URL as percent-encoded UTF-8.",
         examples=["ada"],
         json_schema_extra={"minLength": 1, "maxLength": 255, "pattern": "^[^\\u0000]*$"},
     ),
@@ -72,9 +72,9 @@ UserId = Annotated[
 Title = Annotated[
     StrictStr,
     AfterValidator(str.strip),
-    AfterValidator(_holds(1, 500)),
+    AfterValidator(_has_characters(1, 500)),
     Field(
-        description="1 to 500 characters, without the white space around it.",
+        description="1 to 500 characters; white space around it is removed.",
         examples=["Buy milk"],
         json_schema_extra={
             "pattern": rf"^[{_SPACE}]*{_INK}([^\u0000]{{0,498}}{_INK})?[{_SPACE}]*$",
@@ -84,7 +84,7 @@ Title = Annotated[
 
 Description = Annotated[
     StrictStr,
-    AfterValidator(_holds(0, 5000)),
+    AfterValidator(_has_characters(0, 5000)),
     Field(
         examples=["Two litres, whole"],
         json_schema_extra={"maxLength": 5000, "pattern": "^[^\\u0000]*$"},
@@ -102,7 +102,7 @@ class TaskCreate(BaseModel):
 
 
 class TaskUpdate(TypedDict, total=False):
-    """Only what is sent is changed; `null` clears a description."""
+    """Only the fields that are sent change; `null` clears a description."""
 
     __pydantic_config__ = ConfigDict(  # type: ignore[misc]  # where pydantic looks for it
         json_schema_extra={"example": {"title": "Buy oat milk", "completed": True}}
@@ -114,13 +114,13 @@ class TaskUpdate(TypedDict, total=False):
 
 
 class Completion(TypedDict):
-    """Sets instead of toggling, so that it can be sent again."""
+    """Sets `completed` instead of toggling it, so that the request can be repeated."""
 
     completed: StrictBool
 
 
 def _none_for_empty(body: object) -> object:
-    """Refuse other members without `completed`: whoever sends them means to set something."""
+    """Without `completed`, refuse other members: the client meant to set something."""
     if not isinstance(body, dict) or "completed" in body:
         return body
     if not body:
@@ -141,7 +141,7 @@ def _or_toggle(schema: dict[str, Any]) -> None:
 CompletionOrNone = Annotated[
     Completion | None, BeforeValidator(_none_for_empty), Field(json_schema_extra=_or_toggle)
 ]
-"""An empty object is None, too."""
+"""An empty object counts as None."""
 
 
 def _either(text: str) -> bool:
@@ -162,7 +162,7 @@ def _decoded(text: str) -> Cursor:
     try:
         return decode(text, _KINDS)
     except ValueError:
-        raise PydanticCustomError("cursor", "must be one that a Link gave") from None
+        raise PydanticCustomError("cursor", "must be taken from a Link") from None
 
 
 class TaskListing(BaseModel):
@@ -172,23 +172,24 @@ class TaskListing(BaseModel):
 
     completed: Annotated[bool | SkipJsonSchema[None], BeforeValidator(_either)] = Field(
         default=None,
-        description="Only those that are completed, or that are not.",
+        description="Only tasks that are completed, or only those that are not.",
         examples=[False],
     )
-    q: Annotated[str, AfterValidator(_holds(0, 500))] = Field(
+    q: Annotated[str, AfterValidator(_has_characters(0, 500))] = Field(
         default="",
-        description="Only those with this text in their title or description, in any case.",
+        description="Only tasks with this text in their title or description, in upper or lower "
+        "case.",
         examples=["milk"],
         json_schema_extra={"maxLength": 500, "pattern": "^[^\\u0000]*$"},
     )
     sort: Sort = Field(
         default="created_at",
-        description="What to order by; with a - the other way round.",
+        description="The field to order by; a - before it reverses the order.",
         examples=["-updated_at"],
     )
     limit: Annotated[int | SkipJsonSchema[None], BeforeValidator(_page_size)] = Field(
         default=None,
-        description="At most so many; Link has the next page, if there is one. Unset: all.",
+        description="The most tasks to return; Link has the next page, if any. Unset: all.",
         examples=[100],
         json_schema_extra={"minimum": 1, "maximum": MAX_PAGE},
     )
@@ -196,13 +197,15 @@ class TaskListing(BaseModel):
         Cursor | None,
         BeforeValidator(_decoded),
         WithJsonSchema({"type": "string", "examples": [CURSOR]}),
-    ] = Field(default=None, description="Those after it; take it from Link.", examples=[CURSOR])
+    ] = Field(
+        default=None, description="Only tasks after it; take it from Link.", examples=[CURSOR]
+    )
 
     @field_validator("cursor")
     @classmethod
     def _of_this_order(cls, cursor: Cursor | None, info: ValidationInfo) -> Cursor | None:
         if cursor is not None and cursor.sort != info.data.get("sort"):
-            raise PydanticCustomError("cursor", "is of a list in another order")
+            raise PydanticCustomError("cursor", "belongs to a list in another order")
         return cursor
 
 

@@ -1,4 +1,4 @@
-"""How the statements of a table of users' rows run, and what their answers mean.
+"""Run the statements of a table of users' rows, and say what their answers mean.
 
 Every function raises DatabaseUnavailable when PostgreSQL cannot be reached.
 """
@@ -22,10 +22,10 @@ async def page(
     /,
     **values: object,
 ) -> tuple[Spool, str | None]:
-    """Answer the rows and, if a limit leaves some out, the cursor to the next.
+    """Return the rows and, if a limit leaves some out, the cursor of the next page.
 
-    Up to `most` are one statement. More, if there is no limit, are read again, as one snapshot
-    and in batches, so that they are never in memory together.
+    Up to `most` rows take one statement. Without a limit, a longer list is read again, as one
+    snapshot and in batches, so that its rows are never in memory together.
     """
     length = limit or most
 
@@ -48,7 +48,7 @@ async def page(
 async def one(
     engine: AsyncEngine, statement: Statement, missing: type[NotFound], /, **values: object
 ) -> bytes:
-    """Answer the row. Raises what is `missing` if there is none."""
+    """Return the row. Raises `missing` if there is none."""
     row = await fetch(engine, statement, **values)
     if row is None:
         raise missing
@@ -56,7 +56,7 @@ async def one(
 
 
 async def created(engine: AsyncEngine, statement: Statement, /, **values: object) -> bytes:
-    """Answer a new row; with a `key` and a `fingerprint`, what the key made, now or before.
+    """Create a row and return it; with a `key` and `fingerprint`, one that the key made before.
 
     Raises KeyReused for a key that came with another fingerprint.
     """
@@ -75,9 +75,9 @@ async def changed(
     /,
     **values: object,
 ) -> bytes:
-    """Answer the row as it is now. The statement is a conditional one if there is a condition.
+    """Change a row and return its new state. `statement` is conditional if there is a condition.
 
-    Raises what is `missing` if there is none, and ConditionNotMet.
+    Raises `missing` if there is no such row, and ConditionNotMet.
     """
     if condition is not None:
         values |= condition._asdict()

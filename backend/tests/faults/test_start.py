@@ -64,7 +64,7 @@ def test_waiting_for_a_database_ends_when_told_to_stop(
         assert eventually(lambda: "Waiting" in server.log)
         assert server.stop(number) != 0
 
-    assert "It was stopped while it waited for the database" in server.log
+    assert "The service was stopped while it waited for the database" in server.log
     assert "Traceback" not in server.log
 
 
