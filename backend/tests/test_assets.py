@@ -49,9 +49,7 @@ def test_a_page_names_the_version_of_its_assets_and_browsers_keep_them(
 
 
 @pytest.mark.parametrize("query", ["", "?v=", "?v=another", "?w=another"])
-def test_an_asset_is_asked_for_anew_where_the_version_is_not_its_own(
-    api: httpx.Client, query: str
-) -> None:
+def test_an_asset_of_another_version_is_not_kept_for_long(api: httpx.Client, query: str) -> None:
     """While services of two versions run, one may be asked for what the other's page names."""
     response = api.get(ASSET + query)
 

@@ -103,7 +103,7 @@ def execute(operation: Locator) -> None:
 
 
 @OPEN
-def test_docs_create_and_list_tasks_of_a_user_whom_nobody_typed(page: Page, server: Server) -> None:
+def test_docs_create_and_list_tasks_of_the_example_user(page: Page, server: Server) -> None:
     title = f"Buy {uuid4()}"
     page.goto(at(server, "/docs"))
 
@@ -166,7 +166,7 @@ def test_docs_show_an_operation_from_its_path_to_execute_on_one_screen(
         ("toggleTaskCompletion", "completed"),
     ],
 )
-def test_docs_begin_an_example_with_what_matters(
+def test_docs_begin_an_example_with_its_main_fields(
     page: Page, server: Server, name: str, first: str
 ) -> None:
     page.goto(at(server, "/docs"))
@@ -177,7 +177,7 @@ def test_docs_begin_an_example_with_what_matters(
 
 
 @OPEN
-def test_docs_show_an_operation_that_a_link_leads_to(
+def test_docs_open_the_operation_in_the_link(
     page: Page, server: Server, refused: list[str]
 ) -> None:
     errors = errors_of(page)
@@ -214,9 +214,7 @@ def test_docs_work_with_no_internet_and_try_an_operation_out(
 
 
 @CLOSED
-def test_docs_send_the_token_that_they_were_given(
-    page: Page, server: Server, refused: list[str]
-) -> None:
+def test_docs_send_the_token(page: Page, server: Server, refused: list[str]) -> None:
     errors = errors_of(page)
 
     page.goto(at(server, "/docs"))
@@ -394,7 +392,9 @@ def test_a_page_of_the_frontends_origin_sends_and_reads_every_header(
 
 
 @OPEN
-def test_a_page_of_any_other_origin_may_not(page: Page, frontend: str, server: Server) -> None:
+def test_a_page_of_another_origin_cannot_call_the_api(
+    page: Page, frontend: str, server: Server
+) -> None:
     page.goto(frontend)
 
     outcome = page.evaluate(

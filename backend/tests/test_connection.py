@@ -83,7 +83,7 @@ def test_pipelined_upgrades_are_each_answered(server: Server, user: str) -> None
 
 
 @pytest.mark.parametrize("is_split", [False, True])
-def test_trailers_are_no_headers(
+def test_trailers_are_not_headers(
     server: Server, api: httpx.Client, user: str, is_split: bool
 ) -> None:
     task = create(api, user)
@@ -100,7 +100,7 @@ def test_trailers_are_no_headers(
     assert answer.headers["x-request-id"] != "of-a-trailer"
 
 
-def test_a_key_in_a_trailer_makes_no_create_a_repetition(
+def test_an_idempotency_key_in_a_trailer_is_ignored(
     server: Server, api: httpx.Client, user: str
 ) -> None:
     fields = ["Transfer-Encoding: chunked", "Content-Type: application/json"]
@@ -173,14 +173,14 @@ def test_an_encoded_body_is_415(api: httpx.Client, user: str, coding: str) -> No
     assert listed(api, user) == []
 
 
-def test_a_body_that_says_it_is_not_encoded_is_taken(api: httpx.Client, user: str) -> None:
+def test_a_body_with_content_encoding_identity_is_accepted(api: httpx.Client, user: str) -> None:
     headers = {"Content-Type": "application/json", "Content-Encoding": "Identity"}
 
     assert api.post(tasks_path(user), content=MILK, headers=headers).status_code == 201
 
 
 @pytest.mark.parametrize("rubbish", [b"rubbish\r\n\r\n", b"\0" * 100, b"GET / HTTP/9\r\n\r\n"])
-def test_a_request_before_rubbish_gets_its_own_answer_first(
+def test_a_request_before_invalid_input_is_answered_first(
     server: Server, user: str, rubbish: bytes
 ) -> None:
     with connected(server) as connection:
@@ -192,7 +192,7 @@ def test_a_request_before_rubbish_gets_its_own_answer_first(
     assert (refusal.status, refusal.json["detail"]) == (400, "Invalid HTTP request received.")
 
 
-def test_a_body_that_breaks_off_in_rubbish_is_400_and_makes_nothing(
+def test_a_body_with_a_broken_chunk_is_400_and_creates_nothing(
     server: Server, api: httpx.Client, user: str
 ) -> None:
     fields = ["Transfer-Encoding: chunked", "Content-Type: application/json"]
@@ -217,7 +217,7 @@ def test_a_client_that_half_closes_gets_its_answers(
     assert [answer.status for answer in answers] == [201] * requests
 
 
-def test_half_a_request_before_a_half_close_is_no_request(
+def test_half_a_request_before_a_half_close_is_ignored(
     server: Server, api: httpx.Client, user: str
 ) -> None:
     with connected(server) as connection:
@@ -252,7 +252,7 @@ def head_of(size: int) -> bytes:
     return short[:-4] + b"x" * (size - len(short)) + b"\r\n\r\n"
 
 
-def test_a_head_of_64_kib_is_taken_and_a_larger_one_is_431(server: Server) -> None:
+def test_a_head_of_64_kib_is_accepted_and_a_larger_one_is_431(server: Server) -> None:
     with connected(server) as connection:
         connection.send(head_of(64 * 1024))
         assert connection.read().status == 200
@@ -261,7 +261,7 @@ def test_a_head_of_64_kib_is_taken_and_a_larger_one_is_431(server: Server) -> No
         assert connection.is_closed()
 
 
-def test_200_fields_are_taken_and_one_more_is_431(server: Server) -> None:
+def test_200_fields_are_accepted_and_one_more_is_431(server: Server) -> None:
     with connected(server) as connection:
         connection.send(request("GET", "/health/live", *["X: x"] * 199))
         assert connection.read().status == 200
@@ -302,7 +302,7 @@ def test_a_head_without_end_is_431(server: Server, endless: bytes) -> None:
         assert connection.is_closed()
 
 
-def test_a_large_head_after_a_request_lets_that_be_answered_first(server: Server) -> None:
+def test_a_request_before_a_large_head_is_answered_first(server: Server) -> None:
     with connected(server) as connection:
         connection.send(request("GET", "/health/live") + head_of(100_000))
         assert [connection.read().status, connection.read().status] == [200, 431]

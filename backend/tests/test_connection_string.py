@@ -170,7 +170,7 @@ def test_every_way_to_write_neons_string_is_the_same(
         ),
     ],
 )
-def test_what_the_string_says_arrives(
+def test_every_part_of_the_string_arrives(
     pasted: str,
     parts: tuple[object, ...],
     arguments: dict[str, object],
@@ -193,14 +193,16 @@ UNESCAPED = st.text(st.sampled_from(string.ascii_letters + string.digits + "!\"#
 
 
 @given(UNESCAPED)
-def test_a_password_as_it_is_arrives_without_slash_and_question_mark(password: str) -> None:
+def test_a_password_without_slash_or_question_mark_needs_no_escapes(password: str) -> None:
     parts, _ = parsed(f"postgresql://ada:{password}@localhost/tasks")
 
     assert parts == ("ada", password, "localhost", 5432, "tasks")
 
 
 @given(UNESCAPED, st.sampled_from("/?"), UNESCAPED)
-def test_a_password_with_them_is_refused(first: str, cut: str, rest: str) -> None:
+def test_an_unescaped_slash_or_question_mark_in_a_password_is_refused(
+    first: str, cut: str, rest: str
+) -> None:
     with pytest.raises(ValueError, match=r"^must "):
         parse(f"postgresql://ada:{first}{cut}{rest}@localhost/tasks")
 
@@ -355,7 +357,7 @@ def test_the_service_shows_no_password(pasted: str, sentence: str, tmp_path: Pat
     assert "Traceback" not in server.log
 
 
-def test_an_unknown_parameter_is_named_and_left_out(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_unknown_parameter_is_named_and_ignored(caplog: pytest.LogCaptureFixture) -> None:
     parts, arguments = parsed(
         "postgresql://ada:s@db.example/tasks?sslmode=require&colour=red&schema=ours"
     )
@@ -368,7 +370,7 @@ def test_an_unknown_parameter_is_named_and_left_out(caplog: pytest.LogCaptureFix
 
 
 @pytest.mark.parametrize("host", ["db.example", "10.0.0.5", "[2001:db8::5]"])
-def test_plain_text_that_nobody_asked_for_is_said(
+def test_plain_text_that_was_not_requested_is_logged(
     host: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     _, arguments = parsed(f"postgresql://ada:s@{host}/tasks")
@@ -380,7 +382,7 @@ def test_plain_text_that_nobody_asked_for_is_said(
     ]
 
 
-def test_the_service_says_its_warnings(tmp_path: Path) -> None:
+def test_the_service_logs_the_warnings(tmp_path: Path) -> None:
     pasted = "postgresql://ada:xyzzy@host.invalid/tasks?colour=mauve&connect_timeout=1"
 
     with started(tmp_path / "log", DATABASE_URL=pasted) as server:

@@ -95,7 +95,7 @@ async def test_a_user_has_at_most_half_of_the_connections(
 
 
 @pytest.mark.anyio
-async def test_all_that_take_long_have_half_of_the_connections_together(
+async def test_slow_statements_share_half_of_the_connections(
     direct_database: str, four: AsyncEngine
 ) -> None:
     async with closed_gate(direct_database):
@@ -111,7 +111,7 @@ async def test_all_that_take_long_have_half_of_the_connections_together(
 
 
 @pytest.mark.anyio
-async def test_a_share_is_waited_for_as_long_as_a_connection(
+async def test_waiting_for_a_share_times_out_as_for_a_connection(
     direct_database: str, four: AsyncEngine
 ) -> None:
     async with closed_gate(direct_database):
@@ -124,7 +124,7 @@ async def test_a_share_is_waited_for_as_long_as_a_connection(
 
 
 @pytest.mark.anyio
-async def test_who_waits_no_longer_takes_no_share_along() -> None:
+async def test_a_cancelled_wait_takes_no_share() -> None:
     shares = Shares(most=1, seconds=10)
     served = []
 

@@ -111,7 +111,7 @@ def test_the_published_contract_is_the_services_own(server: Server) -> None:
 
 
 @open_mode
-def test_where_anyone_may_act_for_anyone_no_token_is_asked_for(server: Server) -> None:
+def test_in_open_mode_the_contract_asks_for_no_token(server: Server) -> None:
     with server.client() as api:
         contract = api.get("/openapi.json").json()
 
@@ -122,7 +122,7 @@ def test_where_anyone_may_act_for_anyone_no_token_is_asked_for(server: Server) -
             assert operation["responses"].keys().isdisjoint({"401", "403"})
 
 
-def test_every_operation_says_what_can_happen() -> None:
+def test_every_operation_lists_its_answers() -> None:
     said = {name: " ".join(each["responses"]) for name, (_, _, each) in OPERATIONS.items()}
 
     assert said == STATUSES

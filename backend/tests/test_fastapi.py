@@ -98,7 +98,7 @@ async def test_an_included_router_and_a_mounted_application_work(app: TaskAPI) -
 
 
 @pytest.mark.anyio
-async def test_middleware_that_is_added_sees_every_answer(app: TaskAPI) -> None:
+async def test_added_middleware_sees_every_answer(app: TaskAPI) -> None:
     @app.middleware("http")
     async def mark(request: Request, call_next: Any) -> Response:  # noqa: ANN401 - Starlette's
         response: Response = await call_next(request)
@@ -118,7 +118,7 @@ async def test_middleware_that_is_added_sees_every_answer(app: TaskAPI) -> None:
 
 
 @pytest.mark.anyio
-async def test_a_handler_of_somebody_else_answers_our_errors(app: TaskAPI) -> None:
+async def test_a_replaced_handler_answers_our_errors(app: TaskAPI) -> None:
     @app.exception_handler(TaskNotFound)
     def gone(_request: Request, _error: Exception) -> Response:
         return JSONResponse("gone", 410)
@@ -134,7 +134,7 @@ async def test_a_handler_of_somebody_else_answers_our_errors(app: TaskAPI) -> No
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("kind", [Exception, 500, ZeroDivisionError])
-async def test_a_handler_of_what_nobody_expected_is_called(
+async def test_a_handler_of_unexpected_errors_is_called(
     app: TaskAPI, kind: type[Exception] | int
 ) -> None:
     @app.exception_handler(kind)
@@ -150,7 +150,7 @@ async def test_a_handler_of_what_nobody_expected_is_called(
 
 
 @pytest.mark.anyio
-async def test_what_nobody_handles_is_our_500(app: TaskAPI) -> None:
+async def test_an_unhandled_error_is_our_500(app: TaskAPI) -> None:
     @app.get("/fails")
     async def fails() -> float:
         return 1 / 0
@@ -187,7 +187,7 @@ async def test_a_dependency_can_be_overridden_by_one_of_another_kind(
 
 
 @pytest.mark.anyio
-async def test_without_any_of_that_our_routes_have_one_layer_around_them(app: TaskAPI) -> None:
+async def test_our_own_routes_have_one_layer_around_them(app: TaskAPI) -> None:
     async with calling(app) as api:
         await api.get(tasks_path("ada"))
 

@@ -69,7 +69,7 @@ def files(part: str) -> list[Path]:
     return found
 
 
-def test_every_part_has_its_place() -> None:
+def test_every_part_is_listed() -> None:
     parts = {path.stem for path in SRC.iterdir() if path.name not in {"__init__.py", "__pycache__"}}
 
     assert parts == set(MAY_IMPORT)
@@ -89,19 +89,19 @@ def test_a_part_imports_only_what_is_below_it(part: str) -> None:
 
 
 @pytest.mark.parametrize("part", MAY_NOT_REACH)
-def test_a_part_never_comes_to_what_another_is_for(part: str) -> None:
+def test_a_part_never_reaches_the_libraries_of_another(part: str) -> None:
     for path in files(part):
         libraries = {name.split(".")[0] for name in reached(path, set())}
         assert libraries.isdisjoint(MAY_NOT_REACH[part]), path
 
 
 @pytest.mark.parametrize("path", files("routers"), ids=lambda path: path.stem)
-def test_a_router_states_no_sql(path: Path) -> None:
+def test_a_router_has_no_sql(path: Path) -> None:
     libraries = {name.split(".")[0] for name in imports(path)}
 
     assert libraries.isdisjoint(SQL)
 
 
 @pytest.mark.parametrize("room", sorted(ROOMS))
-def test_a_room_says_what_it_is_for(room: str) -> None:
+def test_a_room_has_a_docstring(room: str) -> None:
     assert ast.get_docstring(ast.parse((SRC / room / "__init__.py").read_text()))

@@ -83,7 +83,7 @@ def keyed(api: httpx.Client, user: str, body: dict[str, Any], key: str = "milk")
     return api.post(tasks_path(user), json=body, headers={"Idempotency-Key": key})
 
 
-def test_it_is_created_got_listed_and_in_its_place(api: httpx.Client, user: str) -> None:
+def test_the_column_is_created_read_and_listed_in_its_place(api: httpx.Client, user: str) -> None:
     task = create(api, user, due_at=NOON)
     without = create(api, user)
 
@@ -94,7 +94,7 @@ def test_it_is_created_got_listed_and_in_its_place(api: httpx.Client, user: str)
     assert listed(api, user) == [task, without]
 
 
-def test_a_key_is_answered_with_it_again(api: httpx.Client, user: str) -> None:
+def test_a_repeated_key_returns_the_column(api: httpx.Client, user: str) -> None:
     body = {"title": "Buy milk", "due_at": NOON}
 
     first, again = keyed(api, user, body), keyed(api, user, body)
@@ -117,7 +117,7 @@ def test_the_same_key_with_another_value_is_refused(
     assert listed(api, user) == [first.json()]
 
 
-def test_a_key_of_before_the_column_is_known_still(api: httpx.Client) -> None:
+def test_a_key_from_before_the_column_still_matches(api: httpx.Client) -> None:
     before = listed(api, "early")
 
     milk = keyed(api, "early", {"title": "Buy milk"})
@@ -130,7 +130,7 @@ def test_a_key_of_before_the_column_is_known_still(api: httpx.Client) -> None:
 
 
 @pytest.mark.parametrize("method", ["PUT", "PATCH"])
-def test_it_is_changed_cleared_and_left(api: httpx.Client, user: str, method: str) -> None:
+def test_the_column_is_changed_cleared_and_kept(api: httpx.Client, user: str, method: str) -> None:
     task = create(api, user, due_at=NOON)
 
     due = [
@@ -158,7 +158,7 @@ def walked(api: httpx.Client, user: str, sort: str, limit: int) -> list[Task]:
 
 
 @pytest.mark.parametrize("limit", [1, 2, 3])
-def test_pages_in_its_order_have_each_task_once_those_without_too(
+def test_pages_in_the_columns_order_have_each_task_once(
     api: httpx.Client, user: str, limit: int
 ) -> None:
     """As PostgreSQL has it: those without come last, and first the other way round."""

@@ -110,9 +110,7 @@ class Reader(Thread):
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_lines_that_nobody_reads_stop_no_request_and_are_counted(
-    postgres: str, workers: str
-) -> None:
+def test_unread_lines_block_no_request_and_are_counted(postgres: str, workers: str) -> None:
     with (
         pipe() as (file, writing),
         started_into(writing, DATABASE_URL=postgres, WORKERS=workers) as server,
@@ -130,7 +128,7 @@ def test_lines_that_nobody_reads_stop_no_request_and_are_counted(
 
 @pytest.mark.parametrize("workers", ["1", "2"])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_full_pipe_does_not_keep_the_service_from_its_end(
+def test_a_full_pipe_does_not_prevent_the_stop(
     postgres: str, workers: str, number: signal.Signals
 ) -> None:
     with (
@@ -144,7 +142,7 @@ def test_a_full_pipe_does_not_keep_the_service_from_its_end(
         server.process.wait(timeout=10)
 
 
-def test_a_pipe_that_is_full_from_the_start_does_not_keep_the_service_from_its_start(
+def test_a_full_pipe_does_not_prevent_the_start(
     postgres: str,
 ) -> None:
     with pipe() as (file, writing):
@@ -155,7 +153,7 @@ def test_a_pipe_that_is_full_from_the_start_does_not_keep_the_service_from_its_s
             assert eventually(lambda: any("Stop  Ctrl-C" in line for line in reader.lines))
 
 
-def test_a_full_standard_error_does_not_keep_a_sentence_from_ending_the_service() -> None:
+def test_a_full_standard_error_does_not_prevent_the_end() -> None:
     with pipe() as (_, writing):
         fill(writing)
         with started_into(subprocess.DEVNULL, stderr=writing, LOG_LEVEL="loud") as server:
@@ -164,9 +162,7 @@ def test_a_full_standard_error_does_not_keep_a_sentence_from_ending_the_service(
 
 @pytest.mark.parametrize("workers", ["1", "2"])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_reader_that_comes_as_the_service_ends_still_gets_every_line(
-    postgres: str, workers: str, number: signal.Signals
-) -> None:
+def test_a_late_reader_gets_every_line(postgres: str, workers: str, number: signal.Signals) -> None:
     with (
         pipe() as (file, writing),
         started_into(writing, DATABASE_URL=postgres, WORKERS=workers) as server,
@@ -206,7 +202,7 @@ def test_lines_of_processes_that_share_a_slow_pipe_stay_whole() -> None:
     assert len(reader.lines) == 2000
 
 
-def test_what_found_no_room_on_a_disk_is_counted_when_there_is_room_again(tmp_path: Path) -> None:
+def test_lines_dropped_on_a_full_disk_are_counted_when_there_is_room(tmp_path: Path) -> None:
     """What was cut short is ended, so that the next line is one of its own."""
     writer = (
         "import os, resource, signal, sys, time; from src.http.logs import standard_output\n"
@@ -227,7 +223,7 @@ def test_what_found_no_room_on_a_disk_is_counted_when_there_is_room_again(tmp_pa
     assert counted.endswith(" 21 log lines were dropped for lack of room")
 
 
-def test_a_pipe_that_someone_made_non_blocking_gets_every_line() -> None:
+def test_a_non_blocking_pipe_gets_every_line() -> None:
     writer = (
         "from src.http.logs import standard_output; output = standard_output('text')\n"
         "for number in range(300): output.write([f'{number:0100}'])\n"
@@ -244,7 +240,7 @@ def test_a_pipe_that_someone_made_non_blocking_gets_every_line() -> None:
     assert reader.lines == [f"{number:0100}\n" for number in range(300)]
 
 
-def test_a_reader_that_goes_away_is_no_end(postgres: str) -> None:
+def test_a_reader_that_goes_away_does_not_stop_the_service(postgres: str) -> None:
     with (
         pipe() as (file, writing),
         started_into(writing, DATABASE_URL=postgres) as server,
@@ -259,7 +255,7 @@ def test_a_reader_that_goes_away_is_no_end(postgres: str) -> None:
         assert server.process.wait(timeout=10) == -signal.SIGTERM
 
 
-def test_a_full_disk_is_no_end(postgres: str) -> None:
+def test_a_full_disk_does_not_stop_the_service(postgres: str) -> None:
     full = os.open("/dev/full", os.O_WRONLY)
     with started_into(full, DATABASE_URL=postgres) as server:
         wait_until_ready(server)
@@ -269,7 +265,7 @@ def test_a_full_disk_is_no_end(postgres: str) -> None:
     os.close(full)
 
 
-def test_an_output_that_is_closed_at_the_start_is_no_other_file_later(postgres: str) -> None:
+def test_a_closed_output_does_not_become_another_file(postgres: str) -> None:
     """Or else lines would go to whatever has its number next, such as PostgreSQL's socket."""
     settings = {"PORT": str(free_port()), "DATABASE_URL": postgres, "WORKERS": "2"}
     process = subprocess.Popen(

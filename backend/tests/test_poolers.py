@@ -145,7 +145,7 @@ async def test_a_pooler_mixes_up_named_statements(direct: str, tmp_path: Path) -
             await connection.close()
 
 
-def test_40_clients_on_4_server_connections_get_20_000_answers_each_their_own(
+def test_40_clients_on_4_server_connections_each_get_their_own_20_000_answers(
     pooled_database: str, tmp_path: Path
 ) -> None:
     with serving(

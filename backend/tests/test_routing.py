@@ -188,7 +188,7 @@ class Demanding(BaseModel):
         "a response",
     ],
 )
-def test_an_endpoint_that_asks_for_more_does_not_come_up(asked: object) -> None:
+def test_an_endpoint_with_an_unsupported_parameter_is_a_type_error(asked: object) -> None:
     async def endpoint(more: str) -> Response:
         return Response(more)
 
@@ -209,7 +209,7 @@ class MadeOfTheRequest:
 
 
 @pytest.mark.parametrize("guard", [opened, of_a_header, answered_at_once, MadeOfTheRequest])
-def test_a_guard_that_is_no_async_function_of_the_request_does_not_come_up(
+def test_a_guard_that_is_not_an_async_function_of_the_request_is_a_type_error(
     guard: Callable[..., object],
 ) -> None:
     async def endpoint() -> Response:
@@ -223,7 +223,7 @@ def test_a_guard_that_is_no_async_function_of_the_request_does_not_come_up(
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("count", [0, 1, 2, 62, 63, 64, 65, 1021, 1022, 1023, 1024, 1025])
-async def test_an_array_is_whole_however_many_pieces_it_is_sent_in(count: int) -> None:
+async def test_an_array_is_whole_in_any_number_of_pieces(count: int) -> None:
     async def answer_array(scope: Scope, receive: Receive, send: Send) -> None:
         tasks = await spool_array([b'"%01022d"' % number for number in range(count)])
         await JSONArray(tasks)(scope, receive, send)
@@ -281,7 +281,7 @@ async def test_a_direct_route_is_found_where_fastapis_router_finds_it(root_path:
     assert [status for status, _ in asked_in_turn].count(200) == 15
 
 
-def test_every_endpoint_is_called_without_dependencies_that_yield() -> None:
+def test_every_endpoint_is_called_without_generator_dependencies() -> None:
     routes = [route for route in app.routes if isinstance(route, APIRoute)]
 
     assert len(routes) >= 8

@@ -56,7 +56,7 @@ def test_every_statement_is_scoped_by_its_owner() -> None:
         assert "UPDATE tasks" not in statement.sql
 
 
-def test_the_scope_is_said_in_one_place() -> None:
+def test_the_scope_is_written_in_one_place() -> None:
     room = Path(statements_of.__file__).read_text()
     service = Path(task_service.__file__).read_text()
 

@@ -34,7 +34,7 @@ def workers_of(supervisor: psutil.Process) -> list[psutil.Process]:
 
 @pytest.mark.parametrize("workers", ["1", "2"])
 @pytest.mark.parametrize("send", [os.killpg, os.kill], ids=["terminal", "process"])
-def test_ctrl_c_ends_it_at_once(
+def test_ctrl_c_stops_the_service_at_once(
     postgres: str,
     tmp_path: Path,
     workers: str,
@@ -49,7 +49,7 @@ def test_ctrl_c_ends_it_at_once(
 
 @pytest.mark.parametrize("workers", ["1", "2"])
 @pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT])
-def test_a_second_signal_hurries_a_gentle_stop(
+def test_a_second_signal_ends_a_graceful_stop(
     postgres: str, tmp_path: Path, workers: str, second: signal.Signals
 ) -> None:
     with serving(
@@ -64,7 +64,7 @@ def test_a_second_signal_hurries_a_gentle_stop(
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_a_signal_that_comes_twice_at_once_is_one(
+def test_a_signal_sent_twice_at_once_counts_once(
     postgres: str, tmp_path: Path, workers: str
 ) -> None:
     """As from `make`, which passes on what its whole group was sent."""
@@ -80,7 +80,7 @@ def test_a_signal_that_comes_twice_at_once_is_one(
     assert time.monotonic() - began > 3
 
 
-def test_a_worker_is_hurried_by_its_supervisor_alone(postgres: str, tmp_path: Path) -> None:
+def test_only_the_supervisor_can_cut_a_workers_stop_short(postgres: str, tmp_path: Path) -> None:
     """A service manager may tell every process to end, and the supervisor pass it on late."""
     with serving(tmp_path / "log", DATABASE_URL=postgres, WORKERS="2", DRAIN_SECONDS="3") as server:
         began = time.monotonic()
@@ -95,7 +95,7 @@ def test_a_worker_is_hurried_by_its_supervisor_alone(postgres: str, tmp_path: Pa
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_a_request_under_way_is_answered_after_ctrl_c(
+def test_a_request_in_flight_is_answered_after_ctrl_c(
     postgres: str, tmp_path: Path, workers: str
 ) -> None:
     body = b'{"title": "Buy milk"}'

@@ -139,7 +139,7 @@ async def answers(connections: list[Client]) -> set[bytes]:
 
 @pytest.mark.usefixtures("many_files")
 @pytest.mark.anyio
-async def test_connections_that_stand_still_are_closed(
+async def test_stalled_connections_are_closed(
     postgres: str, tmp_path: Path, report: Report, full: bool
 ) -> None:
     command = COMMAND if full else impatient(HEAD_SECONDS=1, BODY_SECONDS=1)
@@ -164,7 +164,7 @@ async def test_connections_that_stand_still_are_closed(
 
 
 @pytest.mark.anyio
-async def test_a_slow_body_that_advances_is_taken(postgres: str, tmp_path: Path) -> None:
+async def test_a_slow_body_that_advances_is_accepted(postgres: str, tmp_path: Path) -> None:
     command = impatient(HEAD_SECONDS=2, BODY_SECONDS=2)
     whole = request("POST", tasks_path("slow"), body=b'{"title": "Patience"}')
     with serving(tmp_path / "log", command, DATABASE_URL=postgres) as server:
@@ -178,7 +178,7 @@ async def test_a_slow_body_that_advances_is_taken(postgres: str, tmp_path: Path)
 
 
 @pytest.mark.anyio
-async def test_a_body_that_advances_for_ever_is_ended(postgres: str, tmp_path: Path) -> None:
+async def test_an_endless_body_is_ended(postgres: str, tmp_path: Path) -> None:
     command = impatient(REQUEST_SECONDS=2)
     fields = ["Transfer-Encoding: chunked", "Content-Type: application/json"]
     with serving(tmp_path / "log", command, DATABASE_URL=postgres) as server:
@@ -239,7 +239,7 @@ async def fill(database: str, user: str, tasks: int) -> None:
 
 
 @pytest.mark.anyio
-async def test_at_the_limit_of_files_who_is_in_is_served(
+async def test_at_the_limit_of_open_files_existing_clients_are_served(
     postgres: str, tmp_path: Path, report: Report
 ) -> None:
     command = ["bash", "-c", f"ulimit -n 256; exec {sys.executable} -m src"]

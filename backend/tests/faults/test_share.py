@@ -72,7 +72,7 @@ async def ask_on_and_on(client: Client, path: str) -> None:
 
 @pytest.mark.parametrize("users", [1, GREEDY])
 @pytest.mark.anyio
-async def test_20_who_search_for_what_is_nearly_there_leave_others_their_share(
+async def test_20_clients_with_hard_searches_leave_others_their_share(
     own: Cluster, tmp_path: Path, report: Report, full: bool, users: int
 ) -> None:
     seconds = 10 if full else 2
@@ -116,7 +116,7 @@ LISTS = {
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "users", "description"), LISTS.values(), ids=LISTS)
 @pytest.mark.anyio
-async def test_readers_that_do_not_read_cost_others_little(
+async def test_20_clients_that_do_not_read_cost_others_little(
     own: Cluster, tmp_path: Path, report: Report, number: int, users: int, description: str
 ) -> None:
     """20 ask for a long list, of which none reads more than the beginning."""

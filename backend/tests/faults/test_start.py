@@ -16,7 +16,7 @@ from tests.serving import eventually, free_port, started
 NOBODY = "postgresql://ada:secret@127.0.0.1:{port}/tasks?sslmode=disable"
 
 
-def test_an_absent_database_is_waited_for_with_growing_pauses_and_then_said_in_a_sentence(
+def test_an_absent_database_is_retried_with_growing_pauses_and_then_reported(
     tmp_path: Path,
 ) -> None:
     url = NOBODY.format(port=free_port())
