@@ -29,7 +29,7 @@ CHALLENGE = re.compile(r'Bearer( error="invalid_token", error_description="[ !#-
 
 @pytest.fixture(scope="module")
 def secured(postgres: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A service for whom a test may do what it likes: it neither stumbles nor tells a token."""
+    """A service with tokens. At the end, its log must have neither an error nor a token."""
     log = tmp_path_factory.mktemp("secured") / "log"
     settings = {"AUTH_MODE": "jwt", "AUTH_SECRET": SECRET, "DATABASE_URL": postgres}
     with serving(log, **settings) as server:
@@ -46,7 +46,7 @@ def api(secured: Server) -> Iterator[httpx.Client]:
 
 @pytest.fixture(scope="module")
 def strict(postgres: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
-    """A service that checks all that can be checked, and knows users by their e-mail address."""
+    """A service that checks issuer and audience, and identifies users by e-mail address."""
     settings = {
         "AUTH_MODE": "jwt",
         "AUTH_SECRET": SECRET,
@@ -81,7 +81,7 @@ def ask(api: httpx.Client, value: str, user: str = "ada") -> httpx.Response:
     return api.get(tasks_path(user), headers=bearer(value))
 
 
-# Who gets in
+# Who may call
 
 
 def operations(api: httpx.Client) -> list[tuple[str, str]]:
@@ -164,12 +164,12 @@ def test_a_preflight_has_no_token_and_needs_none(api: httpx.Client) -> None:
     assert "authorization" in response.headers["access-control-allow-headers"].lower()
 
 
-# Open, where that is meant
+# Open mode
 
 
 @pytest.fixture(scope="module")
 def unset(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A service for which nothing is set: it has an embedded database."""
+    """A service without settings, on an embedded database."""
     folder = tmp_path_factory.mktemp("unset")
     with serving(folder / "log", AUTH_MODE="", DATA_DIR=str(folder / "data")) as server:
         yield server
@@ -193,11 +193,11 @@ def test_a_service_that_asks_for_tokens_says_so(secured: Server) -> None:
     assert "Users of the token\n" in secured.log
 
 
-# Before anything else
+# Order
 
 
 def answer_to(server: Server, request: bytes) -> HTTPResponse:
-    """Send bytes as they are, and read the answer to them without sending more."""
+    """Send bytes as they are, and read the answer."""
     with socket.create_connection(("127.0.0.1", urlsplit(server.url).port or 0), 10) as client:
         client.sendall(request)
         response = HTTPResponse(client)
@@ -243,7 +243,7 @@ def test_authorization_comes_before_the_database(tmp_path: Path) -> None:
         assert_problem(ask(api, token("bob")), 403)
 
 
-# The field
+# The Authorization header
 
 
 @pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER", "bEaReR", "Bearer  "])
@@ -662,7 +662,7 @@ def test_issuer_audience_and_claim_must_be_as_set(
     assert_refused(ask(strict, email(**changes), "ada@app.example"), description)
 
 
-# Anything
+# Arbitrary input
 
 
 anything = settings(deadline=None)
@@ -710,7 +710,7 @@ def test_any_claims_that_name_nobody_are_401(api: httpx.Client, claims: object) 
     assert CHALLENGE.fullmatch(response.headers["www-authenticate"])
 
 
-# What is remembered
+# Remembered tokens
 
 
 def test_a_remembered_token_expires(api: httpx.Client, user: str) -> None:

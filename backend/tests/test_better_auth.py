@@ -28,7 +28,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def trusting(
     issuer: BetterAuth, postgres: str, log: Path, **settings: str
 ) -> Iterator[httpx.Client]:
-    """Run a service that takes the tokens of this issuer."""
+    """Run a service that trusts this issuer."""
     auth = {"AUTH_MODE": "jwt", "AUTH_JWKS_URL": issuer.jwks_url}
     with serving(log, DATABASE_URL=postgres, **auth, **settings) as server, server.client() as api:
         yield api

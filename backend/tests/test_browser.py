@@ -1,4 +1,4 @@
-"""What a browser with no internet sees, and what a page of the frontend may do."""
+"""What a browser without internet shows, and what a page of the frontend may do."""
 
 import re
 from collections.abc import Iterator
@@ -15,8 +15,8 @@ from playwright.sync_api import Browser, Locator, Page, Request, Route, expect, 
 from tests.serving import Server, serving
 from tests.tokens import SECRET, token
 
-# Some pages leave their calls to other hosts out on localhost, and a service without tokens takes
-# no other name than one of loopback.
+# On localhost some pages skip their calls to other hosts, and a service without tokens accepts only
+# loopback names.
 HOSTS = {"open": "tasks.localhost", "jwt": "tasks.example"}
 
 OPEN = pytest.mark.parametrize("server", ["open"], indirect=True)
@@ -53,7 +53,7 @@ def browser(chromium: Path) -> Iterator[Browser]:
 
 @pytest.fixture
 def page(browser: Browser) -> Iterator[Page]:
-    # What the pages' own policy would refuse is to be seen here.
+    # So that the test sees what the pages' own policy would block.
     context = browser.new_context(bypass_csp=True)
     yield context.new_page()
     context.close()
@@ -61,7 +61,7 @@ def page(browser: Browser) -> Iterator[Page]:
 
 @pytest.fixture
 def refused(page: Page, server: Server) -> list[str]:
-    """Refuse the page everything but the service, and note what it asked for."""
+    """Block all hosts but the service, and collect what the page requested from them."""
     refused: list[str] = []
 
     def decide(route: Route, request: Request) -> None:
@@ -81,7 +81,7 @@ def at(server: Server, path: str) -> str:
 
 
 def errors_of(page: Page) -> list[str]:
-    """All that the page complains of from now on."""
+    """Collect the page's errors from now on."""
     errors: list[str] = []
     page.on("pageerror", lambda error: errors.append(str(error)))
     page.on("console", lambda line: errors.append(line.text) if line.type == "error" else None)
@@ -285,12 +285,12 @@ async (api) => {
 
 @pytest.fixture
 def frontend(tmp_path: Path) -> Iterator[str]:
-    """The origin of a page that is not the service's."""
+    """The origin of a page on another host."""
     (tmp_path / "index.html").write_text("<!doctype html><title>Frontend</title>")
 
     class Quiet(SimpleHTTPRequestHandler):
         def log_message(self, *_: object) -> None:
-            """Say nothing."""
+            """Log nothing."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=tmp_path)) as httpd:
         thread = Thread(target=httpd.serve_forever)
@@ -408,7 +408,7 @@ def test_a_page_of_another_origin_cannot_call_the_api(
 def test_a_page_cannot_reach_a_service_without_tokens_under_a_name_of_its_own(
     page: Page, server: Server
 ) -> None:
-    """DNS rebinding: the page's host now leads to loopback, and to the browser they are one."""
+    """DNS rebinding: the page's host now resolves to loopback, so that both are one origin."""
     rebound = f"http://{HOSTS['jwt']}:{urlsplit(server.url).port}"
 
     answer = page.goto(f"{rebound}/health/live")

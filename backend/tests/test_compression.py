@@ -1,4 +1,4 @@
-"""Long lists are compressed for who asks: RFC 9110 §12.5.3."""
+"""Long lists are compressed on request: RFC 9110 §12.5.3."""
 
 import asyncio
 import gzip
@@ -38,7 +38,7 @@ def insert(url: str, user: str, number: int) -> None:
 
 @pytest.fixture(scope="module")
 def path(postgres: str) -> str:
-    """Of a list of 1,000 tasks."""
+    """The path of a list of 1,000 tasks."""
     user = f"user-{uuid4().hex}"
     insert(postgres, user, 1000)
     return tasks_path(user)
@@ -47,7 +47,7 @@ def path(postgres: str) -> str:
 def get(
     api: httpx.Client, path: str, accepted: str, method: str = "GET", **headers: str
 ) -> tuple[httpx.Response, bytes]:
-    """Answer the response, and its content as it came."""
+    """Return the response, and its content before decoding."""
     headers = {"Accept-Encoding": accepted, **headers}
     with api.stream(method, path, headers=headers) as response:
         return response, b"".join(response.iter_raw())
@@ -144,7 +144,7 @@ def test_a_list_is_long_from_8_kib(api: httpx.Client, postgres: str, user: str) 
 
 
 def describe(url: str, user: str, length: int) -> None:
-    """Change nothing else: times are of more or less digits."""
+    """Change the description only: new times may have more or fewer digits."""
     sql = f"UPDATE tasks SET description = repeat('d', {length}) WHERE user_id = '{user}'"
     asyncio.run(execute(url, sql))
 
@@ -172,7 +172,6 @@ def test_a_page_is_compressed_too_and_keeps_its_link(
 
 
 def test_every_encoding_has_the_same_etag_and_vary(api: httpx.Client, path: str) -> None:
-    """One weak ETag for all, and in Vary what they depend on."""
     headers = [get(api, path, accepted)[0].headers for accepted in ["identity", "gzip", "zstd"]]
 
     assert {each["vary"] for each in headers} == {"Accept-Encoding, Origin"}
@@ -225,7 +224,7 @@ def test_accept_encoding_may_be_sent_twice(api: httpx.Client, path: str) -> None
 def test_an_http_1_0_client_gets_a_list_with_its_length(
     server: Server, path: str, version: str
 ) -> None:
-    """HTTP/1.0 knows no chunks, and what is compressed has no length in advance."""
+    """HTTP/1.0 has no chunks, and the compressed length is not known in advance."""
     [authorization] = bearer(token(path.split("/")[2])).items()
     lines = [f"GET {path} HTTP/{version}", "Host: localhost", ": ".join(authorization)]
     with socket.create_connection(("127.0.0.1", urlsplit(server.url).port or 0)) as client:

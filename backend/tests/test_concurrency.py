@@ -1,4 +1,4 @@
-"""Many at once."""
+"""Concurrent requests."""
 
 import asyncio
 from contextlib import ExitStack
@@ -53,7 +53,7 @@ async def test_300_creates_100_at_a_time_are_all_kept(
 
 
 def serving_workers(server: Server) -> int:
-    """How many processes hold one of the connections that are open now."""
+    """Count the processes that hold one of the currently open connections."""
     return sum(
         any(connection.status == psutil.CONN_ESTABLISHED for connection in open_ones)
         for worker in psutil.Process(server.process.pid).children(recursive=True)

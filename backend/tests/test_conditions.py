@@ -98,7 +98,7 @@ def test_creates_and_changes_return_the_etag_that_get_returns(api: httpx.Client,
 def test_the_answer_to_a_put_has_a_content_location(
     api: httpx.Client, user: str, name: str, slash: str
 ) -> None:
-    """Its ETag would be taken for one of what was sent: RFC 9110 §8.7, §9.3.4."""
+    """Without it, the ETag would belong to what was sent: RFC 9110 §8.7, §9.3.4."""
     path = task_path(create(api, f"{user} {name}")) + slash
 
     response = api.put(path, json={"title": " Buy bread "})
@@ -139,7 +139,7 @@ def test_a_list_has_another_etag_with_each_task_order_filter_and_page(
 def test_the_same_tasks_with_another_page_after_them_are_another_list(
     api: httpx.Client, user: str
 ) -> None:
-    """Who asks with the ETag of the last page hears that it is not the last any more."""
+    """A client with the ETag of the last page learns that it is no longer the last."""
     path = f"{tasks_path(user)}?limit=1"
     create(api, user)
     last = api.get(path)
@@ -284,7 +284,7 @@ def test_a_malformed_etag_list_is_refused(api: httpx.Client, user: str, conditio
 def test_white_space_around_a_condition_is_not_part_of_it(
     server: Server, api: httpx.Client, user: str, condition: str
 ) -> None:
-    """Clients send it, proxies too, and httptools leaves it at the end: RFC 9110 §5.5."""
+    """Clients and proxies send it, and httptools leaves it at the end: RFC 9110 §5.5."""
     path = task_path(create(api, user))
     condition = condition.replace("{etag}", etag_of(api, path))
     [authorization] = bearer(token(user)).items()
@@ -502,7 +502,7 @@ def test_get_with_if_match_is_412_when_the_task_has_changed(api: httpx.Client, u
 
 @pytest.mark.parametrize("query", ["", "?limit=1", "?completed=true"])
 def test_no_etag_of_a_list_matches_strongly(api: httpx.Client, user: str, query: str) -> None:
-    """They are weak: §8.8.3.2. `*` asks only that there is a list, and there always is."""
+    """They are weak: §8.8.3.2. `*` only requires a list to exist, and it always does."""
     path = tasks_path(user) + query
     etag = etag_of(api, path)
 
@@ -572,7 +572,7 @@ async def at_once(
 async def test_only_one_of_50_concurrent_changes_with_the_same_etag_is_made(
     server: Server, api: httpx.Client, user: str, change: tuple[str, str, Any], late: int
 ) -> None:
-    """After it the task is another, or none: a task that is not there is 404 before 412."""
+    """After it the task has another state, or is missing: 404 comes before 412."""
     task = create(api, user)
     path, headers = task_path(task), {"If-Match": etag_of(api, task_path(task))}
     method, end, body = change

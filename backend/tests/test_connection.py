@@ -1,4 +1,4 @@
-"""A request is its sender's: what a connection brings is never read as another request."""
+"""No bytes on a connection are read as another user's request."""
 
 import json
 import sys
@@ -18,7 +18,7 @@ UPGRADES = ["x", "h2c", "websocket", "TLS/1.0, x"]
 
 
 def stolen(user: str) -> bytes:
-    """A body that would make a task of another user if it were read as a request."""
+    """A body that would create another user's task if it were read as a request."""
     return request("POST", tasks_path(user), body=MILK)
 
 
@@ -247,7 +247,7 @@ def test_connect_is_refused(server: Server) -> None:
 
 
 def head_of(size: int) -> bytes:
-    """A request for /health/live whose head has so many bytes."""
+    """A request for /health/live whose head has this many bytes."""
     short = request("GET", "/health/live", "X: ")
     return short[:-4] + b"x" * (size - len(short)) + b"\r\n\r\n"
 
@@ -341,6 +341,6 @@ def test_the_first_connection_of_a_process_is_served(postgres: str, tmp_path: Pa
 
 
 def listens(server: Server) -> bool:
-    """Look for the socket, without connecting to it."""
+    """Check for the socket without connecting to it."""
     connections = psutil.Process(server.process.pid).net_connections("tcp")
     return any(each.status == psutil.CONN_LISTEN for each in connections)

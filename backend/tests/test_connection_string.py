@@ -1,4 +1,4 @@
-"""Whatever a console gives can be pasted; what is broken is said, and the password is not."""
+"""Any console's string can be pasted; an error names what is wrong and shows no password."""
 
 import ssl
 import string
@@ -207,7 +207,7 @@ def test_an_unescaped_slash_or_question_mark_in_a_password_is_refused(
         parse(f"postgresql://ada:{first}{cut}{rest}@localhost/tasks")
 
 
-# No part of this may be seen.
+# No part of this may be shown.
 PASSWORD = "xyzzy", "plugh"
 
 SHAPE = "must look like postgresql://user:password@host/database?sslmode=require, with %40 for @"

@@ -1,4 +1,4 @@
-"""The published contract is the service's own, says everything, and is kept."""
+"""The published contract is the service's own, is complete, and is kept."""
 
 import json
 import os
@@ -47,7 +47,7 @@ BODIES: dict[str, Any] = {
 }
 NEVER = 2**33
 
-# What makes any operation that can answer so do it; 500 and 503 take a fault.
+# How to get each of these answers from any operation that has it; 500 and 503 need a fault.
 PATHS: dict[int, dict[str, object]] = {
     400: {"user_id": "%FF"},
     404: {"task_id": uuid4()},
@@ -215,7 +215,7 @@ def passed_cases(server: Server, folder: Path, max_examples: int) -> int:
 
 @schemathesis.hook
 def before_call(_context: HookContext, case: Case[Any], _kwargs: dict[str, Any]) -> None:
-    """Make a valid case valid where a schema has no words for what is."""
+    """Make a valid case valid where its schema cannot express the rule."""
     if case.meta is None or case.meta.generation.mode is GenerationMode.NEGATIVE:
         return
     if "cursor" in case.query:
@@ -227,6 +227,6 @@ def before_call(_context: HookContext, case: Case[Any], _kwargs: dict[str, Any])
         key = case.headers["Idempotency-Key"]
         case.headers["Idempotency-Key"] = key[0] + uuid4().hex + key[1:]
     for name in FITTING.keys() & case.headers.keys():
-        # Schemathesis makes no value that needs a quote, but for the example, which is of no task.
+        # Schemathesis makes no value in quotes, except for the example, which matches no task.
         if case.headers[name] == NO_TASKS_ETAG or not is_etag_list(case.headers[name]):
             case.headers[name] = FITTING[name]

@@ -1,4 +1,4 @@
-"""Who gets into the embedded server, and where it may keep its data."""
+"""Who can connect to the embedded server, and where it may keep its data."""
 
 import asyncio
 import os
@@ -60,8 +60,8 @@ print(get_server(data_dir / "postgres", cleanup_mode=None).get_uri())
 def temporary(
     monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Path]:
-    """The temporary folder of this test: open to everybody, as a machine's is, and short."""
-    # Otherwise the first test would put the folders of all into its own.
+    """A temporary folder for this test: short, and open to everyone like the machine's own."""
+    # Otherwise the first test's folder would hold those of all tests.
     tmp_path_factory.getbasetemp()
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o1777)
@@ -72,7 +72,7 @@ def temporary(
 
 @pytest.fixture
 def more_groups() -> Iterator[None]:
-    """Root in a further group, as it is on most machines."""
+    """Root in another group, as on most machines."""
     before = os.getgroups()
     os.setgroups([0, 54321])
     yield
@@ -84,7 +84,7 @@ def socket_file(url: str) -> Path:
 
 
 def connected_as(user: pwd.struct_passwd, url: str) -> str:
-    """What becomes of a connection that another user of the machine opens."""
+    """The result of a connection by another user of the machine."""
     return subprocess.run(
         [sys.executable, "-c", CONNECT, socket_file(url), str(user.pw_uid), str(user.pw_gid)],
         capture_output=True,
@@ -149,7 +149,7 @@ def test_settings_in_the_data_do_not_open_the_server(tmp_path: Path) -> None:
 
 
 def left_running_by_earlier_release(data_dir: Path) -> str:
-    """Return the connection string of a server as that release started it."""
+    """Start a server as that release did; return its connection string."""
     started = subprocess.run(
         [sys.executable, "-c", EARLIER_RELEASE, data_dir],
         capture_output=True,

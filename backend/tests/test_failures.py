@@ -1,4 +1,4 @@
-"""When the fault is ours or the database's."""
+"""Faults in the service and in the database."""
 
 import asyncio
 import json
@@ -62,7 +62,7 @@ def test_an_absent_database_is_503_until_it_is_back(tmp_path: Path) -> None:
 
 
 def end_postgres(data_dir: Path) -> None:
-    """Kill the server as a crash does."""
+    """Kill the server, like a crash."""
     pid = int((data_dir / "postgres" / "postmaster.pid").read_text().split()[0])
     postmaster = psutil.Process(pid)
     family = [postmaster, *postmaster.children()]
@@ -89,7 +89,7 @@ async def test_more_connections_than_the_role_may_have_are_503(
 
 
 def alter(url: str, setting: str, value: str) -> None:
-    """Set what every new session of the database begins with."""
+    """Change a setting for every new session of the database."""
     name = url.split("/")[3].split("?", maxsplit=1)[0]
     asyncio.run(execute(url, f"ALTER DATABASE {name} SET {setting} = '{value}'"))
 

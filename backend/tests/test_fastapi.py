@@ -1,4 +1,4 @@
-"""What FastAPI's users expect of an application works here, too."""
+"""What FastAPI's users expect of an application works here too."""
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager

@@ -1,4 +1,4 @@
-"""What HTTP asks of every path: methods, HEAD, OPTIONS, request ids, bodies, CORS."""
+"""The rules of HTTP for every path: methods, HEAD, OPTIONS, request ids, bodies, CORS."""
 
 import json
 import socket

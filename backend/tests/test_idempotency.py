@@ -1,4 +1,4 @@
-"""A create with an Idempotency-Key can be sent again: one key, one task."""
+"""A create with an Idempotency-Key can be repeated: one key, one task."""
 
 import asyncio
 import json
@@ -184,7 +184,7 @@ def test_a_lost_answer_is_given_to_a_repeated_request(
     assert listed(api, user) == [answer.json()]
 
 
-# At once
+# Concurrency
 
 
 @pytest.mark.anyio
@@ -321,7 +321,7 @@ async def test_a_create_does_not_delete_its_own_expired_key(
 
 
 async def engine_with_50_connections(url: str) -> AsyncEngine:
-    """All of them open, so that statements do not wait for one another to connect."""
+    """All are open, so that no statement waits for a connection."""
     engine = create_engine(url, pool_size=50)
     await asyncio.gather(*(check(engine) for _ in range(50)))
     return engine
@@ -334,7 +334,7 @@ async def test_50_concurrent_creates_that_delete_each_others_keys_do_not_deadloc
     driver: Any,  # noqa: ANN401 - has no types
     expired: int,
 ) -> None:
-    """Each uses an expired key that the others want to clear."""
+    """Each uses an expired key that the others try to delete."""
     many = await engine_with_50_connections(empty_database)
     await insert_keys(driver, "ada", expired, hours=25)
 

@@ -1,4 +1,4 @@
-"""The key server's keys: found, kept, followed and let go (RFC 7517)."""
+"""The key server's keys: found, kept, refreshed and removed (RFC 7517)."""
 
 import asyncio
 import gzip
@@ -50,7 +50,7 @@ AT_ONCE = 3.0
 def trusting(
     issuer_url: str, postgres: str, log: Path, **settings: str
 ) -> Iterator[tuple[Server, httpx.Client]]:
-    """Run a service that takes the tokens of this issuer."""
+    """Run a service that trusts this issuer."""
     settings |= {"AUTH_MODE": "jwt", "AUTH_JWKS_URL": issuer_url, "DATABASE_URL": postgres}
     with serving(log, **settings) as server, server.client() as api:
         yield server, api
@@ -67,7 +67,7 @@ def issuer() -> Iterator[KeyServer]:
 
 @pytest.fixture(scope="module")
 def api(postgres: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
-    """A service that has three keys, of each algorithm one."""
+    """A service with three keys, one of each algorithm."""
     log = tmp_path_factory.mktemp("keyed") / "log"
     with key_server(*OURS) as issuer, trusting(issuer.url, postgres, log) as (_, api):
         yield api
@@ -92,7 +92,7 @@ def assert_unavailable(response: httpx.Response) -> None:
     assert response.headers["retry-after"] == "2"
 
 
-# With whose key
+# Keys and signatures
 
 
 @pytest.mark.parametrize("key", OURS, ids=lambda key: key.algorithm)
@@ -164,7 +164,7 @@ def test_a_signature_of_zeros_is_refused(api: httpx.Client, key: SigningKey, len
     assert_refused(ask(api, f"{signed}.{zeros}"), "signature is wrong")
 
 
-# Fetched once, and for what is not known
+# Fetches, and searches for unknown keys
 
 
 def test_many_unknown_keys_cause_few_fetches(
@@ -245,11 +245,11 @@ def test_without_a_key_server_no_http_client_is_loaded(said: dict[str, str]) -> 
     )
 
 
-# A stop
+# Stopping
 
 
 def stop(server: Server, number: signal.Signals) -> float:
-    """Return how many seconds it takes."""
+    """Stop the service; return how many seconds that takes."""
     began = time.monotonic()
     server.stop(number)
     return time.monotonic() - began
@@ -327,7 +327,7 @@ def test_requests_with_a_known_key_do_not_wait_for_a_search(
         assert waiting.result().status_code == 200
 
 
-# The same within this process, where time can be shortened
+# In this process, where pauses can be shortened
 
 
 pytestmark = pytest.mark.anyio
@@ -446,7 +446,7 @@ async def test_cancelling_a_request_does_not_cancel_the_shared_fetch(issuer: Key
 
 
 async def refreshed(issuer: KeyServer) -> None:
-    """Wait for a fetch that begins from now on, and for its end."""
+    """Wait until a fetch has begun and ended."""
     begun = issuer.fetches + 2
     assert await asyncio.to_thread(eventually, lambda: issuer.fetches >= begun)
 
@@ -561,7 +561,7 @@ async def test_an_empty_set_removes_every_key(issuer: KeyServer) -> None:
             await user_of(tokens, FIRST.token("ada"))
 
 
-# Slow, odd and broken
+# Slow, odd and broken answers
 
 
 async def test_a_fetch_without_an_answer_times_out(

@@ -1,4 +1,4 @@
-"""Imports point one way: the application's layers go down, and the rooms know nothing of it."""
+"""Imports point one way: down the application's layers, and never from a room to them."""
 
 import ast
 from pathlib import Path
@@ -28,7 +28,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "services": {"database", "http", "models", "schemas"},
 }
 
-# Which libraries a part must never come to, by whatever it imports of ours.
+# Which libraries a part must not reach, even through other parts.
 WEB = {"fastapi", "starlette", "uvicorn"}
 SQL = {"alembic", "asyncpg", "sqlalchemy", "sqlmodel"}
 MAY_NOT_REACH = {

@@ -1,4 +1,4 @@
-"""Every line says what it should to whom it should: people, or machines."""
+"""Log lines for people and for machines."""
 
 import json
 import logging
@@ -30,7 +30,7 @@ PLAIN = (sys.executable, "-m", "uvicorn", "src.main:app")
 
 
 def objects(log: str) -> list[dict[str, Any]]:
-    """Read a log of which every line must be a JSON object."""
+    """Parse a log; every line must be a JSON object."""
     lines = [json.loads(line) for line in log.splitlines()]
     for line in lines:
         assert {"time", "level", "logger", "message"} <= line.keys()
@@ -78,7 +78,7 @@ def test_a_stop_is_logged_as_text_too(postgres: str, tmp_path: Path) -> None:
 
 @pytest.fixture
 def broken(tmp_path: Path) -> str:
-    """A folder of modules in which one that the application needs raises an error."""
+    """A folder with a broken copy of a module that the application imports."""
     folder = tmp_path / "modules"
     folder.mkdir()
     (folder / "xxhash.py").write_text("raise RuntimeError('broken')")
@@ -197,7 +197,7 @@ def test_a_requests_line_names_its_peer(
 def test_a_forged_peer_address_cannot_forge_a_line(
     postgres: str, tmp_path: Path, forged: str, told: str
 ) -> None:
-    """Plain uvicorn believes what a proxy on this machine passes on."""
+    """Plain uvicorn trusts the headers of a proxy on this machine."""
     port = str(free_port())
     for style in ["json", "text"]:
         with serving(

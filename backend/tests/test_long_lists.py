@@ -1,4 +1,4 @@
-"""A list that is long is read as one snapshot, and kept neither in memory nor from others."""
+"""A long list is one snapshot, in bounded memory."""
 
 import asyncio
 import json
@@ -27,7 +27,7 @@ from tests.test_round_trips import counted
 
 
 def insert(url: str, user: str, number: int, length: int = 0) -> None:
-    """Insert tasks with a description of so many characters, no two of them alike."""
+    """Insert tasks with different descriptions of this many characters."""
     parts = f"SELECT string_agg(md5(n || ' ' || m), '') FROM generate_series(0, {length // 32}) m"
     text = f"left(({parts}), {length})"
     asyncio.run(
@@ -39,7 +39,7 @@ def insert(url: str, user: str, number: int, length: int = 0) -> None:
     )
 
 
-# The same list, whichever way it is made
+# The same list, however it is read
 
 SIZES = {
     "none": (0, 0),
@@ -141,7 +141,7 @@ def test_a_long_list_is_sent_in_pieces(
 
 
 def test_a_long_list_takes_few_round_trips(direct: str, user: str, tmp_path: Path) -> None:
-    """The page that it might have been, BEGIN, the cursor, its batches, and COMMIT."""
+    """The statement of a page, BEGIN, the cursor, its batches, and COMMIT."""
     with counted(direct) as link:
         url = f"postgresql://postgres@127.0.0.1:{link.port}/postgres?sslmode=disable"
         with (
@@ -181,7 +181,7 @@ async def numbers(batches: AsyncIterator[list[bytes]]) -> list[int]:
 
 @pytest.mark.anyio
 async def test_a_long_list_is_one_snapshot(server: Server, postgres: str, user: str) -> None:
-    """While tasks are replaced, one by one, there are always as many."""
+    """While tasks are replaced one by one, their number stays the same."""
     await asyncio.to_thread(insert, postgres, user, 4000)
     enough = asyncio.Event()
 
@@ -266,7 +266,7 @@ def alone(direct_database: str, tmp_path: Path) -> Iterator[Server]:
 
 
 def ask_and_not_read(stack: ExitStack, server: Server, path: str, encoding: str) -> socket.socket:
-    """Wait for the first bytes of the answer, and leave it at that."""
+    """Read only the first bytes of the answer."""
     client = stack.enter_context(socket.socket())
     client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     client.connect(("127.0.0.1", urlsplit(server.url).port or 0))
@@ -292,7 +292,7 @@ def test_an_unread_long_list_holds_neither_memory_nor_a_connection(
         assert create(api, "bob")
         kept = process.memory_info().rss - before
 
-    assert kept < 24 * 2**20  # of 23 MB that each list is
+    assert kept < 24 * 2**20  # each list has 23 MB
 
 
 def test_files_are_closed_after_a_long_list(alone: Server, direct_database: str) -> None:

@@ -1,4 +1,4 @@
-"""The tables come up by themselves, from nothing or from the earlier version's."""
+"""The tables are created, or upgraded from the earlier version's, at start-up."""
 
 import asyncio
 import json
@@ -234,7 +234,7 @@ def test_alembic_is_imported_only_for_an_upgrade(empty_database: str) -> None:
 
 
 def start_up(urls: list[str], together: Barrier) -> None:
-    """Be one of several processes that all start on each of these databases at once."""
+    """Start on each of these databases at the same time as the other processes."""
     for url in urls:
         together.wait()
         asyncio.run(upgraded(url))

@@ -1,4 +1,4 @@
-"""A column more is said in the model, the schema and a migration, and nowhere else."""
+"""Adding a column means editing the model, the schema and a migration, nothing else."""
 
 import shutil
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ from tests.tasks import FIELDS, Task, assert_problem, create, listed, task_path,
 
 NOON, LATER = "2026-11-21T12:00:00+00:00", "2026-11-22T12:00:00.5+00:00"
 
-# The lines to which each file gets some more.
+# The lines in each file after which the new ones go.
 MORE = {
     "models/task.py": {
         "    description: str | None = Field(sa_type=Text)\n": "    due_at: datetime | None\n"
@@ -58,7 +58,7 @@ def copy_with_due_at(folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def api(postgres: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
-    """A client of the service with another column, on a table that had tasks before it."""
+    """A client of the service with the new column, on a table that already had tasks."""
     folder = tmp_path_factory.mktemp("due")
     copy_with_due_at(folder)
     program, *arguments = COMMAND
@@ -161,7 +161,7 @@ def walked(api: httpx.Client, user: str, sort: str, limit: int) -> list[Task]:
 def test_pages_in_the_columns_order_have_each_task_once(
     api: httpx.Client, user: str, limit: int
 ) -> None:
-    """As PostgreSQL has it: those without come last, and first the other way round."""
+    """As in PostgreSQL, tasks without a value come last, or first in descending order."""
     tasks = [create(api, user, due_at=due) for due in [LATER, None, NOON, None, NOON, None]]
     in_order = [tasks[number] for number in [2, 4, 0, 1, 3, 5]]
 

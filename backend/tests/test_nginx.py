@@ -1,4 +1,4 @@
-"""What nginx in front of the service makes of its answers."""
+"""The service behind nginx."""
 
 from collections.abc import Iterator
 
@@ -16,7 +16,7 @@ CHANGED = "The task has changed since; get it again"
 
 @pytest.fixture(scope="module")
 def gzipped(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
-    """A client behind an nginx that compresses each 200, and so weakens its ETag."""
+    """A client behind an nginx that compresses every 200, which weakens its ETag."""
     compressing = f"""
         gzip on;
         gzip_min_length 1;
@@ -74,7 +74,7 @@ def test_a_weakened_etag_saves_an_answer(gzipped: httpx.Client, user: str) -> No
 
 @pytest.fixture(scope="module")
 def upgrading(postgres: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """The service with tokens, behind an nginx that passes upgrades on over kept connections."""
+    """The service with tokens, behind an nginx that forwards upgrades on reused connections."""
     folder = tmp_path_factory.mktemp("upgrading")
     settings = {"DATABASE_URL": postgres, "AUTH_MODE": "jwt", "AUTH_SECRET": SECRET}
     with serving(folder / "log", **settings) as behind:

@@ -1,4 +1,4 @@
-"""A second resource that is made of the rooms keeps the rules of the first."""
+"""A second resource, built from the rooms, keeps the rules of the first."""
 
 import asyncio
 import sys
@@ -32,7 +32,7 @@ async def make_tables(url: str) -> None:
 
 @pytest.fixture(scope="module")
 def api(postgres: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
-    """A client of a service that has notes, too, and asks for tokens."""
+    """A client of a service with tokens that also has notes."""
     port = str(free_port())
     command = (sys.executable, "-m", "uvicorn", "tests.notes:app", "--port", port)
     settings = {"PORT": port, "AUTH_MODE": "jwt", "AUTH_SECRET": SECRET}
@@ -67,7 +67,7 @@ def listed(api: httpx.Client, user: str, **query: str | int) -> list[Note]:
     return notes
 
 
-# What is there
+# Create, read, update, delete
 
 
 def test_a_note_is_created_read_and_listed_whole(api: httpx.Client, user: str) -> None:
@@ -113,7 +113,7 @@ def test_a_deleted_note_is_gone(api: httpx.Client, user: str) -> None:
     assert listed(api, user) == [other]
 
 
-# What is not there, or is someone else's
+# Missing notes, and other users'
 
 ENDPOINTS = [("GET", None), ("PUT", {"text": "x"}), ("PATCH", {"text": "x"}), ("DELETE", None)]
 every_endpoint = pytest.mark.parametrize(("method", "body"), ENDPOINTS)

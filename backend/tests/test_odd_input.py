@@ -1,4 +1,4 @@
-"""What PostgreSQL, UTF-8 or JSON cannot hold gets a clear 4xx, and what they can hold is kept."""
+"""Input that PostgreSQL, UTF-8 or JSON cannot hold gets a clear 4xx; all other input is kept."""
 
 from urllib.parse import quote
 

@@ -1,4 +1,4 @@
-"""Whom a service without tokens answers."""
+"""Who may call a service without tokens."""
 
 import json
 import socket
@@ -85,7 +85,7 @@ NO_HOSTS = [
 ]
 
 
-# Under which name
+# The name in Host
 
 
 @pytest.mark.parametrize("name", OWN_NAMES)
@@ -125,7 +125,7 @@ def test_another_name_is_421_for_every_path_and_method(api: httpx.Client, path: 
 def test_a_page_under_a_name_of_its_own_writes_and_reads_nothing(
     api: httpx.Client, user: str
 ) -> None:
-    """As it would after DNS rebinding: the page's own origin is the service's to the browser."""
+    """As after DNS rebinding: to the browser, the page and the service have the same origin."""
     page = {"Host": "tasks.example:8000", "Origin": "http://tasks.example:8000"}
 
     for headers in [page, page | {"Origin": FRONTEND_ORIGIN}]:
@@ -182,7 +182,7 @@ def test_with_tokens_every_name_is_accepted(api: httpx.Client, name: str) -> Non
     assert api.options(tasks_path("ada"), headers=PREFLIGHT | {"Host": name}).status_code == 204
 
 
-# At which address
+# The address
 
 
 @pytest.mark.parametrize(
@@ -208,7 +208,7 @@ def test_loopback_addresses_are_recognized(address: str, is_it: bool) -> None:
 
 @pytest.fixture(scope="module")
 def everywhere(postgres: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A service that is open on every address, for both versions of IP, on purpose."""
+    """A service that is explicitly open on every address, IPv4 and IPv6."""
     if not socket.has_dualstack_ipv6():
         pytest.skip("needs IPv6")
     log = tmp_path_factory.mktemp("everywhere") / "log"
@@ -243,7 +243,7 @@ def own_address() -> str:
     pytest.skip("needs a network")
 
 
-# However it is started
+# Ways to start it
 
 
 UVICORN = (sys.executable, "-m", "uvicorn", "src.main:app", "--no-access-log")
@@ -253,7 +253,7 @@ EXPOSED = (
     "set AUTH_JWKS_URL or AUTH_SECRET, or AUTH_MODE=open to let anyone act for any user"
 )
 
-# Binds a socket, and leaves it to uvicorn.
+# Binds a socket, and passes it on to uvicorn.
 LEAVE_SOCKET = """
 import os, socket, sys
 host, port = sys.argv[1], int(sys.argv[2])
@@ -265,12 +265,12 @@ os.execv(sys.argv[3], [*sys.argv[3:], "--fd", str(listening.fileno())])
 
 @pytest.fixture(scope="module")
 def unset(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """No word on tokens, no database, no host: what a developer starts with."""
+    """Settings without authentication, database or host, as a developer starts with."""
     return {"AUTH_MODE": "", "HOST": "", "DATA_DIR": str(tmp_path_factory.mktemp("unset"))}
 
 
 def statuses_until_it_ends(server: Server, loopback: str = "127.0.0.1") -> set[int]:
-    """Ask over loopback, again and again."""
+    """Send requests over loopback until the service ends."""
     url = f"http://{loopback}:{urlsplit(server.url).port}/health/live"
     statuses: set[int] = set()
 
@@ -345,7 +345,7 @@ def test_a_loopback_address_is_served(unset: dict[str, str], tmp_path: Path) -> 
 
 
 def test_a_unix_socket_is_served_under_any_name(unset: dict[str, str], tmp_path: Path) -> None:
-    """Only this machine comes to it, and no browser."""
+    """Only this machine can reach it, and no browser can."""
     path = f"{tmp_path}/socket"
     transport = httpx.HTTPTransport(uds=path, retries=0)
     with (
@@ -375,7 +375,7 @@ LOOPBACK = ("127.0.0.1", 8000)
 
 @pytest.fixture
 def exposed() -> Iterator[str]:
-    """The address of a socket that listens beyond this machine; nobody takes its connections."""
+    """The address of a socket that listens beyond loopback; nothing accepts its connections."""
     with socket.create_server(("0.0.0.0", 0)) as listening:
         yield f"0.0.0.0:{listening.getsockname()[1]}"
 
@@ -411,7 +411,7 @@ def test_the_first_request_to_a_port_checks_it(request: pytest.FixtureRequest) -
 
 
 def test_a_connection_beyond_loopback_is_enough_to_detect_it() -> None:
-    """Where the system does not say what listens."""
+    """On a system that does not list open files."""
     open_mode = OpenMode(is_on_purpose=False)
     scope = {"server": ("2001:db8::1", 8000)}
 

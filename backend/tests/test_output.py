@@ -1,4 +1,4 @@
-"""Standard output that nobody reads, that is full, closed or shared: the service goes on."""
+"""The service keeps running when standard output is unread, full, closed or shared."""
 
 import fcntl
 import os
@@ -33,7 +33,7 @@ LINES_LOST = re.compile(r" (\d+) log lines were dropped for lack of room")
 
 @contextmanager
 def pipe() -> Iterator[tuple[IO[bytes], int]]:
-    """Make a pipe that holds as little as the system lets it; its end to write is a number."""
+    """Make the smallest pipe that the system allows; return a reader and a descriptor to write."""
     reading, writing = os.pipe()
     with suppress(AttributeError):  # only Linux has it
         fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 4096)
@@ -74,7 +74,7 @@ def started_into(stdout: int, stderr: int | None = None, **settings: str) -> Ite
 
 
 def ask(server: Server, times: int) -> None:
-    """Send requests over one connection, without waiting; each must be answered 200."""
+    """Pipeline requests on one connection; each must be answered with 200."""
     address = ("127.0.0.1", urlsplit(server.url).port or 0)
     request = b"GET /health/live HTTP/1.1\r\nHost: localhost\r\nX-Request-ID: mine-%0100d\r\n\r\n"
     sent = b"".join(request % number for number in range(times))
@@ -89,7 +89,7 @@ def ask(server: Server, times: int) -> None:
 
 
 class Reader(Thread):
-    """Reads in a thread, with a pause after each line if there is to be one."""
+    """Reads lines in a thread, with an optional pause after each."""
 
     def __init__(self, file: IO[bytes], pause: float = 0) -> None:
         super().__init__(daemon=True)
@@ -171,7 +171,7 @@ def test_a_late_reader_gets_every_line(postgres: str, workers: str, number: sign
         wait_until_ready(server)
         ask(server, 300)
         os.kill(server.process.pid, number)
-        time.sleep(1)  # by then it waits for a reader
+        time.sleep(1)  # by then the service waits for a reader
         reader = Reader(file)
         server.process.wait(timeout=10)
         reader.join(timeout=10)
@@ -203,7 +203,7 @@ def test_lines_of_processes_that_share_a_slow_pipe_stay_whole() -> None:
 
 
 def test_lines_dropped_on_a_full_disk_are_counted_when_there_is_room(tmp_path: Path) -> None:
-    """What was cut short is ended, so that the next line is one of its own."""
+    """A line that was cut short is ended, so that the next one stands alone."""
     writer = (
         "import os, resource, signal, sys, time; from src.http.logs import standard_output\n"
         "output = standard_output('text')\n"
@@ -249,7 +249,7 @@ def test_a_reader_that_goes_away_does_not_stop_the_service(postgres: str) -> Non
         wait_until_ready(server)
         file.close()
         ask(server, 1000)
-        time.sleep(0.3)  # in which the lines find nobody
+        time.sleep(0.3)  # while the lines have no reader
         ask(server, 1000)
         server.process.send_signal(signal.SIGTERM)
         assert server.process.wait(timeout=10) == -signal.SIGTERM
@@ -266,7 +266,7 @@ def test_a_full_disk_does_not_stop_the_service(postgres: str) -> None:
 
 
 def test_a_closed_output_does_not_become_another_file(postgres: str) -> None:
-    """Or else lines would go to whatever has its number next, such as PostgreSQL's socket."""
+    """Otherwise lines would go to the next file with its number, such as PostgreSQL's socket."""
     settings = {"PORT": str(free_port()), "DATABASE_URL": postgres, "WORKERS": "2"}
     process = subprocess.Popen(
         ["bash", "-c", 'exec "$@" <&- >&- 2>&-', "bash", *COMMAND],

@@ -1,4 +1,4 @@
-"""Which tasks a list has, in which order, and that its pages are the list."""
+"""The filters, orders and pages of a list."""
 
 import asyncio
 import json
@@ -61,7 +61,7 @@ def walked(api: httpx.Client, user: str, **query: object) -> list[Task]:
 
 
 def insert(url: str, user: str, number: int) -> None:
-    """Insert tasks that have everything but the id in common."""
+    """Insert tasks that differ only in their id."""
     asyncio.run(
         execute(
             url,
@@ -172,7 +172,7 @@ ALPHABET = "aAbBäÄöÖßẞéÉİi\u0131\u03c3ΣςдД%_\\ \"'<>&=#+/;,.|*?\n\
 
 @pytest.fixture(scope="module")
 def lower(postgres: str) -> Callable[[str], str]:
-    """How the database's own locale writes text small, character by character."""
+    """Lower-case text as the database's locale does, character by character."""
 
     async def ask() -> str:
         connection = await asyncpg.connect(postgres)
@@ -188,7 +188,7 @@ def lower(postgres: str) -> Callable[[str], str]:
 
 @pytest.fixture(scope="module")
 def shelf(api: httpx.Client) -> list[Task]:
-    """A user's tasks with many an odd text, some titles twice."""
+    """A user's tasks with odd texts, some titles twice."""
     user = f"shelf-{uuid4().hex}/ü &?"
     tasks = []
     for turn in range(len(ALPHABET) - 2):
@@ -361,7 +361,7 @@ def test_a_link_keeps_the_filters_whatever_they_are(
 
 
 def test_a_link_continues_from_a_link(api: httpx.Client, user: str) -> None:
-    """The cursor before is replaced, and what nobody knows is left as it is."""
+    """The earlier cursor is replaced, and unknown parameters are kept."""
     for _ in range(3):
         create(api, user)
     first = api.get(f"{tasks_path(user)}?limit=1&colour=&q=&limit=1").links["next"]["url"]
@@ -482,7 +482,7 @@ def test_no_random_json_is_a_cursor(api: httpx.Client, user: str, values: list[o
 
 @pytest.fixture(scope="module")
 def titled(api: httpx.Client) -> list[Task]:
-    """Titles of which every locale has the same order."""
+    """Tasks whose titles have the same order in every locale."""
     user = f"titled-{uuid4().hex}"
     return [create(api, user, title=title) for title in ["a", "ab", "b", "b", "ba", "c", "c"]]
 
@@ -495,7 +495,7 @@ times = st.datetimes(timezones=st.just(UTC))
 def test_a_cursor_at_any_position_leads_to_the_tasks_after_it(
     api: httpx.Client, titled: list[Task], data: st.DataObject
 ) -> None:
-    """Also where no task is, nor was: one of a task that is gone, say."""
+    """Even where there is no task, such as after one was deleted."""
     name = data.draw(st.sampled_from(["title", "created_at"]))
     readers: dict[str, Callable[[str], Any]] = {
         "title": str,
@@ -516,7 +516,7 @@ def test_a_cursor_at_any_position_leads_to_the_tasks_after_it(
     ]
 
 
-# In their order; Python has no word for most.
+# In their order; Python cannot represent most.
 TIMES = [
     "-infinity",
     "4714-11-24T00:00:00+00:00 BC",
@@ -582,7 +582,7 @@ def test_a_repeated_key_of_any_time_gets_the_first_answer(
 
 @pytest.fixture(scope="module")
 def holds(postgres: str) -> Callable[[str], bool]:
-    """Whether PostgreSQL has such a time."""
+    """Whether PostgreSQL can hold this time."""
 
     async def ask(text: str) -> bool:
         connection = await asyncpg.connect(postgres)
@@ -652,7 +652,7 @@ Writer = Callable[[httpx.AsyncClient, str, list[Task], int], Coroutine[None, Non
 
 
 async def come_and_go(api: httpx.AsyncClient, user: str, tasks: list[Task], number: int) -> None:
-    """Create a task, and delete one that was there before the first page, or after it."""
+    """Create a task, and delete the oldest."""
     created = await api.post(tasks_path(user), json={"title": f"Task {number % 5}"})
     tasks.append(created.json())
     await api.delete(task_path(tasks.pop(0)))

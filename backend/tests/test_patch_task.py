@@ -1,4 +1,4 @@
-"""Merge patches: RFC 7396, and RFC 5789 for what PATCH itself asks."""
+"""Merge patches (RFC 7396), and PATCH itself (RFC 5789)."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Whatever text there is: it is kept as it was sent, or refused."""
+"""Any text is kept as it was sent, or refused."""
 
 import httpx
 from hypothesis import HealthCheck, given, settings

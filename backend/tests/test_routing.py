@@ -1,4 +1,4 @@
-"""DirectRoute reads a request as FastAPI's own route does, or does not come up."""
+"""DirectRoute reads a request like FastAPI's own route, or raises TypeError."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from inspect import iscoroutinefunction

@@ -1,4 +1,4 @@
-"""`make run` as a person meets it: one command, Ctrl-C, a crash, a second terminal."""
+"""`make run` as a person uses it: one command, Ctrl-C, a crash, a second terminal."""
 
 import os
 import signal
@@ -34,7 +34,7 @@ def postgres_processes(data_dir: Path) -> list[psutil.Process]:
 
 @contextmanager
 def made_to_run(log_file: Path, data_dir: Path, **settings: str) -> Iterator[Server]:
-    """Type `make run`."""
+    """Run `make run`."""
     port = str(free_port())
     with log_file.open("wb") as log:
         process = subprocess.Popen(
@@ -111,7 +111,7 @@ def test_everything_killed_at_once_loses_no_task(tmp_path: Path) -> None:
 
 
 def test_a_pid_that_another_program_has_now_is_not_a_server(tmp_path: Path) -> None:
-    """As after a reboot: the file of a dead server names a process that lives."""
+    """As after a reboot: a dead server's pid file names a live process."""
     data_dir = tmp_path / "data"
     with serving(tmp_path / "log", DATA_DIR=str(data_dir)) as server, server.client() as api:
         task = create(api, "ada")
@@ -225,7 +225,7 @@ def test_make_help_names_every_command() -> None:
 
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The programs of a `pip install -r requirements.txt`, with no extra."""
+    """The programs after `pip install -r requirements.txt`, without extras."""
     environment = tmp_path_factory.mktemp("plain") / "venv"
     subprocess.run([sys.executable, "-m", "venv", environment], check=True)
     subprocess.run(

@@ -1,4 +1,4 @@
-"""What is to be encrypted is, and with the server that the string names: a PostgreSQL with TLS."""
+"""Encryption, and the identity of the server, against a PostgreSQL with TLS."""
 
 import asyncio
 import os
@@ -29,7 +29,7 @@ PROTOCOL = "SELECT coalesce(version, 'plain text') FROM pg_stat_ssl WHERE pid = 
 
 @dataclass
 class Postgres:
-    """Its certificate is for localhost, the other one for db.example; both are of `right_ca`."""
+    """Its certificate is for localhost, the other one for db.example; `right_ca` signed both."""
 
     data: Path
     port: int
@@ -102,7 +102,7 @@ def postgres_17(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
 
 @pytest.fixture
 def server(postgres_17: Postgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Postgres:
-    """The server, to someone who has no ~/.postgresql."""
+    """The server, for a user without ~/.postgresql."""
     monkeypatch.setenv("HOME", str(tmp_path))
     return postgres_17
 
@@ -140,7 +140,7 @@ def alter(server: Postgres, settings: dict[str, str]) -> None:
 
 
 def ask(url: str, sql: str) -> str:
-    """Connect as asyncpg does of itself."""
+    """Connect with asyncpg's own defaults."""
 
     async def answer() -> str:
         connection = await asyncpg.connect(url)
@@ -302,7 +302,7 @@ def test_the_service_trusts_the_cas_of_the_system(server: Postgres, tmp_path: Pa
     """
 
     with (
-        # Where OpenSSL looks for them.
+        # Where OpenSSL looks for CAs.
         serving(tmp_path / "log", DATABASE_URL=url, SSL_CERT_FILE=str(server.right_ca)) as service,
         service.client() as api,
     ):

@@ -27,7 +27,7 @@ WHERE backend_type = 'client backend' AND pid <> pg_backend_pid() AND state <> '
 
 
 async def end_sessions_under(load: Load, times: int) -> int:
-    """Return how many sessions were ended."""
+    """End sessions this many times; return how many were ended."""
     ended = 0
     async with load.under_way(), connected(load.database) as admin:
         for _ in range(times):
@@ -72,7 +72,7 @@ async def test_the_idiomatic_service_fails_requests_when_sessions_end(
 
 
 async def one_of_each(url: str, figures: Figures) -> None:
-    """Ask, all at once, for ten of each request, and check the answers."""
+    """Send ten of each request at once, and check the answers."""
 
     async def ask(client: Client, user: str) -> None:
         task = (await client.request("POST", tasks_path(user), {"title": "One"})).json
@@ -110,7 +110,7 @@ async def test_ended_idle_sessions_fail_no_request(
 async def test_connections_reset_during_a_pause_fail_no_request(
     own: Cluster, tmp_path: Path, report: Report
 ) -> None:
-    """It wakes with requests to answer, and has not read yet that its connections are gone."""
+    """It wakes up to requests before it has read that its connections are gone."""
     figures = Figures()
     with (
         gate(host(own.url)) as link,

@@ -1,4 +1,4 @@
-"""When nobody reads what the service writes."""
+"""When nothing reads the service's output."""
 
 import asyncio
 import os

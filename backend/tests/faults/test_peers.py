@@ -25,7 +25,7 @@ LIVE = request("GET", "/health/live")
 
 
 def impatient(**seconds: float) -> list[str]:
-    """The service with other limits of time, so that a test need not wait for its own."""
+    """The service with other time limits, so that tests need not wait for the real ones."""
     limits = "; ".join(f"protocol.{name} = {value}" for name, value in seconds.items())
     return [
         sys.executable,
@@ -42,13 +42,13 @@ def peak(server: Server) -> float:
 
 
 def forget_peak(server: Server) -> float:
-    """Let `peak` begin anew, and return what it begins with."""
+    """Reset `peak`, and return its new value."""
     Path(f"/proc/{server.process.pid}/clear_refs").write_text("5")
     return float(psutil.Process(server.process.pid).memory_info().rss)
 
 
 async def ask(server: Server, seconds: float) -> list[float]:
-    """Ask one thing after the other for so long, and return how long each answer took."""
+    """Send one request after the other for this long; return how long each answer took."""
     took = []
     async with clients(server.url, Figures(), 1) as [client]:
         until = time.monotonic() + seconds
@@ -116,7 +116,7 @@ SLOW = {"nothing": b"", "half a head": LIVE[:20], "half a body": HALF, "an answe
 
 @asynccontextmanager
 async def silent(server: Server, number: int) -> AsyncIterator[dict[str, list[Client]]]:
-    """Open so many connections of each kind that say no more."""
+    """Open this many connections of each kind that then stay silent."""
     opened: dict[str, list[Client]] = {name: [] for name in SLOW}
     for name, sent in SLOW.items():
         for _ in range(number):
@@ -132,7 +132,7 @@ async def silent(server: Server, number: int) -> AsyncIterator[dict[str, list[Cl
 
 
 async def answers(connections: list[Client]) -> set[bytes]:
-    """Wait until the service has closed each; return the first lines of what it said."""
+    """Wait until the service has closed each; return the first lines of its answers."""
     said = await asyncio.gather(*(client.reader.read() for client in connections))
     return {text.partition(b"\r\n")[0] for text in said}
 

@@ -34,7 +34,7 @@ BACKENDS = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client b
 
 
 async def stop_under(load: Load, server: Server) -> list[str]:
-    """Tell the service to stop under 50 clients, and return what readiness said meanwhile."""
+    """Stop the service under 50 clients; return the readiness answers meanwhile."""
     readiness = []
     async with clients(server.url, Figures(), 1) as [probe], load.under_way(50):
         await asyncio.sleep(1)
@@ -106,7 +106,7 @@ async def test_a_killed_worker_is_replaced_while_the_others_go_on(
 
 
 def workers(supervisor: psutil.Process) -> list[psutil.Process]:
-    """The children but for the one that multiprocessing tracks its resources with."""
+    """The child processes, without multiprocessing's resource tracker."""
     with supervisor.oneshot():
         running = [child for child in supervisor.children() if child.status() != "zombie"]
     return [child for child in running if "spawn_main" in " ".join(child.cmdline())]
@@ -195,7 +195,7 @@ def hang_up(host: str | None, port: int | None, sent: bytes) -> None:
 async def test_200_slow_clients_do_not_slow_down_others(
     own: Cluster, tmp_path: Path, report: Report, full: bool
 ) -> None:
-    """Each sends a byte a second, half of them of their headers and half of their bodies."""
+    """Each sends a byte per second, half of them in the headers and half in the body."""
     seconds = 10 if full else 2
     request = message("POST", tasks_path("slow"), {"title": "Patience"})
     head = len(request) - 25
