@@ -1,4 +1,4 @@
-"""`make before REF=…`: the service beside itself at an earlier commit, on a database each."""
+"""`make before REF=…`: the service beside an earlier commit of itself, each with a database."""
 
 import argparse
 import asyncio
@@ -23,7 +23,7 @@ def hash_of(commit: str) -> str:
 
 @contextmanager
 def checked_out(commit: str, folder: Path) -> Iterator[Path]:
-    """Lay the project out as it was at a commit."""
+    """Check out the project at a commit."""
     git = ["git", "-C", str(peers.BACKEND), "worktree"]
     subprocess.run([*git, "add", "--quiet", "--detach", str(folder), commit], check=True)
     try:

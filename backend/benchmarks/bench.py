@@ -59,7 +59,7 @@ QUICK = Size(rounds=1, seconds=1, rows=40_000, large_list=2_000)
 
 
 class Progress:
-    """A bar on one line of the terminal."""
+    """A progress bar on one line of the terminal."""
 
     def __init__(self, steps: int) -> None:
         self.steps, self.done = steps, 0
@@ -92,7 +92,7 @@ def measure(
     for operation in operations:
         loads: dict[str, list[Load]] = defaultdict(list)
         for number in range(size.rounds):
-            # Now from the first to the last, now the other way: none always comes after the same.
+            # The order alternates, so that no server always follows the same one.
             for name, server in list(servers.items())[:: 1 if number % 2 else -1]:
                 progress.step(f"{operation}, {name}")
                 rows = 20_000 * size.seconds if operation == "delete" else 0
@@ -110,7 +110,7 @@ async def prepare(url: str) -> None:
 
 
 def start_up(peer: Peer, url: str, times: int = 5) -> float:
-    """Seconds from the command to the first answer, the median of some starts."""
+    """Seconds from the command to the first answer, the median of several starts."""
     seconds = []
     for _ in range(times):
         with peers.running(peer, url) as server:
@@ -136,7 +136,7 @@ def far_away(url: str, requests: int = 20) -> dict[str, float]:
             for _ in range(requests):
                 for name, seconds in one_of_each(client):
                     taken[name].append(seconds)
-        # The first of each prepares its statement.
+        # The first request to each endpoint prepares its statement.
         return {name: statistics.median(each[1:]) * 1000 for name, each in taken.items()}
 
     return asyncio.run(run())
@@ -161,11 +161,11 @@ def one_of_each(client: httpx.Client) -> Iterator[tuple[str, float]]:
 
 
 def large_list(url: str, size: Size) -> tuple[float, Load]:
-    """Peak MB of a worker that answers a huge list again and again, and what others see of it."""
+    """Peak MB of a worker that keeps answering a huge list, and the effect on other clients."""
     asyncio.run(data.give(url, "huge", size.large_list))
     with peers.running(peers.ours(), url) as server:
         lists = f"{server.url}/api/huge/tasks?[1-1000000]"
-        # curl, which takes least of the two cores that the server and PostgreSQL are on.
+        # curl leaves the most of the two cores to the server and PostgreSQL.
         with subprocess.Popen(["curl", "--silent", "--fail", "-o", "/dev/null", lists]) as curl:
             others = load.wrk(server.url, "get one", data.SMALL_USERS, max(size.seconds, 5))
             if curl.poll() is not None:
@@ -175,7 +175,7 @@ def large_list(url: str, size: Size) -> tuple[float, Load]:
 
 
 def with_tokens(url: str, size: Size, progress: Progress) -> dict[str, Load]:
-    """One user's get one, without tokens and with, checked on every request."""
+    """Get one task, without tokens and with tokens, which every request checks."""
     with ExitStack() as stack:
         issuers = {
             "open": Issuer({}, ""),
@@ -196,7 +196,7 @@ def with_tokens(url: str, size: Size, progress: Progress) -> dict[str, Load]:
 
 
 def pages(url: str, size: Size, times: int = 50) -> dict[str, float]:
-    """Each page's median time in ms, of a user with a huge list (see `large_list`)."""
+    """The median time in ms of each page of a huge list (see `large_list`)."""
     path = "/api/huge/tasks"
     milliseconds = {}
     with peers.running(peers.ours(), url) as server, httpx.Client(base_url=server.url) as client:

@@ -22,7 +22,7 @@ FROM (
 
 
 async def database(url: str, name: str) -> str:
-    """Make a database beside the one at `url`, and return where it is."""
+    """Create a database beside the one at `url`, and return its URL."""
     await run(url, f"CREATE DATABASE {name}")
     return urlsplit(url)._replace(path=f"/{name}").geturl()
 
@@ -39,7 +39,7 @@ async def fill(url: str) -> None:
 
 
 async def grow(url: str, rows: int) -> int:
-    """Fill the table up to so many rows: four of ten users have 20 tasks, the others 3 or 4.
+    """Fill the table up to this many rows: four of ten users have 20 tasks, the others 3 or 4.
 
     Return how many users have 20.
     """
@@ -61,7 +61,7 @@ async def give(url: str, user: str, rows: int) -> None:
 
 
 async def settle(url: str, rows_to_delete: int = 0) -> None:
-    """Take away what creates left, lay out rows for deletes, and let PostgreSQL finish its work."""
+    """Remove what creates left, add rows for deletes, and let PostgreSQL finish its work."""
     await run(
         url,
         "DELETE FROM tasks WHERE user_id >= 'c' AND user_id < 'e'",

@@ -15,7 +15,7 @@ from jwt.algorithms import OKPAlgorithm
 
 @dataclass(frozen=True)
 class Issuer:
-    """Settings that make the service take its tokens, and one of them."""
+    """The settings to trust it, and one of its tokens."""
 
     settings: dict[str, str]
     token: str
@@ -32,7 +32,7 @@ def sharing_a_secret(user: str) -> Issuer:
 
 @contextmanager
 def with_a_key_server(user: str) -> Iterator[Issuer]:
-    """EdDSA, as Better Auth's."""
+    """EdDSA, like Better Auth's."""
     key = Ed25519PrivateKey.generate()
     public = OKPAlgorithm.to_jwk(key.public_key(), as_dict=True) | {"kid": "1", "alg": "EdDSA"}
     keys = json.dumps({"keys": [public]}).encode()
@@ -44,7 +44,7 @@ def with_a_key_server(user: str) -> Iterator[Issuer]:
             self.wfile.write(keys)
 
         def log_message(self, *_: object) -> None:
-            """Say nothing."""
+            """Log nothing."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), KeyServer) as server:
         Thread(target=server.serve_forever, daemon=True).start()

@@ -1,4 +1,4 @@
-"""Drive a server with wrk, or PostgreSQL with pgbench, and read what they say."""
+"""Drive a server with wrk, or PostgreSQL with pgbench, and parse their output."""
 
 import re
 import subprocess
@@ -36,7 +36,7 @@ def wrk(url: str, operation: str, users: int, seconds: int, token: str = "") -> 
             f"--connections={CONNECTIONS}",
             f"--duration={seconds}s",
             "--latency",
-            # Of a peer that is slow, not broken.
+            # From a peer that is slow, not broken.
             "--timeout=30s",
             f"--script={HERE / 'load.lua'}",
             url,

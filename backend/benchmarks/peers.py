@@ -1,4 +1,4 @@
-"""The servers that are compared, each in a process of its own, on the same database and pool."""
+"""The servers to compare, each in its own process, with the same database and pool size."""
 
 import os
 import re
@@ -40,12 +40,12 @@ class Running:
     started_in: float
 
     def memory(self) -> float:
-        """MB resident in the process and its children, the largest of them."""
+        """Resident MB of the largest of the process and its children."""
         family = [self.process, *self.process.children(recursive=True)]
         return max(process.memory_info().rss for process in family) / 1e6
 
     def peak_memory(self) -> float:
-        """MB that the process had resident at most: Linux only."""
+        """Peak resident MB of the process. Linux only."""
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         [kilobytes] = re.findall(r"^VmHWM:\s+(\d+) kB$", status, re.MULTILINE)
         return int(kilobytes) / 1000
@@ -96,7 +96,7 @@ DRF = Peer(
 
 
 def build() -> list[Peer]:
-    """Install what the peers need; leave out those whose language is not here."""
+    """Install what the peers need; skip those whose language is not installed."""
     peers = [ours(), IDIOMATIC]
     if shutil.which("npm") and _node() >= FASTIFYS_NODE:
         subprocess.run(["npm", "ci", "--silent"], cwd=FASTIFY.folder, check=True)

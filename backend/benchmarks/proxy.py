@@ -1,4 +1,4 @@
-"""A TCP proxy in front of PostgreSQL that counts round trips and can be far away."""
+"""A TCP proxy in front of PostgreSQL that counts round trips and can add a delay."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass
 class Link:
-    """What a proxy saw: a round trip is a turn of the client after the server's."""
+    """What a proxy saw: a round trip is when the client sends after the server."""
 
     port: int = 0
     round_trips: int = 0

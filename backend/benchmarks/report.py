@@ -173,7 +173,7 @@ def _times(loads: dict[str, Load], server: str) -> str:
 
 
 def chart(results: Results, servers: list[str]) -> str:
-    """Draw requests per second as bars, each operation on a scale of its own."""
+    """Draw requests per second as bars, with a scale per operation."""
     row, left, width = 16, 96, 560
     height = (row * len(servers) + 14) * len(results) + 40
     parts = [
@@ -205,5 +205,5 @@ def chart(results: Results, servers: list[str]) -> str:
 
 
 def _ms(milliseconds: float) -> str:
-    """Too few answers have no percentile."""
+    """A dash where too few answers have no percentile."""
     return "none" if isnan(milliseconds) else f"{milliseconds:.1f}"

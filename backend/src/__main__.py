@@ -2,7 +2,7 @@
 
 import signal
 
-# Ctrl-C ends a process that is still importing, a worker, too, without a traceback.
+# Without it, Ctrl-C during the imports, here or in a worker, would show a traceback.
 signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 import logging
@@ -18,7 +18,7 @@ from src.http.process import Config, Supervisor, allow_many_connections, log_end
 # Longer than a load balancer's, so that it is never the service that closes a connection in use.
 KEEP_ALIVE_SECONDS = 75
 
-# For requests in flight, slow uploads too.
+# For requests in flight, including slow uploads.
 SHUTDOWN_SECONDS = 5
 
 
@@ -37,7 +37,7 @@ def main() -> None:
         http="src.http.protocol:HTTPProtocol",
         log_config=None,
         access_log=False,
-        # Nothing asks for the client's address or scheme.
+        # Nothing needs the client's address or scheme.
         proxy_headers=False,
         server_header=False,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,

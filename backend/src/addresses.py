@@ -6,7 +6,7 @@ from ipaddress import ip_address
 
 @lru_cache(maxsize=64)
 def is_loopback(address: str) -> bool:
-    """Whether this is in 127.0.0.0/8, mapped into IPv6 or not, or is ::1."""
+    """Whether this is ::1 or in 127.0.0.0/8, also when mapped into IPv6."""
     try:
         ip = ip_address(address)
     except ValueError:  # a Unix socket

@@ -28,7 +28,7 @@ from src.addresses import is_on_this_machine
 from src.database import embedded
 from src.database.connection_string import parse
 from src.exceptions import DO_NOT_RESTART
-from src.http.logs import say_why
+from src.http.logs import print_error
 
 MIN_SECRET_BYTES = 32
 
@@ -45,27 +45,26 @@ class Settings(BaseSettings):
     )
 
     database_url: SecretStr | None = None
-    """PostgreSQL 15 or newer, as Neon's console gives it. Unset: the embedded server."""
+    """PostgreSQL 15 or newer, as Neon's console shows it. Unset: the embedded server."""
 
     database_pool_size: int = Field(default=10, ge=1, le=500)
-    """Connections that each worker keeps at most."""
+    """The most connections that each worker keeps."""
 
     database_wait_seconds: float = Field(default=30, ge=0, le=3600)
     """How long to wait at start-up for a database that cannot be reached."""
 
     data_dir: Path = BACKEND / ".data"
-    """Folder of the embedded server's data; its path may have no spaces."""
+    """Folder of the embedded server's data; its path must not have spaces."""
 
     auth_mode: Literal["open", "jwt"] | None = None
-    """`jwt`: the user in the path must be the token's. `open`: anyone may act for anyone.
+    """`jwt`: the user in the path must match the token. `open`: anyone may act for any user.
 
-    Unset: `jwt` where there is a key to check tokens with, and `open` only with the embedded
-    database on an address of this machine. Of that, HOST is what is said, and `open_mode.py` looks
-    at what is so: the sockets of the process.
+    Unset: `jwt` if a key is configured; `open` only with the embedded database on loopback. HOST is
+    only the stated address; `http/open_mode.py` checks the process's real sockets.
     """
 
     auth_jwks_url: str | None = None
-    """Where the key server has its public keys (EdDSA, ES256, RS256)."""
+    """The URL of the key server's public keys (EdDSA, ES256, RS256)."""
 
     auth_secret: SecretStr | None = Field(
         default=None, validation_alias=AliasChoices("auth_secret", "better_auth_secret")
@@ -73,10 +72,10 @@ class Settings(BaseSettings):
     """Instead of keys, an HS256 secret of at least 32 bytes; BETTER_AUTH_SECRET is read too."""
 
     auth_issuer: str | None = None
-    """What `iss` must be."""
+    """The required `iss`."""
 
     auth_audience: str | None = None
-    """What `aud` must be or have among it."""
+    """An audience that `aud` must contain."""
 
     auth_user_claim: str = "sub"
     """The claim that names the user."""
@@ -85,10 +84,10 @@ class Settings(BaseSettings):
     """Origins whose pages may call the API with credentials, comma-separated."""
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"
-    """`info` has a line per request."""
+    """`info` logs a line per request."""
 
     log_format: Literal["text", "json"] = "text"
-    """`json`: an object per line."""
+    """`json`: one object per line."""
 
     host: str = "127.0.0.1"
     """Address that `make run` listens on; other ways to start the service have their own."""
@@ -97,7 +96,7 @@ class Settings(BaseSettings):
     """Port that `make run` listens on."""
 
     drain_seconds: float = Field(default=3, ge=0, le=300)
-    """After SIGTERM, how long to say at `/health/ready` that it stops while all is answered."""
+    """After SIGTERM, how long to answer requests while `/health/ready` returns 503."""
 
     workers: int = Field(default=1, ge=1, le=64)
     """Processes that `make run` starts; one per core is a good start."""
@@ -106,7 +105,7 @@ class Settings(BaseSettings):
 
     @property
     def is_open_on_purpose(self) -> bool:
-        """Whether AUTH_MODE=open is written out."""
+        """Whether AUTH_MODE=open was set explicitly."""
         return self.auth_mode == "open" and not self._is_open_by_default
 
     @classmethod
@@ -118,9 +117,9 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - there are none
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Let a variable of the environment hide the file's, even if it is empty.
+        """Let an environment variable hide the file's, even if it is empty.
 
-        So `DATABASE_URL= make run` is on the embedded server, whatever the file says.
+        So `DATABASE_URL= make run` uses the embedded server, whatever the file says.
         """
         there = {name.lower() for name in os.environ}
         file: Any = dotenv_settings
@@ -172,7 +171,7 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _has_one_way_to_authenticate(self) -> Self:
-        """Closed by default: to let anyone in has to be said, but for a developer's own machine."""
+        """Closed by default: open mode must be set, except on a developer's machine."""
         keys = [key for key in (self.auth_jwks_url, self.auth_secret) if key is not None]
         if self.auth_mode is None and keys:
             self.auth_mode = "jwt"
@@ -181,11 +180,13 @@ class Settings(BaseSettings):
             self._is_open_by_default = True
         if self.auth_mode is None:
             raise ValueError(
-                "Set AUTH_JWKS_URL or AUTH_SECRET, which tokens are checked with, "
+                "Set AUTH_JWKS_URL or AUTH_SECRET to check tokens with, "
                 "or AUTH_MODE=open to let anyone act for any user"
             )
         if self.auth_mode == "jwt" and len(keys) != 1:
-            raise ValueError("Set one of AUTH_JWKS_URL and AUTH_SECRET (or BETTER_AUTH_SECRET)")
+            raise ValueError(
+                "Set exactly one of AUTH_JWKS_URL and AUTH_SECRET (or BETTER_AUTH_SECRET)"
+            )
         return self
 
     @model_validator(mode="after")
@@ -212,14 +213,14 @@ def _origin(text: str) -> str:
 
 
 class _LogFormat(BaseSettings):
-    """Read alone: it counts for what is said of the others, too."""
+    """Read separately, because errors in other settings need it."""
 
     model_config = Settings.model_config
     log_format: str = "text"
 
 
 def log_format() -> str:
-    """Return LOG_FORMAT, or `text` if that, or the file, cannot be read."""
+    """Return LOG_FORMAT, or `text` if it or the file cannot be read."""
     try:
         return "json" if _LogFormat().log_format.lower() == "json" else "text"
     except (OSError, UnicodeError):
@@ -230,7 +231,7 @@ def log_format() -> str:
 def get_settings() -> Settings:
     """Read the settings once.
 
-    Ends the process, with a sentence that names each wrong variable and what it may be.
+    Ends the process with a sentence that names each wrong variable and its valid values.
     """
     try:
         return Settings()
@@ -238,7 +239,7 @@ def get_settings() -> Settings:
         sentence = "; ".join(map(_sentence, error.errors()))
     except (OSError, UnicodeError) as error:
         sentence = f"{Settings.model_config['env_file']} cannot be read ({error})"
-    say_why(f"Cannot start. {sentence}.", log_format())
+    print_error(f"Cannot start. {sentence}.", log_format())
     raise SystemExit(DO_NOT_RESTART)
 
 

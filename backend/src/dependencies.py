@@ -1,4 +1,4 @@
-"""What the routers' signatures are made of."""
+"""The types in the routers' signatures."""
 
 import re
 from typing import Annotated
@@ -16,7 +16,7 @@ from src.auth.exceptions import NotTheOwner
 from src.http.conditions import is_etag_list
 from src.schemas.task import UserId
 
-# A string as in RFC 9651 §3.3.3, or the same without its quotes.
+# A string as in RFC 9651 §3.3.3, with or without its quotes.
 _KEY = re.compile(r'"(?P<quoted>(?:[ !#-\[\]-~]|\\["\\])*)"|(?P<bare>[!#-~][!-~]*)')
 
 TASK_ID = "019aa3c5-5d3e-7c1f-9d0a-6b1f2c3d4e5f"
@@ -27,7 +27,7 @@ ETAGS = {
 
 
 class OwnToken(HTTPBearer):
-    """Lets a request through when its token is of the user in its path.
+    """Rejects a request unless its token belongs to the user in the path.
 
     Raises NotAuthenticated, NotTheOwner, KeysUnavailable.
     """
@@ -40,7 +40,9 @@ class OwnToken(HTTPBearer):
                 raise NotTheOwner
 
 
-own_token = OwnToken(bearerFormat="JWT", scheme_name="token", description="Of the user in the path")
+own_token = OwnToken(
+    bearerFormat="JWT", scheme_name="token", description="A token of the user in the path"
+)
 
 
 async def get_engine(request: Request) -> AsyncEngine:
@@ -64,14 +66,14 @@ def _are_etags(text: str) -> str:
 
 Engine = Annotated[AsyncEngine, Depends(get_engine)]
 Owner = Annotated[UserId, Path()]
-TaskId = Annotated[UUID, Path(description="Which task.", examples=[TASK_ID])]
+TaskId = Annotated[UUID, Path(description="The task's id.", examples=[TASK_ID])]
 IdempotencyKey = Annotated[
     str | SkipJsonSchema[None],
     AfterValidator(_is_key),
     Header(
         alias="Idempotency-Key",
-        description="Any text of 1 to 255 visible ASCII characters, quoted or not. For 24 hours, "
-        "the same key with the same task is answered as it was at first, and makes no second task.",
+        description="1 to 255 visible ASCII characters, quoted or not. For 24 hours, a request "
+        "with the same key and task gets the first answer again and creates no second task.",
         examples=['"8e03978e-40d5-43dd-bc93-6894a57f9324"'],
         json_schema_extra={"pattern": r'^([!#-~][!-~]{0,254}|"([ !#-\[\]-~]|\\["\\]){1,255}")$'},
     ),
@@ -81,8 +83,8 @@ IfMatch = Annotated[
     ETags,
     Header(
         alias="If-Match",
-        description="Only if the task has one of these ETags still, or 412. They may be weak: "
-        "proxies that compress make a task's so.",
+        description="Apply only if the task still has one of these ETags, otherwise 412. Weak "
+        "ETags match too, because compressing proxies weaken them.",
         json_schema_extra=ETAGS,
     ),
 ]
@@ -90,8 +92,8 @@ IfListMatches = Annotated[
     ETags,
     Header(
         alias="If-Match",
-        description="`*`, or 412: a list is always there, and its ETags are weak, so that none "
-        "of them matches.",
+        description="Only `*` matches: a list always exists, and its ETags are weak. Anything "
+        "else is 412.",
         json_schema_extra=ETAGS,
     ),
 ]
@@ -99,8 +101,8 @@ IfNoneMatch = Annotated[
     ETags,
     Header(
         alias="If-None-Match",
-        description="Only if it has none of these ETags; `*` has them all. "
-        "Else 304 for GET and HEAD, 412 for all others.",
+        description="Apply only if the resource has none of these ETags; `*` matches any. "
+        "Otherwise 304 for GET and HEAD, 412 for other methods.",
         json_schema_extra=ETAGS,
     ),
 ]

@@ -1,4 +1,4 @@
-"""`make token`: a token of a user, for a developer, signed with AUTH_SECRET."""
+"""`make token`: print a user's token for development, signed with AUTH_SECRET."""
 
 import sys
 import time
@@ -13,7 +13,9 @@ SECONDS = 24 * 3600
 def main() -> None:
     settings = get_settings()
     if settings.auth_secret is None:
-        sys.exit("Set AUTH_SECRET to sign tokens with; a key server signs its own")
+        sys.exit(
+            "Set AUTH_SECRET to sign tokens with; with a key server, only its issuer can sign them"
+        )
     claims = {
         settings.auth_user_claim: sys.argv[1],
         "exp": int(time.time()) + SECONDS,

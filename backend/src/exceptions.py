@@ -1,8 +1,8 @@
-"""What any part may raise while the service starts."""
+"""What any part may raise at start-up."""
 
 # The exit status that uvicorn's supervisor takes as "starting it again will not help".
 DO_NOT_RESTART = 3
 
 
 class CannotStart(Exception):
-    """A sentence for the person who starts the service: what to set or do."""
+    """Its text is a sentence that says what to set or do."""

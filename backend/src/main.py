@@ -32,10 +32,10 @@ from src.routers.problems import EXCEPTION_HANDLERS
 logger = logging.getLogger(__name__)
 
 GARBAGE_THRESHOLD = 20_000
-"""How many objects more than before are there when garbage is looked for; a request has 45."""
+"""New objects between two garbage collections; a request has 45."""
 
 PREFLIGHT_SECONDS = 7200
-"""How long browsers need not ask again; Chromium keeps an answer no longer."""
+"""How long browsers may cache a preflight; Chromium's own limit is the same."""
 
 
 class TaskAPI(Application):
@@ -43,9 +43,9 @@ class TaskAPI(Application):
     tokens: Tokens | None
 
     def openapi(self) -> dict[str, Any]:
-        """Without tokens nobody is asked for one."""
+        """In open mode, the contract asks for no token."""
         if self.openapi_schema is None:
-            complete(super().openapi(), with_tokens=self.tokens is not None)
+            complete(super().openapi(), tasks.HEADER_EXAMPLES, with_tokens=self.tokens is not None)
         return super().openapi()
 
 
@@ -54,9 +54,9 @@ def create_app(settings: Settings) -> TaskAPI:
         title="Task API",
         version="1.0.0",
         summary="Per-user tasks",
-        description="Every error is an RFC 9457 problem; its `detail` is a sentence to show. "
-        "OPTIONS, and any method that a path does not take (405), is answered with those that it "
-        "does in `Allow`; HEAD is answered as GET, without the body.",
+        description="Every error is an RFC 9457 problem; its `detail` is a sentence that a user "
+        "can be shown. The answers to OPTIONS and to a method that is not allowed (405) list the "
+        "path's methods in `Allow`. HEAD is answered like GET, without the body.",
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
@@ -79,7 +79,7 @@ def create_app(settings: Settings) -> TaskAPI:
             "If-Match",
             "If-None-Match",
             "X-Request-ID",
-            # What libraries send unasked; a preflight that refused them would stop the request.
+            # Libraries add these; a preflight that refused them would stop the request.
             "Baggage",
             "Cache-Control",
             "Last-Event-ID",
@@ -101,7 +101,7 @@ def create_app(settings: Settings) -> TaskAPI:
         ),
     )
     for router in (tasks.router, health.router, docs.router):
-        # Not `include_router`, which would match every request twice: see research 9.
+        # `include_router` would match every request twice: see research.md §9.
         app.router.routes += router.routes
     return app
 
@@ -112,7 +112,7 @@ def read_tokens(settings: Settings, stopping: asyncio.Event) -> Tokens | None:
     rules = Rules(settings.auth_issuer, settings.auth_audience, settings.auth_user_claim)
     if settings.auth_secret is not None:
         return Tokens(SecretKey(settings.auth_secret.get_secret_value().encode()), rules)
-    # Its HTTP client takes 5 MB, which only a service with a key server has to spend.
+    # Its HTTP client takes 5 MB, which only a service with a key server needs.
     from src.auth.jwks import JWKS  # noqa: PLC0415 - see above
 
     return Tokens(JWKS(settings.auth_jwks_url or "", stopping), rules)
@@ -120,7 +120,7 @@ def read_tokens(settings: Settings, stopping: asyncio.Event) -> Tokens | None:
 
 @asynccontextmanager
 async def lifespan(settings: Settings, app: TaskAPI) -> AsyncIterator[None]:
-    """Start the database if it is the embedded one, bring its tables up to date, open the pool."""
+    """Start the embedded database if it is used, bring the tables up to date, open the pool."""
     app.check_telemetry()
     end_with_parent()
     drain_before_stop(app.stopping, settings.drain_seconds)
@@ -133,10 +133,10 @@ async def lifespan(settings: Settings, app: TaskAPI) -> AsyncIterator[None]:
                 app.tokens.keys.kept_fresh() if app.tokens else nullcontext(),
                 app.open_mode.watched() if app.open_mode else nullcontext(),
             ):
-                # What start-up made stays: to look through it each time stalls requests by 30 ms.
+                # Objects from start-up stay: scanning them each time stalls requests by 30 ms.
                 gc.collect()
                 gc.freeze()
-                # Requests leave no cycles: to look for them in each sixteenth costs each 5 µs.
+                # Requests leave no cycles; looking for them as often as by default takes 5 µs each.
                 gc.set_threshold(GARBAGE_THRESHOLD, 20, 20)
                 yield
         finally:
@@ -167,7 +167,7 @@ async def upgrade_when_reachable(
             return
         with suppress(TimeoutError):
             await asyncio.wait_for(stopping.wait(), min(pause, left))
-            raise CannotStart("It was stopped while it waited for the database")
+            raise CannotStart("The service was stopped while it waited for the database")
 
 
 @contextmanager

@@ -28,7 +28,7 @@ def pytest_configure(config: pytest.Config) -> None:
         SETTINGS["DATABASE_POOL_SIZE"] = "40"
 
 
-# The six endpoints' grid runs on a service that asks for tokens as well.
+# The tests of the six endpoints run with and without tokens.
 IN_BOTH_MODES = {
     "create_task",
     "delete_task",
@@ -56,7 +56,7 @@ def anyio_backend() -> str:
 
 @pytest.fixture(scope="session")
 def direct(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The connection string of an embedded PostgreSQL, for tests that are about it."""
+    """The connection string of an embedded PostgreSQL, without any pooler."""
     with embedded_server(tmp_path_factory.mktemp("data")) as url:
         yield url
 
@@ -65,7 +65,7 @@ def direct(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def postgres(
     direct: str, pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[str]:
-    """The connection string for all other tests: the same, or that of the --pooler before it."""
+    """The connection string for most tests: the same, or that of the --pooler in front of it."""
     program: Path | None = pytestconfig.getoption("pooler")
     if program is None:
         yield direct
@@ -120,7 +120,7 @@ async def execute(url: str, sql: str) -> None:
 def server(
     request: pytest.FixtureRequest, postgres: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Server]:
-    """One service for all the tests that have no need of their own, with tokens and without."""
+    """One service for all tests that need none of their own, with tokens or without."""
     log = tmp_path_factory.mktemp("server") / "log"
     secret = SECRET if request.param == "jwt" else ""
     with serving(log, DATABASE_URL=postgres, AUTH_MODE=request.param, AUTH_SECRET=secret) as server:
@@ -130,7 +130,7 @@ def server(
 
 @pytest.fixture(scope="session")
 def api(server: Server) -> Iterator[httpx.Client]:
-    """A client that sends, where tokens are asked for, one of the user in each path."""
+    """A client that sends a token of the user in the path if the service needs one."""
     with server.client() as client:
         yield client
 
@@ -146,7 +146,7 @@ async def engine(empty_database: str) -> AsyncIterator[AsyncEngine]:
 
 @pytest.fixture
 def user() -> str:
-    """A user whom no other test knows: tests share a database and cannot meet."""
+    """A user of this test only: tests share a database but not their users."""
     return f"user-{uuid4().hex}"
 
 

@@ -1,4 +1,4 @@
-"""A connection of a client that decides itself what is sent when."""
+"""A client's connection that sends exactly the given bytes, in the given segments."""
 
 import json
 import socket
@@ -50,7 +50,7 @@ class Connection:
         return Answer(int(status), fields, self.received.read(int(fields["content-length"])))
 
     def is_closed(self) -> bool:
-        """Wait for the server's end of the connection; what it still sent is thrown away."""
+        """Wait until the server closes the connection; discard what it still sent."""
         try:
             while self.received.read(65536):
                 pass
@@ -72,7 +72,7 @@ def connected(server: Server) -> Iterator[Connection]:
 def request(
     method: str, path: str, *fields: str, body: bytes = b"", host: str = "Host: localhost"
 ) -> bytes:
-    """Write a request, with its length if it has a body and no field says how it comes."""
+    """Build a request, with Content-Length if it has a body and no Transfer-Encoding."""
     lines = [f"{method} {path} HTTP/1.1", *filter(None, [host]), *fields]
     if body and not any(field.startswith("Transfer-Encoding") for field in fields):
         lines += [f"Content-Length: {len(body)}", "Content-Type: application/json"]

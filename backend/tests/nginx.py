@@ -1,4 +1,4 @@
-"""nginx, as it stands before many a service."""
+"""nginx in front of the service."""
 
 import socket
 import subprocess
@@ -33,7 +33,7 @@ http {{
 
 @contextmanager
 def nginx(folder: Path, server: str, http: str = "") -> Iterator[str]:
-    """Run nginx with these directives of its server, and of all of HTTP, and give its URL.
+    """Run nginx with these directives in `server` and `http`, and give its URL.
 
     The folder, which has its log, need not exist. Skips the test where there is no nginx.
     """

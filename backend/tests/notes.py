@@ -1,4 +1,4 @@
-"""A second resource, of the rooms and of nothing else: what it takes to add one.
+"""A second resource, built from the rooms alone, to show what adding one takes.
 
 In the service it would be a file in each of models, schemas, services and routers, and a migration.
 """
@@ -45,7 +45,7 @@ from src.services.exceptions import NotFound
 
 
 class Base(SQLModel, registry=registry()):
-    """Apart from the service's own tables, which have migrations."""
+    """Separate from the service's own tables, which have migrations."""
 
 
 class Note(Base, table=True):
@@ -145,7 +145,7 @@ async def list_notes(engine: AsyncEngine, user_id: str, listing: NoteListing) ->
         values |= {"position": listing.cursor.value, "position_id": listing.cursor.id}
     statement = list_statement(listing.sort, frozenset(values))
     return await rows.page(
-        engine, statement, listing.sort, listing.limit, user_id=user_id, **values
+        engine, statement, listing.sort, listing.limit, counting=None, user_id=user_id, **values
     )
 
 

@@ -17,7 +17,7 @@ BUILT = CACHE / "task-api" / "pgbouncer-1.24"
 
 SERVER_CONNECTIONS = 4
 POSTGRES_USER = "pgserver"
-"""Whom the embedded server runs as where tests run as root; PgBouncer refuses root as well."""
+"""The user of the embedded server when tests run as root; PgBouncer refuses root too."""
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Real servers for tests: the service in a process of its own."""
+"""Real servers for tests: the service in its own process."""
 
 import os
 import signal
@@ -67,13 +67,13 @@ def free_port() -> int:
 
 
 def environment(**settings: str) -> dict[str, str]:
-    # Not what `make test` says to its own children.
+    # Without the variables that `make test` passes to its children.
     inherited = {name: value for name, value in os.environ.items() if "MAKE" not in name}
     return inherited | SETTINGS | settings
 
 
 def eventually(holds: Callable[[], bool], seconds: float = 10) -> bool:
-    """Wait until it holds; say whether it came to."""
+    """Wait until the condition holds; return False if it does not in time."""
     deadline = time.monotonic() + seconds
     while not holds():
         if time.monotonic() > deadline:
@@ -84,7 +84,7 @@ def eventually(holds: Callable[[], bool], seconds: float = 10) -> bool:
 
 @contextmanager
 def started(log_file: Path, command: Sequence[str] = COMMAND, **settings: str) -> Iterator[Server]:
-    """Start the service; it may not be ready, or not come up at all."""
+    """Start the service, without waiting until it is ready."""
     port = settings.setdefault("PORT", str(free_port()))
     with log_file.open("wb") as log:
         process = subprocess.Popen(

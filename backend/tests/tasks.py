@@ -1,4 +1,4 @@
-"""The words that tests of tasks are written in."""
+"""Helpers for tests of tasks."""
 
 from datetime import datetime
 from typing import Any
@@ -22,7 +22,7 @@ FIELDS = [
     "updated_at",
 ]
 
-# What a client may change of a task that is open and has a description.
+# Changes to a task that is open and has a description.
 CHANGES: list[dict[str, object]] = [
     {"title": "Buy bread"},
     {"description": "Whole grain"},
@@ -63,7 +63,7 @@ def listed(api: httpx.Client, user: str) -> list[Task]:
 
 
 def assert_problem(response: httpx.Response, status: int, detail: str | None = None) -> None:
-    """One shape for every error: RFC 9457."""
+    """Every error has the same format: RFC 9457."""
     assert response.status_code == status, response.text
     assert response.headers["content-type"] == "application/problem+json"
     problem = response.json()

@@ -1,4 +1,4 @@
-"""What the pages are made of is read once, and kept by browsers for as long as it is the same."""
+"""The pages' assets are read once, and browsers cache them until they change."""
 
 import re
 import shutil
@@ -49,10 +49,8 @@ def test_a_page_names_the_version_of_its_assets_and_browsers_keep_them(
 
 
 @pytest.mark.parametrize("query", ["", "?v=", "?v=another", "?w=another"])
-def test_an_asset_is_asked_for_anew_where_the_version_is_not_its_own(
-    api: httpx.Client, query: str
-) -> None:
-    """While services of two versions run, one may be asked for what the other's page names."""
+def test_an_asset_of_another_version_is_not_kept_for_long(api: httpx.Client, query: str) -> None:
+    """While two versions of the service run, one may get requests from the other's page."""
     response = api.get(ASSET + query)
 
     assert response.status_code == 200

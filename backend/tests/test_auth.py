@@ -29,7 +29,7 @@ CHALLENGE = re.compile(r'Bearer( error="invalid_token", error_description="[ !#-
 
 @pytest.fixture(scope="module")
 def secured(postgres: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A service for whom a test may do what it likes: it neither stumbles nor tells a token."""
+    """A service with tokens. At the end, its log must have neither an error nor a token."""
     log = tmp_path_factory.mktemp("secured") / "log"
     settings = {"AUTH_MODE": "jwt", "AUTH_SECRET": SECRET, "DATABASE_URL": postgres}
     with serving(log, **settings) as server:
@@ -46,7 +46,7 @@ def api(secured: Server) -> Iterator[httpx.Client]:
 
 @pytest.fixture(scope="module")
 def strict(postgres: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
-    """A service that checks all that can be checked, and knows users by their e-mail address."""
+    """A service that checks issuer and audience, and identifies users by e-mail address."""
     settings = {
         "AUTH_MODE": "jwt",
         "AUTH_SECRET": SECRET,
@@ -81,7 +81,7 @@ def ask(api: httpx.Client, value: str, user: str = "ada") -> httpx.Response:
     return api.get(tasks_path(user), headers=bearer(value))
 
 
-# Who gets in
+# Who may call
 
 
 def operations(api: httpx.Client) -> list[tuple[str, str]]:
@@ -101,7 +101,7 @@ def test_every_operation_asks_for_a_token_of_the_user_in_its_path(api: httpx.Cli
         assert_problem(
             api.request(method, path, headers=bearer(token("bob"))),
             403,
-            "These tasks are another user's",
+            "These tasks belong to another user",
         )
         own = api.request(method, path, headers=bearer(token("ada")))
         assert own.status_code not in {401, 403}
@@ -121,7 +121,7 @@ def test_a_user_finds_what_the_same_user_made(secured: Server, user: str) -> Non
 
 
 @pytest.mark.parametrize("path", ["/health/live", "/health/ready", "/docs", "/openapi.json"])
-def test_what_is_nobodys_needs_no_token(api: httpx.Client, path: str) -> None:
+def test_public_paths_need_no_token(api: httpx.Client, path: str) -> None:
     assert api.get(path).status_code == 200
 
 
@@ -164,23 +164,23 @@ def test_a_preflight_has_no_token_and_needs_none(api: httpx.Client) -> None:
     assert "authorization" in response.headers["access-control-allow-headers"].lower()
 
 
-# Open, where that is meant
+# Open mode
 
 
 @pytest.fixture(scope="module")
 def unset(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A service for which nothing is set: it has an embedded database."""
+    """A service without settings, on an embedded database."""
     folder = tmp_path_factory.mktemp("unset")
     with serving(folder / "log", AUTH_MODE="", DATA_DIR=str(folder / "data")) as server:
         yield server
 
 
-def test_on_a_machine_of_ones_own_it_is_open_and_says_so(unset: Server) -> None:
+def test_with_nothing_set_the_service_is_open_on_loopback_and_says_so(unset: Server) -> None:
     assert httpx.get(f"{unset.url}/api/ada/tasks").status_code == 200
     assert "Users anyone (AUTH_MODE=open)\n" in unset.log
 
 
-def test_an_open_service_neither_looks_at_tokens_nor_asks_for_them(unset: Server) -> None:
+def test_an_open_service_ignores_tokens_and_asks_for_none(unset: Server) -> None:
     response = httpx.get(f"{unset.url}/api/ada/tasks", headers=bearer("a.b.c"))
     contract = httpx.get(f"{unset.url}/openapi.json").text
 
@@ -193,11 +193,11 @@ def test_a_service_that_asks_for_tokens_says_so(secured: Server) -> None:
     assert "Users of the token\n" in secured.log
 
 
-# Before anything else
+# Order
 
 
 def answer_to(server: Server, request: bytes) -> HTTPResponse:
-    """Send bytes as they are, and read the answer to them without sending more."""
+    """Send bytes as they are, and read the answer."""
     with socket.create_connection(("127.0.0.1", urlsplit(server.url).port or 0), 10) as client:
         client.sendall(request)
         response = HTTPResponse(client)
@@ -217,7 +217,7 @@ BODIES = {
 
 
 @pytest.mark.parametrize("body", BODIES.values(), ids=BODIES)
-def test_whoever_may_not_is_told_so_before_the_body_is_read(secured: Server, body: bytes) -> None:
+def test_authorization_comes_before_the_body_is_read(secured: Server, body: bytes) -> None:
     begin = b"POST /api/ada/tasks HTTP/1.1\r\nHost: x\r\n"
     authorization = f"Authorization: Bearer {token('bob')}\r\n".encode()
 
@@ -225,13 +225,13 @@ def test_whoever_may_not_is_told_so_before_the_body_is_read(secured: Server, bod
     assert answer_to(secured, begin + authorization + body).status == 403
 
 
-def test_whoever_may_not_is_told_so_before_the_path_is_validated(api: httpx.Client) -> None:
+def test_authorization_comes_before_validation(api: httpx.Client) -> None:
     assert_asked_for_a_token(api.get("/api/ada/tasks/no-uuid"))
     assert_problem(api.get("/api/ada/tasks/no-uuid", headers=bearer(token("bob"))), 403)
     assert_problem(api.get("/api/ada/tasks/no-uuid", headers=bearer(token("ada"))), 422)
 
 
-def test_whoever_may_not_is_told_so_without_postgresql(tmp_path: Path) -> None:
+def test_authorization_comes_before_the_database(tmp_path: Path) -> None:
     with ExitStack() as after_postgres:
         with embedded_server(tmp_path / "data") as url:
             settings = {"AUTH_MODE": "jwt", "AUTH_SECRET": SECRET, "DATABASE_URL": url}
@@ -243,11 +243,11 @@ def test_whoever_may_not_is_told_so_without_postgresql(tmp_path: Path) -> None:
         assert_problem(ask(api, token("bob")), 403)
 
 
-# The field
+# The Authorization header
 
 
 @pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER", "bEaReR", "Bearer  "])
-def test_the_scheme_is_known_in_any_case(api: httpx.Client, scheme: str) -> None:
+def test_the_scheme_is_case_insensitive(api: httpx.Client, scheme: str) -> None:
     headers = {"Authorization": f"{scheme} {token('ada')}"}
 
     assert api.get("/api/ada/tasks", headers=headers).status_code == 200
@@ -270,7 +270,7 @@ OTHER_SCHEMES = {
 
 
 @pytest.mark.parametrize("value", OTHER_SCHEMES.values(), ids=OTHER_SCHEMES)
-def test_another_scheme_is_no_token(api: httpx.Client, value: bytes) -> None:
+def test_another_scheme_is_not_a_token(api: httpx.Client, value: bytes) -> None:
     assert_asked_for_a_token(api.get("/api/ada/tasks", headers={b"Authorization": value}))
 
 
@@ -300,7 +300,7 @@ NO_TOKENS = {
 
 
 @pytest.mark.parametrize("value", NO_TOKENS.values(), ids=NO_TOKENS)
-def test_what_has_not_the_shape_of_a_token_is_refused(api: httpx.Client, value: bytes) -> None:
+def test_a_malformed_token_is_refused(api: httpx.Client, value: bytes) -> None:
     assert_refused(api.get("/api/ada/tasks", headers={b"Authorization": value}), SHAPE)
 
 
@@ -333,7 +333,7 @@ def test_a_token_that_cannot_be_read_is_refused(api: httpx.Client, value: str) -
     assert_refused(ask(api, value), "The token cannot be read")
 
 
-def test_a_line_of_nul_is_no_request(secured: Server) -> None:
+def test_a_header_with_nul_is_refused(secured: Server) -> None:
     request = b"GET /api/ada/tasks HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer a.\0.c\r\n\r\n"
 
     assert answer_to(secured, request).status == 400
@@ -348,19 +348,21 @@ def test_a_line_of_nul_is_no_request(secured: Server) -> None:
         (b"Bearer " + GOOD, b""),
     ],
 )
-def test_two_fields_are_refused(api: httpx.Client, first: bytes, second: bytes) -> None:
+def test_two_authorization_headers_are_refused(
+    api: httpx.Client, first: bytes, second: bytes
+) -> None:
     headers = [(b"Authorization", first), (b"authorization", second)]
 
     assert_refused(api.get("/api/ada/tasks", headers=headers), SHAPE)
 
 
-def test_a_token_after_another_scheme_is_not_taken(api: httpx.Client) -> None:
+def test_a_token_after_another_scheme_is_ignored(api: httpx.Client) -> None:
     headers = [(b"Authorization", b"Basic YWRhOmxvdmVsYWNl"), (b"Authorization", b"Bearer " + GOOD)]
 
     assert_asked_for_a_token(api.get("/api/ada/tasks", headers=headers))
 
 
-def test_a_token_elsewhere_is_not_taken(api: httpx.Client) -> None:
+def test_a_token_outside_the_authorization_header_is_ignored(api: httpx.Client) -> None:
     good = token("ada")
 
     for query in ["access_token", "token", "authorization"]:
@@ -388,11 +390,11 @@ def test_a_token_elsewhere_is_not_taken(api: httpx.Client) -> None:
         {"b64": True},
     ],
 )
-def test_a_header_may_say_more(api: httpx.Client, header: dict[str, object]) -> None:
+def test_a_token_header_may_have_more_members(api: httpx.Client, header: dict[str, object]) -> None:
     assert ask(api, handmade(HEADER | header, claims_of("ada"))).status_code == 200
 
 
-def test_a_header_needs_no_type(api: httpx.Client) -> None:
+def test_a_token_header_needs_no_type(api: httpx.Client) -> None:
     assert ask(api, handmade({"alg": "HS256"}, claims_of("ada"))).status_code == 200
 
 
@@ -403,20 +405,20 @@ def test_a_header_needs_no_type(api: httpx.Client) -> None:
         *("RS256", "ES256", "EdDSA", None, 0, True, ["HS256"], {"HS256": 1}),
     ],
 )
-def test_another_algorithm_than_the_keys_is_refused(api: httpx.Client, algorithm: object) -> None:
+def test_an_algorithm_that_is_not_the_keys_is_refused(api: httpx.Client, algorithm: object) -> None:
     tampered = handmade(HEADER | {"alg": algorithm}, claims_of("ada"))
 
-    assert_refused(ask(api, tampered), "signed with another algorithm")
+    assert_refused(ask(api, tampered), "not signed with its key's algorithm")
 
 
 def test_an_algorithm_must_be_named(api: httpx.Client) -> None:
-    assert_refused(ask(api, handmade({}, claims_of("ada"))), "signed with another algorithm")
+    assert_refused(ask(api, handmade({}, claims_of("ada"))), "not signed with its key's algorithm")
 
 
-def test_of_two_algorithms_the_last_one_counts(api: httpx.Client) -> None:
+def test_the_last_of_two_algorithms_counts(api: httpx.Client) -> None:
     said = handmade(b'{"alg":"HS256","alg":"none"}', claims_of("ada"))
 
-    assert_refused(ask(api, said), "signed with another algorithm")
+    assert_refused(ask(api, said), "not signed with its key's algorithm")
 
 
 @pytest.mark.parametrize(
@@ -426,26 +428,26 @@ def test_of_two_algorithms_the_last_one_counts(api: httpx.Client) -> None:
         *(None, 1, ["jwt"], "jwt "),
     ],
 )
-def test_a_token_of_another_kind_is_refused(api: httpx.Client, kind: object) -> None:
+def test_a_token_of_another_type_is_refused(api: httpx.Client, kind: object) -> None:
     other = handmade(HEADER | {"typ": kind}, claims_of("ada"))
 
-    assert_refused(ask(api, other), "The token is not for this")
+    assert_refused(ask(api, other), "The token is not meant for this API")
 
 
 @pytest.mark.parametrize("name", ["jku", "x5u"])
-def test_a_token_does_not_say_where_its_key_is(api: httpx.Client, name: str) -> None:
+def test_a_token_cannot_name_the_address_of_its_key(api: httpx.Client, name: str) -> None:
     attacker = signing_key("theirs")
     with key_server(attacker) as theirs:
         header = {"alg": "EdDSA", "kid": "theirs", name: theirs.url}
         forged = handmade(header, claims_of("ada"))
         pointing = handmade(HEADER | {name: theirs.url}, claims_of("ada"))
 
-        assert_refused(ask(api, forged), "signed with another algorithm")
+        assert_refused(ask(api, forged), "not signed with its key's algorithm")
         assert ask(api, pointing).status_code == 200
         assert theirs.fetches == 0
 
 
-def test_a_token_does_not_bring_its_key(api: httpx.Client) -> None:
+def test_a_token_cannot_bring_its_own_key(api: httpx.Client) -> None:
     brought = {"kty": "oct", "alg": "HS256", "k": "dGhlIGF0dGFja2VyJ3Mgb3duIHNlY3JldCwgMzIgYg"}
     forged = handmade(
         HEADER | {"jwk": brought}, claims_of("ada"), b"the attacker's own secret, 32 b"
@@ -484,7 +486,7 @@ def test_a_signature_of_other_claims_is_refused(api: httpx.Client) -> None:
         {"admin": True, "deep": {"a": [1]}},
     ],
 )
-def test_a_token_may_say_more(api: httpx.Client, claims: dict[str, Any]) -> None:
+def test_a_token_may_have_more_claims(api: httpx.Client, claims: dict[str, Any]) -> None:
     assert ask(api, token("ada", **claims)).status_code == 200
 
 
@@ -525,7 +527,9 @@ def test_a_token_that_has_just_expired_is_refused(api: httpx.Client) -> None:
 
 
 @pytest.mark.parametrize(("claims", "description"), TIMES.values(), ids=TIMES)
-def test_a_token_has_its_time(api: httpx.Client, claims: dict[str, Any], description: str) -> None:
+def test_a_token_is_refused_outside_its_time(
+    api: httpx.Client, claims: dict[str, Any], description: str
+) -> None:
     assert_refused(ask(api, token("ada", **claims)), description)
 
 
@@ -550,7 +554,7 @@ def test_a_token_names_one_user(api: httpx.Client, claims: object, description: 
     assert_refused(ask(api, handmade(HEADER, claims), "7"), description)
 
 
-def test_of_two_users_the_last_one_counts_everywhere(api: httpx.Client) -> None:
+def test_the_last_of_two_users_counts(api: httpx.Client) -> None:
     two = handmade(HEADER, b'{"sub":"ada","exp":9999999999,"sub":"bob"}')
 
     assert_problem(ask(api, two, "ada"), 403)
@@ -586,7 +590,7 @@ DIFFERENT = [
 
 
 @pytest.mark.parametrize(("user", "segment"), DIFFERENT)
-def test_another_user_is_whoever_is_written_otherwise(
+def test_user_ids_that_differ_in_any_character_are_different_users(
     api: httpx.Client, user: str, segment: str
 ) -> None:
     assert_problem(api.get(f"/api/{segment}/tasks", headers=bearer(token(user))), 403)
@@ -607,7 +611,9 @@ def test_another_user_is_whoever_is_written_otherwise(
         ("ada\n", "ada%0A"),
     ],
 )
-def test_a_path_is_compared_as_it_reads(api: httpx.Client, user: str, segment: str) -> None:
+def test_the_token_is_compared_with_the_decoded_path(
+    api: httpx.Client, user: str, segment: str
+) -> None:
     response = api.get(f"/api/{segment}/tasks", headers=bearer(token(user)))
 
     assert response.status_code == 200
@@ -645,9 +651,9 @@ def test_an_audience_may_be_one_of_several(strict: httpx.Client) -> None:
         ({"aud": ["tasks", 7]}, "The token is for another audience"),
         ({"aud": {"tasks": 1}}, "The token is for another audience"),
         ({"email": None}, "The token has no claim email"),
-        ({"email": 7}, "The token is not for this"),
-        ({"email": ["ada@app.example"]}, "The token is not for this"),
-        ({"email": True}, "The token is not for this"),
+        ({"email": 7}, "The token is not meant for this API"),
+        ({"email": ["ada@app.example"]}, "The token is not meant for this API"),
+        ({"email": True}, "The token is not meant for this API"),
     ],
 )
 def test_issuer_audience_and_claim_must_be_as_set(
@@ -656,7 +662,7 @@ def test_issuer_audience_and_claim_must_be_as_set(
     assert_refused(ask(strict, email(**changes), "ada@app.example"), description)
 
 
-# Anything
+# Arbitrary input
 
 
 anything = settings(deadline=None)
@@ -704,7 +710,7 @@ def test_any_claims_that_name_nobody_are_401(api: httpx.Client, claims: object) 
     assert CHALLENGE.fullmatch(response.headers["www-authenticate"])
 
 
-# What is remembered
+# Remembered tokens
 
 
 def test_a_remembered_token_expires(api: httpx.Client, user: str) -> None:

@@ -1,4 +1,4 @@
-"""What a browser with no internet sees, and what a page of the frontend may do."""
+"""What a browser without internet shows, and what a page of the frontend may do."""
 
 import re
 from collections.abc import Iterator
@@ -18,8 +18,8 @@ from tests.serving import BACKEND, Server, serving
 from tests.tasks import listed
 from tests.tokens import SECRET, TokenOfThePath, token
 
-# Some pages leave their calls to other hosts out on localhost, and a service without tokens takes
-# no other name than one of loopback.
+# On localhost some pages skip their calls to other hosts, and a service without tokens accepts only
+# loopback names.
 HOSTS = {"open": "tasks.localhost", "jwt": "tasks.example"}
 
 GUIDE = BACKEND.parent / "specs/003-spa-features/spa.md"
@@ -58,7 +58,7 @@ def browser(chromium: Path) -> Iterator[Browser]:
 
 @pytest.fixture
 def page(browser: Browser) -> Iterator[Page]:
-    # What the pages' own policy would refuse is to be seen here.
+    # So that the test sees what the pages' own policy would block.
     context = browser.new_context(bypass_csp=True)
     yield context.new_page()
     context.close()
@@ -66,7 +66,7 @@ def page(browser: Browser) -> Iterator[Page]:
 
 @pytest.fixture
 def refused(page: Page, server: Server) -> list[str]:
-    """Refuse the page everything but the service, and note what it asked for."""
+    """Block all hosts but the service, and collect what the page requested from them."""
     refused: list[str] = []
 
     def decide(route: Route, request: Request) -> None:
@@ -86,7 +86,7 @@ def at(server: Server, path: str) -> str:
 
 
 def errors_of(page: Page) -> list[str]:
-    """All that the page complains of from now on."""
+    """Collect the page's errors from now on."""
     errors: list[str] = []
     page.on("pageerror", lambda error: errors.append(str(error)))
     page.on("console", lambda line: errors.append(line.text) if line.type == "error" else None)
@@ -108,7 +108,7 @@ def execute(operation: Locator) -> None:
 
 
 @OPEN
-def test_docs_create_and_list_tasks_of_a_user_whom_nobody_typed(page: Page, server: Server) -> None:
+def test_docs_create_and_list_tasks_of_the_example_user(page: Page, server: Server) -> None:
     title = f"Buy {uuid4()}"
     page.goto(at(server, "/docs"))
 
@@ -171,7 +171,7 @@ def test_docs_show_an_operation_from_its_path_to_execute_on_one_screen(
         ("toggleTaskCompletion", "completed"),
     ],
 )
-def test_docs_begin_an_example_with_what_matters(
+def test_docs_begin_an_example_with_its_main_fields(
     page: Page, server: Server, name: str, first: str
 ) -> None:
     page.goto(at(server, "/docs"))
@@ -182,7 +182,7 @@ def test_docs_begin_an_example_with_what_matters(
 
 
 @OPEN
-def test_docs_show_an_operation_that_a_link_leads_to(
+def test_docs_open_the_operation_in_the_link(
     page: Page, server: Server, refused: list[str]
 ) -> None:
     errors = errors_of(page)
@@ -219,9 +219,7 @@ def test_docs_work_with_no_internet_and_try_an_operation_out(
 
 
 @CLOSED
-def test_docs_send_the_token_that_they_were_given(
-    page: Page, server: Server, refused: list[str]
-) -> None:
+def test_docs_send_the_token(page: Page, server: Server, refused: list[str]) -> None:
     errors = errors_of(page)
 
     page.goto(at(server, "/docs"))
@@ -292,12 +290,12 @@ async (api) => {
 
 @pytest.fixture
 def frontend(tmp_path: Path) -> Iterator[str]:
-    """The origin of a page that is not the service's."""
+    """The origin of a page on another host."""
     (tmp_path / "index.html").write_text("<!doctype html><title>Frontend</title>")
 
     class Quiet(SimpleHTTPRequestHandler):
         def log_message(self, *_: object) -> None:
-            """Say nothing."""
+            """Log nothing."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=tmp_path)) as httpd:
         thread = Thread(target=httpd.serve_forever)
@@ -514,7 +512,9 @@ def test_the_guides_save_loses_nobodys_change(
 
 
 @OPEN
-def test_a_page_of_any_other_origin_may_not(page: Page, frontend: str, server: Server) -> None:
+def test_a_page_of_another_origin_cannot_call_the_api(
+    page: Page, frontend: str, server: Server
+) -> None:
     page.goto(frontend)
 
     outcome = page.evaluate(
@@ -528,7 +528,7 @@ def test_a_page_of_any_other_origin_may_not(page: Page, frontend: str, server: S
 def test_a_page_cannot_reach_a_service_without_tokens_under_a_name_of_its_own(
     page: Page, server: Server
 ) -> None:
-    """DNS rebinding: the page's host now leads to loopback, and to the browser they are one."""
+    """DNS rebinding: the page's host now resolves to loopback, so that both are one origin."""
     rebound = f"http://{HOSTS['jwt']}:{urlsplit(server.url).port}"
 
     answer = page.goto(f"{rebound}/health/live")

@@ -1,4 +1,4 @@
-"""A typed client is one command away: it compiles, and drives every operation."""
+"""One command makes a typed client: it compiles, and can call every operation."""
 
 import json
 import os
@@ -45,7 +45,7 @@ def test_a_python_client_passes_mypy_and_drives_every_operation(
 
 
 def run(command: Sequence[str | Path], folder: Path, **settings: str) -> None:
-    """Run a program, those of the virtual environment too."""
+    """Run a program, also one of the virtual environment."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     said = subprocess.run(
         command,
@@ -61,7 +61,7 @@ def run(command: Sequence[str | Path], folder: Path, **settings: str) -> None:
 
 @contextmanager
 def every_operation_driven(postgres: str, user: str, folder: Path) -> Iterator[dict[str, str]]:
-    """Start a service that wants tokens; its log must show a success of every operation."""
+    """Start a service with tokens; its log must show a success of every operation."""
     user = f"{user}/łovelace @example.com"
     log = folder / "log"
     with serving(log, DATABASE_URL=postgres, AUTH_MODE="jwt", AUTH_SECRET=SECRET) as server:

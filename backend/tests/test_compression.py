@@ -1,4 +1,4 @@
-"""Long lists are compressed for who asks: RFC 9110 §12.5.3."""
+"""Long lists are compressed on request: RFC 9110 §12.5.3."""
 
 import asyncio
 import gzip
@@ -38,7 +38,7 @@ def insert(url: str, user: str, number: int) -> None:
 
 @pytest.fixture(scope="module")
 def path(postgres: str) -> str:
-    """Of a list of 1,000 tasks."""
+    """The path of a list of 1,000 tasks."""
     user = f"user-{uuid4().hex}"
     insert(postgres, user, 1000)
     return tasks_path(user)
@@ -47,7 +47,7 @@ def path(postgres: str) -> str:
 def get(
     api: httpx.Client, path: str, accepted: str, method: str = "GET", **headers: str
 ) -> tuple[httpx.Response, bytes]:
-    """Answer the response, and its content as it came."""
+    """Return the response, and its content before decoding."""
     headers = {"Accept-Encoding": accepted, **headers}
     with api.stream(method, path, headers=headers) as response:
         return response, b"".join(response.iter_raw())
@@ -120,7 +120,7 @@ def test_the_client_says_how_a_list_is_compressed(
     assert encoding_for(api, path, accepted) == encoding
 
 
-def test_who_does_not_say_gets_it_as_it_is(api: httpx.Client, path: str) -> None:
+def test_without_accept_encoding_a_list_is_not_compressed(api: httpx.Client, path: str) -> None:
     request = api.build_request("GET", path)
     del request.headers["Accept-Encoding"]
 
@@ -144,7 +144,7 @@ def test_a_list_is_long_from_8_kib(api: httpx.Client, postgres: str, user: str) 
 
 
 def describe(url: str, user: str, length: int) -> None:
-    """Change nothing else: times are of more or less digits."""
+    """Change the description only: new times may have more or fewer digits."""
     sql = f"UPDATE tasks SET description = repeat('d', {length}) WHERE user_id = '{user}'"
     asyncio.run(execute(url, sql))
 
@@ -171,8 +171,7 @@ def test_a_page_is_compressed_too_and_keeps_its_link(
     assert "next" in response.links
 
 
-def test_every_encoding_says_that_it_is_one_of_several(api: httpx.Client, path: str) -> None:
-    """One weak ETag for all, and in Vary what they depend on."""
+def test_every_encoding_has_the_same_etag_and_vary(api: httpx.Client, path: str) -> None:
     headers = [get(api, path, accepted)[0].headers for accepted in ["identity", "gzip", "zstd"]]
 
     assert {each["vary"] for each in headers} == {"Accept-Encoding, Origin"}
@@ -182,7 +181,7 @@ def test_every_encoding_says_that_it_is_one_of_several(api: httpx.Client, path: 
 
 @pytest.mark.parametrize("accepted", ["identity", "gzip", "zstd"])
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
-def test_a_list_that_is_known_has_no_body_and_no_encoding(
+def test_a_304_has_no_body_and_no_encoding(
     api: httpx.Client, path: str, accepted: str, method: str
 ) -> None:
     known = get(api, path, "gzip")[0].headers["etag"]
@@ -208,13 +207,13 @@ def test_head_has_the_headers_of_get(api: httpx.Client, path: str, accepted: str
         assert head.headers.get(name) == got.headers.get(name)
 
 
-def test_a_connection_goes_on_after_a_compressed_list(api: httpx.Client, path: str) -> None:
+def test_a_connection_is_kept_after_a_compressed_list(api: httpx.Client, path: str) -> None:
     for accepted in ["gzip", "identity", "zstd"]:
         for method in ["HEAD", "GET"]:
             assert get(api, path, accepted, method)[0].status_code == 200
 
 
-def test_what_a_client_accepts_may_stand_in_two_fields(api: httpx.Client, path: str) -> None:
+def test_accept_encoding_may_be_sent_twice(api: httpx.Client, path: str) -> None:
     accepted = [("Accept-Encoding", "br"), ("Accept-Encoding", "gzip")]
 
     with api.stream("GET", path, headers=accepted) as response:
@@ -222,10 +221,10 @@ def test_what_a_client_accepts_may_stand_in_two_fields(api: httpx.Client, path: 
 
 
 @pytest.mark.parametrize("version", ["1.0", "1.1"])
-def test_a_client_of_http_1_0_gets_what_it_can_find_the_end_of(
+def test_an_http_1_0_client_gets_a_list_with_its_length(
     server: Server, path: str, version: str
 ) -> None:
-    """HTTP/1.0 knows no chunks, and what is compressed has no length in advance."""
+    """HTTP/1.0 has no chunks, and the compressed length is not known in advance."""
     [authorization] = bearer(token(path.split("/")[2])).items()
     lines = [f"GET {path} HTTP/{version}", "Host: localhost", ": ".join(authorization)]
     with socket.create_connection(("127.0.0.1", urlsplit(server.url).port or 0)) as client:

@@ -1,4 +1,4 @@
-"""Many at once."""
+"""Concurrent requests."""
 
 import asyncio
 from contextlib import ExitStack
@@ -19,7 +19,9 @@ def many(server: Server, at_once: int) -> httpx.AsyncClient:
 
 
 @pytest.mark.anyio
-async def test_100_toggles_at_once_lose_none(server: Server, api: httpx.Client, user: str) -> None:
+async def test_100_concurrent_toggles_lose_none(
+    server: Server, api: httpx.Client, user: str
+) -> None:
     task = create(api, user)
 
     async with many(server, 100) as client:
@@ -34,7 +36,7 @@ async def test_100_toggles_at_once_lose_none(server: Server, api: httpx.Client, 
 
 
 @pytest.mark.anyio
-async def test_300_creates_100_at_a_time_are_all_there(
+async def test_300_creates_100_at_a_time_are_all_kept(
     server: Server, api: httpx.Client, user: str
 ) -> None:
     async with many(server, 100) as client:
@@ -51,7 +53,7 @@ async def test_300_creates_100_at_a_time_are_all_there(
 
 
 def serving_workers(server: Server) -> int:
-    """How many processes hold one of the connections that are open now."""
+    """Count the processes that hold one of the currently open connections."""
     return sum(
         any(connection.status == psutil.CONN_ESTABLISHED for connection in open_ones)
         for worker in psutil.Process(server.process.pid).children(recursive=True)
@@ -81,7 +83,7 @@ def test_lists_are_in_creation_order_through_different_workers(
             client.close()
 
 
-def test_three_servers_on_one_database_tell_the_same(empty_database: str, tmp_path: Path) -> None:
+def test_three_servers_on_one_database_agree(empty_database: str, tmp_path: Path) -> None:
     """Each request goes to the next server, as behind a load balancer."""
     with ExitStack() as stack:
         apis = [

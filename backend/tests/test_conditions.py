@@ -22,10 +22,8 @@ from tests.tasks import assert_problem, create, listed, task_path, tasks_path, u
 from tests.tokens import bearer, token
 
 CHANGED = "The task has changed since; get it again"
-NOT_AS_ASKED = "The task is not what If-Match or If-None-Match asks for"
-LIST_IS_WEAK = (
-    "If-Match: a list's ETags are weak, and none of them matches; If-None-Match takes them"
-)
+NOT_AS_ASKED = "The task does not meet If-Match or If-None-Match"
+LIST_IS_WEAK = "If-Match: a list's ETags are weak and never match here; send them in If-None-Match"
 LIST_IS_KNOWN = "The list has one of the ETags in If-None-Match"
 OTHER = '"0123456789abcdef0123456789abcdef"'
 
@@ -67,7 +65,7 @@ def send(
 # ETags
 
 
-def test_a_tasks_etag_is_strong_and_of_what_is_sent(api: httpx.Client, user: str) -> None:
+def test_a_tasks_etag_is_strong_and_hashes_the_body(api: httpx.Client, user: str) -> None:
     response = api.get(task_path(create(api, user)))
 
     assert response.headers["etag"] == f'"{sha256(response.content).hexdigest()[:32]}"'
@@ -75,7 +73,7 @@ def test_a_tasks_etag_is_strong_and_of_what_is_sent(api: httpx.Client, user: str
     assert response.headers["vary"] == "Origin"
 
 
-def test_a_lists_etag_is_weak_as_each_encoding_has_the_same(api: httpx.Client, user: str) -> None:
+def test_a_lists_etag_is_weak_and_the_same_in_every_encoding(api: httpx.Client, user: str) -> None:
     create(api, user)
 
     response = api.get(tasks_path(user))
@@ -85,9 +83,7 @@ def test_a_lists_etag_is_weak_as_each_encoding_has_the_same(api: httpx.Client, u
     assert response.headers["vary"] == "Accept-Encoding, Origin"
 
 
-def test_a_new_task_and_a_changed_one_come_with_the_etag_they_are_got_with(
-    api: httpx.Client, user: str
-) -> None:
+def test_creates_and_changes_return_the_etag_that_get_returns(api: httpx.Client, user: str) -> None:
     created = api.post(tasks_path(user), json={"title": "Buy milk"})
     path = task_path(created.json())
     assert created.headers["etag"] == etag_of(api, path)
@@ -99,10 +95,10 @@ def test_a_new_task_and_a_changed_one_come_with_the_etag_they_are_got_with(
 
 @pytest.mark.parametrize("name", ["ada", "ä/ö %", "a'b(c)*", '<>"|'])
 @pytest.mark.parametrize("slash", ["", "/"])
-def test_the_answer_to_a_put_says_that_it_is_the_task_and_not_what_was_sent(
+def test_the_answer_to_a_put_has_a_content_location(
     api: httpx.Client, user: str, name: str, slash: str
 ) -> None:
-    """Its ETag would be taken for one of what was sent: RFC 9110 §8.7, §9.3.4."""
+    """Without it, the ETag would belong to what was sent: RFC 9110 §8.7, §9.3.4."""
     path = task_path(create(api, f"{user} {name}")) + slash
 
     response = api.put(path, json={"title": " Buy bread "})
@@ -143,7 +139,7 @@ def test_a_list_has_another_etag_with_each_task_order_filter_and_page(
 def test_the_same_tasks_with_another_page_after_them_are_another_list(
     api: httpx.Client, user: str
 ) -> None:
-    """Who asks with the ETag of the last page hears that it is not the last any more."""
+    """A client with the ETag of the last page learns that it is no longer the last."""
     path = f"{tasks_path(user)}?limit=1"
     create(api, user)
     last = api.get(path)
@@ -198,9 +194,7 @@ NOT_KNOWN = ['"other"', 'W/"other"', '""', '"{own}x"', '"W/{own}"', '"{own},"', 
 
 
 @pytest.mark.parametrize("condition", KNOWN)
-def test_what_the_client_has_is_not_sent_again(
-    api: httpx.Client, path: str, condition: str
-) -> None:
+def test_a_current_copy_is_not_sent_again(api: httpx.Client, path: str, condition: str) -> None:
     got = api.get(path)
     own = got.headers["etag"].removeprefix("W/").strip('"')
 
@@ -259,9 +253,7 @@ def test_a_page_that_is_known_keeps_its_link(api: httpx.Client, user: str) -> No
     assert response.headers["link"] == got.headers["link"]
 
 
-def test_a_task_that_is_not_there_is_404_whatever_the_client_has(
-    api: httpx.Client, user: str
-) -> None:
+def test_a_missing_task_is_404_whatever_the_client_has(api: httpx.Client, user: str) -> None:
     theirs = create(api, f"{user}-other")
     etag = etag_of(api, task_path(theirs))
 
@@ -276,7 +268,7 @@ MALFORMED = ["", ",", "x", '"x', 'x"', "W/x", 'w/"x"', '"a" "b"', '"a""b"', '*, 
 
 
 @pytest.mark.parametrize("condition", MALFORMED)
-def test_what_is_no_list_of_etags_is_refused(api: httpx.Client, user: str, condition: str) -> None:
+def test_a_malformed_etag_list_is_refused(api: httpx.Client, user: str, condition: str) -> None:
     task = create(api, user)
     path, body = task_path(task), {"title": "Buy bread", "completed": True}
     requests = [("GET", tasks_path(user)), ("POST", tasks_path(user)), ("GET", path)]
@@ -292,7 +284,7 @@ def test_what_is_no_list_of_etags_is_refused(api: httpx.Client, user: str, condi
 def test_white_space_around_a_condition_is_not_part_of_it(
     server: Server, api: httpx.Client, user: str, condition: str
 ) -> None:
-    """Clients send it, proxies too, and httptools leaves it at the end: RFC 9110 §5.5."""
+    """Clients and proxies send it, and httptools leaves it at the end: RFC 9110 §5.5."""
     path = task_path(create(api, user))
     condition = condition.replace("{etag}", etag_of(api, path))
     [authorization] = bearer(token(user)).items()
@@ -313,7 +305,7 @@ def test_white_space_around_a_condition_is_not_part_of_it(
     "condition",
     ["{etag}", "W/{etag}", '"other", {etag}', '{etag},W/"other"', ", W/{etag},", "*"],
 )
-def test_a_task_that_is_as_the_client_knows_it_is_changed(
+def test_a_task_with_the_expected_etag_is_changed(
     api: httpx.Client, user: str, change: tuple[str, str, Any], condition: str
 ) -> None:
     task = create(api, user)
@@ -327,7 +319,7 @@ def test_a_task_that_is_as_the_client_knows_it_is_changed(
 
 @every_change
 @pytest.mark.parametrize("condition", [OTHER, f"W/{OTHER}", '""', f'W/"", {OTHER}, "\\"'])
-def test_a_task_that_is_not_is_left_as_it_is(
+def test_a_task_with_another_etag_stays_as_it_is(
     api: httpx.Client, user: str, change: tuple[str, str, Any], condition: str
 ) -> None:
     task = create(api, user)
@@ -340,7 +332,7 @@ def test_a_task_that_is_not_is_left_as_it_is(
 
 
 @every_change
-def test_an_etag_of_a_list_is_none_of_a_task(
+def test_a_lists_etag_does_not_match_a_task(
     api: httpx.Client, user: str, change: tuple[str, str, Any]
 ) -> None:
     """Not even of a list of that task alone."""
@@ -353,7 +345,7 @@ def test_an_etag_of_a_list_is_none_of_a_task(
 
 
 @every_change
-def test_an_etag_of_before_a_change_is_not_enough(
+def test_an_etag_from_before_a_change_does_not_match(
     api: httpx.Client, user: str, change: tuple[str, str, Any]
 ) -> None:
     path = task_path(create(api, user))
@@ -365,7 +357,7 @@ def test_an_etag_of_before_a_change_is_not_enough(
 
 
 @every_change
-def test_a_task_that_is_not_there_is_404_before_412(
+def test_a_missing_task_is_404_before_412(
     api: httpx.Client, user: str, change: tuple[str, str, Any]
 ) -> None:
     theirs = create(api, f"{user}-other")
@@ -448,7 +440,7 @@ def test_rows_of_the_earlier_version_have_etags_too(empty_database: str, tmp_pat
 @pytest.mark.parametrize(
     "condition", ["{etag}", "W/{etag}", '"other", {etag}', '{etag},W/"other"', ", {etag},", "*"]
 )
-def test_a_task_that_the_client_rules_out_is_left_as_it_is(
+def test_a_task_with_an_excluded_etag_stays_as_it_is(
     api: httpx.Client, user: str, change: tuple[str, str, Any], condition: str
 ) -> None:
     task = create(api, user)
@@ -462,7 +454,7 @@ def test_a_task_that_the_client_rules_out_is_left_as_it_is(
 
 @every_change
 @pytest.mark.parametrize("condition", [OTHER, f"W/{OTHER}", '""', f'W/"", {OTHER}, "\\"', "{list}"])
-def test_a_task_that_it_does_not_is_changed(
+def test_a_task_with_no_excluded_etag_is_changed(
     api: httpx.Client, user: str, change: tuple[str, str, Any], condition: str
 ) -> None:
     task = create(api, user)
@@ -499,9 +491,7 @@ def test_if_match_comes_before_if_none_match(
         assert response.status_code == (status if is_as_known else 412)
 
 
-def test_a_task_that_is_got_only_as_it_was_known_is_412_when_it_is_another(
-    api: httpx.Client, user: str
-) -> None:
+def test_get_with_if_match_is_412_when_the_task_has_changed(api: httpx.Client, user: str) -> None:
     path = task_path(create(api, user))
     known = {"If-Match": etag_of(api, path)}
     assert api.get(path, headers=known).status_code == 200
@@ -512,7 +502,7 @@ def test_a_task_that_is_got_only_as_it_was_known_is_412_when_it_is_another(
 
 @pytest.mark.parametrize("query", ["", "?limit=1", "?completed=true"])
 def test_no_etag_of_a_list_matches_strongly(api: httpx.Client, user: str, query: str) -> None:
-    """They are weak: §8.8.3.2. `*` asks only that there is a list, and there always is."""
+    """They are weak: §8.8.3.2. `*` only requires a list to exist, and it always does."""
     path = tasks_path(user) + query
     etag = etag_of(api, path)
 
@@ -579,10 +569,10 @@ async def at_once(
         (CHANGES["delete"], 404),
     ],
 )
-async def test_of_50_changes_with_the_same_etag_at_once_one_is_made(
+async def test_only_one_of_50_concurrent_changes_with_the_same_etag_is_made(
     server: Server, api: httpx.Client, user: str, change: tuple[str, str, Any], late: int
 ) -> None:
-    """After it the task is another, or none: a task that is not there is 404 before 412."""
+    """After it the task has another state, or is missing: 404 comes before 412."""
     task = create(api, user)
     path, headers = task_path(task), {"If-Match": etag_of(api, task_path(task))}
     method, end, body = change
@@ -616,7 +606,7 @@ SAME = {"If-Match": 200, "If-None-Match": 412}
     ],
 )
 @pytest.mark.parametrize("header", SAME)
-async def test_a_change_that_waits_for_another_sees_what_that_left(
+async def test_a_change_that_waits_for_another_sees_its_result(
     api: httpx.Client,
     direct: str,
     user: str,
@@ -643,7 +633,7 @@ async def test_a_change_that_waits_for_another_sees_what_that_left(
 
 
 @pytest.mark.anyio
-async def test_50_changes_that_leave_the_task_as_it_is_are_all_made(
+async def test_50_concurrent_changes_that_keep_the_etag_are_all_made(
     server: Server, api: httpx.Client, user: str
 ) -> None:
     task = create(api, user)
@@ -659,7 +649,7 @@ async def test_50_changes_that_leave_the_task_as_it_is_are_all_made(
 
 @pytest.mark.anyio
 @every_change
-async def test_of_50_changes_at_once_none_is_made_of_a_task_that_they_rule_out(
+async def test_none_of_50_concurrent_changes_is_made_to_a_task_with_an_excluded_etag(
     server: Server, api: httpx.Client, user: str, change: tuple[str, str, Any]
 ) -> None:
     task = create(api, user)
@@ -677,7 +667,7 @@ async def test_of_50_changes_at_once_none_is_made_of_a_task_that_they_rule_out(
 
 
 @pytest.mark.anyio
-async def test_without_a_condition_50_changes_at_once_are_all_made(
+async def test_50_concurrent_changes_without_a_condition_are_all_made(
     server: Server, api: httpx.Client, user: str
 ) -> None:
     task = create(api, user)
@@ -693,7 +683,7 @@ async def test_without_a_condition_50_changes_at_once_are_all_made(
 
 
 @pytest.mark.anyio
-async def test_no_update_is_lost_among_clients_that_look_before_they_write(
+async def test_no_update_is_lost_among_clients_that_read_before_they_write(
     server: Server, api: httpx.Client, user: str
 ) -> None:
     """Each of ten adds one, three times, and tries again when another was faster."""
@@ -716,7 +706,7 @@ async def test_no_update_is_lost_among_clients_that_look_before_they_write(
 
 
 @pytest.mark.anyio
-async def test_of_deletes_and_changes_at_once_none_comes_after_a_delete(
+async def test_no_concurrent_change_is_made_after_a_delete(
     server: Server, api: httpx.Client, user: str
 ) -> None:
     task = create(api, user)

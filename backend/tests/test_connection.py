@@ -1,4 +1,4 @@
-"""A request is its sender's: what a connection brings is never read as another request."""
+"""No bytes on a connection are read as another user's request."""
 
 import json
 import sys
@@ -18,7 +18,7 @@ UPGRADES = ["x", "h2c", "websocket", "TLS/1.0, x"]
 
 
 def stolen(user: str) -> bytes:
-    """A body that would make a task of another user if it were read as a request."""
+    """A body that would create another user's task if it were read as a request."""
     return request("POST", tasks_path(user), body=MILK)
 
 
@@ -83,7 +83,7 @@ def test_pipelined_upgrades_are_each_answered(server: Server, user: str) -> None
 
 
 @pytest.mark.parametrize("is_split", [False, True])
-def test_trailers_are_no_headers(
+def test_trailers_are_not_headers(
     server: Server, api: httpx.Client, user: str, is_split: bool
 ) -> None:
     task = create(api, user)
@@ -100,7 +100,7 @@ def test_trailers_are_no_headers(
     assert answer.headers["x-request-id"] != "of-a-trailer"
 
 
-def test_a_key_in_a_trailer_makes_no_create_a_repetition(
+def test_an_idempotency_key_in_a_trailer_is_ignored(
     server: Server, api: httpx.Client, user: str
 ) -> None:
     fields = ["Transfer-Encoding: chunked", "Content-Type: application/json"]
@@ -173,14 +173,14 @@ def test_an_encoded_body_is_415(api: httpx.Client, user: str, coding: str) -> No
     assert listed(api, user) == []
 
 
-def test_a_body_that_says_it_is_not_encoded_is_taken(api: httpx.Client, user: str) -> None:
+def test_a_body_with_content_encoding_identity_is_accepted(api: httpx.Client, user: str) -> None:
     headers = {"Content-Type": "application/json", "Content-Encoding": "Identity"}
 
     assert api.post(tasks_path(user), content=MILK, headers=headers).status_code == 201
 
 
 @pytest.mark.parametrize("rubbish", [b"rubbish\r\n\r\n", b"\0" * 100, b"GET / HTTP/9\r\n\r\n"])
-def test_a_request_before_rubbish_gets_its_own_answer_first(
+def test_a_request_before_invalid_input_is_answered_first(
     server: Server, user: str, rubbish: bytes
 ) -> None:
     with connected(server) as connection:
@@ -192,7 +192,7 @@ def test_a_request_before_rubbish_gets_its_own_answer_first(
     assert (refusal.status, refusal.json["detail"]) == (400, "Invalid HTTP request received.")
 
 
-def test_a_body_that_breaks_off_in_rubbish_is_400_and_makes_nothing(
+def test_a_body_with_a_broken_chunk_is_400_and_creates_nothing(
     server: Server, api: httpx.Client, user: str
 ) -> None:
     fields = ["Transfer-Encoding: chunked", "Content-Type: application/json"]
@@ -217,7 +217,7 @@ def test_a_client_that_half_closes_gets_its_answers(
     assert [answer.status for answer in answers] == [201] * requests
 
 
-def test_half_a_request_before_a_half_close_is_no_request(
+def test_half_a_request_before_a_half_close_is_ignored(
     server: Server, api: httpx.Client, user: str
 ) -> None:
     with connected(server) as connection:
@@ -247,12 +247,12 @@ def test_connect_is_refused(server: Server) -> None:
 
 
 def head_of(size: int) -> bytes:
-    """A request for /health/live whose head has so many bytes."""
+    """A request for /health/live whose head has this many bytes."""
     short = request("GET", "/health/live", "X: ")
     return short[:-4] + b"x" * (size - len(short)) + b"\r\n\r\n"
 
 
-def test_a_head_of_64_kib_is_taken_and_a_larger_one_is_431(server: Server) -> None:
+def test_a_head_of_64_kib_is_accepted_and_a_larger_one_is_431(server: Server) -> None:
     with connected(server) as connection:
         connection.send(head_of(64 * 1024))
         assert connection.read().status == 200
@@ -261,7 +261,7 @@ def test_a_head_of_64_kib_is_taken_and_a_larger_one_is_431(server: Server) -> No
         assert connection.is_closed()
 
 
-def test_200_fields_are_taken_and_one_more_is_431(server: Server) -> None:
+def test_200_fields_are_accepted_and_one_more_is_431(server: Server) -> None:
     with connected(server) as connection:
         connection.send(request("GET", "/health/live", *["X: x"] * 199))
         assert connection.read().status == 200
@@ -271,7 +271,7 @@ def test_200_fields_are_taken_and_one_more_is_431(server: Server) -> None:
 
     assert answer.status == 431
     assert answer.headers["content-type"] == "application/problem+json"
-    assert answer.json["detail"] == "The head of a request may have 65536 bytes and 200 fields"
+    assert answer.json["detail"] == "A request's head may have at most 65536 bytes and 200 fields"
 
 
 @pytest.mark.parametrize(
@@ -302,7 +302,7 @@ def test_a_head_without_end_is_431(server: Server, endless: bytes) -> None:
         assert connection.is_closed()
 
 
-def test_a_large_head_after_a_request_lets_that_be_answered_first(server: Server) -> None:
+def test_a_request_before_a_large_head_is_answered_first(server: Server) -> None:
     with connected(server) as connection:
         connection.send(request("GET", "/health/live") + head_of(100_000))
         assert [connection.read().status, connection.read().status] == [200, 431]
@@ -329,7 +329,7 @@ def test_plain_uvicorn_refuses_an_upgrade_and_closes(
             assert listed(api, user) == []
 
     assert refusal.status == 400
-    assert refusal.json["detail"] == "This server changes to no other protocol"
+    assert refusal.json["detail"] == "This server does not switch to another protocol"
 
 
 def test_the_first_connection_of_a_process_is_served(postgres: str, tmp_path: Path) -> None:
@@ -341,6 +341,6 @@ def test_the_first_connection_of_a_process_is_served(postgres: str, tmp_path: Pa
 
 
 def listens(server: Server) -> bool:
-    """Look for the socket, without connecting to it."""
+    """Check for the socket without connecting to it."""
     connections = psutil.Process(server.process.pid).net_connections("tcp")
     return any(each.status == psutil.CONN_LISTEN for each in connections)

@@ -1,4 +1,4 @@
-"""What a connection to PostgreSQL goes through, and who may have how many."""
+"""Connections to PostgreSQL: failures while preparing, and each user's share."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -23,7 +23,7 @@ NEW, NEWER = [compiled(select(literal_column(str(n)).label("n"))) for n in (1, 2
 async def test_a_backend_that_stalls_while_it_prepares_a_statement_prepares_the_next(
     direct_database: str,
 ) -> None:
-    """It hears only afterwards that nobody waits any more, and keeps the statement's name."""
+    """It learns too late that the client gave up, and keeps the statement's name."""
     seconds = 1.0
     engine = create_engine(direct_database, pool_size=1, statement_seconds=seconds)
     pid = await fetch(engine, PID)
@@ -50,7 +50,7 @@ PASS_AFTER_LONG = Statement(PASS_SQL, ("user_id",), takes_long=True)
 
 @asynccontextmanager
 async def closed_gate(url: str) -> AsyncIterator[None]:
-    """Let no PASS through while the block runs."""
+    """Block PASS statements while the block runs."""
     connection = await asyncpg.connect(url)
     await connection.execute("SELECT pg_advisory_lock(1)")
     try:
@@ -68,7 +68,7 @@ async def four(direct_database: str) -> AsyncIterator[AsyncEngine]:
 
 
 async def taken(engine: AsyncEngine) -> int:
-    """How many connections are taken, when all has happened that can."""
+    """Count the connections in use, once nothing more happens."""
     pool: Any = engine.pool
     await asyncio.sleep(0.5)
     number: int = pool.checkedout()
@@ -95,7 +95,7 @@ async def test_a_user_has_at_most_half_of_the_connections(
 
 
 @pytest.mark.anyio
-async def test_all_that_take_long_have_half_of_the_connections_together(
+async def test_slow_statements_share_half_of_the_connections(
     direct_database: str, four: AsyncEngine
 ) -> None:
     async with closed_gate(direct_database):
@@ -111,7 +111,7 @@ async def test_all_that_take_long_have_half_of_the_connections_together(
 
 
 @pytest.mark.anyio
-async def test_a_share_is_waited_for_as_long_as_a_connection(
+async def test_waiting_for_a_share_times_out_as_for_a_connection(
     direct_database: str, four: AsyncEngine
 ) -> None:
     async with closed_gate(direct_database):
@@ -124,7 +124,7 @@ async def test_a_share_is_waited_for_as_long_as_a_connection(
 
 
 @pytest.mark.anyio
-async def test_who_waits_no_longer_takes_no_share_along() -> None:
+async def test_a_cancelled_wait_takes_no_share() -> None:
     shares = Shares(most=1, seconds=10)
     served = []
 
@@ -142,7 +142,7 @@ async def test_who_waits_no_longer_takes_no_share_along() -> None:
         await asyncio.sleep(0)
         impatient.cancel()
         shares.give_back("ada")
-        unlucky.cancel()  # in the very turn in which its own came
+        unlucky.cancel()  # in the same turn of the loop as its share came
 
     assert served == ["patient"]
     assert not shares.taken

@@ -1,4 +1,4 @@
-"""The published contract is the service's own, says everything, and is kept."""
+"""The published contract is the service's own, is complete, and is kept."""
 
 import json
 import os
@@ -47,7 +47,7 @@ BODIES: dict[str, Any] = {
 }
 NEVER = 2**33
 
-# What makes any operation that can answer so do it; 500 and 503 take a fault.
+# How to get each of these answers from any operation that has it; 500 and 503 need a fault.
 PATHS: dict[int, dict[str, object]] = {
     400: {"user_id": "%FF"},
     404: {"task_id": uuid4()},
@@ -111,7 +111,7 @@ def test_the_published_contract_is_the_services_own(server: Server) -> None:
 
 
 @open_mode
-def test_where_anyone_may_act_for_anyone_no_token_is_asked_for(server: Server) -> None:
+def test_in_open_mode_the_contract_asks_for_no_token(server: Server) -> None:
     with server.client() as api:
         contract = api.get("/openapi.json").json()
 
@@ -122,7 +122,7 @@ def test_where_anyone_may_act_for_anyone_no_token_is_asked_for(server: Server) -
             assert operation["responses"].keys().isdisjoint({"401", "403"})
 
 
-def test_every_operation_says_what_can_happen() -> None:
+def test_every_operation_lists_its_answers() -> None:
     said = {name: " ".join(each["responses"]) for name, (_, _, each) in OPERATIONS.items()}
 
     assert said == STATUSES
@@ -215,7 +215,7 @@ def passed_cases(server: Server, folder: Path, max_examples: int) -> int:
 
 @schemathesis.hook
 def before_call(_context: HookContext, case: Case[Any], _kwargs: dict[str, Any]) -> None:
-    """Make a valid case valid where a schema has no words for what is."""
+    """Make a valid case valid where its schema cannot express the rule."""
     if case.meta is None or case.meta.generation.mode is GenerationMode.NEGATIVE:
         return
     if "cursor" in case.query:
@@ -227,6 +227,6 @@ def before_call(_context: HookContext, case: Case[Any], _kwargs: dict[str, Any])
         key = case.headers["Idempotency-Key"]
         case.headers["Idempotency-Key"] = key[0] + uuid4().hex + key[1:]
     for name in FITTING.keys() & case.headers.keys():
-        # Schemathesis makes no value that needs a quote, but for the example, which is of no task.
+        # Schemathesis makes no value in quotes, except for the example, which matches no task.
         if case.headers[name] == NO_TASKS_ETAG or not is_etag_list(case.headers[name]):
             case.headers[name] = FITTING[name]

@@ -7,7 +7,7 @@ import pytest
 from tests.tasks import FIELDS, assert_problem, listed, tasks_path
 
 
-def test_a_created_task_is_answered_whole(api: httpx.Client, user: str) -> None:
+def test_a_created_task_is_returned_whole(api: httpx.Client, user: str) -> None:
     response = api.post(tasks_path(user), json={"title": "Buy milk", "description": "Two litres"})
 
     assert response.status_code == 201
@@ -22,7 +22,7 @@ def test_a_created_task_is_answered_whole(api: httpx.Client, user: str) -> None:
     assert listed(api, user) == [task]
 
 
-def test_times_say_their_offset(api: httpx.Client, user: str) -> None:
+def test_times_have_an_offset(api: httpx.Client, user: str) -> None:
     task = api.post(tasks_path(user), json={"title": "Buy milk"}).json()
 
     assert datetime.fromisoformat(task["created_at"]).utcoffset() == timedelta(0)
@@ -135,9 +135,7 @@ def test_every_wrong_field_is_named(api: httpx.Client, user: str) -> None:
     ]
 
 
-def test_a_collection_with_a_slash_at_its_end_takes_a_task_too(
-    api: httpx.Client, user: str
-) -> None:
+def test_a_trailing_slash_is_allowed(api: httpx.Client, user: str) -> None:
     response = api.post(f"{tasks_path(user)}/", json={"title": "Buy milk"})
 
     assert response.status_code == 201

@@ -21,11 +21,11 @@ def test_a_task_is_deleted_once(api: httpx.Client, user: str) -> None:
     assert_problem(api.delete(task_path(task)), 404, "Task not found")
 
 
-def test_a_task_that_is_not_there_is_not_found(api: httpx.Client, user: str) -> None:
+def test_a_missing_task_is_404(api: httpx.Client, user: str) -> None:
     assert_problem(api.delete(unknown_path(user)), 404, "Task not found")
 
 
-def test_someone_elses_task_is_not_found_and_stays(api: httpx.Client, user: str) -> None:
+def test_another_users_task_is_404_and_stays(api: httpx.Client, user: str) -> None:
     theirs = create(api, f"{user}-other")
 
     response = api.delete(task_path(theirs | {"user_id": user}))
@@ -34,5 +34,5 @@ def test_someone_elses_task_is_not_found_and_stays(api: httpx.Client, user: str)
     assert listed(api, f"{user}-other") == [theirs]
 
 
-def test_an_id_that_is_no_uuid_is_refused(api: httpx.Client, user: str) -> None:
+def test_an_id_that_is_not_a_uuid_is_refused(api: httpx.Client, user: str) -> None:
     assert_problem(api.delete(f"{tasks_path(user)}/7"), 422)

@@ -1,4 +1,4 @@
-"""Every shell block of the documents runs, as it is written, against the real service."""
+"""Every shell block in the documents runs as written, against the real service."""
 
 import os
 import re
@@ -14,7 +14,7 @@ from tests.serving import BACKEND, Server, environment, free_port, serving, wait
 from tests.serving import SETTINGS as SETTINGS_OF_TESTS
 
 TOP = BACKEND.parent
-# What the curl calls of a document are answered with, in order.
+# The statuses of a document's curl calls, in order.
 STATUSES = {
     "README.md": "201 200",
     "backend/README.md": "",
@@ -48,7 +48,7 @@ def bash(script: str, tmp_path: Path, **settings: str) -> Iterator[subprocess.Po
         process = subprocess.Popen(
             ["bash", "-euo", "pipefail", "-c", script],
             cwd=TOP,
-            # A `make test` in a document only collects: this test is in it.
+            # `make test` in a document only collects, because this test is part of it.
             env=environment(PYTEST_ADDOPTS="--collect-only -q", **settings),
             stdout=said,
             stderr=said,
@@ -91,7 +91,7 @@ def test_the_shell_blocks_run(document: Path, postgres: str, tmp_path: Path) -> 
 def test_the_blocks_that_start_the_service_start_it(
     script: str, postgres: str, tmp_path: Path
 ) -> None:
-    """With what the block itself sets: a reader has no other variables."""
+    """With only the block's own settings, as a reader has no others."""
     port = str(free_port())
     script = script.replace("8000", port).replace(EXAMPLE_URL, postgres)
     nothing = dict.fromkeys(SETTINGS_OF_TESTS, "")
@@ -119,6 +119,6 @@ def test_the_quickstart_shows_every_operation() -> None:
     sorted({*DOCUMENTS, *TOP.glob("specs/**/*.md")}),
     ids=lambda path: str(path.relative_to(TOP)),
 )
-def test_links_lead_somewhere(document: Path) -> None:
+def test_links_are_not_broken(document: Path) -> None:
     for target in re.findall(r"\]\((?!https?://)([^)#]+)", document.read_text()):
         assert (document.parent / target).exists(), target

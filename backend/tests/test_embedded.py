@@ -1,4 +1,4 @@
-"""Who gets into the embedded server, and where it may keep its data."""
+"""Who can connect to the embedded server, and where it may keep its data."""
 
 import asyncio
 import os
@@ -60,8 +60,8 @@ print(get_server(data_dir / "postgres", cleanup_mode=None).get_uri())
 def temporary(
     monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Path]:
-    """The temporary folder of this test: open to everybody, as a machine's is, and short."""
-    # Otherwise the first test would put the folders of all into its own.
+    """A temporary folder for this test: short, and open to everyone like the machine's own."""
+    # Otherwise the first test's folder would hold those of all tests.
     tmp_path_factory.getbasetemp()
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o1777)
@@ -72,7 +72,7 @@ def temporary(
 
 @pytest.fixture
 def more_groups() -> Iterator[None]:
-    """Root in a further group, as it is on most machines."""
+    """Root in another group, as on most machines."""
     before = os.getgroups()
     os.setgroups([0, 54321])
     yield
@@ -84,7 +84,7 @@ def socket_file(url: str) -> Path:
 
 
 def connected_as(user: pwd.struct_passwd, url: str) -> str:
-    """What becomes of a connection that another user of the machine opens."""
+    """The result of a connection by another user of the machine."""
     return subprocess.run(
         [sys.executable, "-c", CONNECT, socket_file(url), str(user.pw_uid), str(user.pw_gid)],
         capture_output=True,
@@ -123,7 +123,7 @@ def test_another_user_of_the_machine_cannot_connect(tmp_path: Path, folder: str)
 @needs_root
 @short_and_long
 @pytest.mark.usefixtures("more_groups")
-def test_as_root_postgresql_has_its_own_users_group_only(tmp_path: Path, folder: str) -> None:
+def test_as_root_postgresql_has_only_its_own_users_group(tmp_path: Path, folder: str) -> None:
     with embedded_server(tmp_path / folder / "data") as url:
         assert asyncio.run(groups(url)) == str(pwd.getpwnam("pgserver").pw_gid)
 
@@ -138,7 +138,7 @@ def test_the_socket_and_its_folder_are_its_users_own(tmp_path: Path, folder: str
         assert file.parent.stat().st_uid == (tmp_path / folder / "data/postgres").stat().st_uid
 
 
-def test_what_the_data_says_does_not_open_the_server(tmp_path: Path) -> None:
+def test_settings_in_the_data_do_not_open_the_server(tmp_path: Path) -> None:
     with embedded_server(tmp_path / "data") as url:
         asyncio.run(execute(url, "ALTER SYSTEM SET listen_addresses = '127.0.0.1'"))
         asyncio.run(execute(url, "ALTER SYSTEM SET unix_socket_permissions = '0777'"))
@@ -149,7 +149,7 @@ def test_what_the_data_says_does_not_open_the_server(tmp_path: Path) -> None:
 
 
 def left_running_by_earlier_release(data_dir: Path) -> str:
-    """Return the connection string of a server as that release started it."""
+    """Start a server as that release did; return its connection string."""
     started = subprocess.run(
         [sys.executable, "-c", EARLIER_RELEASE, data_dir],
         capture_output=True,
@@ -233,7 +233,7 @@ def test_a_killed_service_at_a_long_path_starts_again(tmp_path: Path, postgresql
         assert listed(api, "ada") == [task]
 
 
-def test_nobody_can_hold_up_the_start_from_the_temporary_folder(
+def test_a_file_in_the_temporary_folder_cannot_block_the_start(
     tmp_path: Path, temporary: Path
 ) -> None:
     """A program of another user may hold the file that the wheel would lock there."""
@@ -247,7 +247,9 @@ def test_nobody_can_hold_up_the_start_from_the_temporary_folder(
     assert not (tmp_path / "data/postgres/postmaster.pid").exists()
 
 
-def test_no_room_for_the_socket_is_said_in_one_sentence(tmp_path: Path, temporary: Path) -> None:
+def test_a_folder_without_room_for_the_socket_is_reported_in_one_sentence(
+    tmp_path: Path, temporary: Path
+) -> None:
     long = temporary / LONG
     long.mkdir(parents=True)
 

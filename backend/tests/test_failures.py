@@ -1,4 +1,4 @@
-"""When the fault is ours or the database's."""
+"""Faults in the service and in the database."""
 
 import asyncio
 import json
@@ -18,9 +18,7 @@ from tests.serving import FRONTEND_ORIGIN, Server, eventually, serving, started
 from tests.tasks import assert_problem, create, listed, tasks_path
 
 
-def test_an_unexpected_error_says_nothing_of_the_inside(
-    empty_database: str, tmp_path: Path
-) -> None:
+def test_an_unexpected_error_reveals_no_internals(empty_database: str, tmp_path: Path) -> None:
     with serving(tmp_path / "log", DATABASE_URL=empty_database) as server:
         asyncio.run(execute(empty_database, "ALTER TABLE tasks RENAME TO hidden"))
 
@@ -29,7 +27,9 @@ def test_an_unexpected_error_says_nothing_of_the_inside(
             headers={"X-Request-ID": "find-me", "Origin": FRONTEND_ORIGIN},
         )
 
-    assert_problem(response, 500, "Something went wrong here; the log has it under X-Request-ID")
+    assert_problem(
+        response, 500, "Something went wrong; the service's log explains it under this X-Request-ID"
+    )
     assert response.headers["access-control-allow-origin"] == FRONTEND_ORIGIN
     assert response.headers["x-request-id"] == "find-me"
     assert "Unexpected error in request find-me" in server.log
@@ -37,7 +37,7 @@ def test_an_unexpected_error_says_nothing_of_the_inside(
     assert server.log.count("Traceback") == server.log.count("The above exception") + 1
 
 
-def test_a_database_that_is_away_is_503_until_it_is_back(tmp_path: Path) -> None:
+def test_an_absent_database_is_503_until_it_is_back(tmp_path: Path) -> None:
     with (
         embedded_server(tmp_path / "data") as url,
         serving(tmp_path / "log", DATABASE_URL=url) as server,
@@ -62,7 +62,7 @@ def test_a_database_that_is_away_is_503_until_it_is_back(tmp_path: Path) -> None
 
 
 def end_postgres(data_dir: Path) -> None:
-    """Kill the server as a crash does."""
+    """Kill the server, like a crash."""
     pid = int((data_dir / "postgres" / "postmaster.pid").read_text().split()[0])
     postmaster = psutil.Process(pid)
     family = [postmaster, *postmaster.children()]
@@ -89,12 +89,14 @@ async def test_more_connections_than_the_role_may_have_are_503(
 
 
 def alter(url: str, setting: str, value: str) -> None:
-    """Set what every new session of the database begins with."""
+    """Change a setting for every new session of the database."""
     name = url.split("/")[3].split("?", maxsplit=1)[0]
     asyncio.run(execute(url, f"ALTER DATABASE {name} SET {setting} = '{value}'"))
 
 
-def test_a_standby_takes_reads_and_says_503_to_writes(direct_database: str, tmp_path: Path) -> None:
+def test_a_read_only_database_serves_reads_and_503_for_writes(
+    direct_database: str, tmp_path: Path
+) -> None:
     with serving(tmp_path / "log", DATABASE_URL=direct_database) as server:
         pass
     alter(direct_database, "default_transaction_read_only", "on")
@@ -125,7 +127,7 @@ def sentence(log: str) -> str:
         ("/postgres?host=", "/postgres?host=/nowhere", "No such file or directory"),
     ],
 )
-def test_a_database_that_refuses_at_start_up_is_said_in_one_sentence(
+def test_a_database_that_refuses_at_start_up_is_reported_in_one_sentence(
     direct: str, tmp_path: Path, old: str, new: str, reason: str
 ) -> None:
     with started(tmp_path / "log", DATABASE_URL=direct.replace(old, new)) as server:
@@ -138,7 +140,7 @@ def test_a_database_that_refuses_at_start_up_is_said_in_one_sentence(
     assert "secret" not in server.log
 
 
-def test_a_database_that_is_away_at_start_up_is_said_in_one_sentence(tmp_path: Path) -> None:
+def test_a_database_that_is_absent_at_start_up_is_reported_in_one_sentence(tmp_path: Path) -> None:
     url = "postgresql://ada:secret@127.0.0.1:1/tasks"
 
     with started(tmp_path / "log", DATABASE_URL=url) as server:
@@ -149,7 +151,7 @@ def test_a_database_that_is_away_at_start_up_is_said_in_one_sentence(tmp_path: P
     assert "secret" not in server.log
 
 
-def test_tables_that_cannot_be_made_are_said_in_one_sentence(
+def test_tables_that_cannot_be_created_are_reported_in_one_sentence(
     empty_database: str, tmp_path: Path
 ) -> None:
     asyncio.run(execute(empty_database, "CREATE TABLE tasks (colour text)"))
@@ -202,7 +204,7 @@ def test_a_request_has_one_line_in_the_log(server: Server, api: httpx.Client, us
         ("PATCH", "/api/ada/tasks/x/complete", "/api/{user_id}/tasks/{task_id}/complete", 422),
     ],
 )
-def test_json_lines_have_the_same_in_fields(
+def test_json_lines_have_the_same_fields(
     postgres: str, tmp_path: Path, method: str, path: str, template: str, status: int
 ) -> None:
     with serving(tmp_path / "log", DATABASE_URL=postgres, LOG_FORMAT="json") as server:

@@ -1,4 +1,4 @@
-"""What FastAPI's users expect of an application works here, too."""
+"""What FastAPI's users expect of an application works here too."""
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -113,7 +113,7 @@ async def test_an_included_router_and_a_mounted_application_work(app: TaskAPI) -
 
 
 @pytest.mark.anyio
-async def test_middleware_that_is_added_sees_every_answer(app: TaskAPI) -> None:
+async def test_added_middleware_sees_every_answer(app: TaskAPI) -> None:
     @app.middleware("http")
     async def mark(request: Request, call_next: Any) -> Response:  # noqa: ANN401 - Starlette's
         response: Response = await call_next(request)
@@ -133,7 +133,7 @@ async def test_middleware_that_is_added_sees_every_answer(app: TaskAPI) -> None:
 
 
 @pytest.mark.anyio
-async def test_a_handler_of_somebody_else_answers_our_errors(app: TaskAPI) -> None:
+async def test_a_replaced_handler_answers_our_errors(app: TaskAPI) -> None:
     @app.exception_handler(TaskNotFound)
     def gone(_request: Request, _error: Exception) -> Response:
         return JSONResponse("gone", 410)
@@ -149,7 +149,7 @@ async def test_a_handler_of_somebody_else_answers_our_errors(app: TaskAPI) -> No
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("kind", [Exception, 500, ZeroDivisionError])
-async def test_a_handler_of_what_nobody_expected_is_called(
+async def test_a_handler_of_unexpected_errors_is_called(
     app: TaskAPI, kind: type[Exception] | int
 ) -> None:
     @app.exception_handler(kind)
@@ -165,7 +165,7 @@ async def test_a_handler_of_what_nobody_expected_is_called(
 
 
 @pytest.mark.anyio
-async def test_what_nobody_handles_is_our_500(app: TaskAPI) -> None:
+async def test_an_unhandled_error_is_our_500(app: TaskAPI) -> None:
     @app.get("/fails")
     async def fails() -> float:
         return 1 / 0
@@ -173,7 +173,9 @@ async def test_what_nobody_handles_is_our_500(app: TaskAPI) -> None:
     async with calling(app) as api:
         response = await api.get("/fails")
 
-    assert_problem(response, 500, "Something went wrong here; the log has it under X-Request-ID")
+    assert_problem(
+        response, 500, "Something went wrong; the service's log explains it under this X-Request-ID"
+    )
 
 
 @pytest.mark.anyio
@@ -200,7 +202,7 @@ async def test_a_dependency_can_be_overridden_by_one_of_another_kind(
 
 
 @pytest.mark.anyio
-async def test_without_any_of_that_our_routes_have_one_layer_around_them(app: TaskAPI) -> None:
+async def test_our_own_routes_have_one_layer_around_them(app: TaskAPI) -> None:
     async with calling(app) as api:
         await api.get(tasks_path("ada"))
 

@@ -3,7 +3,7 @@ import httpx
 from tests.tasks import assert_problem, create, task_path, tasks_path, unknown_path
 
 
-def test_a_task_is_answered_as_it_was_created(api: httpx.Client, user: str) -> None:
+def test_a_task_is_returned_as_it_was_created(api: httpx.Client, user: str) -> None:
     task = create(api, user)
 
     response = api.get(task_path(task))
@@ -12,11 +12,11 @@ def test_a_task_is_answered_as_it_was_created(api: httpx.Client, user: str) -> N
     assert response.json() == task
 
 
-def test_a_task_that_is_not_there_is_not_found(api: httpx.Client, user: str) -> None:
+def test_a_missing_task_is_404(api: httpx.Client, user: str) -> None:
     assert_problem(api.get(unknown_path(user)), 404, "Task not found")
 
 
-def test_someone_elses_task_is_not_found_in_the_same_words(api: httpx.Client, user: str) -> None:
+def test_another_users_task_is_404_in_the_same_words(api: httpx.Client, user: str) -> None:
     theirs = create(api, f"{user}-other")
 
     foreign = api.get(task_path(theirs | {"user_id": user}))
@@ -26,7 +26,7 @@ def test_someone_elses_task_is_not_found_in_the_same_words(api: httpx.Client, us
     assert foreign.content == missing.content
 
 
-def test_an_id_that_is_no_uuid_is_refused(api: httpx.Client, user: str) -> None:
+def test_an_id_that_is_not_a_uuid_is_refused(api: httpx.Client, user: str) -> None:
     response = api.get(f"{tasks_path(user)}/7")
 
     assert_problem(response, 422, "task_id: must be a UUID")

@@ -1,4 +1,4 @@
-"""What HTTP asks of every path: methods, HEAD, OPTIONS, request ids, bodies, CORS."""
+"""The rules of HTTP for every path: methods, HEAD, OPTIONS, request ids, bodies, CORS."""
 
 import json
 import socket
@@ -91,11 +91,11 @@ def test_an_unknown_path_is_not_found(api: httpx.Client) -> None:
 
 
 @pytest.mark.parametrize("path", ["/docs%0A", "/health/live%0A", "/api/ada/tasks%0A"])
-def test_a_line_feed_after_a_path_makes_it_another(api: httpx.Client, path: str) -> None:
+def test_a_line_feed_at_the_end_of_a_path_is_part_of_it(api: httpx.Client, path: str) -> None:
     assert_problem(api.get(path), 404, "There is nothing at this path")
 
 
-def test_assets_take_get_and_head(api: httpx.Client) -> None:
+def test_assets_allow_get_and_head(api: httpx.Client) -> None:
     asset = "/assets/swagger-ui.css"
 
     assert api.options(asset).headers["allow"] == "GET, HEAD, OPTIONS"
@@ -114,7 +114,7 @@ def test_assets_take_get_and_head(api: httpx.Client) -> None:
         b"\x16\x03\x01\x02",
     ],
 )
-def test_what_is_no_http_gets_the_shape_of_every_error(server: Server, request_line: bytes) -> None:
+def test_invalid_http_is_a_problem_too(server: Server, request_line: bytes) -> None:
     with socket.create_connection(("127.0.0.1", urlsplit(server.url).port or 0)) as client:
         client.sendall(request_line + b"\r\nHost: localhost\r\n\r\n")
         answer = HTTPResponse(client)
@@ -133,7 +133,7 @@ def test_the_root_leads_to_the_docs(api: httpx.Client) -> None:
     assert urlsplit(response.headers["location"]).path == "/docs"
 
 
-def test_a_sane_request_id_is_kept(api: httpx.Client) -> None:
+def test_a_safe_request_id_is_kept(api: httpx.Client) -> None:
     response = api.get("/health/live", headers={"X-Request-ID": "abc-123"})
 
     assert response.headers["x-request-id"] == "abc-123"
@@ -165,7 +165,7 @@ def in_chunks(body: bytes) -> Iterator[bytes]:
         yield body[start : start + 10_000]
 
 
-def test_a_body_of_128_kib_is_taken(api: httpx.Client, user: str) -> None:
+def test_a_body_of_128_kib_is_accepted(api: httpx.Client, user: str) -> None:
     headers = {"Content-Type": "application/json"}
 
     whole = api.post(tasks_path(user), content=body_of(LIMIT), headers=headers)
@@ -174,7 +174,7 @@ def test_a_body_of_128_kib_is_taken(api: httpx.Client, user: str) -> None:
     assert [whole.status_code, chunked.status_code] == [201, 201]
 
 
-def test_a_larger_body_is_refused_however_it_comes(api: httpx.Client, user: str) -> None:
+def test_a_larger_body_is_413_with_and_without_its_length(api: httpx.Client, user: str) -> None:
     headers = {"Content-Type": "application/json", "Origin": FRONTEND_ORIGIN}
 
     bodies: list[bytes | Iterator[bytes]] = [
@@ -185,7 +185,7 @@ def test_a_larger_body_is_refused_however_it_comes(api: httpx.Client, user: str)
     ]
     for body in bodies:
         response = api.post(tasks_path(user), content=body, headers=headers)
-        assert_problem(response, 413, "The body may have 131072 bytes at most")
+        assert_problem(response, 413, "The body may have at most 131072 bytes")
         assert response.headers["access-control-allow-origin"] == FRONTEND_ORIGIN
     assert listed(api, user) == []
 
@@ -271,7 +271,7 @@ def test_errors_may_be_read_by_the_frontend(api: httpx.Client, user: str) -> Non
         assert exposed == "ETag, Link, Location, Retry-After, WWW-Authenticate, X-Request-ID"
 
 
-def test_every_answer_says_once_that_it_depends_on_the_origin(api: httpx.Client) -> None:
+def test_every_answer_has_origin_in_vary_once(api: httpx.Client) -> None:
     for path in ["/health/live", "/nowhere", "/api/%FF/tasks", "/api/ada/tasks/7"]:
         for headers in [{}, {"Origin": FRONTEND_ORIGIN}, {"Origin": "http://evil.example"}]:
             assert api.get(path, headers=headers).headers["vary"] == "Origin"

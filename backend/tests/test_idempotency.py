@@ -1,4 +1,4 @@
-"""A create with an Idempotency-Key can be sent again: one key, one task."""
+"""A create with an Idempotency-Key can be repeated: one key, one task."""
 
 import asyncio
 import json
@@ -57,7 +57,7 @@ def test_the_same_key_and_task_make_one_task(api: httpx.Client, user: str) -> No
     assert first.headers["etag"] == api.get(task_path(first.json())).headers["etag"]
 
 
-def test_another_key_and_none_make_another_task(api: httpx.Client, user: str) -> None:
+def test_another_key_or_no_key_makes_another_task(api: httpx.Client, user: str) -> None:
     answers = [post(api, user, "one"), post(api, user, "two"), post(api, user, "ONE")]
     without = [create(api, user, **MILK), create(api, user, **MILK)]
 
@@ -97,7 +97,7 @@ def test_the_same_key_with_another_task_is_refused(
     assert_same_answer(post(api, user, "key"), first)
 
 
-def test_a_body_that_says_the_same_otherwise_is_the_same(api: httpx.Client, user: str) -> None:
+def test_the_same_task_in_other_json_is_the_same(api: httpx.Client, user: str) -> None:
     first = post(api, user, "key")
 
     written_otherwise = json.dumps(
@@ -127,7 +127,7 @@ def test_the_first_answer_is_given_after_a_change_and_after_a_delete(
     assert listed(api, user) == []
 
 
-def test_odd_text_is_given_again_as_it_was(api: httpx.Client, user: str) -> None:
+def test_odd_text_is_repeated_as_it_was(api: httpx.Client, user: str) -> None:
     for number, text in enumerate(["😀", "\\\"'", "\u0001\u2028", "e\u0301", "</script>"]):
         body = {"title": text, "description": text}
         first = post(api, user, f"key-{number}", body)
@@ -136,7 +136,7 @@ def test_odd_text_is_given_again_as_it_was(api: httpx.Client, user: str) -> None
         assert_same_answer(post(api, user, f"key-{number}", body), first)
 
 
-def test_a_create_that_was_refused_leaves_its_key_unused(api: httpx.Client, user: str) -> None:
+def test_a_refused_create_does_not_use_up_its_key(api: httpx.Client, user: str) -> None:
     assert_problem(post(api, user, "key", {"title": ""}), 422)
 
     assert post(api, user, "key").status_code == 201
@@ -170,7 +170,7 @@ def connection(server: Server) -> socket.socket:
     return socket.create_connection(("127.0.0.1", urlsplit(server.url).port or 0))
 
 
-def test_an_answer_that_got_lost_is_given_to_who_asks_again(
+def test_a_lost_answer_is_given_to_a_repeated_request(
     server: Server, api: httpx.Client, user: str
 ) -> None:
     with connection(server) as client:
@@ -184,11 +184,11 @@ def test_an_answer_that_got_lost_is_given_to_who_asks_again(
     assert listed(api, user) == [answer.json()]
 
 
-# At once
+# Concurrency
 
 
 @pytest.mark.anyio
-async def test_of_50_at_once_one_makes_the_task(
+async def test_only_one_of_50_concurrent_requests_makes_the_task(
     server: Server, api: httpx.Client, user: str
 ) -> None:
     async with httpx.AsyncClient(base_url=server.url, auth=server.auth, timeout=60) as client:
@@ -205,7 +205,7 @@ async def test_of_50_at_once_one_makes_the_task(
 
 
 @pytest.mark.anyio
-async def test_of_two_tasks_with_one_key_at_once_one_is_made(
+async def test_only_one_of_two_concurrent_tasks_with_one_key_is_made(
     server: Server, api: httpx.Client, user: str
 ) -> None:
     async with httpx.AsyncClient(base_url=server.url, auth=server.auth, timeout=60) as client:
@@ -256,7 +256,7 @@ def test_an_expired_key_may_come_with_another_task(
     assert_problem(post(api, user, "key"), 422, REUSED)
 
 
-def test_a_key_is_not_new_before(api: httpx.Client, postgres: str, user: str) -> None:
+def test_a_key_is_not_new_before_24_hours(api: httpx.Client, postgres: str, user: str) -> None:
     first = post(api, user, "key")
     age(postgres, user, DAY - 60)
 
@@ -290,7 +290,7 @@ async def keys(driver: Any) -> dict[str, int]:  # noqa: ANN401 - has no types
 
 
 @pytest.mark.anyio
-async def test_a_create_with_a_key_clears_some_that_expired_whoever_they_are_of(
+async def test_a_create_with_a_key_deletes_some_expired_keys_of_any_user(
     engine: AsyncEngine,
     driver: Any,  # noqa: ANN401 - has no types
 ) -> None:
@@ -306,7 +306,7 @@ async def test_a_create_with_a_key_clears_some_that_expired_whoever_they_are_of(
 
 
 @pytest.mark.anyio
-async def test_a_key_that_is_used_clears_others_but_not_itself(
+async def test_a_create_does_not_delete_its_own_expired_key(
     engine: AsyncEngine,
     driver: Any,  # noqa: ANN401 - has no types
 ) -> None:
@@ -321,7 +321,7 @@ async def test_a_key_that_is_used_clears_others_but_not_itself(
 
 
 async def engine_with_50_connections(url: str) -> AsyncEngine:
-    """All of them open, so that statements do not wait for one another to connect."""
+    """All are open, so that no statement waits for a connection."""
     engine = create_engine(url, pool_size=50)
     await asyncio.gather(*(check(engine) for _ in range(50)))
     return engine
@@ -329,12 +329,12 @@ async def engine_with_50_connections(url: str) -> AsyncEngine:
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("expired", [50, 400])
-async def test_50_creates_at_once_that_clear_each_others_keys_do_not_lock_each_other_out(
+async def test_50_concurrent_creates_that_delete_each_others_keys_do_not_deadlock(
     empty_database: str,
     driver: Any,  # noqa: ANN401 - has no types
     expired: int,
 ) -> None:
-    """Each uses an expired key that the others want to clear."""
+    """Each uses an expired key that the others try to delete."""
     many = await engine_with_50_connections(empty_database)
     await insert_keys(driver, "ada", expired, hours=25)
 
@@ -360,7 +360,7 @@ async def test_50_creates_at_once_that_clear_each_others_keys_do_not_lock_each_o
 
 
 @pytest.mark.anyio
-async def test_50_creates_at_once_with_one_expired_key_make_one_task(
+async def test_50_concurrent_creates_with_one_expired_key_make_one_task(
     empty_database: str,
     driver: Any,  # noqa: ANN401 - has no types
 ) -> None:
@@ -430,7 +430,7 @@ def test_a_quoted_key_may_have_spaces(api: httpx.Client, user: str) -> None:
         b"a, b",
     ],
 )
-def test_what_is_no_key_is_refused(api: httpx.Client, user: str, key: bytes) -> None:
+def test_an_invalid_key_is_refused(api: httpx.Client, user: str, key: bytes) -> None:
     response = api.post(tasks_path(user), json=MILK, headers={b"Idempotency-Key": key})
 
     assert_problem(response, 422, REFUSED)
@@ -438,7 +438,7 @@ def test_what_is_no_key_is_refused(api: httpx.Client, user: str, key: bytes) -> 
 
 
 @pytest.mark.parametrize("key", ["key", '"key"'])
-def test_two_keys_are_none(api: httpx.Client, user: str, key: str) -> None:
+def test_two_keys_are_refused(api: httpx.Client, user: str, key: str) -> None:
     fields = [("Idempotency-Key", key), ("Idempotency-Key", key)]
 
     assert_problem(api.post(tasks_path(user), json=MILK, headers=fields), 422, REFUSED)
@@ -464,7 +464,7 @@ def test_white_space_around_a_key_is_not_part_of_it(
 
 
 @pytest.mark.parametrize("character", [b"\0", b"\x01", b"\n", b"\x1b", b"\x7f"])
-def test_a_key_with_a_control_character_is_no_http(
+def test_a_key_with_a_control_character_is_invalid_http(
     server: Server, api: httpx.Client, user: str, character: bytes
 ) -> None:
     with connection(server) as client:

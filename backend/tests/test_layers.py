@@ -1,4 +1,4 @@
-"""Imports point one way: the application's layers go down, and the rooms know nothing of it."""
+"""Imports point one way: down the application's layers, and never from a room to them."""
 
 import ast
 from pathlib import Path
@@ -28,7 +28,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "services": {"database", "http", "models", "schemas"},
 }
 
-# Which libraries a part must never come to, by whatever it imports of ours.
+# Which libraries a part must not reach, even through other parts.
 WEB = {"fastapi", "starlette", "uvicorn"}
 SQL = {"alembic", "asyncpg", "sqlalchemy", "sqlmodel"}
 MAY_NOT_REACH = {
@@ -88,19 +88,19 @@ def test_a_part_imports_only_what_is_below_it(part: str) -> None:
 
 
 @pytest.mark.parametrize("part", MAY_NOT_REACH)
-def test_a_part_never_comes_to_what_another_is_for(part: str) -> None:
+def test_a_part_never_reaches_the_libraries_of_another(part: str) -> None:
     for path in files(part):
         libraries = {name.split(".")[0] for name in reached(path, set())}
         assert libraries.isdisjoint(MAY_NOT_REACH[part]), path
 
 
 @pytest.mark.parametrize("path", files("routers"), ids=lambda path: path.stem)
-def test_a_router_states_no_sql(path: Path) -> None:
+def test_a_router_has_no_sql(path: Path) -> None:
     libraries = {name.split(".")[0] for name in imports(path)}
 
     assert libraries.isdisjoint(SQL)
 
 
 @pytest.mark.parametrize("room", sorted(ROOMS))
-def test_a_room_says_what_it_is_for(room: str) -> None:
+def test_a_room_has_a_docstring(room: str) -> None:
     assert ast.get_docstring(ast.parse((SRC / room / "__init__.py").read_text()))

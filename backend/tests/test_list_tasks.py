@@ -23,7 +23,7 @@ def test_a_listed_task_has_every_field(api: httpx.Client, user: str) -> None:
     assert [list(task) for task in listed(api, user)] == [FIELDS]
 
 
-def test_a_list_has_no_task_of_anyone_else(api: httpx.Client, user: str) -> None:
+def test_a_list_has_no_task_of_another_user(api: httpx.Client, user: str) -> None:
     mine = create(api, user)
     create(api, f"{user}-other")
 
@@ -37,7 +37,7 @@ def test_a_list_has_no_cap(api: httpx.Client, user: str) -> None:
     assert len(listed(api, user)) == 1100
 
 
-def test_a_list_with_a_slash_at_its_end_is_the_same_list(api: httpx.Client, user: str) -> None:
+def test_a_trailing_slash_makes_no_difference(api: httpx.Client, user: str) -> None:
     created = create(api, user)
 
     response = api.get(f"{tasks_path(user)}/")

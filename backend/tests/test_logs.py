@@ -1,4 +1,4 @@
-"""Every line says what it should to whom it should: people, or machines."""
+"""Log lines for people and for machines."""
 
 import json
 import logging
@@ -30,7 +30,7 @@ PLAIN = (sys.executable, "-m", "uvicorn", "src.main:app")
 
 
 def objects(log: str) -> list[dict[str, Any]]:
-    """Read a log of which every line must be a JSON object."""
+    """Parse a log; every line must be a JSON object."""
     lines = [json.loads(line) for line in log.splitlines()]
     for line in lines:
         assert {"time", "level", "logger", "message"} <= line.keys()
@@ -67,7 +67,7 @@ def test_every_line_from_start_to_stop_is_a_json_object(
     assert others.count("Stopped") == 1
 
 
-def test_a_stop_is_said_to_people_as_well(postgres: str, tmp_path: Path) -> None:
+def test_a_stop_is_logged_as_text_too(postgres: str, tmp_path: Path) -> None:
     with serving(tmp_path / "log", DATABASE_URL=postgres) as server:
         server.stop()
 
@@ -78,7 +78,7 @@ def test_a_stop_is_said_to_people_as_well(postgres: str, tmp_path: Path) -> None
 
 @pytest.fixture
 def broken(tmp_path: Path) -> str:
-    """A folder of modules in which one that the application needs raises an error."""
+    """A folder with a broken copy of a module that the application imports."""
     folder = tmp_path / "modules"
     folder.mkdir()
     (folder / "xxhash.py").write_text("raise RuntimeError('broken')")
@@ -98,7 +98,7 @@ def broken(tmp_path: Path) -> str:
     ],
     ids=["setting", "url", "database", "folder", "address", "module"],
 )
-def test_a_start_that_fails_is_told_in_json_objects(
+def test_a_failed_start_is_logged_as_json_objects(
     settings: dict[str, str], status: int, said: str, workers: str, tmp_path: Path, broken: str
 ) -> None:
     settings = {
@@ -114,7 +114,7 @@ def test_a_start_that_fails_is_told_in_json_objects(
     assert any(said in message for message in messages(server))
 
 
-def test_what_nobody_catches_is_told_in_json_objects() -> None:
+def test_uncaught_errors_are_logged_as_json_objects() -> None:
     script = """
 import threading, warnings
 from src.http.logs import log_from_the_first_line
@@ -144,7 +144,7 @@ raise RuntimeError("fourth")
     assert "RuntimeError: fourth" in fourth["traceback"]
 
 
-def test_a_file_of_settings_that_cannot_be_read_is_said_in_a_sentence(tmp_path: Path) -> None:
+def test_an_unreadable_settings_file_is_reported_in_a_sentence(tmp_path: Path) -> None:
     (tmp_path / ".env").write_bytes(b"LOG_FORMAT=json\nHOST=\xff\n")
     script = (
         "import sys; from src import config\n"
@@ -194,10 +194,10 @@ def test_a_requests_line_names_its_peer(
     ],
     ids=["quotes", "controls", "length"],
 )
-def test_a_peer_that_names_itself_forges_no_line(
+def test_a_forged_peer_address_cannot_forge_a_line(
     postgres: str, tmp_path: Path, forged: str, told: str
 ) -> None:
-    """Plain uvicorn believes what a proxy on this machine passes on."""
+    """Plain uvicorn trusts the headers of a proxy on this machine."""
     port = str(free_port())
     for style in ["json", "text"]:
         with serving(
@@ -236,7 +236,7 @@ def test_a_peer_without_an_address_is_a_dash(postgres: str, tmp_path: Path, styl
     assert (json.loads(line)["peer"] == "-") if style == "json" else line.endswith(" ms mine -")
 
 
-def test_no_line_of_a_message_can_be_taken_for_one_of_its_own() -> None:
+def test_no_line_of_a_message_looks_like_a_line_of_the_log() -> None:
     record = logging.makeLogRecord(
         {"levelname": "ERROR", "msg": "One\n2026 ERROR Two\r\x1b[2J\x9b"}
     )

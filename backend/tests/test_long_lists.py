@@ -1,4 +1,4 @@
-"""A list that is long is read as one snapshot, and kept neither in memory nor from others."""
+"""A long list is one snapshot, in bounded memory."""
 
 import asyncio
 import json
@@ -27,7 +27,7 @@ from tests.test_round_trips import counted
 
 
 def insert(url: str, user: str, number: int, length: int = 0) -> None:
-    """Insert tasks with a description of so many characters, no two of them alike."""
+    """Insert tasks with different descriptions of this many characters."""
     parts = f"SELECT string_agg(md5(n || ' ' || m), '') FROM generate_series(0, {length // 32}) m"
     text = f"left(({parts}), {length})"
     asyncio.run(
@@ -39,7 +39,7 @@ def insert(url: str, user: str, number: int, length: int = 0) -> None:
     )
 
 
-# The same list, whichever way it is made
+# The same list, however it is read
 
 SIZES = {
     "none": (0, 0),
@@ -96,7 +96,7 @@ def test_a_long_list_can_be_filtered_and_ordered(
     assert [task["title"] for task in some] == expected
 
 
-def test_a_long_list_goes_on_from_a_cursor(api: httpx.Client, postgres: str, user: str) -> None:
+def test_a_long_list_continues_from_a_cursor(api: httpx.Client, postgres: str, user: str) -> None:
     insert(postgres, user, 3000)
     page = api.get(f"{tasks_path(user)}?limit=10")
     after = urlsplit(page.links["next"]["url"]).query.replace("limit=10&", "")
@@ -107,7 +107,7 @@ def test_a_long_list_goes_on_from_a_cursor(api: httpx.Client, postgres: str, use
     assert "link" not in rest.headers
 
 
-def test_a_long_list_comes_through_a_pooler_too(pooler: str, user: str, tmp_path: Path) -> None:
+def test_a_long_list_works_through_a_pooler(pooler: str, user: str, tmp_path: Path) -> None:
     with serving(tmp_path / "log", DATABASE_URL=pooler) as server, server.client() as api:
         insert(pooler, user, 3000)
         for _ in range(3):
@@ -140,8 +140,8 @@ def test_a_long_list_is_sent_in_pieces(
     assert max(lengths) <= PIECE_BYTES
 
 
-def test_a_long_list_is_few_round_trips(direct: str, user: str, tmp_path: Path) -> None:
-    """The page that it might have been, BEGIN, the cursor, its batches, and COMMIT."""
+def test_a_long_list_takes_few_round_trips(direct: str, user: str, tmp_path: Path) -> None:
+    """The statement of a page, BEGIN, the cursor, its batches, and COMMIT."""
     with counted(direct) as link:
         url = f"postgresql://postgres@127.0.0.1:{link.port}/postgres?sslmode=disable"
         with (
@@ -180,8 +180,8 @@ async def numbers(batches: AsyncIterator[list[bytes]]) -> list[int]:
 
 
 @pytest.mark.anyio
-async def test_a_long_list_is_of_one_moment(server: Server, postgres: str, user: str) -> None:
-    """While tasks are replaced, one by one, there are always as many."""
+async def test_a_long_list_is_one_snapshot(server: Server, postgres: str, user: str) -> None:
+    """While tasks are replaced one by one, their number stays the same."""
     await asyncio.to_thread(insert, postgres, user, 4000)
     enough = asyncio.Event()
 
@@ -230,7 +230,7 @@ async def test_a_long_list_is_read_again_when_its_connection_breaks(
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("error", [ValueError, DatabaseUnavailable, asyncio.CancelledError])
-async def test_who_breaks_off_leaves_no_transaction_behind(
+async def test_a_broken_off_list_leaves_no_open_transaction(
     one: AsyncEngine, error: type[BaseException]
 ) -> None:
     async def gather(batches: AsyncIterator[list[bytes]]) -> None:
@@ -244,7 +244,7 @@ async def test_who_breaks_off_leaves_no_transaction_behind(
 
 
 @pytest.mark.anyio
-async def test_a_long_list_that_takes_too_long_goes_on_nowhere(direct_database: str) -> None:
+async def test_a_long_list_that_takes_too_long_is_cancelled(direct_database: str) -> None:
     engine = create_engine(direct_database, pool_size=1, statement_seconds=0.5)
 
     with pytest.raises(DatabaseUnavailable, match="no answer in time"):
@@ -266,7 +266,7 @@ def alone(direct_database: str, tmp_path: Path) -> Iterator[Server]:
 
 
 def ask_and_not_read(stack: ExitStack, server: Server, path: str, encoding: str) -> socket.socket:
-    """Wait for the first bytes of the answer, and leave it at that."""
+    """Read only the first bytes of the answer."""
     client = stack.enter_context(socket.socket())
     client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     client.connect(("127.0.0.1", urlsplit(server.url).port or 0))
@@ -279,7 +279,7 @@ def ask_and_not_read(stack: ExitStack, server: Server, path: str, encoding: str)
 ENCODINGS = ["identity", "gzip", "zstd"]
 
 
-def test_who_does_not_read_a_long_list_keeps_neither_its_tasks_nor_a_connection(
+def test_an_unread_long_list_holds_neither_memory_nor_a_connection(
     alone: Server, direct_database: str
 ) -> None:
     insert(direct_database, "ada", 20_000, 1000)
@@ -292,10 +292,10 @@ def test_who_does_not_read_a_long_list_keeps_neither_its_tasks_nor_a_connection(
         assert create(api, "bob")
         kept = process.memory_info().rss - before
 
-    assert kept < 24 * 2**20  # of 23 MB that each list is
+    assert kept < 24 * 2**20  # each list has 23 MB
 
 
-def test_files_are_closed_when_a_long_list_is_answered(alone: Server, direct_database: str) -> None:
+def test_files_are_closed_after_a_long_list(alone: Server, direct_database: str) -> None:
     insert(direct_database, "ada", 20_000, 1000)
     path, process = tasks_path("ada"), psutil.Process(alone.process.pid)
     with alone.client() as api:
@@ -316,7 +316,7 @@ def test_files_are_closed_when_a_long_list_is_answered(alone: Server, direct_dat
     assert "unclosed file" not in alone.log
 
 
-def test_a_long_list_without_room_on_the_disk_is_503(alone: Server, direct_database: str) -> None:
+def test_a_long_list_is_503_when_the_disk_is_full(alone: Server, direct_database: str) -> None:
     insert(direct_database, "ada", 20_000, 1000)
     process = psutil.Process(alone.process.pid)
     with alone.client() as api:

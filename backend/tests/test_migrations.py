@@ -1,4 +1,4 @@
-"""The tables come up by themselves, from nothing or from the earlier version's."""
+"""The tables are created, or upgraded from the earlier version's, at start-up."""
 
 import asyncio
 import json
@@ -81,7 +81,7 @@ async def test_models_and_migrations_are_the_same(engine: AsyncEngine) -> None:
         assert await connection.run_sync(indexes) == ["tasks_in_order"]
 
 
-def test_the_newest_migration_is_the_one_that_start_up_looks_for() -> None:
+def test_start_up_looks_for_the_newest_migration() -> None:
     config = Config()
     config.set_main_option("script_location", str(VERSIONS.parent))
 
@@ -173,7 +173,7 @@ async def test_a_newer_releases_tables_are_left_alone(empty_database: str) -> No
 
 
 @pytest.mark.anyio
-async def test_migrations_of_another_program_are_not_ours(empty_database: str) -> None:
+async def test_another_programs_migrations_are_ignored(empty_database: str) -> None:
     await execute(empty_database, "CREATE TABLE alembic_version (version_num varchar(32))")
     await execute(empty_database, "INSERT INTO alembic_version VALUES ('ae1027a6acf5')")
 
@@ -183,7 +183,7 @@ async def test_migrations_of_another_program_are_not_ours(empty_database: str) -
 
 
 @pytest.mark.anyio
-async def test_an_upgrade_may_wait_longer_than_a_statement_of_a_request(
+async def test_an_upgrade_may_take_longer_than_a_requests_statement(
     empty_database: str,
 ) -> None:
     other = await asyncpg.connect(empty_database)
@@ -218,7 +218,7 @@ print("alembic" in sys.modules)
 """
 
 
-def test_alembic_is_imported_only_when_there_is_something_to_do(empty_database: str) -> None:
+def test_alembic_is_imported_only_for_an_upgrade(empty_database: str) -> None:
     said = [
         subprocess.run(
             [sys.executable, "-c", UPGRADE_AND_SAY, empty_database],
@@ -234,7 +234,7 @@ def test_alembic_is_imported_only_when_there_is_something_to_do(empty_database: 
 
 
 def start_up(urls: list[str], together: Barrier) -> None:
-    """Be one of several processes that all start on each of these databases at once."""
+    """Start on each of these databases at the same time as the other processes."""
     for url in urls:
         together.wait()
         asyncio.run(upgraded(url))

@@ -1,4 +1,4 @@
-"""A column more is said in the model, the schema and a migration, and nowhere else."""
+"""Adding a column means editing the model, the schema and a migration, nothing else."""
 
 import shutil
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ from tests.tasks import FIELDS, Task, assert_problem, create, listed, task_path,
 
 NOON, LATER = "2026-11-21T12:00:00+00:00", "2026-11-22T12:00:00.5+00:00"
 
-# The lines to which each file gets some more.
+# The lines in each file after which the new ones go.
 MORE = {
     "models/task.py": {
         "    description: str | None = Field(sa_type=Text)\n": "    due_at: datetime | None\n"
@@ -58,7 +58,7 @@ def copy_with_due_at(folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def api(postgres: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
-    """A client of the service with another column, on a table that had tasks before it."""
+    """A client of the service with the new column, on a table that already had tasks."""
     folder = tmp_path_factory.mktemp("due")
     copy_with_due_at(folder)
     program, *arguments = COMMAND
@@ -83,7 +83,7 @@ def keyed(api: httpx.Client, user: str, body: dict[str, Any], key: str = "milk")
     return api.post(tasks_path(user), json=body, headers={"Idempotency-Key": key})
 
 
-def test_it_is_created_got_listed_and_in_its_place(api: httpx.Client, user: str) -> None:
+def test_the_column_is_created_read_and_listed_in_its_place(api: httpx.Client, user: str) -> None:
     task = create(api, user, due_at=NOON)
     without = create(api, user)
 
@@ -94,7 +94,7 @@ def test_it_is_created_got_listed_and_in_its_place(api: httpx.Client, user: str)
     assert listed(api, user) == [task, without]
 
 
-def test_a_key_is_answered_with_it_again(api: httpx.Client, user: str) -> None:
+def test_a_repeated_key_returns_the_column(api: httpx.Client, user: str) -> None:
     body = {"title": "Buy milk", "due_at": NOON}
 
     first, again = keyed(api, user, body), keyed(api, user, body)
@@ -117,7 +117,7 @@ def test_the_same_key_with_another_value_is_refused(
     assert listed(api, user) == [first.json()]
 
 
-def test_a_key_of_before_the_column_is_known_still(api: httpx.Client) -> None:
+def test_a_key_from_before_the_column_still_matches(api: httpx.Client) -> None:
     before = listed(api, "early")
 
     milk = keyed(api, "early", {"title": "Buy milk"})
@@ -130,7 +130,7 @@ def test_a_key_of_before_the_column_is_known_still(api: httpx.Client) -> None:
 
 
 @pytest.mark.parametrize("method", ["PUT", "PATCH"])
-def test_it_is_changed_cleared_and_left(api: httpx.Client, user: str, method: str) -> None:
+def test_the_column_is_changed_cleared_and_kept(api: httpx.Client, user: str, method: str) -> None:
     task = create(api, user, due_at=NOON)
 
     due = [
@@ -158,10 +158,10 @@ def walked(api: httpx.Client, user: str, sort: str, limit: int) -> list[Task]:
 
 
 @pytest.mark.parametrize("limit", [1, 2, 3])
-def test_pages_in_its_order_have_each_task_once_those_without_too(
+def test_pages_in_the_columns_order_have_each_task_once(
     api: httpx.Client, user: str, limit: int
 ) -> None:
-    """As PostgreSQL has it: those without come last, and first the other way round."""
+    """As in PostgreSQL, tasks without a value come last, or first in descending order."""
     tasks = [create(api, user, due_at=due) for due in [LATER, None, NOON, None, NOON, None]]
     in_order = [tasks[number] for number in [2, 4, 0, 1, 3, 5]]
 

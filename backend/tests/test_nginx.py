@@ -1,4 +1,4 @@
-"""What nginx in front of the service makes of its answers."""
+"""The service behind nginx."""
 
 from collections.abc import Iterator
 
@@ -16,7 +16,7 @@ CHANGED = "The task has changed since; get it again"
 
 @pytest.fixture(scope="module")
 def gzipped(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
-    """A client behind an nginx that compresses each 200, and so weakens its ETag."""
+    """A client behind an nginx that compresses every 200, which weakens its ETag."""
     compressing = f"""
         gzip on;
         gzip_min_length 1;
@@ -36,9 +36,7 @@ def weakened(response: httpx.Response) -> str:
     return etag
 
 
-def test_an_etag_that_nginx_weakened_lets_one_change_through_and_no_second(
-    gzipped: httpx.Client, user: str
-) -> None:
+def test_an_etag_that_nginx_weakened_allows_one_change(gzipped: httpx.Client, user: str) -> None:
     path = task_path(create(gzipped, user))
     condition = {"If-Match": weakened(gzipped.get(path))}
 
@@ -50,9 +48,7 @@ def test_an_etag_that_nginx_weakened_lets_one_change_through_and_no_second(
     assert listed(gzipped, user) == [patched.json()]
 
 
-def test_every_change_comes_with_an_etag_that_the_next_can_be_made_with(
-    gzipped: httpx.Client, user: str
-) -> None:
+def test_every_change_returns_an_etag_for_the_next(gzipped: httpx.Client, user: str) -> None:
     path = task_path(create(gzipped, user))
     etag = weakened(gzipped.get(path))
     for method, end, body in [
@@ -78,7 +74,7 @@ def test_a_weakened_etag_saves_an_answer(gzipped: httpx.Client, user: str) -> No
 
 @pytest.fixture(scope="module")
 def upgrading(postgres: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """The service with tokens, behind an nginx that passes upgrades on over kept connections."""
+    """The service with tokens, behind an nginx that forwards upgrades on reused connections."""
     folder = tmp_path_factory.mktemp("upgrading")
     settings = {"DATABASE_URL": postgres, "AUTH_MODE": "jwt", "AUTH_SECRET": SECRET}
     with serving(folder / "log", **settings) as behind:

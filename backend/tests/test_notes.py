@@ -1,4 +1,4 @@
-"""A second resource that is made of the rooms keeps the rules of the first."""
+"""A second resource, built from the rooms, keeps the rules of the first."""
 
 import asyncio
 import sys
@@ -32,7 +32,7 @@ async def make_tables(url: str) -> None:
 
 @pytest.fixture(scope="module")
 def api(postgres: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
-    """A client of a service that has notes, too, and asks for tokens."""
+    """A client of a service with tokens that also has notes."""
     port = str(free_port())
     command = (sys.executable, "-m", "uvicorn", "tests.notes:app", "--port", port)
     settings = {"PORT": port, "AUTH_MODE": "jwt", "AUTH_SECRET": SECRET}
@@ -67,10 +67,10 @@ def listed(api: httpx.Client, user: str, **query: str | int) -> list[Note]:
     return notes
 
 
-# What is there
+# Create, read, update, delete
 
 
-def test_a_note_is_created_got_and_listed_whole(api: httpx.Client, user: str) -> None:
+def test_a_note_is_created_read_and_listed_whole(api: httpx.Client, user: str) -> None:
     response = api.post(notes_path(user), json={"text": "Milk is out", "colour": "red"})
 
     note = response.json()
@@ -113,16 +113,14 @@ def test_a_deleted_note_is_gone(api: httpx.Client, user: str) -> None:
     assert listed(api, user) == [other]
 
 
-# What is not there, or is someone else's
+# Missing notes, and other users'
 
 ENDPOINTS = [("GET", None), ("PUT", {"text": "x"}), ("PATCH", {"text": "x"}), ("DELETE", None)]
 every_endpoint = pytest.mark.parametrize(("method", "body"), ENDPOINTS)
 
 
 @every_endpoint
-def test_a_note_that_is_not_there_is_not_found(
-    api: httpx.Client, user: str, method: str, body: object
-) -> None:
+def test_a_missing_note_is_404(api: httpx.Client, user: str, method: str, body: object) -> None:
     response = api.request(method, f"{notes_path(user)}/{uuid4()}", json=body)
 
     assert_problem(response, 404, "Note not found")
@@ -130,7 +128,7 @@ def test_a_note_that_is_not_there_is_not_found(
 
 @every_endpoint
 @pytest.mark.parametrize("headers", [{}, {"If-Match": OTHER}])
-def test_someone_elses_note_is_not_found_and_stays(
+def test_another_users_note_is_404_and_stays(
     api: httpx.Client, user: str, method: str, body: object, headers: dict[str, str]
 ) -> None:
     theirs = create(api, f"{user}-other")
@@ -144,7 +142,7 @@ def test_someone_elses_note_is_not_found_and_stays(
 
 
 @every_endpoint
-def test_a_token_of_someone_else_is_refused(
+def test_another_users_token_is_refused(
     api: httpx.Client, user: str, method: str, body: object
 ) -> None:
     note = create(api, user)
@@ -171,7 +169,7 @@ def keyed(api: httpx.Client, user: str, **body: object) -> httpx.Response:
     return api.post(notes_path(user), json=body, headers={"Idempotency-Key": "key"})
 
 
-def test_a_key_is_answered_as_at_first(api: httpx.Client, user: str) -> None:
+def test_a_repeated_key_gets_the_first_answer(api: httpx.Client, user: str) -> None:
     first = keyed(api, user, text="Milk is out")
     api.delete(note_path(first.json()))
 
@@ -192,7 +190,7 @@ def test_a_key_with_another_note_is_refused(
     assert listed(api, user) == [first.json()]
 
 
-def test_a_key_of_a_task_is_none_of_a_note(api: httpx.Client, user: str) -> None:
+def test_a_tasks_key_is_not_a_notes_key(api: httpx.Client, user: str) -> None:
     task = api.post(
         tasks_path(user), json={"title": "Buy milk"}, headers={"Idempotency-Key": "key"}
     )
@@ -207,7 +205,7 @@ def test_a_key_of_a_task_is_none_of_a_note(api: httpx.Client, user: str) -> None
 
 
 @pytest.mark.parametrize(("method", "body"), ENDPOINTS[1:])
-def test_a_change_of_another_state_is_refused(
+def test_a_change_to_another_state_is_refused(
     api: httpx.Client, user: str, method: str, body: object
 ) -> None:
     note = create(api, user)
@@ -224,7 +222,7 @@ def test_a_change_of_another_state_is_refused(
     assert done.status_code == 200
 
 
-def test_what_the_client_has_is_not_sent_again(api: httpx.Client, user: str) -> None:
+def test_a_current_copy_is_not_sent_again(api: httpx.Client, user: str) -> None:
     for path in [note_path(create(api, user)), notes_path(user)]:
         etag = api.get(path).headers["etag"]
         assert api.get(path, headers={"If-None-Match": etag}).status_code == 304
@@ -244,7 +242,7 @@ def walked(api: httpx.Client, user: str, **query: str | int) -> list[Note]:
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 100])
 @pytest.mark.parametrize("backwards", ["", "-"])
-def test_pages_are_the_list(api: httpx.Client, user: str, limit: int, backwards: str) -> None:
+def test_pages_make_up_the_list(api: httpx.Client, user: str, limit: int, backwards: str) -> None:
     step = -1 if backwards else 1
     notes = [create(api, user, colour=colour) for colour in ["red", None, "blue", None, "blue"]]
     by_colour = [notes[number] for number in [2, 4, 0, 1, 3]]
@@ -254,14 +252,14 @@ def test_pages_are_the_list(api: httpx.Client, user: str, limit: int, backwards:
     assert walked(api, user, colour="blue", limit=limit) == [notes[2], notes[4]]
 
 
-def test_a_list_longer_than_a_page_is_whole_without_a_limit(api: httpx.Client, user: str) -> None:
+def test_without_a_limit_a_long_list_is_whole(api: httpx.Client, user: str) -> None:
     notes = [create(api, user) for _ in range(101)]
 
     assert listed(api, user) == notes
 
 
 @pytest.mark.parametrize("cursor", ["nonsense", "WyJ0ZXh0IiwieCIsIjciXQ"])
-def test_a_cursor_that_no_link_gave_is_refused(api: httpx.Client, user: str, cursor: str) -> None:
+def test_an_invalid_cursor_is_refused(api: httpx.Client, user: str, cursor: str) -> None:
     assert_problem(api.get(notes_path(user), params={"cursor": cursor}), 422)
 
 
@@ -279,7 +277,7 @@ def test_every_statement_is_scoped_by_its_owner() -> None:
 
 
 @pytest.mark.parametrize("given", [["text"], ["text", "colour", "id"], ["text", "colour", "size"]])
-def test_a_create_of_other_fields_than_the_tables_does_not_come_up(given: list[str]) -> None:
+def test_a_create_with_other_fields_than_the_tables_is_a_type_error(given: list[str]) -> None:
     with pytest.raises(TypeError, match="notes"):
         insert_row(NOTES, given)
     with pytest.raises(TypeError, match="notes"):

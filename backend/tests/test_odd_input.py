@@ -1,4 +1,4 @@
-"""What PostgreSQL, UTF-8 or JSON cannot hold gets a clear 4xx, and what they can hold is kept."""
+"""Input that PostgreSQL, UTF-8 or JSON cannot hold gets a clear 4xx; all other input is kept."""
 
 from urllib.parse import quote
 
@@ -50,7 +50,7 @@ def test_user_ids_that_look_alike_are_different_users(api: httpx.Client, user: s
         assert [task["title"] for task in listed(api, user + name)] == [name.strip()]
 
 
-def test_escapes_that_mean_the_same_lead_to_the_same_user(api: httpx.Client, user: str) -> None:
+def test_equivalent_escapes_name_the_same_user(api: httpx.Client, user: str) -> None:
     task = create(api, f"{user}/x")
 
     for escaped in [quote(user) + "%2Fx", quote(user) + "%2fx", quote(user) + "%2F%78"]:
@@ -114,7 +114,7 @@ def test_text_comes_back_as_it_was_sent(api: httpx.Client, user: str, title: str
         b"7",
     ],
 )
-def test_a_body_that_is_no_json_object_is_refused(
+def test_a_body_that_is_not_a_json_object_is_refused(
     api: httpx.Client, user: str, body: bytes
 ) -> None:
     task = create(api, user)
@@ -127,7 +127,7 @@ def test_a_body_that_is_no_json_object_is_refused(
     assert listed(api, user) == [task]
 
 
-def test_of_fields_sent_twice_the_last_is_taken(api: httpx.Client, user: str) -> None:
+def test_the_last_of_repeated_json_members_counts(api: httpx.Client, user: str) -> None:
     body = b'{"title": "first", "title": "last"}'
 
     assert api.post(tasks_path(user), content=body, headers=JSON).json()["title"] == "last"
@@ -144,7 +144,7 @@ def test_of_fields_sent_twice_the_last_is_taken(api: httpx.Client, user: str) ->
         "application/json-seq",
     ],
 )
-def test_a_body_that_is_not_called_json_is_told_what_to_send(
+def test_a_body_without_a_json_content_type_is_415(
     api: httpx.Client, user: str, content_type: str
 ) -> None:
     response = api.post(
@@ -156,7 +156,7 @@ def test_a_body_that_is_not_called_json_is_told_what_to_send(
     )
 
 
-def test_of_two_content_types_the_first_counts(api: httpx.Client, user: str) -> None:
+def test_the_first_of_two_content_types_counts(api: httpx.Client, user: str) -> None:
     types = [("Content-Type", "application/json"), ("Content-Type", "text/plain")]
     body = b'{"title": "ok"}'
 
@@ -167,9 +167,7 @@ def test_of_two_content_types_the_first_counts(api: httpx.Client, user: str) -> 
 @pytest.mark.parametrize(
     "content_type", ["application/json; charset=utf-8", "APPLICATION/JSON", "application/ld+json"]
 )
-def test_json_may_be_called_by_any_of_its_names(
-    api: httpx.Client, user: str, content_type: str
-) -> None:
+def test_any_json_media_type_is_accepted(api: httpx.Client, user: str, content_type: str) -> None:
     response = api.post(
         tasks_path(user), content=b'{"title": "ok"}', headers={"Content-Type": content_type}
     )

@@ -1,4 +1,4 @@
-"""Whom a service without tokens answers."""
+"""Who may call a service without tokens."""
 
 import json
 import socket
@@ -23,8 +23,8 @@ from tests.tasks import assert_problem, listed, tasks_path
 from tests.tokens import SECRET
 
 MISDIRECTED = (
-    "On this address, without tokens, only localhost, names that end in .localhost, 127.0.0.0/8 "
-    "and [::1] are taken as Host"
+    "Without tokens, this address accepts only localhost, names that end in .localhost, "
+    "127.0.0.0/8 and [::1] as Host"
 )
 PREFLIGHT = {"Origin": FRONTEND_ORIGIN, "Access-Control-Request-Method": "POST"}
 
@@ -85,16 +85,16 @@ NO_HOSTS = [
 ]
 
 
-# Under which name
+# The name in Host
 
 
 @pytest.mark.parametrize("name", OWN_NAMES)
-def test_on_loopback_every_name_of_loopback_is_answered(api: httpx.Client, name: str) -> None:
+def test_on_loopback_every_loopback_name_is_accepted(api: httpx.Client, name: str) -> None:
     assert api.get("/health/live", headers={"Host": name}).status_code == 200
 
 
 @pytest.mark.parametrize("name", OTHER_NAMES, ids=lambda name: name[:40])
-def test_on_loopback_no_other_name_is_answered(api: httpx.Client, name: str) -> None:
+def test_on_loopback_any_other_name_is_421(api: httpx.Client, name: str) -> None:
     response = api.get("/health/live", headers={b"Host": name.encode()})
 
     assert_problem(response, 421, MISDIRECTED)
@@ -102,7 +102,7 @@ def test_on_loopback_no_other_name_is_answered(api: httpx.Client, name: str) -> 
 
 
 @pytest.mark.parametrize("name", NO_HOSTS)
-def test_what_is_no_host_is_400(api: httpx.Client, name: str) -> None:
+def test_an_invalid_host_is_400(api: httpx.Client, name: str) -> None:
     response = api.get("/health/live", headers={b"Host": name.encode()})
 
     assert_problem(response, 400, "The Host header must name a host, as in example.com:8000")
@@ -112,7 +112,7 @@ def test_what_is_no_host_is_400(api: httpx.Client, name: str) -> None:
     "path",
     ["/", "/docs", "/openapi.json", "/health/ready", "/api/ada/tasks", "/nothing", "/%ff"],
 )
-def test_it_holds_for_every_path_and_method(api: httpx.Client, path: str) -> None:
+def test_another_name_is_421_for_every_path_and_method(api: httpx.Client, path: str) -> None:
     url = httpx.URL(api.base_url, raw_path=path.encode())
     for method in ["GET", "HEAD", "POST", "DELETE", "OPTIONS", "TRACE"]:
         response = api.request(method, url, headers={"Host": "tasks.example"})
@@ -125,7 +125,7 @@ def test_it_holds_for_every_path_and_method(api: httpx.Client, path: str) -> Non
 def test_a_page_under_a_name_of_its_own_writes_and_reads_nothing(
     api: httpx.Client, user: str
 ) -> None:
-    """As it would after DNS rebinding: the page's own origin is the service's to the browser."""
+    """As after DNS rebinding: to the browser, the page and the service have the same origin."""
     page = {"Host": "tasks.example:8000", "Origin": "http://tasks.example:8000"}
 
     for headers in [page, page | {"Origin": FRONTEND_ORIGIN}]:
@@ -136,7 +136,7 @@ def test_a_page_under_a_name_of_its_own_writes_and_reads_nothing(
     assert listed(api, user) == []
 
 
-def test_it_holds_for_preflights(api: httpx.Client) -> None:
+def test_another_name_is_421_for_preflights(api: httpx.Client) -> None:
     assert api.options(tasks_path("ada"), headers=PREFLIGHT).status_code == 204
 
     for raw_path in [b"/api/ada/tasks", b"/%ff"]:
@@ -146,7 +146,7 @@ def test_it_holds_for_preflights(api: httpx.Client) -> None:
         assert "access-control-allow-origin" not in response.headers
 
 
-def test_names_that_were_refused_before_stay_so_among_many(api: httpx.Client) -> None:
+def test_a_refused_name_stays_refused_among_many(api: httpx.Client) -> None:
     for _ in range(2):
         for number in range(100):
             name = f"{number}.example"
@@ -164,7 +164,7 @@ def answer_to(server: Server, request: bytes) -> HTTPResponse:
         return response
 
 
-def test_a_target_in_absolute_form_does_not_stand_in_for_the_host(server: Server) -> None:
+def test_an_absolute_target_does_not_replace_the_host(server: Server) -> None:
     target = b"GET http://localhost/health/live HTTP/1.1\r\nHost: %b\r\n\r\n"
 
     assert answer_to(server, target % b"localhost").status == 200
@@ -177,12 +177,12 @@ def test_http_1_0_may_have_no_host(server: Server) -> None:
 
 @pytest.mark.parametrize("server", ["jwt"], indirect=True)
 @pytest.mark.parametrize("name", ["tasks.example", ""])
-def test_with_tokens_every_name_is_answered(api: httpx.Client, name: str) -> None:
+def test_with_tokens_every_name_is_accepted(api: httpx.Client, name: str) -> None:
     assert api.get(tasks_path("ada"), headers={"Host": name}).status_code == 200
     assert api.options(tasks_path("ada"), headers=PREFLIGHT | {"Host": name}).status_code == 204
 
 
-# At which address
+# The address
 
 
 @pytest.mark.parametrize(
@@ -202,13 +202,13 @@ def test_with_tokens_every_name_is_answered(api: httpx.Client, name: str) -> Non
         ("", False),
     ],
 )
-def test_what_loopback_is(address: str, is_it: bool) -> None:
+def test_loopback_addresses_are_recognized(address: str, is_it: bool) -> None:
     assert is_loopback(address) is is_it
 
 
 @pytest.fixture(scope="module")
 def everywhere(postgres: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A service that is open on every address, for both versions of IP, on purpose."""
+    """A service that is explicitly open on every address, IPv4 and IPv6."""
     if not socket.has_dualstack_ipv6():
         pytest.skip("needs IPv6")
     log = tmp_path_factory.mktemp("everywhere") / "log"
@@ -218,7 +218,7 @@ def everywhere(postgres: str, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 
 @pytest.mark.parametrize("loopback", ["127.0.0.1", "127.0.0.2", "[::1]"])
-def test_it_holds_on_loopback_whatever_else_the_service_listens_on(
+def test_on_loopback_any_other_name_is_421_whatever_else_the_service_listens_on(
     everywhere: Server, loopback: str
 ) -> None:
     url = f"http://{loopback}:{urlsplit(everywhere.url).port}/health/live"
@@ -227,7 +227,7 @@ def test_it_holds_on_loopback_whatever_else_the_service_listens_on(
     assert_problem(httpx.get(url, headers={"Host": "tasks.example"}), 421, MISDIRECTED)
 
 
-def test_beyond_loopback_every_name_is_answered(everywhere: Server) -> None:
+def test_beyond_loopback_every_name_is_accepted(everywhere: Server) -> None:
     url = f"http://{own_address()}:{urlsplit(everywhere.url).port}/health/live"
 
     assert httpx.get(url).status_code == 200
@@ -243,17 +243,17 @@ def own_address() -> str:
     pytest.skip("needs a network")
 
 
-# However it is started
+# Ways to start it
 
 
 UVICORN = (sys.executable, "-m", "uvicorn", "src.main:app", "--no-access-log")
 
 EXPOSED = (
-    "It listens on {address}, beyond this machine, and would answer anybody: "
+    "The service listens on {address}, which other machines can reach, and would answer anyone: "
     "set AUTH_JWKS_URL or AUTH_SECRET, or AUTH_MODE=open to let anyone act for any user"
 )
 
-# Binds a socket, and leaves it to uvicorn.
+# Binds a socket, and passes it on to uvicorn.
 LEAVE_SOCKET = """
 import os, socket, sys
 host, port = sys.argv[1], int(sys.argv[2])
@@ -265,12 +265,12 @@ os.execv(sys.argv[3], [*sys.argv[3:], "--fd", str(listening.fileno())])
 
 @pytest.fixture(scope="module")
 def unset(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """No word on tokens, no database, no host: what a developer starts with."""
+    """Settings without authentication, database or host, as a developer starts with."""
     return {"AUTH_MODE": "", "HOST": "", "DATA_DIR": str(tmp_path_factory.mktemp("unset"))}
 
 
 def statuses_until_it_ends(server: Server, loopback: str = "127.0.0.1") -> set[int]:
-    """Ask over loopback, again and again."""
+    """Send requests over loopback until the service ends."""
     url = f"http://{loopback}:{urlsplit(server.url).port}/health/live"
     statuses: set[int] = set()
 
@@ -285,7 +285,7 @@ def statuses_until_it_ends(server: Server, loopback: str = "127.0.0.1") -> set[i
 
 @pytest.mark.parametrize(("host", "loopback"), [("0.0.0.0", "127.0.0.1"), ("::", "[::1]")])
 @pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
-def test_without_a_word_on_tokens_it_ends_when_it_listens_beyond_this_machine(
+def test_without_an_authentication_setting_it_ends_when_it_listens_beyond_loopback(
     unset: dict[str, str], tmp_path: Path, host: str, loopback: str, loop: str
 ) -> None:
     port = str(free_port())
@@ -300,7 +300,7 @@ def test_without_a_word_on_tokens_it_ends_when_it_listens_beyond_this_machine(
     assert "Traceback" not in server.log
 
 
-def test_it_ends_though_nobody_asks(unset: dict[str, str], tmp_path: Path) -> None:
+def test_it_ends_without_any_request(unset: dict[str, str], tmp_path: Path) -> None:
     port = str(free_port())
     command = (*UVICORN, "--host", "0.0.0.0", "--port", port)
     with started(tmp_path / "log", command, PORT=port, **unset) as server:
@@ -310,7 +310,7 @@ def test_it_ends_though_nobody_asks(unset: dict[str, str], tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::"])
-def test_a_socket_that_was_bound_before_is_looked_at_at_start_up(
+def test_a_socket_bound_before_the_start_is_checked_at_start_up(
     unset: dict[str, str], tmp_path: Path, host: str
 ) -> None:
     port = str(free_port())
@@ -323,9 +323,7 @@ def test_a_socket_that_was_bound_before_is_looked_at_at_start_up(
     assert "Traceback" not in server.log
 
 
-def test_workers_look_at_the_socket_that_they_were_given(
-    unset: dict[str, str], tmp_path: Path
-) -> None:
+def test_workers_check_the_socket_that_they_inherit(unset: dict[str, str], tmp_path: Path) -> None:
     port = str(free_port())
     command = (*UVICORN, "--host", "0.0.0.0", "--port", port, "--workers", "2")
     with started(tmp_path / "log", command, PORT=port, **unset) as server:
@@ -335,7 +333,7 @@ def test_workers_look_at_the_socket_that_they_were_given(
     assert "Traceback" not in server.log
 
 
-def test_an_address_of_this_machine_alone_is_served(unset: dict[str, str], tmp_path: Path) -> None:
+def test_a_loopback_address_is_served(unset: dict[str, str], tmp_path: Path) -> None:
     port = str(free_port())
     for command in [
         (*UVICORN, "--host", "127.0.0.1", "--port", port),
@@ -347,7 +345,7 @@ def test_an_address_of_this_machine_alone_is_served(unset: dict[str, str], tmp_p
 
 
 def test_a_unix_socket_is_served_under_any_name(unset: dict[str, str], tmp_path: Path) -> None:
-    """Only this machine comes to it, and no browser."""
+    """Only this machine can reach it, and no browser can."""
     path = f"{tmp_path}/socket"
     transport = httpx.HTTPTransport(uds=path, retries=0)
     with (
@@ -361,7 +359,7 @@ def test_a_unix_socket_is_served_under_any_name(unset: dict[str, str], tmp_path:
 @pytest.mark.parametrize(
     ("said", "status"), [({"AUTH_MODE": "open"}, 200), ({"AUTH_SECRET": SECRET}, 401)]
 )
-def test_where_it_is_said_who_may_call_every_address_is_served(
+def test_with_an_authentication_setting_every_address_is_served(
     unset: dict[str, str], tmp_path: Path, said: dict[str, str], status: int
 ) -> None:
     port = str(free_port())
@@ -377,21 +375,21 @@ LOOPBACK = ("127.0.0.1", 8000)
 
 @pytest.fixture
 def exposed() -> Iterator[str]:
-    """The address of a socket that listens beyond this machine; nobody takes its connections."""
+    """The address of a socket that listens beyond loopback; nothing accepts its connections."""
     with socket.create_server(("0.0.0.0", 0)) as listening:
         yield f"0.0.0.0:{listening.getsockname()[1]}"
 
 
 @pytest.mark.parametrize("server", [LOOPBACK, ("/run/tasks.sock", None), None])
 @pytest.mark.parametrize("is_on_purpose", [True, False])
-def test_what_listens_on_this_machine_alone_refuses_nobody(
+def test_a_service_that_listens_on_loopback_alone_refuses_nobody(
     server: object, is_on_purpose: bool
 ) -> None:
     assert OpenMode(is_on_purpose).refusal({"server": server}, b"localhost") is None
 
 
 @pytest.mark.parametrize("server", [LOOPBACK, ("/run/tasks.sock", None), None])
-def test_the_first_request_finds_a_socket_beyond_this_machine(server: object, exposed: str) -> None:
+def test_the_first_request_detects_a_socket_beyond_loopback(server: object, exposed: str) -> None:
     open_mode = OpenMode(is_on_purpose=False)
 
     assert sentence_of(open_mode.refusal({"server": server}, b"localhost")) == EXPOSED.format(
@@ -400,7 +398,7 @@ def test_the_first_request_finds_a_socket_beyond_this_machine(server: object, ex
     assert OpenMode(is_on_purpose=True).refusal({"server": server}, b"localhost") is None
 
 
-def test_a_port_that_was_not_seen_before_is_looked_at(request: pytest.FixtureRequest) -> None:
+def test_the_first_request_to_a_port_checks_it(request: pytest.FixtureRequest) -> None:
     open_mode = OpenMode(is_on_purpose=False)
     assert open_mode.refusal({"server": LOOPBACK}, b"localhost") is None
 
@@ -412,8 +410,8 @@ def test_a_port_that_was_not_seen_before_is_looked_at(request: pytest.FixtureReq
     assert sentence_of(open_mode.refusal({"server": LOOPBACK}, b"localhost")) == sentence
 
 
-def test_a_connection_from_beyond_this_machine_tells_by_itself() -> None:
-    """Where the system does not say what listens."""
+def test_a_connection_beyond_loopback_is_enough_to_detect_it() -> None:
+    """On a system that does not list open files."""
     open_mode = OpenMode(is_on_purpose=False)
     scope = {"server": ("2001:db8::1", 8000)}
 

@@ -1,4 +1,4 @@
-"""Standard output that nobody reads, that is full, closed or shared: the service goes on."""
+"""The service keeps running when standard output is unread, full, closed or shared."""
 
 import fcntl
 import os
@@ -28,12 +28,12 @@ from tests.serving import (
     wait_until_ready,
 )
 
-LINES_LOST = re.compile(r" (\d+) lines of this log found no room and are lost")
+LINES_LOST = re.compile(r" (\d+) log lines were dropped for lack of room")
 
 
 @contextmanager
 def pipe() -> Iterator[tuple[IO[bytes], int]]:
-    """Make a pipe that holds as little as the system lets it; its end to write is a number."""
+    """Make the smallest pipe that the system allows; return a reader and a descriptor to write."""
     reading, writing = os.pipe()
     with suppress(AttributeError):  # only Linux has it
         fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 4096)
@@ -74,7 +74,7 @@ def started_into(stdout: int, stderr: int | None = None, **settings: str) -> Ite
 
 
 def ask(server: Server, times: int) -> None:
-    """Send requests over one connection, without waiting; each must be answered 200."""
+    """Pipeline requests on one connection; each must be answered with 200."""
     address = ("127.0.0.1", urlsplit(server.url).port or 0)
     request = b"GET /health/live HTTP/1.1\r\nHost: localhost\r\nX-Request-ID: mine-%0100d\r\n\r\n"
     sent = b"".join(request % number for number in range(times))
@@ -89,7 +89,7 @@ def ask(server: Server, times: int) -> None:
 
 
 class Reader(Thread):
-    """Reads in a thread, with a pause after each line if there is to be one."""
+    """Reads lines in a thread, with an optional pause after each."""
 
     def __init__(self, file: IO[bytes], pause: float = 0) -> None:
         super().__init__(daemon=True)
@@ -110,9 +110,7 @@ class Reader(Thread):
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_lines_that_nobody_reads_stop_no_request_and_are_counted(
-    postgres: str, workers: str
-) -> None:
+def test_unread_lines_block_no_request_and_are_counted(postgres: str, workers: str) -> None:
     with (
         pipe() as (file, writing),
         started_into(writing, DATABASE_URL=postgres, WORKERS=workers) as server,
@@ -130,7 +128,7 @@ def test_lines_that_nobody_reads_stop_no_request_and_are_counted(
 
 @pytest.mark.parametrize("workers", ["1", "2"])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_full_pipe_does_not_keep_the_service_from_its_end(
+def test_a_full_pipe_does_not_prevent_the_stop(
     postgres: str, workers: str, number: signal.Signals
 ) -> None:
     with (
@@ -144,7 +142,7 @@ def test_a_full_pipe_does_not_keep_the_service_from_its_end(
         server.process.wait(timeout=10)
 
 
-def test_a_pipe_that_is_full_from_the_start_does_not_keep_the_service_from_its_start(
+def test_a_full_pipe_does_not_prevent_the_start(
     postgres: str,
 ) -> None:
     with pipe() as (file, writing):
@@ -155,7 +153,7 @@ def test_a_pipe_that_is_full_from_the_start_does_not_keep_the_service_from_its_s
             assert eventually(lambda: any("Stop  Ctrl-C" in line for line in reader.lines))
 
 
-def test_a_full_standard_error_does_not_keep_a_sentence_from_ending_the_service() -> None:
+def test_a_full_standard_error_does_not_prevent_the_end() -> None:
     with pipe() as (_, writing):
         fill(writing)
         with started_into(subprocess.DEVNULL, stderr=writing, LOG_LEVEL="loud") as server:
@@ -164,9 +162,7 @@ def test_a_full_standard_error_does_not_keep_a_sentence_from_ending_the_service(
 
 @pytest.mark.parametrize("workers", ["1", "2"])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_reader_that_comes_as_the_service_ends_still_gets_every_line(
-    postgres: str, workers: str, number: signal.Signals
-) -> None:
+def test_a_late_reader_gets_every_line(postgres: str, workers: str, number: signal.Signals) -> None:
     with (
         pipe() as (file, writing),
         started_into(writing, DATABASE_URL=postgres, WORKERS=workers) as server,
@@ -175,7 +171,7 @@ def test_a_reader_that_comes_as_the_service_ends_still_gets_every_line(
         wait_until_ready(server)
         ask(server, 300)
         os.kill(server.process.pid, number)
-        time.sleep(1)  # by then it waits for a reader
+        time.sleep(1)  # by then the service waits for a reader
         reader = Reader(file)
         server.process.wait(timeout=10)
         reader.join(timeout=10)
@@ -206,8 +202,8 @@ def test_lines_of_processes_that_share_a_slow_pipe_stay_whole() -> None:
     assert len(reader.lines) == 2000
 
 
-def test_what_found_no_room_on_a_disk_is_counted_when_there_is_room_again(tmp_path: Path) -> None:
-    """What was cut short is ended, so that the next line is one of its own."""
+def test_lines_dropped_on_a_full_disk_are_counted_when_there_is_room(tmp_path: Path) -> None:
+    """A line that was cut short is ended, so that the next one stands alone."""
     writer = (
         "import os, resource, signal, sys, time; from src.http.logs import standard_output\n"
         "output = standard_output('text')\n"
@@ -224,10 +220,10 @@ def test_what_found_no_room_on_a_disk_is_counted_when_there_is_room_again(tmp_pa
     assert f"before {9:0100}".startswith(torn)
     assert after == "after"
     assert LINES_LOST.search(counted)
-    assert counted.endswith(" 21 lines of this log found no room and are lost")
+    assert counted.endswith(" 21 log lines were dropped for lack of room")
 
 
-def test_a_pipe_that_someone_made_non_blocking_gets_every_line() -> None:
+def test_a_non_blocking_pipe_gets_every_line() -> None:
     writer = (
         "from src.http.logs import standard_output; output = standard_output('text')\n"
         "for number in range(300): output.write([f'{number:0100}'])\n"
@@ -244,7 +240,7 @@ def test_a_pipe_that_someone_made_non_blocking_gets_every_line() -> None:
     assert reader.lines == [f"{number:0100}\n" for number in range(300)]
 
 
-def test_a_reader_that_goes_away_is_no_end(postgres: str) -> None:
+def test_a_reader_that_goes_away_does_not_stop_the_service(postgres: str) -> None:
     with (
         pipe() as (file, writing),
         started_into(writing, DATABASE_URL=postgres) as server,
@@ -253,13 +249,13 @@ def test_a_reader_that_goes_away_is_no_end(postgres: str) -> None:
         wait_until_ready(server)
         file.close()
         ask(server, 1000)
-        time.sleep(0.3)  # in which the lines find nobody
+        time.sleep(0.3)  # while the lines have no reader
         ask(server, 1000)
         server.process.send_signal(signal.SIGTERM)
         assert server.process.wait(timeout=10) == -signal.SIGTERM
 
 
-def test_a_full_disk_is_no_end(postgres: str) -> None:
+def test_a_full_disk_does_not_stop_the_service(postgres: str) -> None:
     full = os.open("/dev/full", os.O_WRONLY)
     with started_into(full, DATABASE_URL=postgres) as server:
         wait_until_ready(server)
@@ -269,8 +265,8 @@ def test_a_full_disk_is_no_end(postgres: str) -> None:
     os.close(full)
 
 
-def test_an_output_that_is_closed_at_the_start_is_no_other_file_later(postgres: str) -> None:
-    """Or else lines would go to whatever has its number next, such as PostgreSQL's socket."""
+def test_a_closed_output_does_not_become_another_file(postgres: str) -> None:
+    """Otherwise lines would go to the next file with its number, such as PostgreSQL's socket."""
     settings = {"PORT": str(free_port()), "DATABASE_URL": postgres, "WORKERS": "2"}
     process = subprocess.Popen(
         ["bash", "-c", 'exec "$@" <&- >&- 2>&-', "bash", *COMMAND],

@@ -1,4 +1,4 @@
-"""Which tasks a list has, in which order, and that its pages are the list."""
+"""The filters, orders and pages of a list."""
 
 import asyncio
 import json
@@ -62,7 +62,7 @@ def walked(api: httpx.Client, user: str, **query: object) -> list[Task]:
 
 
 def insert(url: str, user: str, number: int) -> None:
-    """Insert tasks that have everything but the id in common."""
+    """Insert tasks that differ only in their id."""
     asyncio.run(
         execute(
             url,
@@ -75,7 +75,7 @@ def insert(url: str, user: str, number: int) -> None:
 # Filters
 
 
-def test_completed_leaves_out_the_others(api: httpx.Client, user: str) -> None:
+def test_completed_filters_the_list(api: httpx.Client, user: str) -> None:
     create(api, user, title="open")
     api.patch(f"{task_path(create(api, user, title='done'))}/complete")
 
@@ -84,7 +84,7 @@ def test_completed_leaves_out_the_others(api: httpx.Client, user: str) -> None:
     assert found(api, user) == ["open", "done"]
 
 
-def test_q_is_looked_for_in_title_and_description(api: httpx.Client, user: str) -> None:
+def test_q_searches_title_and_description(api: httpx.Client, user: str) -> None:
     create(api, user, title="Buy MILK")
     create(api, user, title="Bake", description="eggs, milk\nand flour")
     create(api, user, title="Rest", description=None)
@@ -95,7 +95,7 @@ def test_q_is_looked_for_in_title_and_description(api: httpx.Client, user: str) 
     assert found(api, user, q="") == ["Buy MILK", "Bake", "Rest"]
 
 
-def test_a_filter_has_to_hold_in_full(api: httpx.Client, user: str) -> None:
+def test_filters_combine(api: httpx.Client, user: str) -> None:
     create(api, user, title="open milk")
     api.patch(f"{task_path(create(api, user, title='done milk'))}/complete")
     api.patch(f"{task_path(create(api, user, title='done'))}/complete")
@@ -106,9 +106,7 @@ def test_a_filter_has_to_hold_in_full(api: httpx.Client, user: str) -> None:
 @pytest.mark.parametrize(
     "plain", ["%", "_", "\\", "\\%", "\\\\", "%%", "__", "%_\\", "'", "*", "."]
 )
-def test_what_is_a_pattern_elsewhere_is_plain_text(
-    api: httpx.Client, user: str, plain: str
-) -> None:
+def test_pattern_characters_in_q_are_plain_text(api: httpx.Client, user: str, plain: str) -> None:
     create(api, user, title="none of them")
     create(api, user, title=f"a{plain}b")
     create(api, user, title="other", description=f"{plain}")
@@ -152,7 +150,7 @@ LOCALES = {"C.UTF-8": ["ÄÖ", "äö"], "C": ["ÄÖ"]}
 
 @pytest.mark.anyio
 @pytest.mark.parametrize(("locale", "expected"), LOCALES.items())
-async def test_case_is_what_the_databases_locale_says(
+async def test_q_ignores_case_as_the_databases_locale_does(
     direct: str, locale: str, expected: list[str]
 ) -> None:
     name = f"test_{uuid4().hex}"
@@ -175,7 +173,7 @@ ALPHABET = "aAbBäÄöÖßẞéÉİi\u0131\u03c3ΣςдД%_\\ \"'<>&=#+/;,.|*?\n\
 
 @pytest.fixture(scope="module")
 def lower(postgres: str) -> Callable[[str], str]:
-    """How the database's own locale writes text small, character by character."""
+    """Lower-case text as the database's locale does, character by character."""
 
     async def ask() -> str:
         connection = await asyncpg.connect(postgres)
@@ -191,7 +189,7 @@ def lower(postgres: str) -> Callable[[str], str]:
 
 @pytest.fixture(scope="module")
 def shelf(api: httpx.Client) -> list[Task]:
-    """A user's tasks with many an odd text, some titles twice."""
+    """A user's tasks with odd texts, some titles twice."""
     user = f"shelf-{uuid4().hex}/ü &?"
     tasks = []
     for turn in range(len(ALPHABET) - 2):
@@ -210,7 +208,7 @@ def shelf(api: httpx.Client) -> list[Task]:
     ),
     limit=st.integers(5, 60),
 )
-def test_pages_have_what_the_same_filter_in_python_has(
+def test_pages_have_the_same_tasks_as_a_filter_in_python(
     api: httpx.Client,
     shelf: list[Task],
     lower: Callable[[str], str],
@@ -267,13 +265,15 @@ def test_tasks_with_the_same_title_and_times_are_paged_by_their_ids(
 # Limits
 
 
-def test_a_limit_is_kept_and_the_last_page_has_no_link(api: httpx.Client, user: str) -> None:
+def test_a_page_has_at_most_limit_tasks_and_the_last_has_no_link(
+    api: httpx.Client, user: str
+) -> None:
     tasks = [create(api, user) for _ in range(7)]
 
     assert list(pages(api, user, limit=3)) == [tasks[:3], tasks[3:6], tasks[6:]]
 
 
-def test_a_page_that_is_full_may_be_the_last(api: httpx.Client, user: str) -> None:
+def test_a_full_page_may_be_the_last(api: httpx.Client, user: str) -> None:
     tasks = [create(api, user) for _ in range(6)]
 
     assert list(pages(api, user, limit=3)) == [tasks[:3], tasks[3:]]
@@ -297,7 +297,7 @@ def test_without_a_limit_a_list_has_all_and_no_link(
 @pytest.mark.parametrize(
     "limit", ["0", "1001", "-1", "+1", "1.0", "1e2", "", " 1", "٣", "9" * 5000]
 )
-def test_a_limit_that_is_none_is_refused(api: httpx.Client, user: str, limit: str) -> None:
+def test_an_invalid_limit_is_refused(api: httpx.Client, user: str, limit: str) -> None:
     assert_problem(get(api, user, limit=limit), 422, "limit: must be a whole number from 1 to 1000")
 
 
@@ -311,17 +311,17 @@ def test_a_limit_that_is_none_is_refused(api: httpx.Client, user: str, limit: st
         ("q=%00", 422, "q: must not contain the NUL character"),
         ("q=%FF", 400, "The query must be percent-encoded UTF-8"),
         ("q=%ED%A0%80", 400, "The query must be percent-encoded UTF-8"),
-        ("cursor=", 422, "cursor: must be one that a Link gave"),
+        ("cursor=", 422, "cursor: must be taken from a Link"),
     ],
 )
-def test_a_parameter_that_is_none_is_named(
+def test_an_invalid_parameter_is_named(
     api: httpx.Client, user: str, query: str, status: int, detail: str
 ) -> None:
     assert_problem(api.get(f"{tasks_path(user)}?{query}"), status, detail)
 
 
 @pytest.mark.parametrize("sort", ["", "id", "Title", "--title", "title,id", "description"])
-def test_an_order_that_is_none_is_refused(api: httpx.Client, user: str, sort: str) -> None:
+def test_an_invalid_order_is_refused(api: httpx.Client, user: str, sort: str) -> None:
     assert_problem(get(api, user, sort=sort), 422)
 
 
@@ -361,8 +361,8 @@ def test_a_link_keeps_the_filters_whatever_they_are(
     assert walked(api, owner, **asked) == tasks[::-1]
 
 
-def test_a_link_goes_on_from_a_link(api: httpx.Client, user: str) -> None:
-    """The cursor before is replaced, and what nobody knows is left as it is."""
+def test_a_link_continues_from_a_link(api: httpx.Client, user: str) -> None:
+    """The earlier cursor is replaced, and unknown parameters are kept."""
     for _ in range(3):
         create(api, user)
     first = api.get(f"{tasks_path(user)}?limit=1&colour=&q=&limit=1").links["next"]["url"]
@@ -431,20 +431,20 @@ BAD = {
 
 
 @pytest.mark.parametrize("bad", BAD.values(), ids=BAD)
-def test_a_cursor_that_no_link_gave_is_refused(api: httpx.Client, user: str, bad: str) -> None:
+def test_an_invalid_cursor_is_refused(api: httpx.Client, user: str, bad: str) -> None:
     for sort in ["created_at", "-title"]:
         response = get(api, user, cursor=bad, sort=sort)
         assert_problem(response, 422)
         assert [error["loc"] for error in response.json()["errors"]] == [["query", "cursor"]]
 
 
-def test_a_cursor_of_a_list_in_another_order_is_told_so(api: httpx.Client, user: str) -> None:
+def test_a_cursor_of_another_order_is_refused(api: httpx.Client, user: str) -> None:
     response = get(api, user, cursor=cursor("title", "Buy milk", SOME_ID))
 
-    assert_problem(response, 422, "cursor: is of a list in another order")
+    assert_problem(response, 422, "cursor: belongs to a list in another order")
 
 
-def test_a_cursor_may_come_without_a_limit_and_with_another(api: httpx.Client, user: str) -> None:
+def test_a_cursor_works_without_a_limit_and_with_another(api: httpx.Client, user: str) -> None:
     tasks = [create(api, user) for _ in range(5)]
     link = get(api, user, limit=1).links["next"]["url"]
     after = dict(parse_qsl(urlsplit(link).query))["cursor"]
@@ -465,7 +465,7 @@ def test_a_cursor_of_another_users_list_shows_nothing_of_it(api: httpx.Client, u
 
 @thorough
 @given(text=st.text(st.characters(codec="utf-8"), min_size=1))
-def test_any_text_is_no_cursor(api: httpx.Client, user: str, text: str) -> None:
+def test_no_random_text_is_a_cursor(api: httpx.Client, user: str, text: str) -> None:
     assert_problem(get(api, user, cursor=text), 422)
 
 
@@ -477,13 +477,13 @@ json_values = st.recursive(
 
 @thorough
 @given(values=st.lists(json_values, max_size=4))
-def test_any_json_is_no_cursor(api: httpx.Client, user: str, values: list[object]) -> None:
+def test_no_random_json_is_a_cursor(api: httpx.Client, user: str, values: list[object]) -> None:
     assert_problem(get(api, user, cursor=cursor(*values)), 422)
 
 
 @pytest.fixture(scope="module")
 def titled(api: httpx.Client) -> list[Task]:
-    """Titles of which every locale has the same order."""
+    """Tasks whose titles have the same order in every locale."""
     user = f"titled-{uuid4().hex}"
     return [create(api, user, title=title) for title in ["a", "ab", "b", "b", "ba", "c", "c"]]
 
@@ -493,10 +493,10 @@ times = st.datetimes(timezones=st.just(UTC))
 
 @thorough
 @given(data=st.data())
-def test_a_cursor_of_any_place_leads_to_the_tasks_after_it(
+def test_a_cursor_at_any_position_leads_to_the_tasks_after_it(
     api: httpx.Client, titled: list[Task], data: st.DataObject
 ) -> None:
-    """Also where no task is, nor was: one of a task that is gone, say."""
+    """Even where there is no task, such as after one was deleted."""
     name = data.draw(st.sampled_from(["title", "created_at"]))
     readers: dict[str, Callable[[str], Any]] = {
         "title": str,
@@ -517,7 +517,7 @@ def test_a_cursor_of_any_place_leads_to_the_tasks_after_it(
     ]
 
 
-# In their order; Python has no word for most.
+# In their order; Python cannot represent most.
 TIMES = [
     "-infinity",
     "4714-11-24T00:00:00+00:00 BC",
@@ -534,7 +534,7 @@ TIMES = [
 
 @pytest.mark.parametrize("sort", [sort for sort in SORTS if "priority" not in sort])
 @pytest.mark.parametrize("limit", [1, 3])
-def test_pages_go_on_from_whatever_time_postgresql_holds(
+def test_pages_continue_from_any_time_that_postgresql_holds(
     api: httpx.Client, postgres: str, user: str, sort: str, limit: int
 ) -> None:
     rows = ", ".join(
@@ -552,7 +552,7 @@ def test_pages_go_on_from_whatever_time_postgresql_holds(
     assert tasks == get(api, user, sort=sort).json()
 
 
-def test_a_task_of_whatever_time_can_be_got_and_changed(
+def test_a_task_of_any_time_can_be_read_and_changed(
     api: httpx.Client, postgres: str, user: str
 ) -> None:
     tasks = [create(api, user, title=time) for time in TIMES]
@@ -566,7 +566,7 @@ def test_a_task_of_whatever_time_can_be_got_and_changed(
         assert (done.status_code, done.json()["created_at"]) == (200, task["title"])
 
 
-def test_a_key_of_whatever_time_is_answered_as_at_first(
+def test_a_repeated_key_of_any_time_gets_the_first_answer(
     api: httpx.Client, postgres: str, user: str
 ) -> None:
     for instant in TIMES[-3:]:
@@ -584,7 +584,7 @@ def test_a_key_of_whatever_time_is_answered_as_at_first(
 
 @pytest.fixture(scope="module")
 def holds(postgres: str) -> Callable[[str], bool]:
-    """Whether PostgreSQL has such a time."""
+    """Whether PostgreSQL can hold this time."""
 
     async def ask(text: str) -> bool:
         connection = await asyncpg.connect(postgres)
@@ -609,7 +609,7 @@ years = st.sampled_from([0, 1, 4, 100, 4713, 4714, 4715, 9999, 10000, 294276, 29
     day=st.integers(28, 31) | st.integers(1, 31),
     era=st.sampled_from(["", " BC"]),
 )
-def test_a_cursor_can_be_of_what_times_postgresql_holds_and_of_no_other(
+def test_a_cursor_accepts_exactly_the_times_that_postgresql_holds(
     api: httpx.Client,
     user: str,
     holds: Callable[[str], bool],
@@ -628,9 +628,7 @@ def test_a_cursor_can_be_of_what_times_postgresql_holds_and_of_no_other(
 
 
 @every_sort
-def test_pages_go_on_where_the_last_task_was_when_it_is_gone(
-    api: httpx.Client, user: str, sort: str
-) -> None:
+def test_pages_continue_after_a_deleted_task(api: httpx.Client, user: str, sort: str) -> None:
     for _ in range(6):
         create(api, user)
     in_order = get(api, user, sort=sort).json()
@@ -642,7 +640,7 @@ def test_pages_go_on_where_the_last_task_was_when_it_is_gone(
     assert api.get(link).json() == in_order[3:5]
 
 
-def test_a_task_that_comes_before_the_place_moves_none_to_the_next_page(
+def test_a_task_added_before_the_cursor_repeats_none_on_the_next_page(
     api: httpx.Client, user: str
 ) -> None:
     tasks = [create(api, user) for _ in range(4)]
@@ -656,7 +654,7 @@ Writer = Callable[[httpx.AsyncClient, str, list[Task], int], Coroutine[None, Non
 
 
 async def come_and_go(api: httpx.AsyncClient, user: str, tasks: list[Task], number: int) -> None:
-    """Create a task, and delete one that was there before the first page, or after it."""
+    """Create a task, and delete the oldest."""
     created = await api.post(tasks_path(user), json={"title": f"Task {number % 5}"})
     tasks.append(created.json())
     await api.delete(task_path(tasks.pop(0)))

@@ -1,4 +1,4 @@
-"""Merge patches: RFC 7396, and RFC 5789 for what PATCH itself asks."""
+"""Merge patches (RFC 7396), and PATCH itself (RFC 5789)."""
 
 import json
 
@@ -45,7 +45,7 @@ def test_what_is_sent_changes_and_what_is_absent_stays(
     "content_type",
     [f"{MERGE_PATCH}; charset=utf-8", "APPLICATION/MERGE-PATCH+JSON", "application/json ; a=b"],
 )
-def test_either_type_may_be_written_in_any_way(
+def test_either_media_type_may_have_case_and_parameters(
     api: httpx.Client, user: str, content_type: str
 ) -> None:
     task = create(api, user)
@@ -68,9 +68,7 @@ def test_an_empty_patch_changes_nothing(api: httpx.Client, user: str) -> None:
     assert response.json() == task
 
 
-def test_a_patch_that_is_sent_again_leaves_the_task_as_the_first_did(
-    api: httpx.Client, user: str
-) -> None:
+def test_a_repeated_patch_changes_nothing_more(api: httpx.Client, user: str) -> None:
     task = create(api, user)
 
     first, second = [patch(api, task_path(task), {"completed": True}).json() for _ in range(2)]
@@ -78,7 +76,7 @@ def test_a_patch_that_is_sent_again_leaves_the_task_as_the_first_did(
     assert second == first | {"updated_at": second["updated_at"]}
 
 
-def test_a_title_is_kept_without_the_white_space_around_it(api: httpx.Client, user: str) -> None:
+def test_a_title_is_trimmed(api: httpx.Client, user: str) -> None:
     task = create(api, user)
 
     assert patch(api, task_path(task), {"title": "\u3000Buy bread\n"}).json()["title"] == (
@@ -97,7 +95,7 @@ def test_read_only_and_unknown_fields_are_ignored(api: httpx.Client, user: str) 
     assert response.json() == task
 
 
-def test_a_task_can_be_sent_back_as_it_was_got(api: httpx.Client, user: str) -> None:
+def test_a_task_can_be_sent_back_as_it_was_read(api: httpx.Client, user: str) -> None:
     task = create(api, user)
 
     response = patch(api, task_path(task), task)
@@ -115,15 +113,13 @@ def test_a_patch_touches_no_other_task(api: httpx.Client, user: str) -> None:
 
 
 @pytest.mark.parametrize("changes", [{}, {"title": "Buy bread"}])
-def test_a_task_that_is_not_there_is_not_found(
-    api: httpx.Client, user: str, changes: dict[str, object]
-) -> None:
+def test_a_missing_task_is_404(api: httpx.Client, user: str, changes: dict[str, object]) -> None:
     assert_problem(patch(api, unknown_path(user), changes), 404, "Task not found")
     assert listed(api, user) == []
 
 
 @pytest.mark.parametrize("changes", [{}, {"title": "Stolen"}, {"user_id": "thief"}])
-def test_someone_elses_task_is_not_found_and_stays(
+def test_another_users_task_is_404_and_stays(
     api: httpx.Client, user: str, changes: dict[str, object]
 ) -> None:
     theirs = create(api, f"{user}-other")
@@ -162,7 +158,7 @@ def test_a_wrong_field_is_named_and_changes_nothing(
 
 
 @pytest.mark.parametrize("body", ["null", "[]", '[{"op": "remove"}]', '"title"', "7", "", " ", "{"])
-def test_a_patch_that_is_no_object_is_refused(api: httpx.Client, user: str, body: str) -> None:
+def test_a_patch_that_is_not_an_object_is_refused(api: httpx.Client, user: str, body: str) -> None:
     task = create(api, user)
 
     response = api.patch(task_path(task), content=body, headers={"Content-Type": MERGE_PATCH})
@@ -183,7 +179,7 @@ def test_a_patch_that_is_no_object_is_refused(api: httpx.Client, user: str, body
     ],
 )
 @pytest.mark.parametrize("end", ["", "/complete"])
-def test_any_other_type_is_told_which_are_taken(
+def test_any_other_media_type_is_415_with_accept_patch(
     api: httpx.Client, user: str, headers: dict[str, str], end: str
 ) -> None:
     task = create(api, user)
@@ -195,12 +191,12 @@ def test_any_other_type_is_told_which_are_taken(
     assert listed(api, user) == [task]
 
 
-def test_only_patch_says_which_patches_are_taken(api: httpx.Client, user: str) -> None:
+def test_only_patch_has_accept_patch(api: httpx.Client, user: str) -> None:
     response = api.put(task_path(create(api, user)), content=b"{}")
 
     assert_problem(response, 415)
     assert "accept-patch" not in response.headers
 
 
-def test_an_id_that_is_no_uuid_is_refused(api: httpx.Client, user: str) -> None:
+def test_an_id_that_is_not_a_uuid_is_refused(api: httpx.Client, user: str) -> None:
     assert_problem(patch(api, f"{tasks_path(user)}/7", {}), 422, "task_id: must be a UUID")

@@ -41,7 +41,7 @@ async def ask(
     path: str,
     body: object = None,
 ) -> Answer:
-    """Make a request; httpx would take most of a test's time."""
+    """Make a request without httpx, which would take most of a test's time."""
     content = b"" if body is None else json.dumps(body).encode()
     head = (
         f"{method} {path} HTTP/1.1\r\nHost: localhost\r\n"
@@ -96,7 +96,7 @@ def apply(task: Task, changes: Task, answer: Answer) -> None:
 
 
 async def mixed_clients(server: Server, times: int) -> None:
-    """Let CLIENTS at once, each on a connection of its own, make so many requests."""
+    """Run CLIENTS at once, each on its own connection, with this many requests."""
     port = urlsplit(server.url).port
     connections = [await asyncio.open_connection("127.0.0.1", port) for _ in range(CLIENTS)]
     _, foreign = await ask(*connections[0], "POST", tasks_path("someone"), {"title": "Foreign"})
@@ -127,7 +127,7 @@ def client_connections(url: str) -> int:
 
 @pytest.mark.anyio
 async def test_a_pooler_mixes_up_named_statements(direct: str, tmp_path: Path) -> None:
-    """The fault: asyncpg names statements, and in every process its first has the same name."""
+    """The fault: asyncpg names statements, and every process gives the first the same name."""
     name = "__asyncpg_stmt_1__"
     with pgbouncer(
         tool("pgbouncer"), direct, tmp_path, server_connections=2, prepared_statements=0
@@ -145,7 +145,7 @@ async def test_a_pooler_mixes_up_named_statements(direct: str, tmp_path: Path) -
             await connection.close()
 
 
-def test_40_clients_on_4_server_connections_get_20_000_answers_each_their_own(
+def test_40_clients_on_4_server_connections_each_get_their_own_20_000_answers(
     pooled_database: str, tmp_path: Path
 ) -> None:
     with serving(

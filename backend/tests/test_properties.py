@@ -1,4 +1,4 @@
-"""Whatever text there is: it is kept as it was sent, or refused."""
+"""Any text is kept as it was sent, or refused."""
 
 import httpx
 from hypothesis import HealthCheck, given, settings
@@ -57,7 +57,7 @@ def test_tasks_are_found_by_their_owner(api: httpx.Client, user_id: str) -> None
 
 @thorough
 @given(mine=user_ids, theirs=user_ids)
-def test_tasks_are_found_by_nobody_else(
+def test_tasks_are_not_found_by_other_users(
     api: httpx.Client, user: str, mine: str, theirs: str
 ) -> None:
     task = create(api, (user + mine)[:255])

@@ -40,7 +40,7 @@ def counted(postgres: str) -> Iterator[Link]:
 
 
 def warm_requests(api: httpx.Client) -> Iterator[Callable[[], httpx.Response]]:
-    """Every endpoint, in the ways that it can go, each with its statement prepared before."""
+    """Yield requests to every endpoint, in each variant, with their statements prepared."""
     for warm in (False, True):
         task, other, third = [create(api, "ada") for _ in range(3)]
         patch = partial(api.patch, task_path(task), json={"title": "Buy rye bread"})
@@ -87,7 +87,7 @@ def etag_of(task: Task) -> str:
 
 
 def round_trips(postgres: str, log: Path) -> list[int]:
-    """Count those of every request, with one connection to PostgreSQL."""
+    """Count the round trips of every request, with one connection to PostgreSQL."""
     with counted(postgres) as link:
         url = f"postgresql://postgres@127.0.0.1:{link.port}/postgres?sslmode=disable"
         with (

@@ -1,4 +1,4 @@
-"""DirectRoute reads a request as FastAPI's own route does, or does not come up."""
+"""DirectRoute reads a request like FastAPI's own route, or raises TypeError."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from inspect import iscoroutinefunction
@@ -189,13 +189,13 @@ class Demanding(BaseModel):
         "a response",
     ],
 )
-def test_an_endpoint_that_asks_for_more_does_not_come_up(asked: object) -> None:
+def test_an_endpoint_with_an_unsupported_parameter_is_a_type_error(asked: object) -> None:
     async def endpoint(more: str) -> Response:
         return Response(more)
 
     endpoint.__annotations__["more"] = asked
 
-    with pytest.raises(TypeError, match="endpoint: a DirectRoute has no more"):
+    with pytest.raises(TypeError, match="endpoint: a DirectRoute does not support more"):
         DirectRoute("/", endpoint)
 
 
@@ -210,7 +210,7 @@ class MadeOfTheRequest:
 
 
 @pytest.mark.parametrize("guard", [opened, of_a_header, answered_at_once, MadeOfTheRequest])
-def test_a_guard_that_is_no_async_function_of_the_request_does_not_come_up(
+def test_a_guard_that_is_not_an_async_function_of_the_request_is_a_type_error(
     guard: Callable[..., object],
 ) -> None:
     async def endpoint() -> Response:
@@ -218,13 +218,13 @@ def test_a_guard_that_is_no_async_function_of_the_request_does_not_come_up(
 
     router = APIRouter(route_class=DirectRoute, dependencies=[Depends(guard)])
 
-    with pytest.raises(TypeError, match=f"a DirectRoute has no .*{guard.__name__}"):
+    with pytest.raises(TypeError, match=f"a DirectRoute does not support .*{guard.__name__}"):
         router.get("/")(endpoint)
 
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("count", [0, 1, 2, 62, 63, 64, 65, 1021, 1022, 1023, 1024, 1025])
-async def test_an_array_is_whole_however_many_pieces_it_is_sent_in(count: int) -> None:
+async def test_an_array_is_whole_in_any_number_of_pieces(count: int) -> None:
     async def answer_array(scope: Scope, receive: Receive, send: Send) -> None:
         tasks = await spool_array([b'"%01022d"' % number for number in range(count)])
         await JSONArray(tasks)(scope, receive, send)
@@ -282,7 +282,7 @@ async def test_a_direct_route_is_found_where_fastapis_router_finds_it(root_path:
     assert [status for status, _ in asked_in_turn].count(200) == 15
 
 
-def test_every_endpoint_is_called_without_dependencies_that_yield() -> None:
+def test_every_endpoint_is_called_without_generator_dependencies() -> None:
     routes = [route for route in app.routes if isinstance(route, APIRoute)]
 
     assert len(routes) >= 8

@@ -1,4 +1,4 @@
-"""`make run` as a person meets it: one command, Ctrl-C, a crash, a second terminal."""
+"""`make run` as a person uses it: one command, Ctrl-C, a crash, a second terminal."""
 
 import os
 import signal
@@ -34,7 +34,7 @@ def postgres_processes(data_dir: Path) -> list[psutil.Process]:
 
 @contextmanager
 def made_to_run(log_file: Path, data_dir: Path, **settings: str) -> Iterator[Server]:
-    """Type `make run`."""
+    """Run `make run`."""
     port = str(free_port())
     with log_file.open("wb") as log:
         process = subprocess.Popen(
@@ -71,7 +71,7 @@ def test_data_survives_a_restart_and_ctrl_c_leaves_no_process(tmp_path: Path, wo
     assert not postgres_processes(data_dir)
 
 
-def test_it_says_where_things_are_and_nothing_else(tmp_path: Path) -> None:
+def test_it_prints_its_addresses_and_nothing_else(tmp_path: Path) -> None:
     with made_to_run(tmp_path / "log", tmp_path / "data", LOG_LEVEL="warning") as server:
         url = server.url
 
@@ -110,8 +110,8 @@ def test_everything_killed_at_once_loses_no_task(tmp_path: Path) -> None:
         assert listed(api, "ada") == tasks
 
 
-def test_a_number_that_now_is_another_programs_is_no_server(tmp_path: Path) -> None:
-    """As after a reboot: the file of a dead server names a process that lives."""
+def test_a_pid_that_another_program_has_now_is_not_a_server(tmp_path: Path) -> None:
+    """As after a reboot: a dead server's pid file names a live process."""
     data_dir = tmp_path / "data"
     with serving(tmp_path / "log", DATA_DIR=str(data_dir)) as server, server.client() as api:
         task = create(api, "ada")
@@ -134,7 +134,7 @@ def test_two_services_on_the_same_data_share_one_server(tmp_path: Path) -> None:
         assert not postgres_processes(tmp_path / "data")
 
 
-def test_services_that_come_and_go_at_once_all_find_the_server(tmp_path: Path) -> None:
+def test_services_that_start_and_stop_together_all_find_the_server(tmp_path: Path) -> None:
     data = str(tmp_path / "data")
     for _ in range(2):
         with (
@@ -188,7 +188,7 @@ def test_closing_the_terminal_leaves_no_process(tmp_path: Path, workers: str) ->
 
 
 @pytest.mark.parametrize("folder", ["file/data", "it's"])
-def test_a_folder_that_cannot_be_used_is_said_in_one_sentence(tmp_path: Path, folder: str) -> None:
+def test_an_unusable_folder_is_reported_in_one_sentence(tmp_path: Path, folder: str) -> None:
     (tmp_path / "file").touch()
 
     with started(tmp_path / "log", DATA_DIR=str(tmp_path / folder)) as server:
@@ -225,7 +225,7 @@ def test_make_help_names_every_command() -> None:
 
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The programs of a `pip install -r requirements.txt`, with no extra."""
+    """The programs after `pip install -r requirements.txt`, without extras."""
     environment = tmp_path_factory.mktemp("plain") / "venv"
     subprocess.run([sys.executable, "-m", "venv", environment], check=True)
     subprocess.run(
@@ -236,7 +236,7 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return environment / "bin"
 
 
-def test_without_any_database_start_up_says_what_to_set_or_install(plain: Path) -> None:
+def test_without_a_database_start_up_says_what_to_set_or_install(plain: Path) -> None:
     process = subprocess.run(
         [plain / "uvicorn", "src.main:app"],
         cwd=BACKEND,
@@ -254,7 +254,7 @@ def test_without_any_database_start_up_says_what_to_set_or_install(plain: Path) 
     )
 
 
-def test_the_plain_way_serves_with_what_requirements_txt_has(
+def test_requirements_txt_is_enough_to_serve(
     plain: Path, empty_database: str, tmp_path: Path
 ) -> None:
     port = str(free_port())

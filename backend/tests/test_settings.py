@@ -15,7 +15,7 @@ from tests.serving import BACKEND, SETTINGS, environment
 EXAMPLE = (BACKEND / ".env.example").read_text()
 
 
-def test_every_setting_stands_in_the_example() -> None:
+def test_every_setting_is_in_the_example() -> None:
     named = re.findall(r"^# ?([A-Z_]+)=", EXAMPLE, re.MULTILINE)
 
     assert named == [name.upper() for name in Settings.model_fields]
@@ -70,7 +70,7 @@ def start(module: str, **settings: str) -> subprocess.CompletedProcess[str]:
         ("DATABASE_URL", "postgresql://ada:secret@host:x/tasks", "must look like postgresql://"),
         ("DATABASE_URL", "postgresql://ada:secret@host:99999/tasks", "must have a port"),
         ("DATABASE_URL", "postgresql://host/tasks?sslmode=maybe", "must have an sslmode"),
-        ("DATABASE_URL", "postgresql://host/tasks?sslkey=x", "must not name a client certificate"),
+        ("DATABASE_URL", "postgresql://host/tasks?sslkey=x", "must not have sslkey"),
         (
             "DATABASE_URL",
             "postgresql://host/tasks?connect_timeout=0",
@@ -79,11 +79,11 @@ def start(module: str, **settings: str) -> subprocess.CompletedProcess[str]:
         (
             "DATABASE_URL",
             "postgresql://host/tasks?sslmode=require&sslrootcert=/nowhere",
-            "must have a file of certificates",
+            "must name a file of certificates",
         ),
     ],
 )
-def test_a_wrong_value_stops_start_up_with_its_name_and_what_it_may_be(
+def test_a_wrong_value_stops_start_up_with_its_name_and_the_valid_values(
     name: str, value: str, may_be: str
 ) -> None:
     process = start("src.main", **{name: value})
@@ -94,7 +94,7 @@ def test_a_wrong_value_stops_start_up_with_its_name_and_what_it_may_be(
     assert "secret" not in process.stderr
 
 
-def test_the_environment_comes_before_the_file_even_if_it_is_empty(
+def test_the_environment_wins_over_the_file_and_an_empty_variable_hides_it(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     file = tmp_path / ".env"
@@ -117,12 +117,12 @@ def test_every_wrong_value_is_named() -> None:
     assert "LOG_FORMAT: " in process.stderr
 
 
-def test_without_a_word_on_tokens_a_database_of_its_own_stops_start_up() -> None:
+def test_an_external_database_needs_an_authentication_setting() -> None:
     process = start("src.main", AUTH_MODE="", DATABASE_URL="postgresql://host/tasks")
 
     assert process.returncode == 3
     assert process.stderr.endswith(
-        "Cannot start. Set AUTH_JWKS_URL or AUTH_SECRET, which tokens are checked with, "
+        "Cannot start. Set AUTH_JWKS_URL or AUTH_SECRET to check tokens with, "
         "or AUTH_MODE=open to let anyone act for any user.\n"
     )
 
@@ -159,12 +159,12 @@ def settings(**said: Any) -> Settings:  # noqa: ANN401 - of whatever type the se
         ({"auth_secret": "\N{LATIN SMALL LETTER E WITH ACUTE}" * 16}, "jwt"),
     ],
 )
-def test_it_is_open_only_on_ones_own_machine_or_on_purpose(said: dict[str, str], mode: str) -> None:
+def test_open_mode_needs_loopback_or_an_explicit_setting(said: dict[str, str], mode: str) -> None:
     assert settings(**said).auth_mode == mode
 
 
 NO_KEY = "Set AUTH_JWKS_URL or AUTH_SECRET"
-NOT_ONE_KEY = "Set one of AUTH_JWKS_URL and AUTH_SECRET"
+NOT_ONE_KEY = "Set exactly one of AUTH_JWKS_URL and AUTH_SECRET"
 
 
 @pytest.mark.usefixtures("nothing_set")

@@ -56,7 +56,7 @@ def test_every_statement_is_scoped_by_its_owner() -> None:
         assert "UPDATE tasks" not in statement.sql
 
 
-def test_the_scope_is_said_in_one_place() -> None:
+def test_the_scope_is_written_in_one_place() -> None:
     room = Path(statements_of.__file__).read_text()
     service = Path(task_service.__file__).read_text()
 
@@ -139,7 +139,7 @@ async def test_a_statement_finds_its_tasks_by_the_keys_index(
 
 @pytest.mark.anyio
 async def test_a_list_finds_its_tasks_by_an_index_of_their_owner(engine: AsyncEngine) -> None:
-    """In the order of creation a page is found at once; other orders sort the user's tasks."""
+    """The order of creation needs no sort; other orders sort the user's tasks."""
     owner, task_id = (await insert(engine, users=5, each=2000))[1234]
     async with engine.connect() as connection:
         raw = await connection.get_raw_connection()
@@ -165,7 +165,7 @@ async def test_a_list_finds_its_tasks_by_an_index_of_their_owner(engine: AsyncEn
 
 
 def statements(log: Path, start: int) -> list[str]:
-    """What PostgreSQL says it ran since it had logged so much."""
+    """The statements that PostgreSQL has logged from this position on."""
     text = log.read_text()[start:]
     return [line for line in text.splitlines() if "LOG:  statement:" in line or "execute " in line]
 

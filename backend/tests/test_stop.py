@@ -1,4 +1,4 @@
-"""SIGTERM is gentle, Ctrl-C is at once, and who asks twice need not wait."""
+"""SIGTERM stops gracefully; Ctrl-C, or a second signal, stops at once."""
 
 import os
 import signal
@@ -17,7 +17,7 @@ from tests.serving import Server, eventually, serving, started
 from tests.tasks import tasks_path
 
 LONG = "30"
-"""Seconds of gentleness that no test waits for."""
+"""DRAIN_SECONDS so long that no test waits for it."""
 
 
 def is_draining(server: Server) -> bool:
@@ -34,7 +34,7 @@ def workers_of(supervisor: psutil.Process) -> list[psutil.Process]:
 
 @pytest.mark.parametrize("workers", ["1", "2"])
 @pytest.mark.parametrize("send", [os.killpg, os.kill], ids=["terminal", "process"])
-def test_ctrl_c_ends_it_at_once(
+def test_ctrl_c_stops_the_service_at_once(
     postgres: str,
     tmp_path: Path,
     workers: str,
@@ -49,7 +49,7 @@ def test_ctrl_c_ends_it_at_once(
 
 @pytest.mark.parametrize("workers", ["1", "2"])
 @pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT])
-def test_a_second_signal_hurries_a_gentle_stop(
+def test_a_second_signal_ends_a_graceful_stop(
     postgres: str, tmp_path: Path, workers: str, second: signal.Signals
 ) -> None:
     with serving(
@@ -57,17 +57,17 @@ def test_a_second_signal_hurries_a_gentle_stop(
     ) as server:
         os.kill(server.process.pid, signal.SIGTERM)
         assert eventually(lambda: is_draining(server))
-        time.sleep(1.5)  # or else it would count as the same signal
+        time.sleep(1.5)  # otherwise it would count as the same signal
         assert is_draining(server)
         os.kill(server.process.pid, second)
         assert ends_at_once(server)
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_a_signal_that_comes_twice_at_once_is_one(
+def test_a_signal_sent_twice_at_once_counts_once(
     postgres: str, tmp_path: Path, workers: str
 ) -> None:
-    """As from `make`, which passes on what its whole group was sent."""
+    """As from `make`, which forwards a signal that its whole group has already got."""
     with serving(
         tmp_path / "log", DATABASE_URL=postgres, WORKERS=workers, DRAIN_SECONDS="3"
     ) as server:
@@ -80,14 +80,14 @@ def test_a_signal_that_comes_twice_at_once_is_one(
     assert time.monotonic() - began > 3
 
 
-def test_a_worker_is_hurried_by_its_supervisor_alone(postgres: str, tmp_path: Path) -> None:
-    """A service manager may tell every process to end, and the supervisor pass it on late."""
+def test_only_the_supervisor_can_cut_a_workers_stop_short(postgres: str, tmp_path: Path) -> None:
+    """A service manager may signal every process, and the supervisor forward it later."""
     with serving(tmp_path / "log", DATABASE_URL=postgres, WORKERS="2", DRAIN_SECONDS="3") as server:
         began = time.monotonic()
         workers = workers_of(psutil.Process(server.process.pid))
         for worker in workers:
             worker.send_signal(signal.SIGTERM)
-        time.sleep(1.5)  # or else it would count as the same signal
+        time.sleep(1.5)  # otherwise it would count as the same signal
         server.process.send_signal(signal.SIGTERM)
         psutil.wait_procs(workers, timeout=30)
 
@@ -95,7 +95,7 @@ def test_a_worker_is_hurried_by_its_supervisor_alone(postgres: str, tmp_path: Pa
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_a_request_under_way_is_answered_after_ctrl_c(
+def test_a_request_in_flight_is_answered_after_ctrl_c(
     postgres: str, tmp_path: Path, workers: str
 ) -> None:
     body = b'{"title": "Buy milk"}'
@@ -107,7 +107,7 @@ def test_a_request_under_way_is_answered_after_ctrl_c(
             client.sendall(head.encode() + b"Content-Length: %d\r\n\r\n" % len(body))
             time.sleep(0.5)  # until it is under way
             os.killpg(server.process.pid, signal.SIGINT)
-            time.sleep(1)  # until every process has heard of it
+            time.sleep(1)  # until every process has got the signal
             client.sendall(body)
             answer = HTTPResponse(client)
             answer.begin()

@@ -1,4 +1,4 @@
-"""What is to be encrypted is, and with the server that the string names: a PostgreSQL with TLS."""
+"""Encryption, and the identity of the server, against a PostgreSQL with TLS."""
 
 import asyncio
 import os
@@ -29,7 +29,7 @@ PROTOCOL = "SELECT coalesce(version, 'plain text') FROM pg_stat_ssl WHERE pid = 
 
 @dataclass
 class Postgres:
-    """Its certificate is for localhost, the other one for db.example; both are of `right_ca`."""
+    """Its certificate is for localhost, the other one for db.example; `right_ca` signed both."""
 
     data: Path
     port: int
@@ -102,7 +102,7 @@ def postgres_17(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
 
 @pytest.fixture
 def server(postgres_17: Postgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Postgres:
-    """The server, to someone who has no ~/.postgresql."""
+    """The server, for a user without ~/.postgresql."""
     monkeypatch.setenv("HOME", str(tmp_path))
     return postgres_17
 
@@ -140,7 +140,7 @@ def alter(server: Postgres, settings: dict[str, str]) -> None:
 
 
 def ask(url: str, sql: str) -> str:
-    """Connect as asyncpg does of itself."""
+    """Connect with asyncpg's own defaults."""
 
     async def answer() -> str:
         connection = await asyncpg.connect(url)
@@ -184,7 +184,7 @@ BY_CA = "application_name=no-sslmode"
 
 
 @pytest.mark.parametrize("query", [*TLS, DIRECT, BY_CA])
-def test_the_right_ca_and_host_name_are_taken(server: Postgres, query: str) -> None:
+def test_the_right_ca_and_host_name_are_accepted(server: Postgres, query: str) -> None:
     assert ours(server.url(f"{query}&sslrootcert={server.right_ca}")) == [b"TLSv1.3"]
 
 
@@ -196,7 +196,7 @@ def test_a_wrong_ca_is_refused(server: Postgres, query: str) -> None:
 
 
 @pytest.mark.parametrize("query", [*TLS, DIRECT, "sslrootcert=system"])
-def test_a_ca_that_the_system_does_not_know_is_refused(server: Postgres, query: str) -> None:
+def test_a_ca_unknown_to_the_system_is_refused(server: Postgres, query: str) -> None:
     assert "certificate verify failed" in refusal(server.url(query))
 
 
@@ -219,11 +219,11 @@ def test_a_server_without_tls_is_refused(without_tls: Postgres, query: str) -> N
     assert "rejected SSL upgrade" in refusal(without_tls.url(query))
 
 
-def test_a_server_without_tls_refuses_what_begins_with_it(without_tls: Postgres) -> None:
+def test_a_server_without_tls_refuses_direct_tls(without_tls: Postgres) -> None:
     assert "ConnectionResetError" in refusal(without_tls.url(DIRECT))
 
 
-def test_asyncpgs_own_require_takes_any_certificate(server: Postgres) -> None:
+def test_asyncpgs_own_require_accepts_any_certificate(server: Postgres) -> None:
     url = server.url("sslmode=require", host="127.0.0.1")
 
     assert ask(url, PROTOCOL) == "TLSv1.3"
@@ -236,7 +236,7 @@ def test_asyncpgs_own_default_falls_back_to_plain_text(without_tls: Postgres) ->
         ours(without_tls.url("sslmode=prefer"))
 
 
-def test_plain_text_is_what_disable_means(server: Postgres) -> None:
+def test_disable_means_plain_text(server: Postgres) -> None:
     assert ours(server.url("sslmode=disable")) == [b"plain text"]
 
 
@@ -244,7 +244,7 @@ def test_a_socket_is_never_encrypted(server: Postgres) -> None:
     assert ours(f"{server.socket}&sslmode=require") == [b"plain text"]
 
 
-def test_an_encrypted_connection_is_kept(server: Postgres) -> None:
+def test_an_encrypted_connection_is_reused(server: Postgres) -> None:
     url = server.url(f"sslmode=require&sslrootcert={server.right_ca}")
 
     assert len(set(ours(url, "SELECT pg_backend_pid()", times=5))) == 1
@@ -286,7 +286,7 @@ def test_a_user_and_password_that_the_string_leaves_out_may_come_from_the_enviro
     assert ours(url, "SELECT current_user") == [b"ada"]
 
 
-def test_options_arrive_without_neons(server: Postgres) -> None:
+def test_options_arrive_without_neons_own(server: Postgres) -> None:
     options = "endpoint%3Dep-x%20-c%20search_path%3Dours%20-c%20timezone%3DAsia%2FTokyo"
     url = server.url(f"sslmode=disable&options={options}")
 
@@ -302,7 +302,7 @@ def test_the_service_trusts_the_cas_of_the_system(server: Postgres, tmp_path: Pa
     """
 
     with (
-        # Where OpenSSL looks for them.
+        # Where OpenSSL looks for CAs.
         serving(tmp_path / "log", DATABASE_URL=url, SSL_CERT_FILE=str(server.right_ca)) as service,
         service.client() as api,
     ):

@@ -22,7 +22,7 @@ def test_a_toggle_completes_a_task_and_another_opens_it_again(api: httpx.Client,
     assert listed(api, user) == [second.json()]
 
 
-def test_a_json_content_type_with_no_body_is_fine(api: httpx.Client, user: str) -> None:
+def test_a_json_content_type_without_a_body_toggles(api: httpx.Client, user: str) -> None:
     task = create(api, user)
 
     response = api.patch(
@@ -34,9 +34,7 @@ def test_a_json_content_type_with_no_body_is_fine(api: httpx.Client, user: str) 
 
 
 @pytest.mark.parametrize("completed", [True, False])
-def test_it_can_be_set_instead_and_sent_again(
-    api: httpx.Client, user: str, completed: bool
-) -> None:
+def test_completed_can_be_set_repeatedly(api: httpx.Client, user: str, completed: bool) -> None:
     task = create(api, user)
     body = {"completed": completed}
 
@@ -58,7 +56,7 @@ def test_a_completed_task_can_be_set_to_open(api: httpx.Client, user: str) -> No
     assert response.json()["completed"] is False
 
 
-def test_a_merge_patch_sets_it_too(api: httpx.Client, user: str) -> None:
+def test_a_merge_patch_sets_completed(api: httpx.Client, user: str) -> None:
     task = create(api, user)
 
     response = api.patch(
@@ -72,10 +70,10 @@ def test_a_merge_patch_sets_it_too(api: httpx.Client, user: str) -> None:
 
 @pytest.mark.parametrize("content_type", ["application/json", "application/merge-patch+json"])
 @pytest.mark.parametrize("body", ["", "null", "{}", " null\n", " { } "])
-def test_a_body_that_says_nothing_toggles(
+def test_a_body_without_content_toggles(
     api: httpx.Client, user: str, body: str, content_type: str
 ) -> None:
-    """Some clients send null or an empty object where they are told to send no body."""
+    """Some clients send null or an empty object when told to send no body."""
     path = f"{task_path(create(api, user))}/complete"
     headers = {"Content-Type": content_type}
 
@@ -95,7 +93,7 @@ def test_a_body_that_says_nothing_toggles(
         {"data": {"completed": True}},
     ],
 )
-def test_a_body_without_completed_is_told_so_and_changes_nothing(
+def test_a_body_without_completed_is_refused_and_changes_nothing(
     api: httpx.Client, user: str, body: dict[str, object]
 ) -> None:
     task = create(api, user)
@@ -142,7 +140,7 @@ def test_any_other_body_is_refused_and_changes_nothing(
 
 
 @pytest.mark.anyio
-async def test_50_sets_at_once_agree(server: Server, api: httpx.Client, user: str) -> None:
+async def test_50_concurrent_sets_agree(server: Server, api: httpx.Client, user: str) -> None:
     path = f"{task_path(create(api, user))}/complete"
 
     async with httpx.AsyncClient(base_url=server.url, auth=server.auth, timeout=60) as client:
@@ -158,16 +156,14 @@ SET_OR_TOGGLED = pytest.mark.parametrize("body", [{}, {"completed": True}])
 
 
 @SET_OR_TOGGLED
-def test_a_task_that_is_not_there_is_not_found(
-    api: httpx.Client, user: str, body: dict[str, bool]
-) -> None:
+def test_a_missing_task_is_404(api: httpx.Client, user: str, body: dict[str, bool]) -> None:
     response = api.patch(f"{unknown_path(user)}/complete", json=body)
 
     assert_problem(response, 404, "Task not found")
 
 
 @SET_OR_TOGGLED
-def test_someone_elses_task_is_not_found_and_stays(
+def test_another_users_task_is_404_and_stays(
     api: httpx.Client, user: str, body: dict[str, bool]
 ) -> None:
     theirs = create(api, f"{user}-other")
@@ -178,5 +174,5 @@ def test_someone_elses_task_is_not_found_and_stays(
     assert listed(api, f"{user}-other") == [theirs]
 
 
-def test_an_id_that_is_no_uuid_is_refused(api: httpx.Client, user: str) -> None:
+def test_an_id_that_is_not_a_uuid_is_refused(api: httpx.Client, user: str) -> None:
     assert_problem(api.patch(f"{tasks_path(user)}/7/complete"), 422)

@@ -48,7 +48,7 @@ def test_read_only_and_unknown_fields_are_ignored(api: httpx.Client, user: str) 
     assert response.json() == task
 
 
-def test_a_task_can_be_sent_back_as_it_was_got(api: httpx.Client, user: str) -> None:
+def test_a_task_can_be_sent_back_as_it_was_read(api: httpx.Client, user: str) -> None:
     task = create(api, user)
 
     response = api.put(task_path(task), json=task)
@@ -66,14 +66,12 @@ def test_an_update_touches_no_other_task(api: httpx.Client, user: str) -> None:
 
 
 @pytest.mark.parametrize("changes", [{}, {"title": "Buy bread"}])
-def test_a_task_that_is_not_there_is_not_found(
-    api: httpx.Client, user: str, changes: dict[str, object]
-) -> None:
+def test_a_missing_task_is_404(api: httpx.Client, user: str, changes: dict[str, object]) -> None:
     assert_problem(api.put(unknown_path(user), json=changes), 404, "Task not found")
 
 
 @pytest.mark.parametrize("changes", [{}, {"title": "Stolen"}])
-def test_someone_elses_task_is_not_found_and_stays(
+def test_another_users_task_is_404_and_stays(
     api: httpx.Client, user: str, changes: dict[str, object]
 ) -> None:
     theirs = create(api, f"{user}-other")
@@ -107,5 +105,5 @@ def test_a_wrong_field_is_named_and_changes_nothing(
     assert listed(api, user) == [task]
 
 
-def test_an_id_that_is_no_uuid_is_refused(api: httpx.Client, user: str) -> None:
+def test_an_id_that_is_not_a_uuid_is_refused(api: httpx.Client, user: str) -> None:
     assert_problem(api.put(f"{tasks_path(user)}/7", json={}), 422)

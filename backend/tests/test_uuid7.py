@@ -9,7 +9,7 @@ import pytest
 from src.database.uuid7 import instant, next_tick, uuid7
 
 
-def test_the_fields_are_where_the_standard_has_them() -> None:
+def test_the_fields_are_where_the_standard_puts_them() -> None:
     milliseconds = 0x017F22E279B0  # the standard's own example, appendix A.6
 
     made = uuid7(milliseconds << 12 | 0xCC3)
@@ -20,7 +20,7 @@ def test_the_fields_are_where_the_standard_has_them() -> None:
     assert instant(milliseconds << 12) == datetime(2022, 2, 22, 19, 22, 22, tzinfo=UTC)
 
 
-def test_ids_made_in_a_row_are_in_order_and_all_different() -> None:
+def test_consecutive_ids_are_ordered_and_different() -> None:
     ids = [uuid7(next_tick()) for _ in range(10_000)]
 
     assert ids == sorted(set(ids))

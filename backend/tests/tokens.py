@@ -1,4 +1,4 @@
-"""Tokens as an issuer would give them, or an attacker, and the server of the issuer's keys."""
+"""Tokens as an issuer or an attacker would make them, and a key server."""
 
 import hashlib
 import hmac
@@ -28,7 +28,7 @@ SECRET = "a secret of 32 bytes, for tests only"
 
 
 def token(user: object, secret: str = SECRET, **claims: object) -> str:
-    """Sign a token of this user with HS256; a claim of None is left out."""
+    """Sign a token for this user with HS256; claims that are None are left out."""
     return jwt.encode(claims_of(user, **claims), secret)
 
 
@@ -39,7 +39,7 @@ def claims_of(user: object, **claims: object) -> dict[str, Any]:
 
 
 def handmade(header: object, claims: object, secret: bytes = SECRET.encode()) -> str:
-    """Sign with HS256 whatever the header says; bytes stand for themselves, not for JSON."""
+    """Sign with HS256, whatever the header says; bytes are used as they are, not as JSON."""
     signed = f"{_segment(header)}.{_segment(claims)}"
     signature = hmac.digest(secret, signed.encode(), hashlib.sha256)
     return f"{signed}.{_segment(signature)}"
@@ -55,7 +55,7 @@ def bearer(value: str) -> dict[str, str]:
 
 
 class TokenOfThePath(httpx.Auth):
-    """Sends, with each request, a good token of the user in its path."""
+    """Sends a valid token of the user in the path with each request."""
 
     def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
         segments = request.url.raw_path.split(b"?")[0].split(b"/")
@@ -100,7 +100,7 @@ def signing_key(key_id: str | None, algorithm: str = "EdDSA") -> SigningKey:
 
 
 class KeyServer(ThreadingTCPServer):
-    """Sends `answer` to every request, bytes for bytes: empty, it hangs up without a word."""
+    """Sends the bytes of `answer` to every request; if empty, closes the connection."""
 
     allow_reuse_address = True
     daemon_threads = True

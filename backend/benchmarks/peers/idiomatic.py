@@ -1,4 +1,4 @@
-"""The service as the pages of FastAPI and SQLModel teach it: a session per request, ORM objects."""
+"""The service as FastAPI's and SQLModel's docs teach it: a session per request, ORM objects."""
 
 import os
 from collections.abc import AsyncIterator, Sequence

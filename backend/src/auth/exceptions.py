@@ -1,13 +1,13 @@
-"""Why a request is not let through."""
+"""Why a request is refused."""
 
 
 class NotAuthenticated(Exception):
-    """There is no token, or, with a sentence, a bad one."""
+    """The token is missing, or invalid for the given reason."""
 
 
 class NotTheOwner(Exception):
-    """The token is good, but another user's."""
+    """The token is valid, but belongs to another user."""
 
 
 class KeysUnavailable(Exception):
-    """The key server does not answer, and the token's key is not known."""
+    """The key server does not answer, and the token's key is unknown."""

@@ -25,16 +25,16 @@ MAX_BYTES = 1024 * 1024
 MAX_REDIRECTS = 3
 
 SEARCHES = 5
-"""How many unknown keys are asked for at once."""
+"""How many searches for unknown keys are allowed without a pause."""
 
 SEARCH_SECONDS = 5.0
-"""After those, one in this time: no flood of invented ids keeps a new key out for longer."""
+"""The pause for each further search: a flood of invented ids delays a new key by no more."""
 
 HEADERS = {
     "Accept": "application/json",
-    # Packed, a small answer may be a huge one.
+    # A small compressed answer could expand to a huge one.
     "Accept-Encoding": "identity",
-    # Some firewalls refuse the names of libraries.
+    # Some firewalls refuse the default names of HTTP libraries.
     "User-Agent": "task-api",
 }
 
@@ -44,9 +44,9 @@ logger = logging.getLogger(__name__)
 class JWKS:
     """The key server's keys by their ids.
 
-    They are fetched at start-up and every REFRESH_SECONDS, and for keys that are not known as often
-    as SEARCHES and SEARCH_SECONDS say, by one request at a time. Those that are known stay while
-    the server does not answer with a set of keys. Nothing is fetched once `stopping` is set.
+    Fetched at start-up, every REFRESH_SECONDS, and for an unknown key as often as SEARCHES and
+    SEARCH_SECONDS allow, with one request at a time. Known keys stay until the server answers with
+    another set. Nothing is fetched once `stopping` is set.
     """
 
     def __init__(self, url: str, stopping: asyncio.Event) -> None:
@@ -58,15 +58,16 @@ class JWKS:
         self.is_reachable = False
 
     def known(self, key_id: str | None) -> PyJWK | None:
-        """Look a key up; a token that names none goes with the only key there is."""
+        """Look up a key by its id. A token without an id matches if there is exactly one key."""
         if key_id is None and len(self.keys) == 1:
             return next(iter(self.keys.values()))
         return self.keys.get(key_id)
 
     async def find(self, key_id: str | None) -> PyJWK | None:
-        """Ask the server for a key that is not known.
+        """Look up a key, and ask the server for it if it is unknown.
 
-        Raises KeysUnavailable when it does not answer, or is not asked because the service stops.
+        Raises KeysUnavailable for an unknown key when the server does not answer, or is not asked
+        because the service is stopping.
         """
         if (key := self.known(key_id)) is None:
             if self.fetching is not None or self._may_search():
@@ -78,7 +79,7 @@ class JWKS:
 
     @asynccontextmanager
     async def kept_fresh(self) -> AsyncIterator[None]:
-        """Have the keys, if the server has them, and go on fetching them in the background."""
+        """Fetch the keys, if the server answers, and refresh them in the background."""
         self._warn_if_plain()
         background = [asyncio.create_task(self._end_when_stopping())]
         try:
@@ -96,8 +97,8 @@ class JWKS:
         parts = urlsplit(self.url)
         if parts.scheme == "http" and not is_on_this_machine(parts.hostname or ""):
             logger.warning(
-                "AUTH_JWKS_URL: the keys come unencrypted, and whoever is on their way can change "
-                "them and act for any user; use https"
+                "AUTH_JWKS_URL: keys are fetched over plain HTTP. Anyone on the network path can "
+                "replace them and act as any user; use https"
             )
 
     async def _refresh(self) -> None:
@@ -112,7 +113,7 @@ class JWKS:
             self.fetching.cancel()
 
     def _may_search(self) -> bool:
-        """Take one of SEARCHES, which come back one by one."""
+        """Use up one search. SEARCHES are available at once; one comes back per SEARCH_SECONDS."""
         now = monotonic()
         if self.searched_until > now + (SEARCHES - 1) * SEARCH_SECONDS:
             return False
@@ -120,7 +121,7 @@ class JWKS:
         return True
 
     async def _fetch_together(self) -> None:
-        """Wait for one fetch with whoever else does; none of them ends it by going."""
+        """Share one fetch among all waiting requests; cancelling a request does not cancel it."""
         if self.stopping.is_set():
             return
         if self.fetching is None:
@@ -131,7 +132,7 @@ class JWKS:
         try:
             async with asyncio.timeout(FETCH_SECONDS):
                 keys = await _read(await _get(self.url))
-        except Exception as error:  # whatever it answers, the known keys stay
+        except Exception as error:  # whatever the answer, the known keys stay
             self.is_reachable = False
             logger.warning("The keys cannot be fetched from AUTH_JWKS_URL: %r", error)
         else:
@@ -141,17 +142,17 @@ class JWKS:
             self.fetching = None
 
     def _unchanged(self, key_id: str | None, key: PyJWK) -> PyJWK:
-        """Keep the object of a key that is the same: what it verified stays verified."""
+        """Keep the object of an unchanged key: tokens that it verified stay verified."""
         known = self.keys.get(key_id)
         return known if known is not None and known.key == key.key else key
 
 
 async def _get(url: str) -> bytes:
-    """Read the answer's body, of MAX_BYTES at most, from this scheme and host and no other.
+    """Return the answer's body, at most MAX_BYTES; follow redirects within its scheme and host.
 
-    Raises httpx.HTTPError, and ValueError for an answer that is none of keys.
+    Raises httpx.HTTPError, and ValueError for any other answer.
     """
-    # AUTH_JWKS_URL alone says where keys come from: no proxy or .netrc of the environment does.
+    # AUTH_JWKS_URL alone decides where keys come from, not a proxy or .netrc of the environment.
     async with httpx.AsyncClient(
         headers=HEADERS, timeout=FETCH_SECONDS, trust_env=False, verify=_system_trust()
     ) as client:
@@ -165,9 +166,9 @@ async def _get(url: str) -> bytes:
             finally:
                 await response.aclose()
             if _place(following.url) != _place(request.url):
-                raise ValueError("it redirects to another host or scheme")
+                raise ValueError("the response redirects to another host or scheme")
             request = following
-    raise ValueError("it redirects too often")
+    raise ValueError("the response redirects too often")
 
 
 @cache
@@ -182,34 +183,34 @@ def _place(url: httpx.URL) -> tuple[str, str]:
 
 async def _body(response: httpx.Response) -> bytes:
     if not response.is_success:
-        raise ValueError(f"it answers with status {response.status_code}")
+        raise ValueError(f"the response has status {response.status_code}")
     body = b""
     async for chunk in response.aiter_raw():
         body += chunk
         if len(body) > MAX_BYTES:
-            raise ValueError(f"it answers with more than {MAX_BYTES} bytes")
+            raise ValueError(f"the response has more than {MAX_BYTES} bytes")
     return body
 
 
 async def _read(body: bytes) -> dict[str | None, PyJWK]:
-    """Read the set. Raises whatever comes of an answer that is none."""
+    """Parse a JWK set. An answer that is not one may raise any exception."""
     match json.loads(body):
         case {"keys": [*documents]}:
             keys = {}
             for document in documents:
-                # Many keys take long, and requests are waiting.
+                # Many keys take long; let requests run in between.
                 await asyncio.sleep(0)
                 if (key := _key(document)) is not None:
                     keys[key.key_id] = key
             return keys
-    raise ValueError("what it answers is no JWK set")
+    raise ValueError("the response is not a JWK set")
 
 
 def _key(document: dict[str, Any]) -> PyJWK | None:
-    """Read a key, unless it is of another kind, for another use, or not public."""
+    """Parse a public signature key; None for any other."""
     try:
         key = PyJWK.from_dict(document)
-    except Exception:  # one that cannot be read must not take the others with it
+    except Exception:  # an unreadable key must not discard the others
         return None
     is_usable = (
         key.algorithm_name in ALGORITHMS

@@ -31,18 +31,18 @@ LEEWAY_SECONDS = 30
 MAX_TOKEN_BYTES = 16 * 1024
 REMEMBERED_TOKENS = 4096
 
-# RFC 8725 §3.11: a token that is typed as another kind is not for us.
+# RFC 8725 §3.11: a token of another type has another purpose.
 _TYPES = {"jwt", "at+jwt", "application/at+jwt"}
 _TOKEN = re.compile(rb"[\w~+/-]+\.[\w~+/-]+\.[\w~+/-]+=*", re.ASCII)
 
-# What PyJWT lets through of its parsers' errors.
+# Includes errors of its parsers that PyJWT lets through.
 _UNREADABLE = (PyJWTError, ValueError, TypeError, OverflowError, RecursionError)
 
 
 _PLAIN_WORDS: dict[type, str] = {
     ExpiredSignatureError: "The token has expired",
     ImmatureSignatureError: "The token is not valid yet; compare the clocks",
-    InvalidAlgorithmError: "The token is signed with another algorithm than its key is for",
+    InvalidAlgorithmError: "The token is not signed with its key's algorithm",
     InvalidAudienceError: "The token is for another audience",
     InvalidIssuerError: "The token is from another issuer",
     InvalidSignatureError: "The token's signature is wrong",
@@ -51,7 +51,7 @@ _PLAIN_WORDS: dict[type, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What a token must say; `None` asks nothing."""
+    """The claims that a token must have. None skips the check."""
 
     issuer: str | None
     audience: str | None
@@ -67,7 +67,7 @@ class Verified:
 
 
 class SecretKey:
-    """An HS256 secret shared with whoever signs; ids of keys mean nothing to it."""
+    """An HS256 secret shared with the issuer. Key ids are ignored."""
 
     def __init__(self, secret: bytes) -> None:
         encoded = urlsafe_b64encode(secret).decode()
@@ -92,9 +92,9 @@ class Tokens:
         self.remembered: dict[bytes, Verified] = {}
 
     async def user_of(self, headers: list[tuple[bytes, bytes]]) -> str:
-        """Return the user that the request's token is of.
+        """Return the user whose token the request has.
 
-        Raises NotAuthenticated, and KeysUnavailable when nobody can say whether the token is good.
+        Raises NotAuthenticated, and KeysUnavailable when the token cannot be checked.
         """
         token = _bearer(headers)
         verified = self.remembered.get(token)
@@ -116,11 +116,11 @@ class Tokens:
         key_id = header.get("kid")
         key = await self.keys.find(key_id)
         if key is None:
-            raise NotAuthenticated("The token's key is not known")
+            raise NotAuthenticated("The token's key is unknown")
         claims = self._claims(token, key)
         user = claims[self.rules.user_claim]
         if not isinstance(user, str) or str(header.get("typ", "jwt")).lower() not in _TYPES:
-            raise NotAuthenticated("The token is not for this")
+            raise NotAuthenticated("The token is not meant for this API")
         return Verified(user, int(claims["exp"]), key, key_id)
 
     def _claims(self, token: bytes, key: PyJWK) -> dict[str, Any]:
@@ -158,7 +158,7 @@ def _bearer(headers: list[tuple[bytes, bytes]]) -> bytes:
     if not sent:
         raise NotAuthenticated
     scheme, _, token = sent[0].partition(b" ")
-    if scheme.lower() != b"bearer":  # RFC 9110 §11.1: in any case
+    if scheme.lower() != b"bearer":  # RFC 9110 §11.1: case-insensitive
         raise NotAuthenticated
     token = token.strip(b" ")
     if len(sent) > 1 or len(token) > MAX_TOKEN_BYTES or not _TOKEN.fullmatch(token):

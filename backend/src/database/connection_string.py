@@ -1,14 +1,13 @@
-"""From the connection string that a console gives to what SQLAlchemy and asyncpg take.
+"""Translates a libpq connection string, as consoles show it, for SQLAlchemy and asyncpg.
 
-`sslmode=require`, `verify-ca` and `verify-full` are one: the connection is encrypted, and both the
-certificate and its host name are verified, against the system's CAs or those of `sslrootcert`.
-`disable`, or no word of TLS at all, is plain text; a warning says so where nobody asked for it and
-it leaves the machine. `allow` and `prefer`, which let the server choose, are refused, and so is
-what else of TLS would be asked for in vain. A Unix socket is never encrypted.
+`sslmode=require`, `verify-ca` and `verify-full` mean the same: the connection is encrypted, and
+both the certificate and its host name are verified, against the system's CAs or `sslrootcert`.
+`disable`, or no TLS parameter, means plain text; a warning is logged if that was not requested and
+the connection leaves the machine. `allow` and `prefer`, which let the server choose, are refused,
+as is any TLS parameter that would have no effect. A Unix socket is never encrypted.
 
-The string alone says where data goes and how, whatever PGHOST, PGPORT, PGDATABASE, PGSSLMODE and
-`~/.postgresql` say. Only a user or a password that it leaves out may come from PGUSER, PGPASSWORD
-or `~/.pgpass`.
+PGHOST, PGPORT, PGDATABASE, PGSSLMODE and `~/.postgresql` are ignored. Only a user or password that
+the string leaves out may come from PGUSER, PGPASSWORD or `~/.pgpass`.
 """
 
 import logging
@@ -41,11 +40,11 @@ _SHAPE = (
     "with %40 for @, %2F for /, %3F for ? and %25 for % in a name, password or value"
 )
 
-# Prisma's and libpq's words for what holds here anyway: it runs on poolers, and a verified
-# certificate keeps out whom channel binding would.
+# Prisma's and libpq's parameters for what holds here anyway: the service works through poolers, and
+# a verified certificate protects from what channel binding would.
 _NOT_NEEDED = {"channel_binding", "gssencmode", "pgbouncer"}
 
-_IN_VAIN_WITHOUT_TLS = {
+_NEED_TLS = {
     "channel_binding": "require",
     "gssencmode": "require",
     "sslnegotiation": "direct",
@@ -56,8 +55,8 @@ _IN_VAIN_WITHOUT_TLS = {
 def parse(connection_string: str) -> tuple[URL, dict[str, Any]]:
     """Return SQLAlchemy's URL and asyncpg's arguments for a libpq connection string.
 
-    Takes it with quotes or `psql` around it, too. Logs a warning that names a parameter left out.
-    Raises ValueError, with a sentence that shows no password, when it is not one.
+    It may have quotes or `psql` around it. Logs a warning that names each ignored parameter.
+    Raises ValueError, with a sentence that shows no password, for an invalid string.
     """
     parts = _split(connection_string)
     query = _parameters(parts["query"])
@@ -75,7 +74,7 @@ def parse(connection_string: str) -> tuple[URL, dict[str, Any]]:
         database=database,
     )
     if not host:
-        raise ValueError("must name a host, or a socket's folder: postgresql:///tasks?host=/tmp")
+        raise ValueError("must name a host, or a socket's folder: postgresql:///database?host=/tmp")
     if not database:
         raise ValueError("must name a database: postgresql://user:password@host/database")
     is_plain_on_purpose = query.get("sslmode") == "disable" or is_on_this_machine(host)
@@ -84,11 +83,11 @@ def parse(connection_string: str) -> tuple[URL, dict[str, Any]]:
     if timeout := query.pop("connect_timeout", None):
         arguments["timeout"] = _seconds(timeout)
     for name in query.keys() - _NOT_NEEDED:
-        logger.warning("DATABASE_URL: the parameter %s is not known here and is left out", name)
+        logger.warning("DATABASE_URL: the unknown parameter %s is ignored", name)
     if not arguments["ssl"] and not is_plain_on_purpose:
         logger.warning(
-            "DATABASE_URL: the connection is not encrypted; sslmode=require makes it so, "
-            "sslmode=disable says that it is meant"
+            "DATABASE_URL: the connection is not encrypted; set sslmode=require to encrypt it, "
+            "or sslmode=disable if that is intended"
         )
     return url, arguments
 
@@ -98,7 +97,7 @@ def _split(connection_string: str) -> dict[str, str]:
     parts = _STRING.fullmatch(text)
     if parts is None or not _is_decodable(text):
         raise ValueError(_SHAPE)
-    if parts["host"] and "@" in (parts["query"] or ""):  # the password has a ? or / of its own
+    if parts["host"] and "@" in (parts["query"] or ""):  # the password has an unescaped ? or /
         raise ValueError(_SHAPE)
     if parts["scheme"].lower().split("+")[0] not in {"postgres", "postgresql"}:
         raise ValueError("must start with postgresql://")
@@ -119,7 +118,7 @@ def _parameters(query: str) -> dict[str, str]:
         name, equals, value = pair.partition("=")
         if not equals or not re.fullmatch(r"[\w.-]+", name):
             raise ValueError(_SHAPE)
-        if name == "ssl":  # JDBC's word, and asyncpg's in URLs of SQLAlchemy's
+        if name == "ssl":  # as in URLs for JDBC, or for asyncpg under SQLAlchemy
             name, value = "sslmode", "require" if value == "true" else value
         if name in parameters:
             raise ValueError(f"must have {name} only once")
@@ -145,17 +144,17 @@ def _tls(query: dict[str, str]) -> dict[str, Any]:
     if mode == "disable" and root:
         raise ValueError("must not have an sslrootcert with sslmode=disable")
     context = _verifying(root) if root or mode not in {None, "disable"} else False
-    for name, value in _IN_VAIN_WITHOUT_TLS.items():
+    for name, value in _NEED_TLS.items():
         if query.get(name) == value and not context:
-            raise ValueError(f"must have sslmode=require where it has {name}={value}")
+            raise ValueError(f"must have sslmode=require with {name}={value}")
     negotiation = query.pop("sslnegotiation", "postgres")
     if negotiation not in {"postgres", "direct"}:
         raise ValueError("must have an sslnegotiation of postgres or direct")
     for name in query:
         if re.search("ssl|tls", name, re.IGNORECASE):
             raise ValueError(
-                "must not name a client certificate, nor more of TLS than sslmode, sslrootcert "
-                f"and sslnegotiation: {name} is not taken"
+                f"must not have {name}: the only parameters for TLS are sslmode, sslrootcert and "
+                "sslnegotiation, and client certificates are not supported"
             )
     return {"ssl": context, "direct_tls": negotiation == "direct"}
 
@@ -164,7 +163,7 @@ def _verifying(root: str | None) -> ssl.SSLContext:
     try:
         context = ssl.create_default_context(cafile=None if root == "system" else root)
     except OSError:
-        raise ValueError("must have a file of certificates as its sslrootcert") from None
+        raise ValueError("must name a file of certificates as its sslrootcert") from None
     context.set_alpn_protocols(["postgresql"])
     return context
 
@@ -173,7 +172,7 @@ def _server_settings(query: dict[str, str]) -> dict[str, str]:
     settings = {"timezone": "UTC"}
     if application_name := query.pop("application_name", None):
         settings["application_name"] = application_name
-    # Neon's words for the endpoint, which the host's name says by SNI.
+    # Neon's options for the endpoint, which SNI already names.
     options = [
         word
         for word in query.pop("options", "").split()

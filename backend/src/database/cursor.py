@@ -1,4 +1,4 @@
-"""Where a page of a list ended: opaque to clients, and right however the list changes since."""
+"""Where a page of a list ended: opaque to clients, and correct however the list changes."""
 
 import re
 from base64 import b64decode, urlsafe_b64encode
@@ -13,12 +13,12 @@ from pydantic import BaseModel, StringConstraints, TypeAdapter
 from pydantic_core import from_json, to_json
 
 Kinds: TypeAlias = Mapping[str, frozenset[type | str]]
-"""Of each order the types that its values may have, str, datetime and NoneType, or the values."""
+"""For each order, the types of its values (str, datetime, NoneType), or the values themselves."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """The order of the list, and of the page's last row the value it is ordered by, and the id."""
+    """The order of the list, and the value in that order and the id of the page's last row."""
 
     sort: str
     value: str | None
@@ -38,7 +38,7 @@ _READ = TypeAdapter(tuple[str, _Value | None, UUID])
 
 
 def kinds_of(row: type[BaseModel], sorts: Iterable[str]) -> Kinds:
-    """Return what the orders of these rows are by. Text has up to 500 characters.
+    """Return the value types of each order. Text may have up to 500 characters.
 
     Raises TypeError for an order by anything but text, some words, and times.
     """
@@ -49,30 +49,30 @@ def kinds_of(row: type[BaseModel], sorts: Iterable[str]) -> Kinds:
         if not all(
             isinstance(kind, str) or kind in {str, datetime, NoneType} for kind in kinds[sort]
         ):
-            raise TypeError(f"no order by {annotation}")
+            raise TypeError(f"cannot order by {annotation}")
     return kinds
 
 
 def encode(sort: str, last: bytes) -> str:
-    """Make the cursor after this row, an object in JSON."""
+    """Make the cursor after this row, a JSON object."""
     row = from_json(last)
     cursor = [sort, row[sort.removeprefix("-")], row["id"]]
     return urlsafe_b64encode(to_json(cursor)).decode().rstrip("=")
 
 
 def decode(text: str, kinds: Kinds) -> Cursor:
-    """Raises ValueError for what `encode` cannot have made of rows with these orders."""
+    """Raises ValueError for a text that `encode` cannot have made for these orders."""
     padded = text.encode("ascii") + b"=" * (-len(text) % 4)
     cursor = Cursor(*_READ.validate_json(b64decode(padded, altchars=b"-_", validate=True)))
     types = kinds.get(cursor.sort, frozenset())
     if cursor.value is None:
-        is_held = NoneType in types
+        is_valid = NoneType in types
     else:
-        is_held = not types.isdisjoint({str, cursor.value}) or (
+        is_valid = not types.isdisjoint({str, cursor.value}) or (
             datetime in types and _is_time(cursor.value)
         )
-    if not is_held:
-        raise ValueError("no value that PostgreSQL can hold")
+    if not is_valid:
+        raise ValueError("not a value that PostgreSQL can hold")
     return cursor
 
 
@@ -84,6 +84,6 @@ def _is_time(text: str) -> bool:
         return False
     written, rest, before_christ = parts.groups()
     year = 1 - int(written) if before_christ else int(written)
-    # The calendar repeats itself every 400 years.
+    # The calendar repeats every 400 years.
     datetime.fromisoformat(f"{2000 + year % 400}{rest}")
     return written != "0000" and (year, rest) >= _FIRST and year <= _LAST_YEAR

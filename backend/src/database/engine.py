@@ -1,7 +1,7 @@
 """How statements run: compiled once, on a pooled connection, to JSON that PostgreSQL writes.
 
-A `Statement` is one of SQLModel's as SQL text with the order of its parameters. `fetch` runs it on
-the asyncpg connection under SQLAlchemy's pool, prepared once per connection: one round trip, no
+A `Statement` is a SQLModel statement as SQL text, with the order of its parameters. `fetch` runs it
+on the asyncpg connection under SQLAlchemy's pool, prepared once per connection: one round trip, no
 transaction around it, and each row comes back as the bytes of its JSON object.
 """
 
@@ -35,9 +35,9 @@ POOL_WAIT_SECONDS = 4.0
 CANCEL_SECONDS = 2.0
 
 BATCH_ROWS = 1000
-"""How many of a statement's rows are read at a time when they may be very many."""
+"""How many rows to read at a time from a statement that may have very many."""
 
-# How a statement ends when its connection goes.
+# How a statement fails when its connection is lost.
 _LOST = (
     OSError,
     asyncpg.PostgresConnectionError,
@@ -45,7 +45,7 @@ _LOST = (
     asyncpg.InternalClientError,
 )
 
-# How it ends when the server is full, stopping, or a standby.
+# How it fails when the server is full, stopping or read-only.
 _REFUSED = (
     asyncpg.OperatorInterventionError,
     asyncpg.InsufficientResourcesError,
@@ -63,7 +63,7 @@ _NO_CONNECTION = (
     exc.TimeoutError,
 )
 
-# What waiting does not mend.
+# What waiting does not fix.
 _WRONG = (
     ssl.SSLError,
     asyncpg.InvalidAuthorizationSpecificationError,
@@ -71,7 +71,7 @@ _WRONG = (
 )
 
 _TAKES_LONG = object()
-"""The key of all that take long; no user's."""
+"""The key that all slow statements share, whoever the user is."""
 
 _FAILED = (TimeoutError, *_LOST, *_REFUSED)
 
@@ -86,15 +86,15 @@ FetchOnce: TypeAlias = Callable[["PoolProxiedConnection", "Statement", list[obje
 
 
 class _SendAgain(DatabaseUnavailable):
-    """The connection is gone, and the statement was not applied, or may be once more."""
+    """The connection is gone, and the statement was not applied or may be applied again."""
 
 
-# Told apart by identity: a prepared statement is looked up in every request.
+# Compared by identity, because every request looks up its prepared statement.
 @dataclass(frozen=True, slots=True, eq=False)
 class Statement:
     """A compiled statement; `parameters` are the names of $1, $2 and so on.
 
-    One that `takes_long` shares its half of the pool with all others that do.
+    All statements that `takes_long` together get at most half of the pool.
     """
 
     sql: str
@@ -108,11 +108,11 @@ def compiled(
     repeatable: bool | None = None,
     current: CTE | None = None,
 ) -> Statement:
-    """Compile a statement: each of its rows is answered as a JSON object.
+    """Compile a statement that returns each of its rows as a JSON object.
 
-    A repeatable one changes nothing when it is applied a second time; a SELECT is. With `current`,
-    a row of that without one of the statement is answered as None.
-    Raises TypeError for a value that is no bindparam.
+    A repeatable statement changes nothing when it is applied a second time; a SELECT is repeatable.
+    If `current` has a row and the statement has none, that row is returned as None.
+    Raises TypeError for a value that is not a bindparam.
     """
     rows = statement.cte("row")
     answer = select(func.row_to_json(rows.table_valued()))
@@ -124,17 +124,17 @@ def compiled(
 
 
 def compiled_answer(answer: Select[Any] | CompoundSelect[Any], repeatable: bool) -> Statement:
-    """Compile a statement whose one column is the answer. Raises as `compiled` does."""
+    """Compile a statement whose only column is the answer. Raises as `compiled` does."""
     text = answer.compile(dialect=_DIALECT)
     if any(value is not None for value in text.params.values()):
-        raise TypeError(f"every value of a statement is a bindparam: {text}")
+        raise TypeError(f"every value of a statement must be a bindparam: {text}")
     return Statement(str(text), tuple(text.positiontup or ()), repeatable)
 
 
 class Pool(AsyncAdaptedQueuePool):
-    """SQLAlchemy's pool, of which no user has more than half at once.
+    """SQLAlchemy's pool, of which a user gets at most half.
 
-    `broken` are those whose connections have to be made anew.
+    `broken` has the entries that need a new connection.
     """
 
     def __init__(self, *arguments: Any, **settings: Any) -> None:  # noqa: ANN401 - as SQLAlchemy has them
@@ -143,7 +143,7 @@ class Pool(AsyncAdaptedQueuePool):
         self.broken: set[ConnectionPoolEntry] = set()
 
 
-# SQLAlchemy names its logger after the class, and ours are heard from `info` up.
+# SQLAlchemy names its logger after the class, and our loggers show `info`.
 logging.getLogger(f"{__name__}.{Pool.__name__}").setLevel(logging.WARNING)
 
 
@@ -156,7 +156,7 @@ def create_engine(
 ) -> AsyncEngine:
     """Make the pooled engine; it connects on first use.
 
-    Raises ValueError when the connection string is not one.
+    Raises ValueError for an invalid connection string.
     """
     url, arguments = parse(connection_string)
     engine = create_async_engine(
@@ -187,11 +187,11 @@ def create_engine(
 def _prepare_connection(
     connection: AsyncAdapt_asyncpg_connection, record: ConnectionPoolEntry
 ) -> None:
-    """Let JSON through as it is, and see whether a pooler is in between.
+    """Pass JSON through as it is, and find out whether a pooler is in between.
 
-    A pooler gives out process numbers of its own. Behind one, statements stay unnamed: PostgreSQL
-    parses and plans them every time, still in one round trip. Else it does so once: to plan a list
-    of 20 for its owner takes longer than to read it.
+    A pooler reports process numbers of its own. Behind one, statements stay unnamed: PostgreSQL
+    parses and plans them every time, still in one round trip. Otherwise it does so once: planning a
+    list of 20 takes longer than reading it.
     """
 
     async def prepare(driver: Driver) -> None:
@@ -200,7 +200,7 @@ def _prepare_connection(
         )
         own_number = await driver.fetchval("SELECT pg_backend_pid()")
         record.info["direct"] = own_number == driver.get_server_pid()
-        # A statement that was given up on may be prepared all the same, and keep its name.
+        # A statement whose preparation timed out may still be prepared, and keep its name.
         record.info["numbers"] = count()
         if record.info["direct"]:
             await driver.execute("SET plan_cache_mode = force_generic_plan")
@@ -223,14 +223,14 @@ async def _connect(engine: AsyncEngine) -> PoolProxiedConnection:
 
 
 def is_worth_waiting_for(error: DatabaseUnavailable) -> bool:
-    """Whether the database may come up; no password and no certificate becomes right by itself."""
+    """Whether retrying can help; a wrong password or certificate stays wrong."""
     cause = error.__cause__
-    refused_tls = type(cause) is ConnectionError  # as asyncpg says it
+    refused_tls = type(cause) is ConnectionError  # as asyncpg raises it
     return not refused_tls and not isinstance(cause, _WRONG)
 
 
 async def fetch(engine: AsyncEngine, statement: Statement, /, **values: object) -> bytes | None:
-    """Run a statement of one row or none, in one round trip. Raises as `fetch_all` does."""
+    """Run a statement for one row or None, in one round trip. Raises as `fetch_all` does."""
     rows = await _in_turn(engine, _fetch_once, statement, values)
     return rows[0] if rows else None
 
@@ -238,12 +238,13 @@ async def fetch(engine: AsyncEngine, statement: Statement, /, **values: object) 
 def fetch_all(
     engine: AsyncEngine, statement: Statement, /, **values: object
 ) -> Awaitable[list[bytes]]:
-    """Run a statement of any number of rows in one round trip.
+    """Run a statement for all of its rows, in one round trip.
 
     It is sent again when its connection breaks, unless it might then be applied twice.
-    Raises DatabaseUnavailable when PostgreSQL cannot be reached, has no connection to spare
-    within POOL_WAIT_SECONDS, or does not answer within STATEMENT_SECONDS; a statement that is not
-    repeatable may then have been applied. For who has half of the pool it has none to spare.
+    Raises DatabaseUnavailable when PostgreSQL cannot be reached, no connection is free within
+    POOL_WAIT_SECONDS, or no answer comes within STATEMENT_SECONDS; a statement that is not
+    repeatable may then have been applied. A user who holds half of the pool waits as if none were
+    free.
     """
     return _in_turn(engine, _fetch_once, statement, values)
 
@@ -255,9 +256,9 @@ def fetch_into(
     /,
     **values: object,
 ) -> Awaitable[T]:
-    """Run a statement as `fetch_all` does, and answer what `gather` makes of its rows.
+    """Run a statement as `fetch_all` does, and return what `gather` makes of its rows.
 
-    It keeps the connection until then: no more rows are in memory than the pool can fetch at once.
+    Holds the connection until then: no more rows are in memory than the pool can fetch at once.
     """
 
     async def fetch_once(
@@ -275,10 +276,10 @@ def fetch_batches_into(
     /,
     **values: object,
 ) -> Awaitable[T]:
-    """Run a statement of very many rows through a cursor, and answer what `gather` makes of them.
+    """Run a statement with very many rows through a cursor; return what `gather` makes of them.
 
-    `gather` gets BATCH_ROWS at a time, all of one moment, and starts over when the connection
-    breaks. Raises DatabaseUnavailable as `fetch_all` does; all may take STATEMENT_SECONDS.
+    `gather` gets BATCH_ROWS at a time, all from one snapshot, and starts over when the connection
+    breaks. Raises DatabaseUnavailable as `fetch_all` does; STATEMENT_SECONDS is for all batches.
     """
     fetch_once = partial(_fetch_batches_once, gather)
     return _in_turn(engine, fetch_once, statement, values, takes_long=True)
@@ -292,7 +293,7 @@ async def _in_turn(
     *,
     takes_long: bool = False,
 ) -> T:
-    """Run a statement once the user has his turn, again for each connection that is gone."""
+    """Run a statement once the user's share allows it, and again if its connection is gone."""
     arguments = [values[name] for name in statement.parameters]
     takes_long = takes_long or statement.takes_long
     pool = _pool(engine)
@@ -315,10 +316,10 @@ async def _until_sent(
     engine: AsyncEngine, fetch_once: FetchOnce[T], statement: Statement, arguments: list[object]
 ) -> T:
     pool = _pool(engine)
-    gone = 0  # of the pool's connections, all may be
+    gone = 0  # every connection in the pool may be
     while True:
         try:
-            # A greenlet, which costs, only where there is I/O to do.
+            # SQLAlchemy's greenlet is expensive, and only needed for I/O.
             is_idle = pool.checkedin() and not pool.broken
             connection = pool.connect() if is_idle else await _connect(engine)
             driver = _driver(connection)
@@ -340,7 +341,7 @@ async def _fetch_once(
     driver = _driver(connection)
     sent = False
     try:
-        # An idle server has nothing to say: what waits to be read is its farewell.
+        # An idle server sends nothing, unless it ends the session.
         if not statement.repeatable and connection.info["poll"].poll(0):
             driver.terminate()
             raise _SendAgain("the session was ended")
@@ -368,7 +369,7 @@ async def _fetch_batches_once(
         except _FAILED as error:
             raise await _explained(error, driver, again=True) from error
     except BaseException:
-        driver.terminate()  # or the next would be in its transaction
+        driver.terminate()  # or the next statement would be in its transaction
         raise
 
 
@@ -376,7 +377,7 @@ async def _batches(
     connection: PoolProxiedConnection, statement: Statement, arguments: list[object]
 ) -> AsyncIterator[list[bytes]]:
     driver = _driver(connection)
-    # First: what is prepared before is of no transaction, or of another connection of a pooler's.
+    # First: a pooler may use another connection for what is prepared before the transaction.
     await driver.execute("BEGIN READ ONLY")
     prepared = connection.info.get(statement) or await _prepare(driver, connection.info, statement)
     cursor = await prepared.cursor(*arguments)
@@ -390,14 +391,14 @@ def _driver(connection: PoolProxiedConnection) -> Driver:
 
 
 async def _explained(error: Exception, driver: Driver, *, again: bool) -> DatabaseUnavailable:
-    """Say what an error of the driver's means for who asked."""
+    """Translate a driver error for the caller."""
     if isinstance(error, TimeoutError):
         await _cancel(driver)
         return DatabaseUnavailable("no answer in time")
     if isinstance(error, _REFUSED):
         return DatabaseUnavailable(str(error))
     if isinstance(error, asyncpg.InterfaceError) and not driver.is_closed():
-        raise error  # a mistake in how it is used
+        raise error  # the driver is used wrongly
     driver.terminate()
     return (_SendAgain if again or _was_not_applied(error) else DatabaseUnavailable)(str(error))
 
@@ -409,9 +410,9 @@ async def _prepare(driver: Driver, info: dict[Any, Any], statement: Statement) -
 
 
 def _was_not_applied(error: BaseException) -> bool:
-    """Whether the driver never sent it, or PostgreSQL said that it ended the session instead.
+    """Whether the driver never sent the statement, or PostgreSQL ended the session instead.
 
-    Between its commit and its answer PostgreSQL does not end a session.
+    PostgreSQL does not end a session between a commit and its answer.
     """
     return was_not_sent(error) or isinstance(error.__cause__, asyncpg.AdminShutdownError)
 
@@ -426,7 +427,7 @@ def was_not_sent(error: BaseException) -> bool:
 
 
 async def _cancel(driver: Driver) -> None:
-    """Wait until the server has left the statement; drop the connection if it does not."""
+    """Wait until the server has cancelled the statement, or drop the connection."""
     try:
         await driver.execute("SELECT 1", timeout=CANCEL_SECONDS)
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):

@@ -1,6 +1,6 @@
-"""A row's strong ETag (RFC 9110 §8.8.3), in Python and in SQL: one and the same.
+"""A row's strong ETag (RFC 9110 §8.8.3), the same in Python and in SQL.
 
-It is of the row's JSON as PostgreSQL writes it, to the byte.
+It hashes the row's JSON exactly as PostgreSQL writes it.
 """
 
 from hashlib import sha256
@@ -11,7 +11,7 @@ _DIGITS = 32
 
 
 def etag(row: bytes) -> str:
-    """Return the tag of a row that was answered, without quotes; `etag_of` is the same in SQL."""
+    """Return the tag of a row's JSON, without quotes; `etag_of` is the same in SQL."""
     return sha256(row).hexdigest()[:_DIGITS]
 
 

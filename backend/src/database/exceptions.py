@@ -2,4 +2,4 @@
 
 
 class DatabaseUnavailable(Exception):
-    """PostgreSQL cannot be reached, or broke the connection off."""
+    """PostgreSQL cannot be reached, does not answer in time, or has ended the connection."""

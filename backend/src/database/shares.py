@@ -1,4 +1,4 @@
-"""Fair shares of the pool: no key has more than so many of its connections at once."""
+"""Fair shares of the pool: a limit on the connections that each key holds at once."""
 
 import asyncio
 from collections import deque
@@ -10,7 +10,7 @@ from src.database.exceptions import DatabaseUnavailable
 
 @dataclass(slots=True)
 class Shares:
-    """How many each key has taken, `most` at most, and who waits for one, up to `seconds`."""
+    """Connections taken per key, at most `most`, and requests waiting up to `seconds` for one."""
 
     most: int
     seconds: float
@@ -18,7 +18,7 @@ class Shares:
     waiting: dict[Hashable, deque[asyncio.Future[None]]] = field(default_factory=dict)
 
     def take(self, key: Hashable) -> bool:
-        """Take one, unless all of the key's are taken; wait for a `turn` then."""
+        """Take a connection if the key has one left; if not, wait for a `turn`."""
         taken = self.taken.get(key, 0)
         if taken == self.most:
             return False
@@ -26,9 +26,9 @@ class Shares:
         return True
 
     async def turn(self, key: Hashable) -> None:
-        """Wait until one is given back, and take that.
+        """Wait until a connection is given back, and take it.
 
-        Raises DatabaseUnavailable when there is none in time.
+        Raises DatabaseUnavailable after `seconds`.
         """
         loop = asyncio.get_running_loop()
         turn = loop.create_future()
@@ -37,14 +37,14 @@ class Shares:
         try:
             await turn
         except asyncio.CancelledError:
-            if turn.done() and not (turn.cancelled() or turn.exception()):  # it came too late
+            if turn.done() and not (turn.cancelled() or turn.exception()):  # its turn came too late
                 self.give_back(key)
             raise
         finally:
             timer.cancel()
 
     def give_back(self, key: Hashable) -> None:
-        """Give it to who waits longest; who comes only now cannot be faster."""
+        """Hand the connection to the request that has waited longest, before any new one."""
         queue = self.waiting.get(key)
         while queue:
             turn = queue.popleft()
@@ -61,4 +61,4 @@ class Shares:
 
 def _refuse(turn: asyncio.Future[None]) -> None:
     if not turn.done():
-        turn.set_exception(DatabaseUnavailable("the share of the connections is taken"))
+        turn.set_exception(DatabaseUnavailable("no connection left in this share"))

@@ -1,7 +1,7 @@
 """The statements that every table of users' rows needs, as functions of the table.
 
 Its key is (`user_id`, `id`), and it has `created_at` and `updated_at`. A parameter has the name of
-the column that it is compared with or written to.
+the column that it is compared with or assigned to.
 """
 
 from collections.abc import Iterable
@@ -46,7 +46,7 @@ KEY_HOURS = 24
 """How long an idempotency key is kept."""
 
 CLEARED_KEYS = 10
-"""How many expired keys a create with a key takes with it."""
+"""How many expired keys each create with a key deletes."""
 
 _MADE_HERE = ("id", "user_id", "created_at", "updated_at")
 
@@ -56,12 +56,12 @@ Owned = TypeVar("Owned", Select[Any], Update, Delete)
 def table_of(model: type[SQLModel]) -> Table:
     table = inspect(model).local_table
     if not isinstance(table, Table):
-        raise TypeError(f"{model} is no table")
+        raise TypeError(f"{model} is not a table")
     return table
 
 
 def owned(statement: Owned, table: Table) -> Owned:
-    """Scope a statement by its owner: the one place where that is said."""
+    """Scope a statement by its owner. No other code does this."""
     return statement.where(table.c.user_id == bindparam("user_id"))
 
 
@@ -83,10 +83,10 @@ def select_row(table: Table) -> Statement:
 def select_page(
     table: Table, sort: str, filters: Iterable[ColumnElement[bool]] = (), *, goes_on: bool
 ) -> Select[Any]:
-    """Select `limit` rows in the order of a column (all if it is None), its `-` for descending.
+    """Select `limit` rows, all if it is None, in the order of a column; `-` is for descending.
 
-    Rows without a value come last either way. A page that goes on begins after (`position`,
-    `position_id`), the text of the column's value in JSON, or None, and the id.
+    Rows without a value come last in both directions. With `goes_on`, begin after (`position`,
+    `position_id`): the column's value as it is in JSON, or None, and the id.
     """
     name, descends = sort.removeprefix("-"), sort.startswith("-")
     column, row_id = table.c[name], table.c.id
@@ -102,7 +102,7 @@ def select_page(
 def _comes_after(
     column: Column[Any], row_id: Column[Any], *, descends: bool
 ) -> ColumnElement[bool]:
-    # As text: PostgreSQL's times are more than Python's.
+    # As text: PostgreSQL's times have a wider range than Python's.
     position = cast(bindparam("position", type_=Text), column.type)
     position_id = bindparam("position_id", type_=row_id.type)
     row, place = tuple_(column, row_id), tuple_(position, position_id)
@@ -118,10 +118,7 @@ def select_count(table: Table, filters: Iterable[ColumnElement[bool]]) -> Select
 
 
 def compiled_list(page: Select[Any], count: Select[Any] | None) -> Statement:
-    """Compile a page, and, if they are counted, the number of all rows as one row more.
-
-    The number is told apart by what it is, and PostgreSQL gives the rows in their order.
-    """
+    """Compile a page; with `count`, the number of all rows is its last row."""
     if count is None:
         return compiled(page)
     found = page.cte("row")
@@ -131,9 +128,9 @@ def compiled_list(page: Select[Any], count: Select[Any] | None) -> Statement:
 
 
 def insert_row(table: Table, given: Iterable[str]) -> Statement:
-    """Create a row of the fields that are given.
+    """Create a row from the `given` fields.
 
-    Its id is new: a row that is in the way is its own, from an answer that got lost.
+    Its id is new: a row in conflict is the same one, from an attempt whose answer got lost.
     Raises TypeError when these are not the table's columns.
     """
     _check_columns(table, given)
@@ -149,10 +146,10 @@ def insert_row(table: Table, given: Iterable[str]) -> Statement:
 
 
 def insert_row_once(table: Table, given: Iterable[str], keys: Table, row_id: str) -> Statement:
-    """Create a row unless the key did before, answer that row as it was created either way.
+    """Create a row unless the key already did; return the row as it was created.
 
-    Keys are kept with `fingerprint` and, as `row_id`, with what they made. A key that came with
-    another fingerprint is answered as None. Expired keys count as absent, and some are cleared.
+    A key is kept with its `fingerprint` and the id of its row, in the column `row_id`. If the key
+    came with another fingerprint, return None. Expired keys count as absent, and some are deleted.
     Raises TypeError as `insert_row` does.
     """
     _check_columns(table, given)
@@ -210,13 +207,13 @@ def insert_row_once(table: Table, given: Iterable[str], keys: Table, row_id: str
 
 def _check_columns(table: Table, given: Iterable[str]) -> None:
     if sorted([*_MADE_HERE, *given]) != sorted(table.c.keys()):
-        raise TypeError(f"{table}: a column is not given, or is not there")
+        raise TypeError(f"{table}: each column must be given, and nothing else")
 
 
 def now(table: Table) -> ColumnElement[Any]:
     """Return the time for `updated_at`.
 
-    Not before: the database's clock may be behind the clock of the service that created the row.
+    It never goes back: the database's clock may be behind that of the service that made the row.
     """
     later: ColumnElement[Any] = func.greatest(table.c.updated_at, func.now())
     return later
@@ -224,7 +221,7 @@ def now(table: Table) -> ColumnElement[Any]:
 
 @cache
 def update_row(table: Table, fields: frozenset[str], *, conditional: bool = False) -> Statement:
-    """Change these fields, or, if there are none, nothing, `updated_at` neither."""
+    """Change these fields; without any, change nothing, not even `updated_at`."""
     if not fields and not conditional:
         return select_row(table)
     changes: dict[str, Any] = {name: sent(table.c[name], name) for name in fields}
@@ -238,15 +235,15 @@ def delete_row(table: Table, *, conditional: bool = False) -> Statement:
 
 
 def change_row(table: Table, change: Update, *, conditional: bool) -> Statement:
-    """Make a change of one row; with a condition, None is answered for one that does not meet it.
+    """Change one row. With a condition, return None if the row does not meet it.
 
-    It does if that its ETag is one of `etags` is as `wanted` says.
+    It meets it if its ETag is one of `etags`, or is none of them if not `wanted`.
     """
     return _change(table, change.returning(table), conditional=conditional)
 
 
 def _change(table: Table, statement: Any, *, conditional: bool) -> Statement:  # noqa: ANN401 - Update or Delete, returning
-    """The row is locked as it is read, so that it cannot change before it is written."""
+    """Lock the row when it is read, so that it cannot change before it is written."""
     if not conditional:
         return compiled(_this(statement, table))
     current = _this(select(table), table).with_for_update().cte("current")

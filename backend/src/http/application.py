@@ -22,10 +22,10 @@ from src.http.routing import DirectRoute, DirectRoutes
 
 
 class Application(FastAPI):
-    """Everything that FastAPI's own has works here; what it costs is paid once it is used.
+    """Supports everything that FastAPI does, at a cost only where it is used.
 
-    DirectRoutes need no more than RequestMiddleware. Routes of any other kind, and middleware that
-    is added, get the layers that FastAPI puts around them.
+    DirectRoutes need no layer but RequestMiddleware. Other routes and added middleware get the
+    layers that FastAPI puts around them.
     """
 
     cors: Callable[[ASGIApp], ASGIApp]
@@ -51,18 +51,18 @@ class Application(FastAPI):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if len(self.router.routes) != self._routes:
             self._routes = len(self.router.routes)
-            self.middleware_stack = None  # FastAPI builds it anew
+            self.middleware_stack = None  # FastAPI rebuilds it
         await super().__call__(scope, receive, send)
 
     def build_middleware_stack(self) -> ASGIApp:
-        # What is traced, the router tells: which route it is.
+        # Tracing learns the route from FastAPI's router.
         app: ASGIApp = self.router if self._wants_telemetry else DirectRoutes(self.router)
         if self.user_middleware or not all(map(self._is_direct, self.routes)):
             app = AsyncExitStackMiddleware(app)
             handlers = {
                 kind: handler
                 for kind, handler in self.exception_handlers.items()
-                if kind not in (500, Exception)  # RequestMiddleware has them
+                if kind not in (500, Exception)  # RequestMiddleware calls these
             }
             app = ExceptionMiddleware(app, handlers, self.debug)
         for added, arguments, options in reversed(self.user_middleware):

@@ -1,4 +1,4 @@
-"""What `If-Match` and `If-None-Match` ask: RFC 9110 §13."""
+"""The preconditions `If-Match` and `If-None-Match`: RFC 9110 §13."""
 
 import re
 from typing import NamedTuple
@@ -7,27 +7,27 @@ _TAG = re.compile(r'(?:W/)?"([!#-~\x80-\xff]*)"')
 
 
 class ConditionNotMet(Exception):
-    """What is there is not, or no more, what the client's request depends on."""
+    """The resource does not meet the request's If-Match or If-None-Match."""
 
 
 class Condition(NamedTuple):
-    """What a task's ETag is to be: one of these, or, if these are not wanted, none of them."""
+    """The resource's ETag must be one of `etags` if `wanted`, or none of them if not."""
 
     etags: list[str]
     wanted: bool
 
 
 def is_etag_list(text: str) -> bool:
-    """Whether this is `*` or a list of entity tags, some perhaps empty: §5.6.1, §8.8.3."""
+    """Whether this is `*` or a list of entity tags; its elements may be empty: §5.6.1, §8.8.3."""
     tag, comma = _TAG.pattern, r"[ \t]*,[ \t,]*"
     return text == "*" or re.fullmatch(rf"[ \t,]*{tag}(?:{comma}{tag})*[ \t,]*", text) is not None
 
 
 def condition(if_match: str | None, if_none_match: str | None) -> Condition | None:
-    """Return what both ask of a task that is there, or None if it may be any: §13.1.1, §13.1.2.
+    """Combine both headers for an existing resource; None if any state will do: §13.1.1, §13.1.2.
 
-    Weak ETags count in If-Match, other than in a strong comparison (§8.8.3.2): a task's own are
-    strong, and weak once a proxy has compressed it, without another state of it having the same.
+    If-Match accepts weak ETags, unlike a strong comparison (§8.8.3.2): a proxy that compresses a
+    response weakens its strong ETag, and no other state of the resource has the same.
     """
     if if_none_match == "*":
         return Condition([], wanted=True)
@@ -38,5 +38,5 @@ def condition(if_match: str | None, if_none_match: str | None) -> Condition | No
 
 
 def matches(etag: str, asked: str) -> bool:
-    """Compare weakly: §8.8.3.2."""
+    """Whether one of the `asked` ETags is this one, by weak comparison: §8.8.3.2."""
     return asked == "*" or not set(_TAG.findall(etag)).isdisjoint(_TAG.findall(asked))

@@ -1,54 +1,52 @@
-"""What the contract says that FastAPI has no words for."""
+"""What FastAPI cannot express in the OpenAPI document."""
 
+from collections.abc import Mapping
 from itertools import chain
-from typing import Any
+from typing import Any, TypeAlias
 
 from src.http.problems import MEDIA_TYPE, PATCH_TYPES
 
+Header: TypeAlias = dict[str, object]
+
 
 def _header(
-    description: str, example: object, *, kind: str = "string", required: bool = True
-) -> dict[str, object]:
+    description: str, example: object = None, *, kind: str = "string", required: bool = True
+) -> Header:
     return {
         "description": description,
         "required": required,
         "schema": {"type": kind},
-        "example": example,
-    }
+    } | ({} if example is None else {"example": example})
 
 
 _HEADERS = {
-    "Accept-Patch": _header("What a patch may be declared as", ", ".join(PATCH_TYPES)),
-    "Cache-Control": _header("For this user alone, and to be asked for anew", "private, no-cache"),
+    "Accept-Patch": _header("The media types that a patch may have", ", ".join(PATCH_TYPES)),
+    "Cache-Control": _header("Private to this user; revalidate before reuse", "private, no-cache"),
     "Content-Location": _header(
-        "The task's path: the answer is the task as it is now (RFC 9110 §8.7), and ETag is of it",
-        "/api/ada/tasks/019aa3c5-5d3e-7c1f-9d0a-6b1f2c3d4e5f",
+        "The path of the resource whose current state is in the body, with its ETag: RFC 9110 §8.7"
     ),
     "ETag": _header(
-        "Which state this is, for If-Match and If-None-Match; a list's is weak, for the latter",
+        "Identifies this state, for If-Match and If-None-Match; a list's is weak, for the latter",
         '"5d41402abc4b2a76"',
     ),
-    "Link": _header(
-        "The next page, if there is one: RFC 8288",
-        '</api/ada/tasks?limit=100&cursor=WyJjcmVhdGVk>; rel="next"',
-        required=False,
-    ),
-    "Location": _header(
-        "The new task's path", "/api/ada/tasks/019aa3c5-5d3e-7c1f-9d0a-6b1f2c3d4e5f"
-    ),
+    "Link": _header("The pages before and after this one: RFC 8288", required=False),
+    "Location": _header("The path of the new resource"),
+    "Retry-After": _header("Seconds to wait before trying again", 2, kind="integer"),
+    "Vary": _header("The request headers that the answer depends on", "Origin"),
     "X-Total-Count": _header(
-        "How many there are in all, where it was asked for", 42, required=False, kind="integer"
+        "The number of rows in all pages, if the request asked for it",
+        42,
+        required=False,
+        kind="integer",
     ),
-    "Retry-After": _header("Seconds after which to try again", 2, kind="integer"),
-    "Vary": _header("The headers of the request that the answer depends on", "Origin"),
     "WWW-Authenticate": _header(
-        "What to send, and what is wrong with what was sent: RFC 6750", "Bearer"
+        "How to authenticate, and what is wrong with the token that was sent: RFC 6750", "Bearer"
     ),
-    "X-Request-ID": _header("What the log calls the request", "5a980d428deac0aadac05c417271eb03"),
+    "X-Request-ID": _header("The request's id in the log", "5a980d428deac0aadac05c417271eb03"),
 }
 
 _REQUEST_ID_DESCRIPTION = (
-    "What the log will call the request: 1 to 128 letters, digits or any of _.:/+=@-. "
+    "The request's id in the log: 1 to 128 letters, digits or any of _.:/+=@-. "
     "Anything else is replaced."
 )
 _REQUEST_ID = {
@@ -62,11 +60,11 @@ _REQUEST_ID = {
     },
 }
 
-# Named, as client generators want it, and as no model could be: an empty object is read as None.
+# Client generators need a named schema. It has no model, because an empty object is read as None.
 _TOGGLE = {
     "type": "object",
     "maxProperties": 0,
-    "description": "Toggles, as null and no body do.",
+    "description": "Toggles, like null or no body.",
 }
 
 
@@ -78,10 +76,14 @@ def example(content: object) -> dict[str, object]:
     return {"application/json": {"example": content}}
 
 
-def complete(contract: dict[str, Any], *, with_tokens: bool) -> None:
-    """Add the headers of every answer, and the errors' media type; take away what says nothing."""
+def complete(
+    contract: dict[str, Any], header_examples: Mapping[str, str], *, with_tokens: bool
+) -> None:
+    """Add headers and the errors' media type, and drop titles that only repeat names."""
     components = contract["components"]
-    components["headers"] = _HEADERS
+    components["headers"] = _HEADERS | {
+        name: _HEADERS[name] | {"example": text} for name, text in header_examples.items()
+    }
     components["parameters"] = {"X-Request-ID": _REQUEST_ID}
     if not with_tokens:
         components.pop("securitySchemes", None)
@@ -115,6 +117,6 @@ def complete(contract: dict[str, Any], *, with_tokens: bool) -> None:
 
 
 def _drop_titles(*schemas: dict[str, Any]) -> None:
-    """Take away what pydantic makes of the names, which are there anyway."""
+    """Drop the titles that pydantic derives from names."""
     for schema in schemas:
         schema.pop("title", None)

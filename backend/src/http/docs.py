@@ -1,4 +1,4 @@
-"""`/docs` and `/redoc`, from this service alone: they work with no internet."""
+"""`/docs` and `/redoc`, which work offline: this service has all of their assets."""
 
 import mimetypes
 from functools import cache
@@ -15,7 +15,7 @@ from xxhash import xxh3_128_hexdigest
 from src.http.responses import conditional
 from src.http.routing import DirectRoute
 
-# The pages load nothing from elsewhere, whatever the libraries in them would like to.
+# Keeps the pages' libraries from loading anything from other hosts.
 CONTENT_SECURITY_POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data:; worker-src 'self' blob:"
@@ -25,7 +25,7 @@ router = APIRouter(include_in_schema=False, route_class=DirectRoute)
 
 _SWAGGER_UI = Template((files(__package__) / "docs.html").read_text())
 
-# ReDoc would fetch its own logo from elsewhere.
+# ReDoc would fetch its logo from this address.
 _LOGO = b"https://cdn.redoc.ly/redoc/logo-mini.svg"
 
 
@@ -73,12 +73,12 @@ async def asset(
     found = _assets().get(name)
     if found is None:
         raise HTTPException(404)
-    is_of_this_version = request.scope["query_string"] == f"v={found.version}".encode()
-    kept = "max-age=31536000, immutable" if is_of_this_version else "max-age=86400"
+    is_this_version = request.scope["query_string"] == f"v={found.version}".encode()
+    max_age = "max-age=31536000, immutable" if is_this_version else "max-age=86400"
     response = Response(
         found.content,
         media_type=mimetypes.guess_type(name)[0],
-        headers={"Cache-Control": f"public, {kept}", "ETag": f'"{found.version}"'},
+        headers={"Cache-Control": f"public, {max_age}", "ETag": f'"{found.version}"'},
     )
     return conditional(response, if_none_match)
 
@@ -90,7 +90,7 @@ class _Asset(NamedTuple):
 
 @cache
 def _assets() -> dict[str, _Asset]:
-    """Read all of them when the first is asked for: workers that nobody asks save 3 MB."""
+    """Read the assets at the first request: a worker that serves no docs saves 3 MB."""
     contents = {
         file.name: file.read_bytes().replace(_LOGO, b"data:,")
         for file in (files(fastapi_offline) / "static").iterdir()

@@ -1,11 +1,11 @@
-"""Where things are: paths as a client is to ask for them, and links (RFC 8288)."""
+"""Paths and links (RFC 8288) for clients to follow."""
 
 from urllib.parse import parse_qsl, quote, urlencode
 
 from fastapi import Request
 from pydantic_core import from_json
 
-# RFC 3986 §3.3; a parser of HTTP lets more through, such as the > that would end a Link.
+# RFC 3986 §3.3. The HTTP parser lets more through, such as the > that would end a Link.
 _IN_A_PATH = "%/:@!$&'()*+,;=~"
 
 
@@ -14,12 +14,12 @@ def path_of(request: Request) -> str:
 
 
 def path_of_new(request: Request, row: bytes) -> bytes:
-    """Return the path of what was created in the collection that the request names."""
+    """Return the path of the row that was created in the request's collection."""
     return f"{path_of(request).rstrip('/')}/{from_json(row)['id']}".encode()
 
 
 def page_link(request: Request, relation: str, name: str, value: object) -> str:
-    """Point to the same list with this parameter, as a link's value: RFC 8288 §3."""
+    """Link to the same list with this parameter: RFC 8288 §3."""
     query = parse_qsl(request.scope["query_string"].decode(), keep_blank_values=True)
     query = [(sent, text) for sent, text in query if sent != name] + [(name, str(value))]
     return f'<{path_of(request)}?{urlencode(query)}>; rel="{relation}"'

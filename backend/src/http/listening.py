@@ -1,4 +1,4 @@
-"""The addresses that this process listens on, whatever started it."""
+"""The addresses that this process listens on, however it was started."""
 
 import os
 import socket
@@ -14,10 +14,10 @@ Address: TypeAlias = tuple[str, int]
 
 
 def listening_addresses(*, or_bound: bool = False) -> list[Address]:
-    """Find address and port of each TCP socket that listens.
+    """Find the address and port of each listening TCP socket.
 
-    With `or_bound`, of those without a peer, too: they may listen in a moment. Nothing is found
-    where the system does not say which files are open.
+    With `or_bound`, include bound sockets without a peer, which may listen in a moment. Finds
+    nothing on a system that does not list a process's open files.
     """
     try:
         numbers = [int(file.name) for file in _OPEN_FILES.iterdir()]
@@ -28,7 +28,7 @@ def listening_addresses(*, or_bound: bool = False) -> list[Address]:
 
 
 def _address(number: int, or_bound: bool) -> Address | None:
-    with suppress(OSError):  # it was closed meanwhile
+    with suppress(OSError):  # it has been closed meanwhile
         if S_ISSOCK(os.fstat(number).st_mode):
             with socket.socket(fileno=os.dup(number)) as opened:
                 if _is_tcp(opened) and (_listens(opened) or (or_bound and _is_bound(opened))):
@@ -47,7 +47,7 @@ def _listens(opened: socket.socket) -> bool:
 
 
 def _is_bound(opened: socket.socket) -> bool:
-    """Whether it has a port of its own, and no peer."""
+    """Whether it has a local port and no peer."""
     try:
         opened.getpeername()
     except OSError:

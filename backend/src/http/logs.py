@@ -18,13 +18,13 @@ from typing import TypeAlias
 FLUSH_SECONDS = 0.1
 
 LAST_LINES_SECONDS = 2.0
-"""How long a process that ends waits for a reader of its last lines."""
+"""How long a process that ends waits for its last lines to be read."""
 
 BUFFER_BYTES = 2**20
-"""How much waits at most for a reader that is slow or gone; as much is being written."""
+"""Limit of what is buffered for a slow or absent reader; as much again may be in a write."""
 
 PIPE_BUF: int = getattr(select, "PIPE_BUF", 512)
-"""How many bytes a pipe keeps together among those of other processes: POSIX `write`."""
+"""Up to this size, a pipe does not mix a write with those of other processes: POSIX `write`."""
 
 Peer: TypeAlias = tuple[str, int] | None
 """Address and port; a Unix socket has none."""
@@ -33,9 +33,9 @@ LogRequest: TypeAlias = Callable[[str, str, int, float, str, Peer], None]
 """Takes method, path template, status, seconds, request id and peer."""
 
 MAX_PEER = 64
-"""Longer than any address; plain uvicorn takes it from a header, which may hold anything."""
+"""Longer than any address. Plain uvicorn reads it from a header, which may contain anything."""
 
-# Of values that need no escaping: the server knows the methods, we the templates and sane ids.
+# These values need no escaping: the parser checks methods, we check ids, and templates are ours.
 _REQUEST = {
     "text": "%s INFO %s %s %d %.1f ms %s %s",
     "json": (
@@ -45,13 +45,13 @@ _REQUEST = {
 }
 
 
-# What could move a terminal's cursor, or be taken for the end of a line.
+# Characters that could move a terminal's cursor, or be taken for the end of a line.
 _CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if code != ord("\n")}
 
 
 class TextFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        """Indent all lines but the first, so that none of them is taken for a record."""
+        """Indent all lines but the first, so that none looks like a record of its own."""
         return super().format(record).translate(_CONTROLS).replace("\n", "\n  ")
 
     def formatTime(self, record: logging.LogRecord, _datefmt: str | None = None) -> str:  # noqa: N802 - logging's name
@@ -78,10 +78,10 @@ _FORMATTERS = {
 
 
 class Output:
-    """A file, pipe or terminal that nobody waits for: a thread of its own writes.
+    """A file, pipe or terminal, written by a thread so that nothing else blocks.
 
-    Lines that find no room are counted, and the count is a line when there is room again. The
-    descriptor stays blocking, as others may share it.
+    Lines that do not fit are dropped and counted; the count is logged as soon as there is room.
+    The descriptor stays blocking, because other processes may share it.
     """
 
     def __init__(self, descriptor: int, formatter: logging.Formatter) -> None:
@@ -94,7 +94,7 @@ class Output:
         self._is_torn = False
         self._is_writing = False
         self._changed = threading.Condition()
-        threading.Thread(target=self._write_what_comes, daemon=True).start()
+        threading.Thread(target=self._run, daemon=True).start()
 
     def write(self, lines: list[str]) -> None:
         data = "".join(f"{line}\n" for line in lines).encode(errors="backslashreplace")
@@ -107,13 +107,13 @@ class Output:
                 self._changed.notify_all()
 
     def flush(self) -> None:
-        """Wait until all is written, but for LAST_LINES_SECONDS and then never again."""
+        """Wait up to LAST_LINES_SECONDS for pending lines. After one timeout, never wait again."""
         with self._changed:
             self._is_read = self._is_read and self._changed.wait_for(
                 lambda: not self._waiting and not self._is_writing, LAST_LINES_SECONDS
             )
 
-    def _write_what_comes(self) -> None:
+    def _run(self) -> None:
         while True:
             with self._changed:
                 self._is_writing = False
@@ -123,13 +123,13 @@ class Output:
                 data, self._waiting, self._waiting_bytes = b"".join(self._waiting), [], 0
                 lost, self._lost = self._lost, 0
             lost += self._write(data)
-            if lost and self._write(f"{self.formatter.format(_count(lost))}\n".encode()) == 0:
+            if lost and self._write(f"{self.formatter.format(_dropped(lost))}\n".encode()) == 0:
                 lost = 0
             with self._changed:
                 self._lost += lost
 
     def _write(self, data: bytes) -> int:
-        """Write lines, and return how many of them could not be."""
+        """Write lines, and return how many could not be written."""
         end = 0
         for piece in _pieces(data):
             end += len(piece)
@@ -137,9 +137,9 @@ class Output:
             while rest:
                 try:
                     size = os.write(self._descriptor, rest)
-                except BlockingIOError:  # someone who shares the descriptor wants it so
+                except BlockingIOError:  # another process has made the descriptor non-blocking
                     select.select([], [self._descriptor], [])
-                except OSError:  # no reader, no room on the disk
+                except OSError:  # the reader is gone, or the disk is full
                     return data.count(b"\n", end - min(len(rest), len(piece)))
                 else:
                     self._is_torn = not rest[:size].endswith(b"\n")
@@ -148,7 +148,7 @@ class Output:
 
 
 def _pieces(data: bytes) -> Iterator[bytes]:
-    """Cut lines into as many of them as a pipe keeps together."""
+    """Split after lines, into pieces of up to PIPE_BUF bytes where no line is longer."""
     start = 0
     while start < len(data):
         end = data.rfind(b"\n", start, start + PIPE_BUF) + 1 or data.index(b"\n", start) + 1
@@ -156,14 +156,14 @@ def _pieces(data: bytes) -> Iterator[bytes]:
         start = end
 
 
-def _count(lines: int) -> logging.LogRecord:
-    message = f"{lines} lines of this log found no room and are lost"
+def _dropped(lines: int) -> logging.LogRecord:
+    message = f"{lines} log lines were dropped for lack of room"
     return logging.makeLogRecord({"name": __name__, "levelname": "ERROR", "msg": message})
 
 
 @cache
 def standard_output(style: str) -> Output:
-    # A number below 3 that was closed when the process started would be the next socket's.
+    # The next socket would otherwise get the number of a standard stream that is closed.
     while (nowhere := os.open(os.devnull, os.O_RDWR)) <= 2:
         os.set_inheritable(nowhere, True)
     if sys.__stdout__ is None:
@@ -173,7 +173,7 @@ def standard_output(style: str) -> Output:
 
 
 class BatchingHandler(logging.Handler):
-    """Hand over the lines that `add` takes every FLUSH_SECONDS, and all others at once."""
+    """Passes lines from `add` on every FLUSH_SECONDS, and log records at once."""
 
     def __init__(self, output: Output) -> None:
         super().__init__()
@@ -187,7 +187,7 @@ class BatchingHandler(logging.Handler):
         self.hand_over()
 
     def add(self, line: str) -> None:
-        """Take a line from the loop's thread."""
+        """Add a line. Call it from the event loop's thread only."""
         self.lines.append(line)
         if len(self.lines) == 1:
             try:
@@ -202,17 +202,18 @@ class BatchingHandler(logging.Handler):
             self.output.write(lines)
 
     def flush(self) -> None:
-        """Wait for a reader of the last lines; `logging` calls this when the process ends."""
+        """Wait for the last lines to be read; `logging` calls this when the process ends."""
         self.hand_over()
         self.output.flush()
 
 
 @cache
 def configure_logging(level: str, style: str) -> LogRequest:
-    """Send everything to standard output, and return what writes a request's line.
+    """Send all logs to standard output, and return the function that logs a request.
 
-    The server's own lines are shown from `warning` up, a request's at `info` and `debug`; it does
-    not go through `logging`, which takes a sixth of the time of a small request.
+    uvicorn's own lines appear from `warning` up (with `debug`, from `info`), and request lines at
+    `info` and `debug`. Request lines bypass `logging`, which would take a sixth of the time of a
+    small request.
     """
     handler = BatchingHandler(standard_output(style))
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
@@ -221,7 +222,7 @@ def configure_logging(level: str, style: str) -> LogRequest:
         server = logging.getLogger(name)
         server.handlers, server.propagate = [], True
         server.setLevel(logging.INFO if level == "debug" else logging.WARNING)
-    # Without a handler the server does not make lines that would say less than ours.
+    # Without a handler uvicorn skips its access log, which says less than ours.
     access = logging.getLogger("uvicorn.access")
     access.handlers, access.propagate = [], False
 
@@ -235,11 +236,11 @@ def configure_logging(level: str, style: str) -> LogRequest:
             line % (_time(time()), method, path, status, seconds * 1000, request_id, address)
         )
 
-    return log_request if logging.getLogger("src").isEnabledFor(logging.INFO) else _say_nothing
+    return log_request if logging.getLogger("src").isEnabledFor(logging.INFO) else _discard
 
 
 def log_from_the_first_line(style: str) -> None:
-    """Have everything in the log that would go to standard error, before settings are read."""
+    """Log everything that would go to standard error, even before settings are read."""
     configure_logging("warning", style)
     logging.captureWarnings(capture=True)
     sys.excepthook = _log_uncaught
@@ -255,17 +256,17 @@ def _log_uncaught(
     kind: type[BaseException], error: BaseException | None, traceback: TracebackType | None
 ) -> None:
     exc_info = (kind, error or kind(), traceback)
-    logging.getLogger(__name__).critical("An error that nobody foresaw", exc_info=exc_info)
+    logging.getLogger(__name__).critical("Unexpected error", exc_info=exc_info)
 
 
 def write_last_lines() -> None:
-    """Wait, but not for long, until somebody has read all lines so far."""
+    """Write all lines so far, and wait up to LAST_LINES_SECONDS for them to be read."""
     for handler in logging.getLogger().handlers:
         handler.flush()
 
 
-def say_why(sentence: str, style: str) -> None:
-    """Say on standard error why the process ends, whether or not anybody reads it."""
+def print_error(sentence: str, style: str) -> None:
+    """Write a sentence to standard error; wait up to LAST_LINES_SECONDS for it to be read."""
     if sys.__stderr__ is not None:
         record = logging.makeLogRecord({"name": __name__, "levelname": "ERROR", "msg": sentence})
         output = Output(sys.__stderr__.fileno(), _FORMATTERS[style])
@@ -273,7 +274,7 @@ def say_why(sentence: str, style: str) -> None:
         output.flush()
 
 
-def _say_nothing(*_: object) -> None:
+def _discard(*_: object) -> None:
     pass
 
 
@@ -289,5 +290,5 @@ def _time(seconds: float) -> str:
 
 @lru_cache(maxsize=1)
 def _second(seconds: int) -> str:
-    """Format what many lines in a row have in common once."""
+    """Format a second once: consecutive lines share it."""
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")

@@ -21,10 +21,10 @@ from src.http.logs import LogRequest
 from src.http.problems import BROKEN_PATH, answer, problem
 from src.http.routing import decode_path
 
-_SANE_ID = re.compile(rb"[\w.:/+=@-]{1,128}", re.ASCII)
+_SAFE_ID = re.compile(rb"[\w.:/+=@-]{1,128}", re.ASCII)
 _HOST = re.compile(rb"(\[[0-9A-Fa-f:.]+\]|[\w.~!$&'()*+,;=%-]*)(:[0-9]*)?", re.ASCII)
 
-_LOOKED_AT = {
+_USED_HEADERS = {
     b"connection",
     b"host",
     b"origin",
@@ -33,7 +33,7 @@ _LOOKED_AT = {
     b"x-request-id",
 }
 
-# Nothing more is heard on a connection whose request was refused as ambiguous.
+# After an ambiguous request, where the next one begins is uncertain.
 _CLOSE = {"Connection": "close"}
 
 
@@ -49,7 +49,7 @@ class CORS(CORSMiddleware):
 
 
 class RequestMiddleware:
-    """Give a request its id, a decoded path, CORS, a line in the log, and any error an answer."""
+    """Adds the request id, decoded path, CORS headers and log line, and answers every error."""
 
     def __init__(
         self,
@@ -71,7 +71,7 @@ class RequestMiddleware:
             await self.app(scope, receive, _in_one_sentence(send))
             return
         began = perf_counter()
-        fields = [field for field in scope["headers"] if field[0] in _LOOKED_AT]
+        fields = [field for field in scope["headers"] if field[0] in _USED_HEADERS]
         values = dict(fields)
         origin = b"origin" in values
         request_id = _request_id(values)
@@ -80,12 +80,12 @@ class RequestMiddleware:
             app = self.cross_origin
         else:
             app = self.app
-            # The answer would have been another with an Origin (RFC 9110 §12.5.5).
+            # With an Origin, the answer would differ (RFC 9110 §12.5.5).
             own_headers.append((b"vary", b"Origin"))
         if self.stopping.is_set():
             own_headers.append((b"connection", b"close"))
         method = scope["method"]
-        # A copy: the server goes by its own scope when it leaves the body of HEAD out.
+        # A copy: uvicorn reads its own scope to leave out the body of HEAD.
         scope = {**scope, "request_id": request_id.decode()}
         if method == "HEAD":
             scope["method"] = "GET"
@@ -125,19 +125,19 @@ class RequestMiddleware:
 
 
 def _request_id(values: dict[bytes, bytes]) -> bytes:
-    """Return what the client calls the request, if that is sane, or a new id."""
+    """Return the client's X-Request-ID if it is safe to log, or a new id."""
     sent = values.get(b"x-request-id", b"")
-    return sent if sent and _SANE_ID.fullmatch(sent) else b"%032x" % getrandbits(128)
+    return sent if sent and _SAFE_ID.fullmatch(sent) else b"%032x" % getrandbits(128)
 
 
 def _refuse_ambiguous(
     fields: list[tuple[bytes, bytes]], values: dict[bytes, bytes], version: str
 ) -> None:
-    """Raises HTTPException for a request that a proxy may take for another one.
+    """Raises HTTPException for a request that a proxy may read differently.
 
-    400 without exactly one valid Host (RFC 9112 §3.2), and for an Upgrade that reaches us: our
-    protocol ignores it, others may run the body as a request. 501 for a transfer coding other than
-    chunked (RFC 9112 §6.1).
+    400 without exactly one valid Host (RFC 9112 §3.2), and for an Upgrade: HTTPProtocol removes it,
+    but another server may run the body as a request. 501 for a transfer coding other than chunked
+    (RFC 9112 §6.1).
     """
     hosts = [value for name, value in fields if name == b"host"]
     if len(hosts) != 1 and (hosts or version != "1.0"):
@@ -150,10 +150,10 @@ def _refuse_ambiguous(
     if codings and version == "1.0":
         raise HTTPException(400, "HTTP/1.0 has no Transfer-Encoding", _CLOSE)
     if codings and codings != [b"chunked"]:
-        raise HTTPException(501, "The only transfer coding taken here is chunked", _CLOSE)
-    wishes = [value.lower() for name, value in fields if name == b"connection"]
-    if b"upgrade" in values and any(b"upgrade" in wish for wish in wishes):
-        raise HTTPException(400, "This server changes to no other protocol", _CLOSE)
+        raise HTTPException(501, "The only supported transfer coding is chunked", _CLOSE)
+    options = [value.lower() for name, value in fields if name == b"connection"]
+    if b"upgrade" in values and any(b"upgrade" in option for option in options):
+        raise HTTPException(400, "This server does not switch to another protocol", _CLOSE)
 
 
 @lru_cache(maxsize=256)

@@ -1,10 +1,10 @@
-"""Whom a service without tokens answers.
+"""Who may call a service without tokens.
 
-On loopback: whoever calls it by a name of loopback. A browser lets a page of any site send requests
-to a name of that site's own, which may lead to 127.0.0.1 (DNS rebinding).
+On loopback: anyone who calls it by a loopback name. A browser lets a page of any site send requests
+to that site's name, which may resolve to 127.0.0.1 (DNS rebinding).
 
-Beyond loopback: anybody, where AUTH_MODE=open is written out; otherwise the service ends as soon as
-it is known to listen there, and answers nobody until then.
+Beyond loopback: anyone, if AUTH_MODE=open is set explicitly. Otherwise the service ends as soon as
+it finds that it listens there, and refuses every request until then.
 """
 
 import asyncio
@@ -22,19 +22,19 @@ from src.http.listening import Address, listening_addresses
 from src.http.problems import problem
 
 EXPOSED = (
-    "It listens on %s, beyond this machine, and would answer anybody: "
+    "The service listens on %s, which other machines can reach, and would answer anyone: "
     "set AUTH_JWKS_URL or AUTH_SECRET, or AUTH_MODE=open to let anyone act for any user"
 )
 MISDIRECTED = (
-    "On this address, without tokens, only localhost, names that end in .localhost, 127.0.0.0/8 "
-    "and [::1] are taken as Host"
+    "Without tokens, this address accepts only localhost, names that end in .localhost, "
+    "127.0.0.0/8 and [::1] as Host"
 )
 
 WATCH_SECONDS = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12)
-"""Pauses between looks at what listens: servers may bind their sockets after start-up."""
+"""Pauses between checks of the listening sockets: servers may bind theirs after start-up."""
 
 END_SECONDS = 0.05
-"""How long the answers to requests that came before the end have to leave."""
+"""Time for answers under way to leave before the process ends."""
 
 # A name may have 253 characters, and a port five.
 MAX_HOST_BYTES = 260
@@ -52,17 +52,17 @@ class OpenMode:
         self.found = asyncio.Event()
 
     def refusal(self, scope: Scope, host: bytes | None) -> ASGIApp | None:
-        """Return 403 if the service is exposed, or 421 if Host is none of loopback's names.
+        """Return 403 if the service is exposed, or 421 if Host is not a loopback name.
 
-        The latter only when the connection was accepted on loopback (RFC 9110 §15.5.20).
+        421 (RFC 9110 §15.5.20) is only for connections that were accepted on loopback.
         """
-        address, port = scope["server"] or ("", None)  # of a Unix socket, there is no port
+        address, port = scope["server"] or ("", None)  # a Unix socket has no port
         if not self.is_on_purpose:
             if port not in self.ports:
-                self._look_at(listening_addresses())
+                self._check(listening_addresses())
                 self.ports.add(port)
             if port is not None:
-                self._look_at([(address, port)])
+                self._check([(address, port)])
             if self.exposed_at is not None:
                 return problem(403, self._sentence())
         if host is None or not is_loopback(address):
@@ -73,14 +73,14 @@ class OpenMode:
 
     @asynccontextmanager
     async def watched(self) -> AsyncIterator[None]:
-        """Look at what listens as the service starts, and again once it has started.
+        """Check the listening sockets at start-up, and for ten seconds after it.
 
-        Raises CannotStart if it is exposed; once it has started, that ends the process.
+        Raises CannotStart if the service is exposed. After start-up, this ends the process.
         """
         if self.is_on_purpose:
             yield
             return
-        self._look_at(listening_addresses(or_bound=True))
+        self._check(listening_addresses(or_bound=True))
         watching = asyncio.create_task(self._watch())
         try:
             if self.exposed_at is None:
@@ -94,12 +94,12 @@ class OpenMode:
         for seconds in WATCH_SECONDS:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self.found.wait(), seconds)
-            self._look_at(listening_addresses())
+            self._check(listening_addresses())
         await self.found.wait()
         await asyncio.sleep(END_SECONDS)
         asyncio.get_running_loop().call_soon(sys.exit, DO_NOT_RESTART)
 
-    def _look_at(self, addresses: Iterable[Address]) -> None:
+    def _check(self, addresses: Iterable[Address]) -> None:
         for address in addresses:
             if self.exposed_at is None and not is_loopback(address[0]):
                 self.exposed_at = address

@@ -1,4 +1,4 @@
-"""The one shape of every error: RFC 9457."""
+"""The format of every error: RFC 9457."""
 
 from pydantic import BaseModel
 from pydantic.json_schema import SkipJsonSchema
@@ -11,7 +11,7 @@ class InvalidField(BaseModel):
 
 
 class Problem(BaseModel):
-    """`detail` is one sentence to show to a person; `errors` comes with 422 only."""
+    """`detail` is a sentence that a user can be shown; only a 422 has `errors`."""
 
     type: str
     title: str

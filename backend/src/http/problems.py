@@ -30,15 +30,15 @@ _PHRASES = {413: "Content Too Large", 422: "Unprocessable Content"}
 
 _DETAILS = {
     404: "There is nothing at this path",
-    405: "This path does not take that method",
+    405: "This path does not allow that method",
 }
 BROKEN_QUERY = "The query must be percent-encoded UTF-8"
 ENCODED = "Send the body as it is, without a Content-Encoding"
 BROKEN_PATH = "The path must be percent-encoded UTF-8"
-TOO_LARGE = f"The body may have {MAX_BODY_BYTES} bytes at most"
+TOO_LARGE = f"The body may have at most {MAX_BODY_BYTES} bytes"
 NO_OBJECT = "Send a JSON object as the body"
-STOPPING = "This process is about to stop; ask another"
-UNEXPECTED = "Something went wrong here; the log has it under X-Request-ID"
+STOPPING = "The service is about to stop; try again in a moment"
+UNEXPECTED = "Something went wrong; the service's log explains it under this X-Request-ID"
 WRONG_MEDIA_TYPE = "Send the body as JSON, with the header Content-Type: application/json"
 
 _PLAIN_WORDS = {
@@ -57,7 +57,7 @@ class Stopping(Exception):
 def problem(
     status: int, detail: str, headers: Mapping[str, str] | None = None, **members: object
 ) -> Response:
-    """Build the response; `detail` is one sentence that a person may be shown."""
+    """Build the response; `detail` is one sentence that a user can be shown."""
     content = _members(status, detail) | members
     return JSONResponse(content, status, headers, media_type=MEDIA_TYPE)
 
@@ -81,9 +81,9 @@ def _members(status: int, detail: str) -> dict[str, object]:
 
 
 async def answer(request: Request, error: Exception) -> Response:
-    """Have the application's handler for this error answer it, as FastAPI does.
+    """Answer with the application's handler for this error, as FastAPI does.
 
-    What has none is logged, and 500.
+    An error without a handler is logged and answered with 500.
     """
     handlers = request.app.exception_handlers
     for kind in (getattr(error, "status_code", None), *type(error).__mro__, 500):
@@ -97,7 +97,7 @@ async def answer(request: Request, error: Exception) -> Response:
 
 
 def later(detail: str) -> Response:
-    """Answer 503, and when to try again."""
+    """Answer 503 with Retry-After."""
     return problem(503, detail, {"Retry-After": str(RETRY_AFTER_SECONDS)})
 
 
@@ -113,7 +113,7 @@ async def _http_exception(request: Request, error: HTTPException) -> Response:
 
 
 async def _disconnected(_request: Request, _error: ClientDisconnect) -> Response:
-    return problem(400, "The request ended before its body did")
+    return problem(400, "The request ended before its body was complete")
 
 
 async def _invalid(request: Request, error: RequestValidationError) -> Response:
@@ -128,7 +128,7 @@ async def _invalid(request: Request, error: RequestValidationError) -> Response:
 
 
 def _in_plain_words(error: dict[str, Any]) -> str:
-    """Say what to send; pydantic says what went wrong inside."""
+    """Say what to send, where pydantic says what went wrong inside."""
     if error["loc"] == ("body",) and error["type"] != "json_invalid":
         return NO_OBJECT
     if error["type"].startswith("uuid_"):
@@ -145,9 +145,9 @@ def _sentence(error: dict[str, Any]) -> str:
 
 
 def _method_not_allowed(request: Request) -> Response:
-    """Answer OPTIONS with 204, any other method with 405; both name every method of the path.
+    """Answer OPTIONS with 204 and any other method with 405; Allow lists the path's methods.
 
-    RFC 9110 §10.2.1, §15.5.6; OPTIONS names the types of a patch, too: RFC 5789 §3.1.
+    RFC 9110 §10.2.1, §15.5.6. OPTIONS also lists the media types of a patch: RFC 5789 §3.1.
     """
     methods = _methods(request)
     allow = {"Allow": ", ".join(methods)}

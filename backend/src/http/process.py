@@ -1,4 +1,4 @@
-"""Processes and signals: workers, a gentle end, no orphans."""
+"""Processes and signals: workers, a graceful stop, no orphans."""
 
 import asyncio
 import logging
@@ -24,7 +24,7 @@ from src.http.protocol import LINGER_SECONDS
 logger = logging.getLogger(__name__)
 
 SAME_SIGNAL_SECONDS = 1.0
-"""How long after a signal another is the same: whoever starts a process may pass its own on."""
+"""Two signals within this time count as one: a parent process may forward its own."""
 
 
 class Config(uvicorn.Config):
@@ -33,12 +33,12 @@ class Config(uvicorn.Config):
         super().__init__(app, **options)
 
     def configure_logging(self) -> None:
-        """Do so at the start of every process; uvicorn calls this there."""
+        """Set up logging; uvicorn calls this at the start of every process."""
         super().configure_logging()
         log_from_the_first_line(self.log_format)
 
     def load(self) -> None:
-        """Import the application; a fault of it that nobody foresaw ends the service."""
+        """Import the application. Any unexpected error ends the service."""
         try:
             super().load()
         except Exception:
@@ -47,14 +47,14 @@ class Config(uvicorn.Config):
 
 
 class Supervisor(Multiprocess):
-    """Start and replace the workers, and stop them: gently, or at once when someone hurries."""
+    """Starts, replaces and stops the workers: gracefully, or at once after a second signal."""
 
     drain_seconds = 0.0
     is_hurried = False
 
     def init_processes(self) -> None:
-        """Start workers that are told to stop no earlier than uvicorn in them can handle it."""
-        resource_tracker.ensure_running()  # multiprocessing starts it first, and lets signals in
+        """Start workers that hold signals until uvicorn in them can handle them."""
+        resource_tracker.ensure_running()  # started later, it would let signals in
         _hold_signals(True)
         super().init_processes()
         _hold_signals(False)
@@ -69,7 +69,7 @@ class Supervisor(Multiprocess):
         _log_stop(signal.SIGTERM)
 
     def handle_hup(self) -> None:
-        """End with the terminal, as a single process does; uvicorn would replace the workers."""
+        """Stop when the terminal closes, like a single process; uvicorn would replace workers."""
         self.handle_term()
 
     def terminate_all(self) -> None:
@@ -81,11 +81,11 @@ class Supervisor(Multiprocess):
                 if worker.exitcode is None and worker.pid is not None:
                     os.kill(worker.pid, signal.SIGINT)
         for listening in self.sockets:
-            _let_nobody_queue(listening.fileno())
+            _stop_queueing(listening.fileno())
             listening.close()
 
     def _drain(self) -> None:
-        """Wait for `drain_seconds`, unless there is a second signal or no worker any more."""
+        """Wait for `drain_seconds`, a second signal or the end of all workers."""
         told = time.monotonic()
         while (since := time.monotonic() - told) < self.drain_seconds and not self.is_hurried:
             if all(worker.exitcode is not None for worker in self.processes):
@@ -97,11 +97,11 @@ class Supervisor(Multiprocess):
 
 
 def drain_before_stop(stopping: asyncio.Event, seconds: float) -> None:
-    """Set `stopping` at once, but let SIGTERM reach uvicorn later, and SIGINT at once.
+    """Set `stopping` at once, pass SIGTERM to uvicorn after `seconds`, and SIGINT at once.
 
-    uvicorn closes its listening socket at once, and so resets whoever waits to be let in; a load
-    balancer first has to see, for `seconds`, that the service is no longer ready. A second SIGTERM
-    means at once, too, but not to a worker: its supervisor knows how many there were.
+    uvicorn would close its socket immediately and reset queued clients; a load balancer first needs
+    time to see that the service is not ready. A second SIGTERM also stops at once, but not in a
+    worker: only the supervisor can tell how many there were.
     """
     if threading.current_thread() is not threading.main_thread():
         return
@@ -118,14 +118,14 @@ def drain_before_stop(stopping: asyncio.Event, seconds: float) -> None:
 
     def drain(number: int, frame: FrameType | None) -> None:
         set_stopping(number)
-        loop.call_later(seconds, let_nobody_queue)
+        loop.call_later(seconds, stop_queueing)
         loop.call_later(seconds + linger, handle_exit, number, frame)
 
-    def let_nobody_queue() -> None:
-        if not is_worker:  # or else the supervisor does
+    def stop_queueing() -> None:
+        if not is_worker:  # the supervisor does it for its workers
             for server in getattr(handle_exit.__self__, "servers", []):
                 for listening in server.sockets:
-                    _let_nobody_queue(listening.fileno())
+                    _stop_queueing(listening.fileno())
 
     def stop(number: int, frame: FrameType | None) -> None:
         nonlocal told
@@ -135,17 +135,17 @@ def drain_before_stop(stopping: asyncio.Event, seconds: float) -> None:
             loop.call_soon_threadsafe(drain, number, frame)
         else:
             loop.call_soon_threadsafe(set_stopping, number)
-            # At a second SIGINT uvicorn cuts requests off; terminal and supervisor each send one.
+            # uvicorn drops requests at a second SIGINT, and terminal and supervisor each send one.
             handle_exit(signal.SIGTERM if is_worker else number, frame)
 
     signal.signal(signal.SIGINT, stop)
     signal.signal(signal.SIGTERM, stop)
-    # A worker has held those that came as it started: uvicorn takes two of them for haste.
+    # A worker holds signals until here: uvicorn would take two during its start for a forced stop.
     _hold_signals(False)
 
 
 def _hold_signals(is_held: bool) -> None:
-    """Keep SIGINT and SIGTERM for later, in the processes that this one starts as well."""
+    """Block or unblock SIGINT and SIGTERM, also for processes that this one starts."""
     if hasattr(signal, "pthread_sigmask"):  # Windows has none
         how = signal.SIG_BLOCK if is_held else signal.SIG_UNBLOCK
         signal.pthread_sigmask(how, {signal.SIGINT, signal.SIGTERM})
@@ -156,14 +156,14 @@ def _log_stop(number: int) -> None:
 
 
 def log_end() -> None:
-    """Say that the service has stopped, unless others are still to do so; write the last lines."""
+    """Log the stop in the main process, and write the remaining lines."""
     if multiprocessing.parent_process() is None:
         logger.info("Stopped")
     write_last_lines()
 
 
-def _let_nobody_queue(listening: int) -> None:
-    """Ignore new connections, but keep those that wait to be accepted, as closing would not."""
+def _stop_queueing(listening: int) -> None:
+    """Ignore new connections, but keep those already in the queue, which closing would reset."""
     with socket.socket(fileno=os.dup(listening)) as copy:
         copy.listen(0)
 
@@ -178,7 +178,7 @@ def allow_many_connections() -> None:
 
 
 def end_with_parent() -> None:
-    """Shut this worker down when the process that started it is gone, and with its terminal."""
+    """Stop when the terminal closes and, in a worker, when its parent process is gone."""
     if (parent := multiprocessing.parent_process()) is not None:
 
         def wait() -> None:

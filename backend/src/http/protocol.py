@@ -1,8 +1,9 @@
-"""One HTTP connection: a request is its sender's, and a peer takes its share, no more.
+"""One HTTP connection, with limits.
 
-uvicorn's protocol parses whatever arrives, as soon as it arrives, and waits for ever. This one
-stops reading while a request waits for the one before it, ends what is too large or too slow,
-ignores upgrades and trailers, and writes a response at one system call.
+No bytes of one request are read as another, and no peer exceeds its share of memory, time or files.
+uvicorn's protocol parses everything as it arrives, and waits forever. This one stops reading while
+a request waits for the one before it, refuses what is too large or too slow, ignores upgrades and
+trailers, and writes a response with one system call.
 """
 
 import asyncio
@@ -21,7 +22,7 @@ from uvicorn.server import ServerState
 from src.http.problems import problem
 
 SLICE = 8 * 1024
-"""Bytes that are parsed before the protocol looks whether a request has to wait."""
+"""Bytes to parse before checking whether a request has to wait."""
 
 MAX_HEAD_BYTES = 64 * 1024
 MAX_FIELDS = 200
@@ -30,28 +31,28 @@ HEAD_SECONDS = 20.0
 """How long a head may take, and a new connection may be silent."""
 
 BODY_SECONDS = 20.0
-"""How long a body may stand still."""
+"""How long a body may pause."""
 
 REQUEST_SECONDS = 300.0
-"""How long a request may take to arrive, however steadily."""
+"""Limit for a whole request, however steadily it arrives."""
 
 UNREAD_SECONDS = 30.0
-"""How long a peer may leave what it was sent unread."""
+"""How long a peer may read nothing of what it was sent."""
 
 RESERVED_FILES = 64
-"""Open files that connections of clients leave to the database, logs and the system."""
+"""Open files kept free of client connections, for the database, logs and the system."""
 
 REFUSED_BYTES = 256 * 1024
-"""How much of what follows a refusal is read, so that the peer gets to read the refusal."""
+"""Bytes read and discarded after a refusal, so that the peer can read it."""
 
 REFUSED_SECONDS = 2.0
 """How long a refused peer has to read the refusal."""
 
 LARGE = 64 * 1024
-"""Bytes that are sent at once, so that the transport can say when it has enough."""
+"""Bytes above which to send without delay, so that the transport can apply flow control."""
 
 LINGER_SECONDS = 0.2
-"""How long requests that are on their way have to arrive when the server shuts down."""
+"""How long a shutdown waits for requests that are on their way."""
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +62,7 @@ class TooLargeHead(Exception):
 
 
 class HTTPProtocol(HttpToolsProtocol):
-    transport: "Corked"  # type: ignore[assignment]  # what connection_made makes of it
+    transport: "Corked"  # type: ignore[assignment]  # connection_made wraps it
     deadline = 0.0
     must_arrive_by = 0.0
     unread = b""
@@ -86,7 +87,7 @@ class HTTPProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def eof_received(self) -> bool:  # type: ignore[override]  # uvicorn's always closes
-        """Keep the connection for the answers to a peer that will send no more."""
+        """Keep a half-closed connection open until its requests are answered."""
         self.is_half_closed = True
         has_sent_all = not self.is_arriving or self.unread != b""
         return self.scheme == "http" and has_sent_all and not self._is_idle()
@@ -131,13 +132,13 @@ class HTTPProtocol(HttpToolsProtocol):
                 self._refuse_head()
 
     def _parse_head_without_upgrade(self) -> None:
-        """Ignore the wish for another protocol: RFC 9110 §7.8.
+        """Ignore an Upgrade: RFC 9110 §7.8.
 
-        The parser takes what follows such a head for no part of the request, its body neither.
+        The parser would take everything after such a head, even the body, for another protocol.
         """
         method, version = self.parser.get_method(), self.parser.get_http_version().encode()
         if method == b"CONNECT":
-            self.refuse(400, "This is no proxy")
+            self.refuse(400, "This server is not a proxy")
             return
         fields = [b"%b: %b" % field for field in self.headers if field[0] != b"upgrade"]
         head = [b"%b %b HTTP/%b" % (method, self.url, version), *fields, b"", b""]
@@ -160,7 +161,7 @@ class HTTPProtocol(HttpToolsProtocol):
         super().on_headers_complete()
         self.unparsed = 0
         self.deadline = self.clock.now + BODY_SECONDS
-        # Trailers are no headers (RFC 9110 §6.5.1), and no endpoint asks for any.
+        # Trailers are not headers (RFC 9110 §6.5.1), and no endpoint needs any.
         self.headers = []
 
     def _head_bytes(self) -> int:
@@ -198,11 +199,11 @@ class HTTPProtocol(HttpToolsProtocol):
 
     def _refuse_head(self) -> None:
         self.refuse(
-            431, f"The head of a request may have {MAX_HEAD_BYTES} bytes and {MAX_FIELDS} fields"
+            431, f"A request's head may have at most {MAX_HEAD_BYTES} bytes and {MAX_FIELDS} fields"
         )
 
     def refuse(self, status: int, detail: str) -> None:
-        """Answer what never reaches the application, after the requests before it, and close."""
+        """Refuse input that never reaches the application, after answering earlier requests."""
         self.refusal = problem(status, detail, {"Connection": "close"})
         self.unread = b""
         if self._is_idle():
@@ -226,7 +227,7 @@ class HTTPProtocol(HttpToolsProtocol):
         head = [b"HTTP/1.1 %d %b" % (status, status.phrase.encode())]
         head += [b"%b: %b" % field for field in refusal.raw_headers]
         self.transport.write(b"\r\n".join([*head, b"", bytes(refusal.body)]))
-        # A peer that is still sending would be reset, and lose the answer.
+        # Closing would reset a peer that is still sending, and lose the answer.
         self.transport.write_eof()
         self.deadline = self.clock.now + REFUSED_SECONDS
 
@@ -235,13 +236,13 @@ class HTTPProtocol(HttpToolsProtocol):
         if self.thrown_away > REFUSED_BYTES:
             self.transport.pause_reading()
 
-    def look(self, now: float) -> None:
+    def check(self, now: float) -> None:
         """Close the connection if its peer has used up its time."""
         if self.transport.stands_still(now):
             self.transport.abort()
         elif self.transport.is_closing() or (not self.is_arriving and not self._is_idle()):
             return
-        elif self.flow.read_paused:  # it is not the peer who is slow
+        elif self.flow.read_paused:  # the peer is not to blame
             self.deadline = now + BODY_SECONDS
         elif now > self.deadline:
             if self.is_arriving and self.refusal is None:
@@ -250,7 +251,7 @@ class HTTPProtocol(HttpToolsProtocol):
                 self.transport.close()
 
     def shutdown(self) -> None:
-        """Let a request that is on its way over an idle connection arrive before closing it."""
+        """Close an idle connection only after LINGER_SECONDS: a request may be on its way."""
         if self._is_idle():
             self.loop.call_later(LINGER_SECONDS, self._close_if_idle)
         else:
@@ -265,7 +266,7 @@ class HTTPProtocol(HttpToolsProtocol):
 
 
 class Flow(FlowControl):
-    """Reads no further while a request waits for the one before it."""
+    """Stops reading while a request waits for the one before it."""
 
     def __init__(self, protocol: HTTPProtocol) -> None:
         super().__init__(cast("asyncio.Transport", protocol.transport))
@@ -284,7 +285,7 @@ class Flow(FlowControl):
 
 
 class Clock:
-    """Looks once a second whose time is over: a timer of its own would cost each request more."""
+    """Checks every connection once a second; a timer per connection would slow each request."""
 
     def __init__(self, state: ServerState, loop: asyncio.AbstractEventLoop) -> None:
         self.state = state
@@ -298,20 +299,20 @@ class Clock:
         self.now = self.loop.time()
         for connection in list(self.state.connections):
             if isinstance(connection, HTTPProtocol):
-                connection.look(self.now)
+                connection.check(self.now)
         self.loop.call_later(1, self.tick)
 
     def has_no_file_left_for(self, transport: asyncio.Transport) -> bool:
-        """Whether this connection would take one of the last files, whose numbers are given upward.
+        """Whether this connection has one of the last file numbers: the lowest are given out first.
 
-        Warns of it once a minute.
+        Logs a warning at most once a minute.
         """
         if transport.get_extra_info("socket").fileno() < self.file_limit - RESERVED_FILES:
             return False
         if self.now - self.warned_at > 60:
             self.warned_at = self.now
             logger.warning(
-                "New connections are refused: %d files are open of the %d that the system allows",
+                "New connections are refused: %d are open, and the system allows %d open files",
                 len(self.state.connections),
                 self.file_limit,
             )
@@ -337,9 +338,9 @@ def file_limit() -> float:
 
 
 class Corked:
-    """A transport that sends together what is written in one turn of the loop.
+    """A transport that sends everything written in one turn of the loop together.
 
-    uvicorn writes the head and the body of a response apart, at a system call each.
+    uvicorn writes the head and the body of a response separately, with a system call for each.
     """
 
     def __init__(self, transport: asyncio.Transport) -> None:
@@ -369,7 +370,7 @@ class Corked:
         self._transport.close()
 
     def stands_still(self, now: float) -> bool:
-        """Whether the peer has taken nothing of what waits for it for UNREAD_SECONDS."""
+        """Whether the peer has read nothing for UNREAD_SECONDS although data is waiting."""
         waiting = self._transport.get_write_buffer_size()
         taken = self._sent - waiting
         if waiting == 0 or taken != self._taken:

@@ -1,4 +1,4 @@
-"""Responses out of the JSON that PostgreSQL wrote, with their validators (RFC 9110 §8.8)."""
+"""Responses with JSON that is already encoded, and its validators (RFC 9110 §8.8)."""
 
 import asyncio
 import re
@@ -26,8 +26,6 @@ _JSON = (b"content-type", b"application/json")
 
 
 class JSONBytes(Response):
-    """JSON as it is."""
-
     def __init__(self, content: bytes, status: int = 200, headers: Fields = ()) -> None:
         self.body = content
         self.status_code = status
@@ -39,9 +37,9 @@ class JSONBytes(Response):
 class JSONArray(Response):
     """A spooled array of JSON values, sent in pieces, and compressed if it is long.
 
-    A piece waits until the client has taken those before, while other requests have their turn.
-    Its ETag is weak: it is the same for every encoding. It is of the headers, too: the same tasks
-    with a next page are no more the same without.
+    Each piece waits until the client has taken those before it, while other requests run. The ETag
+    is weak because every encoding shares it. It covers the headers too: the same rows with and
+    without a next page are different lists.
     """
 
     def __init__(self, spool: Spool, headers: Fields = ()) -> None:
@@ -60,7 +58,7 @@ class JSONArray(Response):
         ]
 
     async def __call__(self, scope: Scope, _receive: Receive, send: Send) -> None:
-        # What is compressed has no length in advance, which HTTP/1.0 needs (RFC 9112 §6.1).
+        # HTTP/1.0 needs the length (RFC 9112 §6.1), which is not known before compression.
         length = self.spool.length
         is_long = length >= COMPRESSED_FROM_BYTES
         encoding = None
@@ -121,9 +119,9 @@ def etag_in(response: Response) -> str:
 def conditional(
     response: Response, if_none_match: str | None, if_match: str | None = None
 ) -> Response:
-    """Answer 304 instead when the client has it: RFC 9110 §13.2.2, §15.4.5.
+    """Return 304 instead if the client already has the response: RFC 9110 §13.2.2, §15.4.5.
 
-    Raises ConditionNotMet for what is not in `if_match`.
+    Raises ConditionNotMet if its ETag is not in `if_match`.
     """
     if if_match is not None and not matches(etag_in(response), if_match):
         raise ConditionNotMet
@@ -139,7 +137,7 @@ def conditional(
 
 
 def _chosen(accept_encoding: list[str]) -> str | None:
-    """Return the encoding that the client likes best, if it likes any: RFC 9110 §12.5.3."""
+    """Return the encoding that the client prefers, None for identity: RFC 9110 §12.5.3."""
     weights: dict[str, float] = {}
     for item in ",".join(accept_encoding).lower().split(","):
         name, _, weight = item.partition(";")

@@ -1,8 +1,8 @@
-"""From the raw path to the endpoint: FastAPI describes, pydantic validates, no more in between.
+"""From the raw path to the endpoint: FastAPI describes it, pydantic validates, nothing else runs.
 
-FastAPI reads the signature of an endpoint once, for the contract and for the call. `DirectRoute`
-keeps that reading and the contract, but makes the call itself: solving dependencies, exit stacks
-and a second round of exception handling cost more than the statement that the request is for.
+FastAPI reads an endpoint's signature once, for the contract and for the call. `DirectRoute` keeps
+both, but makes the call itself: solving dependencies, exit stacks and a second layer of exception
+handling would cost more than a small request's own work.
 """
 
 import re
@@ -36,10 +36,10 @@ Dependency: TypeAlias = Callable[[Request], Awaitable[object]]
 
 
 def decode_path(scope: Scope) -> str:
-    """Return the path, decoded but for %2F, %25 and %0A, and without a slash at its end.
+    """Return the path without a trailing slash, and decoded except for %2F, %25 and %0A.
 
-    So a slash inside a segment is not taken for one between segments, and a line feed at the end
-    of a path not for its end; `Segment` decodes the rest.
+    This tells a slash inside a segment from one between segments, and a line feed at the end of the
+    path from its end; `Segment` decodes the rest.
     Raises ValueError for a path that is not percent-encoded UTF-8 (RFC 3986 §2.1).
     """
     raw: bytes = scope["raw_path"]
@@ -53,7 +53,7 @@ def decode_path(scope: Scope) -> str:
 
 
 class Segment(Convertor[str]):
-    """A path parameter that may hold any text, slashes too: see `decode_path`."""
+    """A path parameter that may hold any text, even slashes: see `decode_path`."""
 
     regex = "[^/]+"
 
@@ -70,12 +70,12 @@ register_url_convertor("segment", Segment())
 
 
 class DirectRoute(APIRoute):
-    """A route to an endpoint that answers a Response.
+    """A route to an endpoint that returns a Response.
 
-    The endpoint may take parameters of the path, headers, one frozen model of a query that may be
-    empty, a JSON body, the request, and what async functions of the request give. Those among
-    `dependencies` of the router come first, before the body is read.
-    Raises TypeError for one that asks for anything else.
+    The endpoint may take path parameters, headers, one frozen query model without required fields,
+    a JSON body, the request, and the results of async functions of the request. The router's own
+    `dependencies` run first, before the body is read.
+    Raises TypeError for an endpoint that takes anything else.
     """
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:  # noqa: ANN401 - APIRoute's
@@ -92,8 +92,8 @@ class DirectRoute(APIRoute):
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Call the endpoint.
 
-        Raises RequestValidationError, with every error at once, for a request that is not as the
-        endpoint says, and HTTPException for a body that is too large.
+        Raises RequestValidationError, with every error of the request at once, and HTTPException
+        400, 405, 413 or 415.
         """
         if self.methods is None or scope["method"] not in self.methods:
             raise HTTPException(405)
@@ -128,16 +128,16 @@ class DirectRoute(APIRoute):
         await response(scope, receive, send)
 
     async def _handle_as_fastapi_does(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Solve dependencies of any kind: what overrides ours may be of another."""
+        """Let FastAPI solve the dependencies: an override may be of any kind."""
         self.dependency_overrides_provider = scope["app"]
         app = AsyncExitStackMiddleware(request_response(self.get_route_handler()))
         await app(scope, receive, send)
 
 
 class DirectRoutes:
-    """Finds a DirectRoute by its path and then its method; all others are left to the router.
+    """Finds a DirectRoute by its path and then its method; the router finds all others.
 
-    The router asks every route in turn, which for the last ones takes longer than their answer.
+    The router tries every route in turn, which for the last ones takes longer than answering.
     """
 
     def __init__(self, router: APIRouter) -> None:
@@ -174,8 +174,8 @@ class DirectRoutes:
 def _guards(route: APIRoute) -> list[Dependency]:
     nameless = [each for each in route.dependant.dependencies if each.name is None]
     for dependency in nameless:
-        if not _is_of_the_request(dependency):
-            raise TypeError(f"a DirectRoute has no {dependency.call}")
+        if not _takes_only_the_request(dependency):
+            raise TypeError(f"a DirectRoute does not support {dependency.call}")
     return [each.call for each in nameless if each.call is not None]
 
 
@@ -185,12 +185,12 @@ def _dependencies(route: APIRoute) -> dict[str, Dependency]:
         for dependency in route.dependant.dependencies
         if dependency.name is not None
         and dependency.call is not None
-        and _is_of_the_request(dependency)
+        and _takes_only_the_request(dependency)
     }
 
 
-def _is_of_the_request(dependency: Dependant) -> bool:
-    """Whether this is an async function, or an object that is called as one, of the request."""
+def _takes_only_the_request(dependency: Dependant) -> bool:
+    """Whether this is an async callable whose only parameter is the request."""
     call: Any = dependency.call
     request = dependency.request_param_name or dependency.http_connection_param_name
     is_async = iscoroutinefunction(call) or iscoroutinefunction(type(call).__call__)
@@ -198,20 +198,20 @@ def _is_of_the_request(dependency: Dependant) -> bool:
 
 
 def _default_query(route: APIRoute) -> tuple[str, BaseModel] | None:
-    """Find the name of the query's model, and what it is of a request without a query.
+    """Return the name of the query model, and its value for a request without a query.
 
-    All such requests share that, so it has to be frozen.
+    All such requests share that value, so it has to be frozen.
     """
     for field in route.dependant.query_params:
         model = field.field_info.annotation
         if isinstance(model, type) and issubclass(model, BaseModel):
-            with suppress(ValidationError):  # it must be given
+            with suppress(ValidationError):  # it has required fields
                 return (field.name, model()) if model.model_config.get("frozen") else None
     return None
 
 
 def _repeatable(route: APIRoute) -> dict[str, bool]:
-    """Say of each parameter of the query whether it takes several values, as FastAPI does."""
+    """Return whether each parameter of the query takes several values."""
     return {
         name: get_origin(field.annotation) in {list, tuple}
         for query in route.dependant.query_params
@@ -221,7 +221,7 @@ def _repeatable(route: APIRoute) -> dict[str, bool]:
 
 
 def _inputs(route: "DirectRoute") -> TypeAdapter[dict[str, Any]]:
-    """Build the one validator of all that a request brings: errors say where, as FastAPI's do."""
+    """Build one validator for the whole request; error locations match FastAPI's."""
     hints = get_type_hints(route.endpoint, include_extras=True)
     asked = route.dependant
     path = {field.name: hints[field.name] for field in asked.path_params}
@@ -230,7 +230,8 @@ def _inputs(route: "DirectRoute") -> TypeAdapter[dict[str, Any]]:
     body = None if route.body_field is None else route.body_field.name
     known = {*path, *headers, *route.given_by, query, body, asked.request_param_name, "return"}
     if unknown := hints.keys() - known:
-        raise TypeError(f"{route.endpoint.__name__}: a DirectRoute has no {', '.join(unknown)}")
+        names = ", ".join(unknown)
+        raise TypeError(f"{route.endpoint.__name__}: a DirectRoute does not support {names}")
     # In the order of FastAPI's errors.
     fields = {"path": _typed_dict("Path", path)}
     if query is not None:
@@ -243,11 +244,11 @@ def _inputs(route: "DirectRoute") -> TypeAdapter[dict[str, Any]]:
 
 
 def _typed_dict(name: str, fields: dict[str, Any], total: bool = True) -> Any:  # noqa: ANN401 - a type
-    return TypedDict(name, fields, total=total)  # type: ignore[operator]  # made of what FastAPI found
+    return TypedDict(name, fields, total=total)  # type: ignore[operator]  # from the fields that FastAPI found
 
 
 def _query(query_string: bytes, repeatable: Mapping[str, bool]) -> dict[str, str | list[str]]:
-    """Give a list to what is repeatable, and of what is not, the last; of what nobody knows, all.
+    """Return lists for repeatable parameters, the last value of others, and all of unknown ones.
 
     Raises HTTPException 400 for what is not percent-encoded UTF-8 (RFC 3986 §2.1).
     """
@@ -265,10 +266,10 @@ def _query(query_string: bytes, repeatable: Mapping[str, bool]) -> dict[str, str
 
 
 def _headers(sent: list[tuple[bytes, bytes]], names: dict[bytes, str]) -> dict[str, str]:
-    """Take those that are asked for; what is sent in several fields is one list: RFC 9110 §5.3.
+    """Return the headers that the endpoint takes.
 
-    Of those about the body, which are no lists, the first counts. httptools keeps the white space
-    at a value's end, which is not part of it (§5.5).
+    Repeated fields form one list (RFC 9110 §5.3); of those about the body, which are not lists, the
+    first counts. httptools keeps the white space at a value's end, which is not part of it (§5.5).
     """
     found: dict[str, str] = {}
     for name, value in sent:
@@ -282,9 +283,9 @@ def _headers(sent: list[tuple[bytes, bytes]], names: dict[bytes, str]) -> dict[s
 
 
 async def _read(request: Request, headers: dict[str, str]) -> bytes:
-    """Read the body, whether its length is announced or not.
+    """Read the body, with or without a Content-Length.
 
-    Raises HTTPException 415 for an encoded one (RFC 9110 §8.4), 413 above MAX_BODY_BYTES,
+    Raises HTTPException 415 for an encoded body (RFC 9110 §8.4) and 413 above MAX_BODY_BYTES, and
     ClientDisconnect.
     """
     if headers.get("content-encoding", "identity").lower() != "identity":
@@ -303,10 +304,10 @@ async def _read(request: Request, headers: dict[str, str]) -> bytes:
 
 
 def _json(body: bytes, content_type: str, method: str) -> object:
-    """Read a body strictly as JSON: RFC 8259, with an end to nesting.
+    """Parse a body as strict JSON (RFC 8259) of limited depth.
 
-    Raises RequestValidationError; its `body` is bytes when the body is not called JSON, or of a
-    PATCH, neither that nor a merge patch (RFC 5789 §2.2).
+    Raises RequestValidationError. Its `body` is bytes if the Content-Type is not JSON or, for
+    PATCH, a merge patch (RFC 5789 §2.2).
     """
     if content_type != "application/json" and not _is_json(content_type, method):
         raise RequestValidationError([], body=body)

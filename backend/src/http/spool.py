@@ -1,4 +1,4 @@
-"""JSON arrays on their way to a client: in memory while they are short, or else in a file."""
+"""JSON arrays on their way to a client: short ones in memory, long ones in a file."""
 
 import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Iterator
@@ -12,12 +12,12 @@ from zstandard import ZstdCompressionParameters, ZstdCompressor, ZstdDecompresso
 PIECE_BYTES = 64 * 1024
 
 SHORT = 100
-"""Values that may be joined at once. Others are joined in pieces, as large copies are dear."""
+"""Up to this many values are joined at once, more in pieces: large copies are expensive."""
 
 IN_MEMORY_BYTES = 1024 * 1024
-"""How long a text may be to stay in memory."""
+"""Length of the longest text that stays in memory."""
 
-# A small window, as each response that is under way keeps one.
+# A small window, because each response under way holds one.
 _COMPRESSION = ZstdCompressionParameters.from_level(1, window_log=16)
 
 
@@ -30,9 +30,9 @@ def zstd_encoder() -> Any:  # noqa: ANN401 - zstandard does not export its class
 
 
 class Spool:
-    """A text to be written and then read; a long one waits in a temporary file, as zstd.
+    """A text that is written first and read later; a long one is kept in a temporary file, as zstd.
 
-    `length` and `digest` are of the text itself. Raises NoRoom when the disk is full.
+    `length` and `digest` are those of the text itself. Raises NoRoom when the disk is full.
     """
 
     _file: Any = None
@@ -64,7 +64,7 @@ class Spool:
         self._texts.clear()
 
     def finish(self, text: bytes) -> None:
-        """Write the end of the text, so that it can be read."""
+        """Write the end of the text; only then can it be read."""
         self.write(text)
         if self._file is not None:
             with _room_on_disk():
@@ -73,19 +73,19 @@ class Spool:
             self._encoder = None
 
     def pieces(self) -> Iterator[bytes]:
-        """Read the text as it was written, or PIECE_BYTES of a file at a time."""
+        """Yield the text as it was written or, from a file, PIECE_BYTES at a time."""
         if self._file is None:
             yield from self._texts
         else:
             yield from _read(ZstdDecompressor().stream_reader(self._file, PIECE_BYTES // 4))
 
     def compressed_pieces(self) -> Iterator[bytes]:
-        """Read the file as it is."""
+        """Yield the file's zstd data."""
         return _read(self._file)
 
     def close(self) -> None:
         if self._file is not None:
-            with suppress(OSError):  # what it could not write
+            with suppress(OSError):  # it still has what it could not write
                 self._file.close()
 
 
@@ -103,7 +103,7 @@ def _read(file: Any) -> Iterator[bytes]:  # noqa: ANN401 - whatever can be read
 
 
 async def spool_array(values: list[bytes]) -> Spool:
-    """Write the array of these values."""
+    """Write these values as a JSON array."""
     if len(values) <= SHORT and _joined_length(values) <= PIECE_BYTES:
         return Spool(b"[%b]" % b",".join(values))
     return await spool_batches(_only(values))
@@ -114,7 +114,7 @@ async def _only(values: list[bytes]) -> AsyncIterator[list[bytes]]:
 
 
 async def spool_batches(batches: AsyncIterable[list[bytes]]) -> Spool:
-    """Write the array of the values in all batches."""
+    """Write the values of all batches as one JSON array."""
     spool = Spool(b"")
     sign = b"["
     try:
@@ -129,7 +129,7 @@ async def spool_batches(batches: AsyncIterable[list[bytes]]) -> Spool:
 
 
 async def _write(spool: Spool, sign: bytes, values: list[bytes]) -> None:
-    """Write so many values at a time as make a piece, while other requests have their turns."""
+    """Write about a piece at a time, and let other requests run in between."""
     together = max(1, len(values) * PIECE_BYTES // _joined_length(values))
     for start in range(0, len(values), together):
         values[start] = sign + values[start]

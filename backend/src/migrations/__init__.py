@@ -23,7 +23,7 @@ _VERSION = Statement(f"SELECT convert_to(version_num, 'UTF8') FROM {VERSION_TABL
 async def upgrade(engine: AsyncEngine, connection_string: str) -> None:
     """Bring the tables up to date, in one transaction, one process at a time.
 
-    Does nothing when a newer release has been here: its columns are there for its own use.
+    Does nothing if a newer release has upgraded them; this one does not use its columns.
     Raises DatabaseUnavailable, and CannotStart when PostgreSQL refuses a change.
     """
     try:
@@ -32,7 +32,7 @@ async def upgrade(engine: AsyncEngine, connection_string: str) -> None:
         version = None
     if version is not None and version.decode() >= HEAD:
         return
-    # Of its own: rewriting a large table may take longer than any request's statement.
+    # With its own engine: rewriting a large table may take longer than a request's statement may.
     patient = create_engine(connection_string, pool_size=1, statement_seconds=None)
     try:
         async with patient.connect() as connection:
@@ -51,7 +51,7 @@ async def upgrade(engine: AsyncEngine, connection_string: str) -> None:
 
 
 def _upgrade(connection: Connection) -> None:
-    from alembic import command  # noqa: PLC0415 - most starts have no need of it
+    from alembic import command  # noqa: PLC0415 - most starts do not need it
     from alembic.config import Config  # noqa: PLC0415
 
     config = Config(attributes={"connection": connection})

@@ -1,4 +1,4 @@
-"""What Alembic runs: on the connection, and in the transaction, that `upgrade` opened."""
+"""Alembic runs this, on the connection and in the transaction that `upgrade` opened."""
 
 from alembic import context
 from sqlmodel import SQLModel

@@ -7,7 +7,7 @@ from sqlmodel import Field, Index, PrimaryKeyConstraint, SQLModel
 
 
 class IdempotencyKey(SQLModel, table=True):
-    """A key that a user's create came with, and what it made."""
+    """A user's idempotency key, and the task that it created."""
 
     __tablename__ = "idempotency_keys"
     __table_args__ = (

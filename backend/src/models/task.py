@@ -14,7 +14,7 @@ class Task(SQLModel, table=True):
     """A user's task.
 
     The owner is part of the key: no task can be found without its owner. Both indexes begin with
-    the owner, and one is in the order of a list, so that a page of it is found at once.
+    the owner, and one has the default order of a list, so that a page is read without sorting.
     """
 
     __tablename__ = "tasks"

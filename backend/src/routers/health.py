@@ -17,7 +17,7 @@ READY = {"message": "ready"}
 router = APIRouter(
     prefix="/health",
     tags=["health"],
-    responses=documented(500, "A fault of the service", UNEXPECTED),
+    responses=documented(500, "An unexpected error", UNEXPECTED),
     route_class=DirectRoute,
 )
 
@@ -25,20 +25,20 @@ router = APIRouter(
 @router.get(
     "/live",
     operation_id="isAlive",
-    response_description="It is",
+    response_description="The process is alive",
     summary="Is the process alive?",
     response_model=Message,
     responses={200: {"content": example(ALIVE)}},
 )
 async def live() -> Response:
-    """Asks nothing of the database, so that probing does not keep a serverless one awake."""
+    """Does not query the database, so that probes do not keep a serverless one awake."""
     return JSONResponse(ALIVE)
 
 
 @router.get(
     "/ready",
     operation_id="isReady",
-    response_description="It does, and it will",
+    response_description="The service is ready",
     summary="Does the database answer, and will the service stay?",
     response_model=Message,
     responses=documented(

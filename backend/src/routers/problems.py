@@ -1,4 +1,4 @@
-"""What each error of the application and of its rooms is answered with."""
+"""The answer to each error of the application and its rooms."""
 
 import logging
 import re
@@ -13,15 +13,13 @@ from src.http.spool import NoRoom
 from src.services.exceptions import KeyReused, TaskNotFound
 
 KEY_REUSED = "Idempotency-Key: was used for another task"
-KEYS_UNAVAILABLE = "The keys that tokens are checked with cannot be fetched just now"
+KEYS_UNAVAILABLE = "The keys to check tokens with cannot be fetched just now; try again in a moment"
 LIST_IS_KNOWN = "The list has one of the ETags in If-None-Match"
-LIST_IS_WEAK = (
-    "If-Match: a list's ETags are weak, and none of them matches; If-None-Match takes them"
-)
-NO_ROOM = "There is no room for so long a list just now; ask for pages of it with limit"
-NOT_AS_ASKED = "The task is not what If-Match or If-None-Match asks for"
+LIST_IS_WEAK = "If-Match: a list's ETags are weak and never match here; send them in If-None-Match"
+NO_ROOM = "The list is too long to send just now; request pages with limit"
+NOT_AS_ASKED = "The task does not meet If-Match or If-None-Match"
 NOT_AUTHENTICATED = "Send a token, as in Authorization: Bearer header.claims.signature"
-NOT_THE_OWNER = "These tasks are another user's"
+NOT_THE_OWNER = "These tasks belong to another user"
 TASK_CHANGED = "The task has changed since; get it again"
 TASK_NOT_FOUND = "Task not found"
 UNAVAILABLE = "The database cannot be reached just now; try again in a moment"
@@ -57,7 +55,7 @@ async def _unavailable(_request: Request, error: DatabaseUnavailable) -> Respons
 
 
 async def _no_room(_request: Request, error: NoRoom) -> Response:
-    logger.warning("A long list finds no room: %r", error.__cause__)
+    logger.warning("No room on the disk for a long list: %r", error.__cause__)
     return later(NO_ROOM)
 
 

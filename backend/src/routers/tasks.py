@@ -7,6 +7,7 @@ from pydantic_core import to_json
 
 from src.database.etag import etag
 from src.dependencies import (
+    TASK_ID,
     Engine,
     IdempotencyKey,
     IfListMatches,
@@ -54,7 +55,7 @@ ANY = (
     documented(400, "The path or the query cannot be read", BROKEN_PATH)
     | documented(
         422,
-        "A value is not what it may be; `errors` names each",
+        "A value is invalid; `errors` names each",
         "user_id: must have 1 to 255 characters",
         errors=[
             {
@@ -66,22 +67,22 @@ ANY = (
     )
     | documented(
         401,
-        "There is no token, or a bad one",
+        "The token is missing or invalid",
         NOT_AUTHENTICATED,
         headers=headers("WWW-Authenticate"),
     )
-    | documented(403, "The token is another user's", NOT_THE_OWNER)
-    | documented(500, "A fault of the service", UNEXPECTED)
+    | documented(403, "The token belongs to another user", NOT_THE_OWNER)
+    | documented(500, "An unexpected error", UNEXPECTED)
     | documented(
         503,
-        "The database cannot be reached, or the keys of tokens cannot",
+        "The database or the key server cannot be reached",
         UNAVAILABLE,
         headers=headers("Retry-After"),
     )
 )
 NOT_CREATED = documented(
     422,
-    "A value is not what it may be, or the key was used for another task; `errors` names each",
+    "A value is invalid, or the key was used for another task; `errors` names each",
     "title: must have 1 to 500 characters",
     errors=[
         {
@@ -92,8 +93,8 @@ NOT_CREATED = documented(
     ],
 )
 NOT_FOUND = documented(404, "The user has no such task", TASK_NOT_FOUND)
-CHANGED = documented(412, "The task is not what If-Match or If-None-Match asks for", TASK_CHANGED)
-WEAK = documented(412, "If-Match has an ETag, and a list's are weak", LIST_IS_WEAK)
+CHANGED = documented(412, "The task does not meet If-Match or If-None-Match", TASK_CHANGED)
+WEAK = documented(412, "If-Match has an ETag, and a list's ETags are weak", LIST_IS_WEAK)
 LIST_KNOWN = documented(
     412, "If-Match has an ETag, or If-None-Match one that the list has", LIST_IS_KNOWN
 )
@@ -102,11 +103,16 @@ BODY = documented(413, "The body is too large", TOO_LARGE) | documented(
 )
 PATCH_BODY = BODY | documented(
     415,
-    "The body is declared as neither of the two",
+    "The body is not declared as JSON or a merge patch",
     WRONG_MEDIA_TYPE,
     headers=headers("Accept-Patch"),
 )
 TASK: Responses = {200: {"headers": headers("Cache-Control", "ETag")}}
+HEADER_EXAMPLES = {
+    "Content-Location": f"/api/ada/tasks/{TASK_ID}",
+    "Link": '</api/ada/tasks?limit=100&cursor=WyJjcmVhdGVk>; rel="next"',
+    "Location": f"/api/ada/tasks/{TASK_ID}",
+}
 DELETED = {"message": "Task deleted successfully"}
 
 
@@ -124,7 +130,7 @@ DEPRECATED = [
 
 
 def or_not_modified(response: dict[str, Any]) -> Responses:
-    return {200: response, 304: response | {"description": "The client has it already"}}
+    return {200: response, 304: response | {"description": "The client already has it"}}
 
 
 router = APIRouter(
@@ -155,7 +161,7 @@ async def list_user_tasks(
     if_match: IfListMatches = None,
     if_none_match: IfNoneMatch = None,
 ) -> Response:
-    """All of the user's tasks, oldest first, or as the parameters say; an empty array for none."""
+    """All of the user's tasks, oldest first, unless the parameters say otherwise."""
     refuse_etags_of_lists(if_match)
     counted = prefer is not None and preferences(prefer).get("count") == "exact"
     page = await task_service.list_tasks(engine, user_id, listing, counted=counted)
@@ -188,9 +194,9 @@ async def create_task(
     if_match: IfListMatches = None,
     if_none_match: IfNoneMatch = None,
 ) -> Response:
-    """`Location` is the new task's path. With an `Idempotency-Key` it can be sent again.
+    """`Location` is the new task's path. With an `Idempotency-Key`, the request can be repeated.
 
-    What `If-Match` and `If-None-Match` name is the list, which a create adds to.
+    `If-Match` and `If-None-Match` apply to the list that the task is added to.
     """
     refuse_etags_of_lists(if_match)
     if if_none_match is not None:
@@ -243,8 +249,8 @@ async def update_task(
 ) -> Response:
     """Change the fields that are sent; absent ones stay, and `"description": null` clears it.
 
-    PATCH changes a task in the same way. What differs is the answer: here `Content-Location` says
-    that the ETag is of the task in the answer, not of what was sent.
+    PATCH changes a task in the same way. Only the answer differs: here, `Content-Location` says
+    that the ETag belongs to the task in the answer, not to what was sent.
     """
     asked = condition(if_match, if_none_match)
     task = await task_service.update_task(engine, user_id, task_id, changes, asked)
@@ -269,8 +275,7 @@ async def patch_task(
 ) -> Response:
     """Change the fields that are sent; absent ones stay, and `"description": null` clears it.
 
-    PUT changes a task in the same way. A patch may also be declared as what it is, a merge patch
-    (RFC 7396).
+    PUT changes a task in the same way. A patch may also be declared as a merge patch (RFC 7396).
     """
     asked = condition(if_match, if_none_match)
     task = await task_service.update_task(engine, user_id, task_id, changes, asked)
@@ -315,9 +320,9 @@ async def toggle_task_completion(
     if_match: IfMatch = None,
     if_none_match: IfNoneMatch = None,
 ) -> Response:
-    """Without a body, or with `null` or `{}`, open tasks become completed and completed ones open.
+    """Without a body, or with `null` or `{}`, an open task is completed and a completed one opened.
 
-    With `{"completed": true}` or `false` it is set, and the request can be sent again.
+    `{"completed": true}` or `false` sets it instead, so that the request can be repeated.
     """
     asked = condition(if_match, if_none_match)
     if completion is None:
@@ -328,7 +333,7 @@ async def toggle_task_completion(
 
 
 def refuse_etags_of_lists(if_match: str | None) -> None:
-    """A list is always there, and its ETags are weak: none matches strongly, RFC 9110 §13.1.1."""
+    """A list always exists, and its ETags are weak, so none matches strongly: RFC 9110 §13.1.1."""
     if if_match not in {None, "*"}:
         raise HTTPException(412, LIST_IS_WEAK)
 

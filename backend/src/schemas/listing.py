@@ -21,7 +21,7 @@ from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import PydanticCustomError
 
 from src.database.cursor import Cursor, decode, encode, kinds_of
-from src.schemas.task import Priority, Tag, TaskPublic, holds, instant
+from src.schemas.task import Priority, Tag, TaskPublic, has_characters, instant
 
 MAX_PAGE = 1000
 MAX_NUMBER = 2**31 - 1
@@ -225,7 +225,7 @@ class TaskListing(BaseModel):
         description="Only those that are completed, or that are not.",
         examples=[False],
     )
-    q: Annotated[str, AfterValidator(holds(0, 500))] = Field(
+    q: Annotated[str, AfterValidator(has_characters(0, 500))] = Field(
         default="",
         description="Only those with this text in their title or description, in any case.",
         examples=["milk"],

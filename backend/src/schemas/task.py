@@ -26,7 +26,7 @@ MAX_TAGS = 20
 
 Priority: TypeAlias = Literal["low", "medium", "high", "urgent"]
 
-# What `str.strip` takes away: the \s of other languages is more or less than that.
+# What `str.strip` removes: \s matches more or less than that in other languages.
 _SPACE = r"\t-\r\u001c-\u0020\u0085\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
 _INK = rf"[^{_SPACE}\u0000]"
 _WORD = rf"[^{_SPACE}\u0000,]"
@@ -40,8 +40,8 @@ _TIME = re.compile(
 )
 
 
-def holds(minimum: int, maximum: int) -> Callable[[str], str]:
-    """Accept text of so many characters (not bytes) that PostgreSQL can hold."""
+def has_characters(minimum: int, maximum: int) -> Callable[[str], str]:
+    """Accept text with this many characters (not bytes) that PostgreSQL can store."""
 
     def check(text: str) -> str:
         if not minimum <= len(text) <= maximum:
@@ -59,9 +59,9 @@ def holds(minimum: int, maximum: int) -> Callable[[str], str]:
 
 UserId = Annotated[
     str,
-    AfterValidator(holds(1, 255)),
+    AfterValidator(has_characters(1, 255)),
     Field(
-        description="Whose tasks: any text. In a URL written by hand: percent-encoded UTF-8.",
+        description="The owner of the tasks: any text, in a URL as percent-encoded UTF-8.",
         examples=["ada"],
         json_schema_extra={"minLength": 1, "maxLength": 255, "pattern": "^[^\\u0000]*$"},
     ),
@@ -70,9 +70,9 @@ UserId = Annotated[
 Title = Annotated[
     StrictStr,
     AfterValidator(str.strip),
-    AfterValidator(holds(1, 500)),
+    AfterValidator(has_characters(1, 500)),
     Field(
-        description="1 to 500 characters, without the white space around it.",
+        description="1 to 500 characters; white space around it is removed.",
         examples=["Buy milk"],
         json_schema_extra={
             "pattern": rf"^[{_SPACE}]*{_INK}([^\u0000]{{0,498}}{_INK})?[{_SPACE}]*$",
@@ -82,7 +82,7 @@ Title = Annotated[
 
 Description = Annotated[
     StrictStr,
-    AfterValidator(holds(0, 5000)),
+    AfterValidator(has_characters(0, 5000)),
     Field(
         examples=["Two litres, whole"],
         json_schema_extra={"maxLength": 5000, "pattern": "^[^\\u0000]*$"},
@@ -174,7 +174,7 @@ Tag = Annotated[
     StrictStr,
     AfterValidator(str.strip),
     AfterValidator(_without_comma),
-    AfterValidator(holds(1, 50)),
+    AfterValidator(has_characters(1, 50)),
     Field(
         json_schema_extra={
             "pattern": rf"^[{_SPACE}]*{_WORD}([^\u0000,]{{0,48}}{_WORD})?[{_SPACE}]*$",
@@ -217,7 +217,7 @@ class TaskCreate(BaseModel):
 
 
 class TaskUpdate(TypedDict, total=False):
-    """Only what is sent is changed; `null` clears."""
+    """Only the fields that are sent change; `null` clears or resets."""
 
     __pydantic_config__ = ConfigDict(  # type: ignore[misc]  # where pydantic looks for it
         json_schema_extra={"example": {"title": "Buy oat milk", "completed": True}}
@@ -232,13 +232,13 @@ class TaskUpdate(TypedDict, total=False):
 
 
 class Completion(TypedDict):
-    """Sets instead of toggling, so that it can be sent again."""
+    """Sets `completed` instead of toggling it, so that the request can be repeated."""
 
     completed: StrictBool
 
 
 def _none_for_empty(body: object) -> object:
-    """Refuse other members without `completed`: whoever sends them means to set something."""
+    """Without `completed`, refuse other members: the client meant to set something."""
     if not isinstance(body, dict) or "completed" in body:
         return body
     if not body:
@@ -259,7 +259,7 @@ def _or_toggle(schema: dict[str, Any]) -> None:
 CompletionOrNone = Annotated[
     Completion | None, BeforeValidator(_none_for_empty), Field(json_schema_extra=_or_toggle)
 ]
-"""An empty object is None, too."""
+"""An empty object counts as None."""
 
 
 class TaskPublic(BaseModel):

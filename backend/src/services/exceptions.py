@@ -1,8 +1,8 @@
-"""What can go wrong with what users have, in the words of the domain."""
+"""Errors of the domain."""
 
 
 class NotFound(Exception):
-    """The user has none such, whether or not someone else has."""
+    """The user has no such row, whether or not another user does."""
 
 
 class TaskNotFound(NotFound):
@@ -10,4 +10,4 @@ class TaskNotFound(NotFound):
 
 
 class KeyReused(Exception):
-    """The user's idempotency key came with something else before."""
+    """The user has sent this idempotency key with something else."""

@@ -1,4 +1,4 @@
-"""How the statements of a table of users' rows run, and what their answers mean.
+"""Run the statements of a table of users' rows, and say what their answers mean.
 
 Every function raises DatabaseUnavailable when PostgreSQL cannot be reached.
 """
@@ -65,7 +65,7 @@ async def page(
 async def one(
     engine: AsyncEngine, statement: Statement, missing: type[NotFound], /, **values: object
 ) -> bytes:
-    """Answer the row. Raises what is `missing` if there is none."""
+    """Return the row. Raises `missing` if there is none."""
     row = await fetch(engine, statement, **values)
     if row is None:
         raise missing
@@ -73,7 +73,7 @@ async def one(
 
 
 async def created(engine: AsyncEngine, statement: Statement, /, **values: object) -> bytes:
-    """Answer a new row; with a `key` and a `fingerprint`, what the key made, now or before.
+    """Create a row and return it; with a `key` and `fingerprint`, one that the key made before.
 
     Raises KeyReused for a key that came with another fingerprint.
     """
@@ -92,9 +92,9 @@ async def changed(
     /,
     **values: object,
 ) -> bytes:
-    """Answer the row as it is now. The statement is a conditional one if there is a condition.
+    """Change a row and return its new state. `statement` is conditional if there is a condition.
 
-    Raises what is `missing` if there is none, and ConditionNotMet.
+    Raises `missing` if there is no such row, and ConditionNotMet.
     """
     if condition is not None:
         values |= condition._asdict()

@@ -1,7 +1,7 @@
 """The statements of tasks, each scoped by its owner, and the functions that run them.
 
-Tasks are answered as the JSON objects that PostgreSQL writes. Every function raises
-DatabaseUnavailable when PostgreSQL cannot be reached. A `condition` is of the task's ETag.
+Tasks are returned as the JSON objects that PostgreSQL writes. Every function raises
+DatabaseUnavailable when PostgreSQL cannot be reached. A `condition` applies to the task's ETag.
 """
 
 from dataclasses import replace
@@ -114,25 +114,25 @@ def _has_more() -> ColumnElement[bool]:
 
 
 def _has_text(column: ColumnElement[Any]) -> ColumnElement[bool]:
-    """Find `text` in a column, in any case.
+    """Whether a column contains `text`, in upper or lower case.
 
     Bytes are compared many at a time, so that no text takes much longer than another. LIKE goes
     character by character, and starts over at every one where the text might begin.
     """
-    # Selected by itself, it is made small once and not for every row.
-    text = select(_small(bindparam("text", type_=Text))).scalar_subquery()
-    return func.position(text.op("IN")(_small(column))) > literal_column("0")
+    # In a subquery, it is lowered once and not for every row.
+    text = select(_lower(bindparam("text", type_=Text))).scalar_subquery()
+    return func.position(text.op("IN")(_lower(column))) > literal_column("0")
 
 
-def _small(text: ColumnElement[Any]) -> ColumnElement[bytes]:
-    small: ColumnElement[bytes] = func.convert_to(func.lower(text), literal_column("'UTF8'"))
-    return small
+def _lower(text: ColumnElement[Any]) -> ColumnElement[bytes]:
+    lower: ColumnElement[bytes] = func.convert_to(func.lower(text), literal_column("'UTF8'"))
+    return lower
 
 
 def fingerprint(task: TaskCreate) -> str:
-    """Hash what a key came with.
+    """Hash the task that a key came with.
 
-    Keys outlive a release: a field that came later counts only where it is set.
+    Keys outlive a release: a field that was added later counts only where it is set.
     """
     first = {"title", "description"}
     later = task.model_dump(exclude=first, exclude_defaults=True)
@@ -175,7 +175,7 @@ async def list_tasks(
 async def create_task(
     engine: AsyncEngine, user_id: str, task: TaskCreate, key: str | None = None
 ) -> bytes:
-    """Create a task; with a key that did so before, answer that task as it was then.
+    """Create a task; with a key that has created one before, return that task as it was then.
 
     Raises KeyReused for a key that came with another task.
     """
@@ -199,7 +199,7 @@ async def update_task(
     changes: TaskUpdate | Completion,
     condition: Condition | None = None,
 ) -> bytes:
-    """Change the fields that are given; none leaves the task as it is, `updated_at` too.
+    """Change the given fields; without any, the task stays as it is, even `updated_at`.
 
     Raises TaskNotFound, ConditionNotMet.
     """

@@ -1,4 +1,4 @@
-"""A real Better Auth server, as a frontend has it, with its JWT plugin."""
+"""A real Better Auth server with its JWT plugin, as a frontend would run it."""
 
 import json
 import secrets
@@ -61,7 +61,7 @@ def key_id(token: str) -> str:
 
 
 def install(folder: Path) -> Path:
-    """Fill an empty folder with the server, or skip the test where Node is too old for it."""
+    """Install the server into an empty folder, or skip the test if Node is too old."""
     said = subprocess.run([tool("node"), "--version"], check=True, capture_output=True, text=True)
     version = said.stdout.strip().removeprefix("v")
     if tuple(map(int, version.split(".")[:2])) < OLDEST_NODE:
@@ -76,7 +76,7 @@ def install(folder: Path) -> Path:
 def better_auth(
     installed: Path, *, port: int | None = None, **jwt_options: object
 ) -> Iterator[BetterAuth]:
-    """Run a server that forgets at its end; the options are those of Better Auth's JWT plugin.
+    """Run a server without lasting data; the options are those of Better Auth's JWT plugin.
 
     As in `jwks={"rotationInterval": 1, "gracePeriod": 0}, jwt={"audience": "tasks"}`, in seconds.
     """

@@ -1,4 +1,4 @@
-"""Drives every operation with the client that openapi-python-client made of the contract."""
+"""Calls every operation with the client that openapi-python-client made from the contract."""
 
 import os
 import re

@@ -22,7 +22,7 @@ COLUMNS = (
 
 
 class Table:
-    """Show how far it is, say what fails, and keep a row per fault."""
+    """Shows progress and failures, and keeps a row per fault."""
 
     def __init__(self) -> None:
         self.rows: list[tuple[str, ...]] = []

@@ -36,7 +36,7 @@ def own(tmp_path: Path) -> Iterator[Cluster]:
 
 @contextmanager
 def idiomatic(own: Cluster, log: Path, workers: int = 1) -> Iterator[Server]:
-    """Start what people would pick instead, to show that the fault is one."""
+    """Start the usual alternative, to show that it has the fault."""
     port = str(free_port())
     command = [sys.executable, "-m", "uvicorn", "idiomatic:app", "--app-dir", "benchmarks/peers"]
     command += ["--no-access-log", "--port", port, "--workers", str(workers)]
@@ -57,7 +57,7 @@ def _lists(server: Server) -> bool:
 
 @pytest.fixture
 def report(request: pytest.FixtureRequest) -> Report:
-    """Give figures to the table of `make faults`."""
+    """Add figures to the table of `make faults`."""
 
     def give(figures: Figures) -> None:
         plain = {**vars(figures), "answers": dict(figures.answers)}
@@ -68,7 +68,7 @@ def report(request: pytest.FixtureRequest) -> Report:
 
 @pytest.fixture
 def many_files() -> Iterator[None]:
-    """Let this process open a connection for each of its clients."""
+    """Raise this process's limit of open files: each client needs a connection."""
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (limits[1], limits[1]))
     yield

@@ -17,7 +17,7 @@ class Gate:
     passing: asyncio.Event = field(default_factory=asyncio.Event)
 
     def fall_silent(self) -> None:
-        """Take connections and what is sent, and answer nothing."""
+        """Accept connections and data, and answer nothing."""
         self.portal.call(self.passing.clear)
 
     def pass_again(self) -> None:

@@ -1,4 +1,4 @@
-"""Clients that write all the time and remember what they were told, and an audit of what was done.
+"""Clients that write all the time and record the answers, and an audit of what was applied.
 
 A write that was acknowledged must have been applied once. One that was not, because it was refused
 or its answer got lost, may have been applied once or not at all.
@@ -22,11 +22,11 @@ from tests.tasks import tasks_path
 
 CLIENTS = 40
 CUT = "cut"
-"""A kept connection broke after a request was sent and before its answer was there."""
+"""A reused connection broke after a request was sent and before its answer."""
 RESET = "reset"
 """A new connection broke before its first answer."""
 CLOSED = "closed"
-"""Nobody took the connection: the request was not sent."""
+"""The connection was not accepted: the request was not sent."""
 
 AUDIT = """
 CREATE TABLE audit (operation text, id uuid, title text);
@@ -71,7 +71,7 @@ class Answer:
 
 
 class Client:
-    """HTTP/1.1 over a connection that is kept, and opened anew when it broke."""
+    """HTTP/1.1 over a connection that is reused, and reopened when it breaks."""
 
     def __init__(self, url: str, figures: Figures) -> None:
         self.address = urlsplit(url)
@@ -164,7 +164,7 @@ class Load:
         self.answers: dict[str, Counter[str]] = defaultdict(Counter)
         self.wrong_reads = 0
         self.running = True
-        # Of each write: whether it was acknowledged.
+        # Whether each write was acknowledged.
         self.creates: dict[str, bool] = {}
         self.updates: dict[str, bool] = {}
         self.deletes: dict[str, bool] = {}
@@ -174,7 +174,7 @@ class Load:
     async def under_way(self, clients: int = CLIENTS) -> AsyncIterator[None]:
         """Send requests for as long as the block takes, and wait for the last answers.
 
-        From then on PostgreSQL writes down what it does to the tasks.
+        From then on PostgreSQL records what it does to the tasks.
         """
         async with connected(self.database) as admin:
             await admin.execute(AUDIT)
@@ -199,7 +199,7 @@ class Load:
         return answer
 
     async def _task(self, client: Client, user: str, title: str) -> dict[str, Any] | None:
-        """Make a task, as often as it takes."""
+        """Create a task, and retry until it succeeds."""
         for attempt in count():
             self.creates[f"{title} {attempt}"] = False
             answer = await self._ask(
@@ -231,7 +231,7 @@ class Load:
         client.close()
 
     async def _create_once(self, user: str) -> None:
-        """Send each create, with a key, until it is acknowledged: there must be one task of it."""
+        """Repeat each create with a key until it is acknowledged: it must make one task."""
         client = Client(self.url, self.figures)
         for number in count():
             if not self.running:
@@ -246,7 +246,7 @@ class Load:
         client.close()
 
     async def _update_if_unchanged(self, user: str) -> None:
-        """Send each change only for the state that was seen last: none can be applied twice."""
+        """Make each change conditional on the last seen state: none can be applied twice."""
         client = Client(self.url, self.figures)
         task = await self._task(client, user, f"To update if unchanged {user}")
         path = f"{tasks_path(user)}/{task['id']}" if task else ""

@@ -27,7 +27,7 @@ WHERE backend_type = 'client backend' AND pid <> pg_backend_pid() AND state <> '
 
 
 async def end_sessions_under(load: Load, times: int) -> int:
-    """Return how many sessions were ended."""
+    """End sessions this many times; return how many were ended."""
     ended = 0
     async with load.under_way(), connected(load.database) as admin:
         for _ in range(times):
@@ -37,7 +37,7 @@ async def end_sessions_under(load: Load, times: int) -> int:
 
 
 @pytest.mark.anyio
-async def test_sessions_ended_under_load_fail_no_read_no_create_and_apply_nothing_twice(
+async def test_sessions_ended_under_load_fail_no_read_or_create_and_apply_nothing_twice(
     own: Cluster, tmp_path: Path, report: Report, full: bool
 ) -> None:
     with serving(tmp_path / "log", DATABASE_URL=own.url) as server:
@@ -72,7 +72,7 @@ async def test_the_idiomatic_service_fails_requests_when_sessions_end(
 
 
 async def one_of_each(url: str, figures: Figures) -> None:
-    """Ask, all at once, for ten of each request, and check the answers."""
+    """Send ten of each request at once, and check the answers."""
 
     async def ask(client: Client, user: str) -> None:
         task = (await client.request("POST", tasks_path(user), {"title": "One"})).json
@@ -88,7 +88,7 @@ async def one_of_each(url: str, figures: Figures) -> None:
 
 
 @pytest.mark.anyio
-async def test_idle_sessions_that_were_ended_are_noticed_by_nobody(
+async def test_ended_idle_sessions_fail_no_request(
     own: Cluster, tmp_path: Path, report: Report, full: bool
 ) -> None:
     figures = Figures()
@@ -107,10 +107,10 @@ async def test_idle_sessions_that_were_ended_are_noticed_by_nobody(
 
 
 @pytest.mark.anyio
-async def test_connections_reset_while_the_service_slept_are_noticed_by_nobody(
+async def test_connections_reset_during_a_pause_fail_no_request(
     own: Cluster, tmp_path: Path, report: Report
 ) -> None:
-    """It wakes with requests to answer, and has not read yet that its connections are gone."""
+    """It wakes up to requests before it has read that its connections are gone."""
     figures = Figures()
     with (
         gate(host(own.url)) as link,
@@ -141,7 +141,7 @@ async def test_connections_reset_while_the_service_slept_are_noticed_by_nobody(
 
 
 @pytest.mark.anyio
-async def test_a_stopped_postgresql_is_503_at_once_and_then_service_again(
+async def test_a_stopped_postgresql_gives_503_at_once_and_recovers(
     own: Cluster, tmp_path: Path, report: Report, full: bool
 ) -> None:
     with serving(tmp_path / "log", DATABASE_URL=own.url) as server:
@@ -192,7 +192,7 @@ async def test_a_crash_of_postgresql_loses_no_acknowledged_write(
 
 @pytest.mark.slow
 @pytest.mark.anyio
-async def test_a_silent_database_is_503_in_time_and_its_connections_are_dropped(
+async def test_a_silent_database_gives_503_in_time_and_its_connections_are_dropped(
     own: Cluster, tmp_path: Path, report: Report
 ) -> None:
     figures = Figures()
@@ -221,7 +221,7 @@ async def test_a_silent_database_is_503_in_time_and_its_connections_are_dropped(
 
 @pytest.mark.slow
 @pytest.mark.anyio
-async def test_a_locked_task_is_503_in_time_and_leaks_nothing(
+async def test_a_locked_task_gives_503_in_time_and_leaks_nothing(
     own: Cluster, tmp_path: Path, report: Report
 ) -> None:
     figures = Figures()
@@ -256,7 +256,7 @@ async def test_a_locked_task_is_503_in_time_and_leaks_nothing(
 
 @pytest.mark.slow
 @pytest.mark.anyio
-async def test_a_statement_over_its_limit_is_503_in_time_and_goes_on_nowhere(
+async def test_a_slow_statement_gives_503_in_time_and_is_cancelled(
     own: Cluster, tmp_path: Path, report: Report
 ) -> None:
     figures = Figures()

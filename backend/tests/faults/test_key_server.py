@@ -1,4 +1,4 @@
-"""When the server of the keys that tokens are checked with is slow."""
+"""When the key server is slow."""
 
 import asyncio
 import signal
@@ -23,7 +23,7 @@ KNOWN, NEW = signing_key("known"), signing_key("new")
 async def test_key_servers_that_trickle_leave_nothing_behind(
     own: Cluster, tmp_path: Path, report: Report
 ) -> None:
-    """A byte a second comes for a minute, while tokens of a known key and of a new one do."""
+    """They send a byte per second for a minute, while tokens of known and new keys arrive."""
     known, new = Figures(), Figures()
     with key_server(KNOWN) as issuer:
         settings = {"AUTH_MODE": "jwt", "AUTH_JWKS_URL": issuer.url, "DATABASE_URL": own.url}

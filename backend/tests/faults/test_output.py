@@ -1,4 +1,4 @@
-"""When nobody reads what the service writes."""
+"""When nothing reads the service's output."""
 
 import asyncio
 import os
@@ -16,7 +16,7 @@ from tests.test_output import LINES_LOST, ask, pipe, started_into
 
 @pytest.mark.slow
 @pytest.mark.anyio
-async def test_output_that_nobody_reads_stops_nothing(own: Cluster, report: Report) -> None:
+async def test_unread_output_blocks_nothing(own: Cluster, report: Report) -> None:
     with (
         pipe() as (file, writing),
         started_into(writing, DATABASE_URL=own.url) as server,

@@ -25,7 +25,7 @@ LIVE = request("GET", "/health/live")
 
 
 def impatient(**seconds: float) -> list[str]:
-    """The service with other limits of time, so that a test need not wait for its own."""
+    """The service with other time limits, so that tests need not wait for the real ones."""
     limits = "; ".join(f"protocol.{name} = {value}" for name, value in seconds.items())
     return [
         sys.executable,
@@ -42,13 +42,13 @@ def peak(server: Server) -> float:
 
 
 def forget_peak(server: Server) -> float:
-    """Let `peak` begin anew, and return what it begins with."""
+    """Reset `peak`, and return its new value."""
     Path(f"/proc/{server.process.pid}/clear_refs").write_text("5")
     return float(psutil.Process(server.process.pid).memory_info().rss)
 
 
 async def ask(server: Server, seconds: float) -> list[float]:
-    """Ask one thing after the other for so long, and return how long each answer took."""
+    """Send one request after the other for this long; return how long each answer took."""
     took = []
     async with clients(server.url, Figures(), 1) as [client]:
         until = time.monotonic() + seconds
@@ -116,7 +116,7 @@ SLOW = {"nothing": b"", "half a head": LIVE[:20], "half a body": HALF, "an answe
 
 @asynccontextmanager
 async def silent(server: Server, number: int) -> AsyncIterator[dict[str, list[Client]]]:
-    """Open so many connections of each kind that say no more."""
+    """Open this many connections of each kind that then stay silent."""
     opened: dict[str, list[Client]] = {name: [] for name in SLOW}
     for name, sent in SLOW.items():
         for _ in range(number):
@@ -132,14 +132,14 @@ async def silent(server: Server, number: int) -> AsyncIterator[dict[str, list[Cl
 
 
 async def answers(connections: list[Client]) -> set[bytes]:
-    """Wait until the service has closed each; return the first lines of what it said."""
+    """Wait until the service has closed each; return the first lines of its answers."""
     said = await asyncio.gather(*(client.reader.read() for client in connections))
     return {text.partition(b"\r\n")[0] for text in said}
 
 
 @pytest.mark.usefixtures("many_files")
 @pytest.mark.anyio
-async def test_connections_that_stand_still_are_closed(
+async def test_stalled_connections_are_closed(
     postgres: str, tmp_path: Path, report: Report, full: bool
 ) -> None:
     command = COMMAND if full else impatient(HEAD_SECONDS=1, BODY_SECONDS=1)
@@ -164,7 +164,7 @@ async def test_connections_that_stand_still_are_closed(
 
 
 @pytest.mark.anyio
-async def test_a_slow_body_that_advances_is_taken(postgres: str, tmp_path: Path) -> None:
+async def test_a_slow_body_that_advances_is_accepted(postgres: str, tmp_path: Path) -> None:
     command = impatient(HEAD_SECONDS=2, BODY_SECONDS=2)
     whole = request("POST", tasks_path("slow"), body=b'{"title": "Patience"}')
     with serving(tmp_path / "log", command, DATABASE_URL=postgres) as server:
@@ -178,7 +178,7 @@ async def test_a_slow_body_that_advances_is_taken(postgres: str, tmp_path: Path)
 
 
 @pytest.mark.anyio
-async def test_a_body_that_advances_for_ever_is_ended(postgres: str, tmp_path: Path) -> None:
+async def test_an_endless_body_is_ended(postgres: str, tmp_path: Path) -> None:
     command = impatient(REQUEST_SECONDS=2)
     fields = ["Transfer-Encoding: chunked", "Content-Type: application/json"]
     with serving(tmp_path / "log", command, DATABASE_URL=postgres) as server:
@@ -239,7 +239,7 @@ async def fill(database: str, user: str, tasks: int) -> None:
 
 
 @pytest.mark.anyio
-async def test_at_the_limit_of_files_who_is_in_is_served(
+async def test_at_the_limit_of_open_files_existing_clients_are_served(
     postgres: str, tmp_path: Path, report: Report
 ) -> None:
     command = ["bash", "-c", f"ulimit -n 256; exec {sys.executable} -m src"]

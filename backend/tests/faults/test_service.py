@@ -34,7 +34,7 @@ BACKENDS = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client b
 
 
 async def stop_under(load: Load, server: Server) -> list[str]:
-    """Tell the service to stop under 50 clients, and return what readiness said meanwhile."""
+    """Stop the service under 50 clients; return the readiness answers meanwhile."""
     readiness = []
     async with clients(server.url, Figures(), 1) as [probe], load.under_way(50):
         await asyncio.sleep(1)
@@ -46,7 +46,7 @@ async def stop_under(load: Load, server: Server) -> list[str]:
 
 
 @pytest.mark.anyio
-async def test_sigterm_turns_readiness_off_first_and_then_answers_what_is_in_flight(
+async def test_sigterm_turns_readiness_off_and_requests_in_flight_are_answered(
     own: Cluster, tmp_path: Path, report: Report
 ) -> None:
     with serving(tmp_path / "log", DATABASE_URL=own.url, WORKERS="2", DRAIN_SECONDS="1") as server:
@@ -66,7 +66,7 @@ async def test_sigterm_turns_readiness_off_first_and_then_answers_what_is_in_fli
 
 @pytest.mark.slow
 @pytest.mark.anyio
-async def test_uvicorn_by_itself_cuts_whoever_is_there_when_it_stops(
+async def test_uvicorn_by_itself_cuts_connections_when_it_stops(
     own: Cluster, tmp_path: Path, report: Report
 ) -> None:
     with idiomatic(own, tmp_path / "log", workers=2) as server:
@@ -106,7 +106,7 @@ async def test_a_killed_worker_is_replaced_while_the_others_go_on(
 
 
 def workers(supervisor: psutil.Process) -> list[psutil.Process]:
-    """The children but for the one that multiprocessing tracks its resources with."""
+    """The child processes, without multiprocessing's resource tracker."""
     with supervisor.oneshot():
         running = [child for child in supervisor.children() if child.status() != "zombie"]
     return [child for child in running if "spawn_main" in " ".join(child.cmdline())]
@@ -156,7 +156,7 @@ async def test_2000_connections_at_once_each_get_an_answer(
 
 
 @pytest.mark.anyio
-async def test_clients_that_hang_up_midway_lose_no_connection_and_poison_none(
+async def test_clients_that_hang_up_midway_leak_and_poison_no_connection(
     own: Cluster, tmp_path: Path, report: Report, full: bool
 ) -> None:
     hang_ups = 1000 if full else 300
@@ -192,10 +192,10 @@ def hang_up(host: str | None, port: int | None, sent: bytes) -> None:
 
 
 @pytest.mark.anyio
-async def test_200_slow_clients_hold_nobody_up(
+async def test_200_slow_clients_do_not_slow_down_others(
     own: Cluster, tmp_path: Path, report: Report, full: bool
 ) -> None:
-    """Each sends a byte a second, half of them of their headers and half of their bodies."""
+    """Each sends a byte per second, half of them in the headers and half in the body."""
     seconds = 10 if full else 2
     request = message("POST", tasks_path("slow"), {"title": "Patience"})
     head = len(request) - 25

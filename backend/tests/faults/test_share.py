@@ -1,4 +1,4 @@
-"""When some ask for so much that nothing might be left for others."""
+"""When a few clients ask for so much that others might starve."""
 
 import asyncio
 import statistics
@@ -29,7 +29,7 @@ TWENTY_OF_OTHERS = (
 
 @dataclass
 class Watched:
-    """How others fare meanwhile: the seconds of each list of 20, and of each look at readiness."""
+    """Answer times of other clients meanwhile: of lists of 20, and of readiness."""
 
     figures: Figures = field(default_factory=Figures)
     lists: list[float] = field(default_factory=list)
@@ -72,7 +72,7 @@ async def ask_on_and_on(client: Client, path: str) -> None:
 
 @pytest.mark.parametrize("users", [1, GREEDY])
 @pytest.mark.anyio
-async def test_20_who_search_for_what_is_nearly_there_leave_others_their_share(
+async def test_20_clients_with_hard_searches_leave_others_their_share(
     own: Cluster, tmp_path: Path, report: Report, full: bool, users: int
 ) -> None:
     seconds = 10 if full else 2
@@ -116,10 +116,10 @@ LISTS = {
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "users", "description"), LISTS.values(), ids=LISTS)
 @pytest.mark.anyio
-async def test_readers_that_do_not_read_cost_others_little(
+async def test_20_clients_that_do_not_read_cost_others_little(
     own: Cluster, tmp_path: Path, report: Report, number: int, users: int, description: str
 ) -> None:
-    """20 ask for a long list, of which none reads more than the beginning."""
+    """They request a long list, and read only the beginning."""
     with serving(tmp_path / "log", DATABASE_URL=own.url) as server:
         async with connected(own.url) as admin:
             await admin.execute(
@@ -155,7 +155,7 @@ async def test_readers_that_do_not_read_cost_others_little(
 
 
 async def ask_and_not_read(url: str, users: int) -> list[asyncio.StreamWriter]:
-    """Ask all at once, and again when told to: each waits for the beginning of its answer."""
+    """Send all requests at once, retry on 503, and read the beginning of each answer."""
     address = urlsplit(url)
 
     async def ask(number: int) -> asyncio.StreamWriter:

@@ -16,7 +16,7 @@ from tests.serving import eventually, free_port, started
 NOBODY = "postgresql://ada:secret@127.0.0.1:{port}/tasks?sslmode=disable"
 
 
-def test_an_absent_database_is_waited_for_with_growing_pauses_and_then_said_in_a_sentence(
+def test_an_absent_database_is_retried_with_growing_pauses_and_then_reported(
     tmp_path: Path,
 ) -> None:
     url = NOBODY.format(port=free_port())
@@ -64,7 +64,7 @@ def test_waiting_for_a_database_ends_when_told_to_stop(
         assert eventually(lambda: "Waiting" in server.log)
         assert server.stop(number) != 0
 
-    assert "It was stopped while it waited for the database" in server.log
+    assert "The service was stopped while it waited for the database" in server.log
     assert "Traceback" not in server.log
 
 

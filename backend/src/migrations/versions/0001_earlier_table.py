@@ -1,4 +1,4 @@
-"""The table as the earlier version of this system made it, and may have left it here."""
+"""The table of the earlier version of this system, unless that has left it here."""
 
 import sqlalchemy as sa
 from alembic import op

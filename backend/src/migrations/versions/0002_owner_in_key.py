@@ -1,4 +1,4 @@
-"""The owner becomes part of the key, text is text, and times say that they are in UTC."""
+"""The owner becomes part of the key, descriptions become text, and times have a time zone."""
 
 import sqlalchemy as sa
 from alembic import op

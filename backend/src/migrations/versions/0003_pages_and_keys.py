@@ -1,4 +1,4 @@
-"""Lists get an index in their order, and creates a table of the keys they came with."""
+"""An index in the order of lists, and a table of idempotency keys."""
 
 import sqlalchemy as sa
 from alembic import op
