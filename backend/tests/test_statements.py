@@ -73,6 +73,7 @@ def values(user: str, task_id: object, position: object = None) -> dict[str, obj
         "description": None,
         "completed": False,
         "priority": "high",
+        "priorities": ["high"],
         "due_date": None,
         "tags": ["home"],
         "due_date_from": None,

@@ -2,6 +2,7 @@
 
 import os
 import socket
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from stat import S_ISSOCK
@@ -13,28 +14,31 @@ _OPEN_FILES = Path("/dev/fd")
 Address: TypeAlias = tuple[str, int]
 
 
-def listening_addresses(*, or_bound: bool = False) -> list[Address]:
-    """Find the address and port of each listening TCP socket.
+def open_sockets() -> Iterator[socket.socket]:
+    """Copy each socket that this process has open, one at a time.
 
-    With `or_bound`, include bound sockets without a peer, which may listen in a moment. Finds
-    nothing on a system that does not list a process's open files.
+    There are none where the system does not list open files.
     """
-    try:
-        numbers = [int(file.name) for file in _OPEN_FILES.iterdir()]
-    except FileNotFoundError:
-        return []
-    found = (_address(number, or_bound) for number in numbers)
-    return [address for address in found if address is not None]
+    numbers = [int(file.name) for file in _OPEN_FILES.iterdir()] if _OPEN_FILES.exists() else []
+    for number in numbers:
+        with suppress(OSError):  # it was closed meanwhile
+            if S_ISSOCK(os.fstat(number).st_mode):
+                with socket.socket(fileno=os.dup(number)) as copy:
+                    yield copy
 
 
-def _address(number: int, or_bound: bool) -> Address | None:
-    with suppress(OSError):  # it has been closed meanwhile
-        if S_ISSOCK(os.fstat(number).st_mode):
-            with socket.socket(fileno=os.dup(number)) as opened:
-                if _is_tcp(opened) and (_listens(opened) or (or_bound and _is_bound(opened))):
-                    address, port, *_ = opened.getsockname()
-                    return address, port
-    return None
+def listening_addresses(*, or_bound: bool = False) -> list[Address]:
+    """Return address and port of each TCP socket that listens.
+
+    With `or_bound`, also of those that are bound and have no peer: they may listen in a moment.
+    """
+    found: list[Address] = []
+    for opened in open_sockets():
+        with suppress(OSError):  # as above
+            if _is_tcp(opened) and (listens(opened) or (or_bound and _is_bound(opened))):
+                address, port, *_ = opened.getsockname()
+                found.append((address, port))
+    return found
 
 
 def _is_tcp(opened: socket.socket) -> bool:
@@ -42,7 +46,7 @@ def _is_tcp(opened: socket.socket) -> bool:
     return is_ip and opened.type == socket.SOCK_STREAM
 
 
-def _listens(opened: socket.socket) -> bool:
+def listens(opened: socket.socket) -> bool:
     return opened.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) != 0
 
 

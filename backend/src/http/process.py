@@ -18,6 +18,7 @@ import uvicorn
 from uvicorn.supervisors import Multiprocess
 
 from src.exceptions import DO_NOT_RESTART
+from src.http.listening import listens, open_sockets
 from src.http.logs import log_from_the_first_line, write_last_lines
 from src.http.protocol import LINGER_SECONDS
 
@@ -81,7 +82,7 @@ class Supervisor(Multiprocess):
                 if worker.exitcode is None and worker.pid is not None:
                     os.kill(worker.pid, signal.SIGINT)
         for listening in self.sockets:
-            _stop_queueing(listening.fileno())
+            _stop_queueing(listening)
             listening.close()
 
     def _drain(self) -> None:
@@ -123,9 +124,8 @@ def drain_before_stop(stopping: asyncio.Event, seconds: float) -> None:
 
     def stop_queueing() -> None:
         if not is_worker:  # the supervisor does it for its workers
-            for server in getattr(handle_exit.__self__, "servers", []):
-                for listening in server.sockets:
-                    _stop_queueing(listening.fileno())
+            for opened in filter(listens, open_sockets()):
+                _stop_queueing(opened)
 
     def stop(number: int, frame: FrameType | None) -> None:
         nonlocal told
@@ -162,10 +162,9 @@ def log_end() -> None:
     write_last_lines()
 
 
-def _stop_queueing(listening: int) -> None:
+def _stop_queueing(listening: socket.socket) -> None:
     """Ignore new connections, but keep those already in the queue, which closing would reset."""
-    with socket.socket(fileno=os.dup(listening)) as copy:
-        copy.listen(0)
+    listening.listen(0)
 
 
 def allow_many_connections() -> None:

@@ -27,13 +27,21 @@ MAX_PAGE = 1000
 MAX_NUMBER = 2**31 - 1
 
 Sort: TypeAlias = Literal[
-    "created_at", "-created_at", "updated_at", "-updated_at", "title", "-title",
-    "priority", "-priority", "due_date", "-due_date",
-]  # fmt: skip
+    "created_at",
+    "-created_at",
+    "updated_at",
+    "-updated_at",
+    "title",
+    "-title",
+    "priority",
+    "-priority",
+    "due_date",
+    "-due_date",
+]
 
 _KINDS = kinds_of(TaskPublic, get_args(Sort))
 
-# After a task that is nobody's.
+# An example, after a task that does not exist.
 CURSOR = encode(
     "-updated_at",
     b'{"id":"019aa3c5-5d3e-7c1f-9d0a-6b1f2c3d4e5f","updated_at":"2026-11-21T09:30:00+00:00"}',
@@ -41,7 +49,7 @@ CURSOR = encode(
 
 
 class OtherName(NamedTuple):
-    """What clients call a parameter that has another name here, and what it may be."""
+    """The name that a parameter has here, and the schema of the other one."""
 
     name: str
     schema: Mapping[str, object]
@@ -80,7 +88,7 @@ OTHER_NAMES = {
     "status_filter": OtherName("completed", _COMPLETION),
     "tag": OtherName("tags", {"type": "string", "examples": ["home"]}),
 }
-"""They mean the same; two that contradict each other are refused."""
+"""What clients call our parameters. Two that contradict each other are refused."""
 
 Sent: TypeAlias = dict[str, Any]
 """What a query has: a text for each name, or several."""
@@ -90,9 +98,8 @@ _NEVER_EMPTY = {"completed", "cursor", "limit", "sort"}
 
 
 def _in_our_words(sent: Sent) -> Sent:
-    """Translate the names that others have for our parameters.
+    """Translate other names into ours. A parameter without a value is absent, as in forms.
 
-    Forms send a parameter without a value for one that is not chosen: it is absent.
     Raises ValidationError for names that contradict each other, and for words nobody knows.
     """
     given = {
@@ -207,7 +214,7 @@ def _decoded(text: str) -> Cursor:
     try:
         return decode(text, _KINDS)
     except ValueError:
-        raise PydanticCustomError("cursor", "must be one that a Link gave") from None
+        raise PydanticCustomError("cursor", "must be taken from a Link") from None
 
 
 _DAY_OR_TIME = WithJsonSchema(
@@ -222,53 +229,55 @@ class TaskListing(BaseModel):
 
     completed: Annotated[bool | SkipJsonSchema[None], BeforeValidator(_either)] = Field(
         default=None,
-        description="Only those that are completed, or that are not.",
+        description="Only tasks that are completed, or only those that are not.",
         examples=[False],
     )
     q: Annotated[str, AfterValidator(has_characters(0, 500))] = Field(
         default="",
-        description="Only those with this text in their title or description, in any case.",
+        description="Only tasks with this text in their title or description, in upper or lower "
+        "case.",
         examples=["milk"],
         json_schema_extra={"maxLength": 500, "pattern": "^[^\\u0000]*$"},
     )
     priority: Annotated[tuple[Priority, ...], BeforeValidator(_ranks)] = Field(
         default=(),
-        description="Only those of one of these priorities: joined by commas, or repeated.",
+        description="Only tasks with one of these priorities: joined by commas, or repeated.",
         examples=[["high", "urgent"]],
     )
     tags: Annotated[tuple[Tag, ...], BeforeValidator(_texts)] = Field(
         default=(),
-        description="Only those with all of these tags: joined by commas, or repeated.",
+        description="Only tasks with all of these tags: joined by commas, or repeated.",
         examples=[["home"]],
     )
     due_date_from: Annotated[
         datetime | SkipJsonSchema[None], BeforeValidator(_first_moment), _DAY_OR_TIME
     ] = Field(
         default=None,
-        description="Only those that are due then or later.",
+        description="Only tasks that are due then or later.",
         examples=["2026-12-01"],
     )
     due_date_to: Annotated[
         datetime | SkipJsonSchema[None], BeforeValidator(_last_moment), _DAY_OR_TIME
     ] = Field(
         default=None,
-        description="Only those that are due then or earlier; a day counts as a whole.",
+        description="Only tasks that are due then or earlier; a day includes all of it.",
         examples=["2026-12-31"],
     )
     overdue: Annotated[bool | SkipJsonSchema[None], BeforeValidator(_either)] = Field(
         default=None,
-        description="Only those that are late, due before now and not completed, or all others.",
+        description="Only tasks that were due before now and are not completed, or only the "
+        "others.",
         examples=[True],
     )
     sort: Sort = Field(
         default="created_at",
-        description="What to order by; with a - the other way round. Priorities are ordered from "
-        "low to urgent; tasks without a due date come last either way.",
+        description="The field to order by; a - before it reverses the order. Priorities go from "
+        "low to urgent; tasks without a due date always come last.",
         examples=["-updated_at"],
     )
     limit: Annotated[int | SkipJsonSchema[None], BeforeValidator(_page_size)] = Field(
         default=None,
-        description="At most so many; Link has the next page, if there is one. Unset: all.",
+        description="The most tasks to return; Link has the next page, if any. Unset: all.",
         examples=[100],
         json_schema_extra={"minimum": 1, "maximum": MAX_PAGE},
     )
@@ -276,11 +285,13 @@ class TaskListing(BaseModel):
         Cursor | None,
         BeforeValidator(_decoded),
         WithJsonSchema({"type": "string", "examples": [CURSOR]}),
-    ] = Field(default=None, description="Those after it; take it from Link.", examples=[CURSOR])
+    ] = Field(
+        default=None, description="Only tasks after it; take it from Link.", examples=[CURSOR]
+    )
     offset: Annotated[int, BeforeValidator(_whole_number(0, MAX_NUMBER))] = Field(
         default=0,
-        description="Leave out so many first. A cursor is faster, and right while tasks come and "
-        "go.",
+        description="How many tasks to skip first. A cursor is faster, and stays right while tasks "
+        "come and go.",
         examples=[0],
         json_schema_extra={"minimum": 0, "maximum": MAX_NUMBER},
     )
@@ -294,7 +305,7 @@ class TaskListing(BaseModel):
     @classmethod
     def _of_this_order(cls, cursor: Cursor | None, info: ValidationInfo) -> Cursor | None:
         if cursor is not None and cursor.sort != info.data.get("sort"):
-            raise PydanticCustomError("cursor", "is of a list in another order")
+            raise PydanticCustomError("cursor", "belongs to a list in another order")
         return cursor
 
     @field_validator("offset")

@@ -101,11 +101,11 @@ def _has_more() -> ColumnElement[bool]:
         return or_(bindparam(name, type_=kind).is_(None), condition)
 
     task = TASKS.c
-    ranks = cast(bindparam("priority", type_=ARRAY(Text)), ARRAY(task.priority.type))
+    ranks = cast(bindparam("priorities", type_=ARRAY(Text)), ARRAY(task.priority.type))
     is_late = and_(not_(task.completed), func.coalesce(task.due_date < func.now(), false()))
     times = task.due_date.type
     return and_(
-        if_asked("priority", ARRAY(Text), task.priority == any_(ranks)),
+        if_asked("priorities", ARRAY(Text), task.priority == any_(ranks)),
         if_asked("tags", ARRAY(Text), task.tags.contains(bindparam("tags", type_=ARRAY(Text)))),
         if_asked("due_date_from", times, task.due_date >= bindparam("due_date_from", type_=times)),
         if_asked("due_date_to", times, task.due_date <= bindparam("due_date_to", type_=times)),
@@ -158,8 +158,14 @@ async def list_tasks(
     by = set(values)
     if not _MORE.isdisjoint(listing.model_fields_set):
         by.add("more")
-        values |= {name: getattr(listing, name) or None for name in _MORE}
-        values |= {"overdue": listing.overdue, "offset": listing.offset}
+        values |= {
+            "priorities": listing.priority or None,
+            "tags": listing.tags or None,
+            "due_date_from": listing.due_date_from,
+            "due_date_to": listing.due_date_to,
+            "overdue": listing.overdue,
+            "offset": listing.offset,
+        }
     filters = frozenset(by)
     return await rows.page(
         engine,
