@@ -110,7 +110,7 @@ def _comes_after(
 
 
 def insert_row(table: Table, given: Iterable[str], preset: Values) -> Statement:
-    """Create a row from the `given` fields and the `preset` values, equal for every new row.
+    """Create a row from the `given` fields and the `preset` values that all new rows share.
 
     Its id is new: a row in conflict is the same one, from an attempt whose answer got lost.
     Raises TypeError when these are not the table's columns.
