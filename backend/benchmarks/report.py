@@ -205,5 +205,5 @@ def chart(results: Results, servers: list[str]) -> str:
 
 
 def _ms(milliseconds: float) -> str:
-    """A dash where too few answers have no percentile."""
+    """Format a percentile, or "none" if there were too few answers for one."""
     return "none" if isnan(milliseconds) else f"{milliseconds:.1f}"

@@ -61,7 +61,7 @@ def test_every_line_from_start_to_stop_is_a_json_object(
         server.process.wait(timeout=30)
 
     first, *others = messages(server)
-    assert "the parameter colour is not known" in first
+    assert "the unknown parameter colour" in first
     assert sum(f"Starting: API {server.url}/api" in message for message in others) == 1
     assert sum(message.startswith("Stopping on SIG") for message in others) == 1
     assert others.count("Stopped") == 1

@@ -89,6 +89,7 @@ def values(user: str, task_id: object, position: object = None) -> dict[str, obj
     }
 
 
+POSITIONS = {"title": "Buy milk", "priority": "high"}
 COPIED = ["id", "user_id", "title", "description", "completed", "created_at", "updated_at"]
 
 
@@ -148,9 +149,8 @@ async def test_a_list_finds_its_tasks_by_an_index_of_their_owner(engine: AsyncEn
         assert isinstance(driver, asyncpg.Connection)
         plans = {}
         for name, statement in LISTS.items():
-            arguments = values(
-                owner, task_id, "Buy milk" if "title" in name else "2026-11-21T09:30:00+00:00"
-            )
+            column = name.split()[1].removeprefix("-")
+            arguments = values(owner, task_id, POSITIONS.get(column, "2026-11-21T09:30:00+00:00"))
             explained = await driver.fetchval(
                 f"EXPLAIN (FORMAT JSON) {statement.sql}",
                 *[arguments[parameter] for parameter in statement.parameters],

@@ -28,7 +28,7 @@ SEARCHES = 5
 """How many searches for unknown keys are allowed without a pause."""
 
 SEARCH_SECONDS = 5.0
-"""The pause for each further search: a flood of invented ids delays a new key by no more."""
+"""The pause for each further search: all that a flood of invented ids delays a new key."""
 
 HEADERS = {
     "Accept": "application/json",

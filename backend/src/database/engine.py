@@ -71,7 +71,7 @@ _WRONG = (
 )
 
 _TAKES_LONG = object()
-"""The key that all slow statements share, whoever the user is."""
+"""The key of the share of all slow statements, from any user."""
 
 _FAILED = (TimeoutError, *_LOST, *_REFUSED)
 
@@ -132,7 +132,7 @@ def compiled_answer(answer: Select[Any] | CompoundSelect[Any], repeatable: bool)
 
 
 class Pool(AsyncAdaptedQueuePool):
-    """SQLAlchemy's pool, of which a user gets at most half.
+    """SQLAlchemy's pool, in which each user gets at most half of the connections.
 
     `broken` has the entries that need a new connection.
     """
