@@ -12,6 +12,7 @@ from uuid import uuid4
 
 import asyncpg
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
@@ -102,6 +103,61 @@ def earlier_rows(count: int) -> list[tuple[Any, ...]]:
         )
         for number in range(count)
     ]
+
+
+def to_revision(connection: Connection, revision: str) -> None:
+    config = Config(attributes={"connection": connection})
+    config.set_main_option("script_location", str(VERSIONS.parent))
+    command.upgrade(config, revision)
+
+
+# As the release before priorities, due dates and tags has them.
+OLD_COLUMNS = "id, user_id, title, description, completed, created_at, updated_at"
+OLD_CREATE = f"""
+WITH row AS (
+    INSERT INTO tasks ({OLD_COLUMNS}) VALUES ($1, $2, 'Buy milk', NULL, false, now(), now())
+    ON CONFLICT (user_id, id) DO UPDATE SET id = tasks.id RETURNING {OLD_COLUMNS}
+)
+SELECT row_to_json(row) FROM row
+"""
+OLD_TOGGLE = f"""
+WITH row AS (
+    UPDATE tasks SET completed = NOT completed WHERE user_id = $2 AND id = $1
+    RETURNING {OLD_COLUMNS}
+)
+SELECT row_to_json(row) FROM row
+"""
+
+
+@pytest.mark.anyio
+async def test_new_fields_rewrite_no_row_and_let_an_older_release_go_on(
+    empty_database: str,
+) -> None:
+    engine = create_engine(empty_database, pool_size=1)
+    async with engine.connect() as connection:
+        await connection.execution_options(isolation_level="READ COMMITTED")
+        async with connection.begin():
+            await connection.run_sync(to_revision, "0003_pages_and_keys")
+    old = await asyncpg.connect(empty_database)
+    before, during = uuid4(), uuid4()
+    await old.execute("CREATE TABLE untouched AS SELECT pg_relation_filenode('tasks') AS file")
+    await old.fetchval(OLD_CREATE, before, "ada")
+
+    await upgrade(engine, empty_database)
+
+    same = "SELECT file = pg_relation_filenode('tasks') FROM untouched"
+    assert await old.fetchval(same)
+    created = json.loads(await old.fetchval(OLD_CREATE, during, "ada"))
+    toggled = json.loads(await old.fetchval(OLD_TOGGLE, before, "ada"))
+    page = await task_service.list_tasks(engine, "ada", TaskListing())
+    tasks = json.loads(b"".join(page.rows.pieces()))
+    await old.close()
+    await engine.dispose()
+    assert set(created) == set(toggled) == set(OLD_COLUMNS.split(", "))
+    assert [task["id"] for task in tasks] == [str(before), str(during)]
+    assert [task["completed"] for task in tasks] == [True, False]
+    for task in tasks:
+        assert (task["priority"], task["due_date"], task["tags"]) == ("medium", None, [])
 
 
 @pytest.mark.anyio

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal, NamedTuple, TypeAlias, get_args
 
@@ -69,11 +70,13 @@ _STATUS = {
     "done": "true",
 }
 _SORTED_BY = {"created": "created_at", "due": "due_date", "updated": "updated_at"}
-_TEXT = {"type": "string", "maxLength": 500, "pattern": "^[^\\u0000]*$"}
-_SIZE = {"type": "integer", "minimum": 1, "maximum": MAX_PAGE}
-_NUMBER = {"type": "integer", "minimum": 0, "maximum": MAX_NUMBER}
-_DIRECTION = {"type": "string", "enum": ["asc", "desc"]}
-_COMPLETION = {"type": "string", "enum": [*_STATUS]}
+_TEXT = {"type": "string", "examples": ["milk"], "maxLength": 500, "pattern": "^[^\\u0000]*$"}
+_SIZE = {"type": "integer", "examples": [20], "minimum": 1, "maximum": MAX_PAGE}
+_NUMBER = {"type": "integer", "minimum": 0, "maximum": MAX_NUMBER, "examples": [1]}
+_DIRECTION = {"type": "string", "enum": ["asc", "desc"], "examples": ["desc"]}
+_COMPLETION = {"type": "string", "enum": [*_STATUS], "examples": ["pending"]}
+
+_COLUMN = {"type": "string", "enum": [*get_args(Sort)], "examples": ["title"]}
 
 OTHER_NAMES = {
     "order": OtherName("sort", _DIRECTION),
@@ -82,7 +85,7 @@ OTHER_NAMES = {
     "per_page": OtherName("limit", _SIZE),
     "search": OtherName("q", _TEXT),
     "skip": OtherName("offset", _NUMBER),
-    "sort_by": OtherName("sort", {"type": "string", "enum": [*get_args(Sort)]}),
+    "sort_by": OtherName("sort", _COLUMN),
     "sort_order": OtherName("sort", _DIRECTION),
     "status": OtherName("completed", _COMPLETION),
     "status_filter": OtherName("completed", _COMPLETION),
@@ -94,6 +97,7 @@ Sent: TypeAlias = dict[str, Any]
 """What a query has: a text for each name, or several."""
 
 
+_ONCE = OTHER_NAMES.keys() - {"tag"}
 _NEVER_EMPTY = {"completed", "cursor", "limit", "sort"}
 
 
@@ -103,16 +107,18 @@ def _in_our_words(sent: Sent) -> Sent:
     Raises ValidationError for names that contradict each other, and for words nobody knows.
     """
     given = {
-        name: text for name, text in sent.items() if name in _NEVER_EMPTY or text not in ("", [""])
+        name: text[-1] if name in _ONCE and isinstance(text, list) else text
+        for name, text in sent.items()
+        if name in _NEVER_EMPTY or text not in ("", [""])
     }
     ours = {name: text for name, text in given.items() if name not in OTHER_NAMES}
     if "sort" in ours:
         ours["sort"] = _column(ours["sort"])
     directions = {name: given.pop(name) for name in ("order", "sort_order") if name in given}
     page = given.pop("page", None)
-    for other, text in given.items():
-        if other in OTHER_NAMES:
-            _add(ours, other, text)
+    for other in OTHER_NAMES:
+        if other in given:
+            _add(ours, other, given[other])
     for other, direction in directions.items():
         _turn(ours, other, direction)
     if page is not None:
@@ -143,9 +149,14 @@ def _turn(ours: Sent, other: str, direction: str) -> None:
 
 
 def _offset(page: str, limit: str | None) -> str:
-    """Return where a page begins; without a limit, all that there is stands on the first."""
-    number = _whole_number(1, MAX_NUMBER)(page)
-    size = _page_size(limit) if limit else MAX_NUMBER
+    """Return the offset of a page. Without a limit, all tasks are on the first page."""
+    try:
+        number = _whole_number(1, MAX_NUMBER)(page)
+    except PydanticCustomError as error:
+        raise _wrong("page", error.message()) from None
+    size = MAX_NUMBER
+    with suppress(PydanticCustomError):  # a wrong limit is refused as such
+        size = _page_size(limit) if limit else size
     return str(min((number - 1) * size, MAX_NUMBER))
 
 
@@ -218,7 +229,10 @@ def _decoded(text: str) -> Cursor:
 
 
 _DAY_OR_TIME = WithJsonSchema(
-    {"anyOf": [{"type": "string", "format": "date-time"}, {"type": "string", "format": "date"}]}
+    {
+        "anyOf": [{"type": "string", "format": "date-time"}, {"type": "string", "format": "date"}],
+        "examples": ["2026-12-24"],
+    }
 )
 
 
@@ -288,12 +302,14 @@ class TaskListing(BaseModel):
     ] = Field(
         default=None, description="Only tasks after it; take it from Link.", examples=[CURSOR]
     )
-    offset: Annotated[int, BeforeValidator(_whole_number(0, MAX_NUMBER))] = Field(
-        default=0,
-        description="How many tasks to skip first. A cursor is faster, and stays right while tasks "
-        "come and go.",
-        examples=[0],
-        json_schema_extra={"minimum": 0, "maximum": MAX_NUMBER},
+    offset: Annotated[int | SkipJsonSchema[None], BeforeValidator(_whole_number(0, MAX_NUMBER))] = (
+        Field(
+            default=None,
+            description="How many tasks to skip first. A cursor is faster, and stays right while "
+            "tasks come and go.",
+            examples=[0],
+            json_schema_extra={"minimum": 0, "maximum": MAX_NUMBER},
+        )
     )
 
     @model_validator(mode="before")
@@ -310,7 +326,7 @@ class TaskListing(BaseModel):
 
     @field_validator("offset")
     @classmethod
-    def _without_cursor(cls, offset: int, info: ValidationInfo) -> int:
+    def _without_cursor(cls, offset: int | None, info: ValidationInfo) -> int | None:
         if offset and info.data.get("cursor") is not None:
             raise PydanticCustomError("cursor", "contradicts cursor")
         return offset

@@ -90,13 +90,18 @@ Description = Annotated[
 ]
 
 
+def _without_default(schema: dict[str, Any]) -> None:
+    """Generated clients would require a field with a default."""
+    schema.pop("default", None)
+
+
 def _or_null(schema: dict[str, Any]) -> None:
     array = {"type": schema.pop("type"), "items": schema.pop("items"), "maxItems": MAX_TAGS}
     schema["anyOf"] = [array, {"type": "null"}]
 
 
 def _rank(value: object) -> object:
-    if value in {None, ""}:
+    if value is None or value == "":
         return "medium"
     return value.strip().lower() if isinstance(value, str) else value
 
@@ -115,10 +120,15 @@ def instant(text: str) -> datetime:
     )
 
 
+_ENDLESS = {time.replace(tzinfo=UTC) for time in (datetime.min, datetime.max)}  # noqa: DTZ901 - of UTC
+
+
 def _due(value: object) -> object:
     if value is None or value == "":
         return None
-    return instant(value if isinstance(value, str) else "")
+    time = instant(value if isinstance(value, str) else "")
+    # asyncpg takes the first and the last moment that Python has for -infinity and infinity.
+    return instant("") if time in _ENDLESS else time
 
 
 def _distinct(tags: list[str]) -> list[str]:
@@ -144,7 +154,6 @@ SentPriority = Annotated[
                 {"type": "string", "maxLength": 0},
                 {"type": "null"},
             ],
-            "default": "medium",
         }
     ),
 ]
@@ -210,10 +219,10 @@ class TaskCreate(BaseModel):
 
     title: Title
     description: Description | None = None
-    completed: StrictBool = False
-    priority: SentPriority = "medium"
+    completed: StrictBool = Field(default=False, json_schema_extra=_without_default)
+    priority: SentPriority = Field(default="medium", json_schema_extra=_without_default)
     due_date: SentDueDate = None
-    tags: SentTags = []
+    tags: SentTags = Field(default=[], json_schema_extra=_without_default)
 
 
 class TaskUpdate(TypedDict, total=False):

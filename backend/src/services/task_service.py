@@ -164,7 +164,7 @@ async def list_tasks(
             "due_date_from": listing.due_date_from,
             "due_date_to": listing.due_date_to,
             "overdue": listing.overdue,
-            "offset": listing.offset,
+            "offset": listing.offset or 0,
         }
     filters = frozenset(by)
     return await rows.page(
