@@ -1,6 +1,7 @@
 import asyncio
 import os
 import shutil
+import signal
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +16,7 @@ from src.database.embedded import embedded_server
 from src.database.engine import create_engine
 from src.migrations import upgrade
 from tests.pgbouncer import BUILT, pgbouncer
-from tests.serving import SETTINGS, Server, serving
+from tests.serving import DEFAULTS, SETTINGS, Server, serving
 from tests.tokens import SECRET, TokenOfThePath
 
 
@@ -55,9 +56,14 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture(scope="session")
-def direct(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("data")
+
+
+@pytest.fixture(scope="session")
+def direct(data_dir: Path) -> Iterator[str]:
     """The connection string of an embedded PostgreSQL, for tests that are about it."""
-    with embedded_server(tmp_path_factory.mktemp("data")) as url:
+    with embedded_server(data_dir) as url:
         yield url
 
 
@@ -118,14 +124,25 @@ async def execute(url: str, sql: str) -> None:
 
 @pytest.fixture(scope="session")
 def server(
-    request: pytest.FixtureRequest, postgres: str, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest,
+    postgres: str,
+    data_dir: Path,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Server]:
-    """One service for all the tests that have no need of their own, with tokens and without."""
-    log = tmp_path_factory.mktemp("server") / "log"
-    secret = SECRET if request.param == "jwt" else ""
-    with serving(log, DATABASE_URL=postgres, AUTH_MODE=request.param, AUTH_SECRET=secret) as server:
-        server.auth = TokenOfThePath() if secret else None
+    """One service for all the tests that have no need of their own.
+
+    The open one is as it comes where nothing is set but its port and folder; `jwt` asks for tokens.
+    """
+    if request.param == "jwt":
+        settings = {"DATABASE_URL": postgres, "AUTH_MODE": "jwt", "AUTH_SECRET": SECRET}
+    elif request.config.getoption("pooler"):
+        settings = {"DATABASE_URL": postgres}
+    else:
+        settings = DEFAULTS | {"DATA_DIR": str(data_dir)}
+    with serving(tmp_path_factory.mktemp("server") / "log", **settings) as server:
+        server.auth = TokenOfThePath() if request.param == "jwt" else None
         yield server
+        server.stop(signal.SIGINT)  # which does not drain
 
 
 @pytest.fixture(scope="session")
