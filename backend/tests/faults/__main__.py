@@ -9,6 +9,10 @@ from tests.faults.load import Figures
 
 RESULTS = Path(__file__).resolve().parents[2] / "benchmarks" / "results" / "faults.md"
 
+THOUSANDS_OF_CASES = (
+    "tests/test_contract.py::test_the_service_keeps_its_contract_in_a_thousand_cases"
+)
+
 COLUMNS = (
     "fault",
     "requests",
@@ -75,7 +79,7 @@ def _words(nodeid: str) -> str:
 
 def main() -> None:
     table = Table()
-    arguments = sys.argv[1:] or ["tests/faults"]
+    arguments = sys.argv[1:] or ["tests/faults", THOUSANDS_OF_CASES]
     status = pytest.main(["--full", "-p", "no:terminalreporter", *arguments], [table])
     print(f"\r\033[K\n{table.text()}")
     if status == 0 and not sys.argv[1:]:

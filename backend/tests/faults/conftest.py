@@ -15,17 +15,6 @@ from tests.tasks import tasks_path
 Report: TypeAlias = Callable[[Figures], None]
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave the slow half to `make faults`."""
-    if not config.getoption("full", False):
-        items[:] = [item for item in items if item.get_closest_marker("slow") is None]
-
-
-@pytest.fixture
-def full(pytestconfig: pytest.Config) -> bool:
-    return bool(pytestconfig.getoption("full", False))
-
-
 @pytest.fixture
 def own(tmp_path: Path) -> Iterator[Cluster]:
     """A PostgreSQL of the test's own, to be stopped and killed."""

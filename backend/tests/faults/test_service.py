@@ -196,7 +196,7 @@ async def test_200_slow_clients_hold_nobody_up(
     own: Cluster, tmp_path: Path, report: Report, full: bool
 ) -> None:
     """Each sends a byte a second, half of them of their headers and half of their bodies."""
-    seconds = 10 if full else 2
+    seconds = 10 if full else 1.5
     request = message("POST", tasks_path("slow"), {"title": "Patience"})
     head = len(request) - 25
     with serving(tmp_path / "log", DATABASE_URL=own.url) as server:
