@@ -128,8 +128,9 @@ def test_lines_that_nobody_reads_stop_no_request_and_are_counted(
         assert eventually(lambda: len(reader.of_requests()) + reader.lost() == 20_100)
 
 
-@pytest.mark.parametrize("workers", ["1", "2"])
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    ("workers", "number"), [("1", signal.SIGTERM), ("2", signal.SIGTERM), ("2", signal.SIGINT)]
+)
 def test_a_full_pipe_does_not_keep_the_service_from_its_end(
     postgres: str, workers: str, number: signal.Signals
 ) -> None:
@@ -162,8 +163,9 @@ def test_a_full_standard_error_does_not_keep_a_sentence_from_ending_the_service(
             assert server.process.wait(timeout=10) == 3
 
 
-@pytest.mark.parametrize("workers", ["1", "2"])
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    ("workers", "number"), [("1", signal.SIGTERM), ("2", signal.SIGTERM), ("2", signal.SIGINT)]
+)
 def test_a_reader_that_comes_as_the_service_ends_still_gets_every_line(
     postgres: str, workers: str, number: signal.Signals
 ) -> None:
