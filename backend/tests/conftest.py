@@ -1,6 +1,9 @@
 import asyncio
 import os
+import re
 import shutil
+import signal
+import subprocess
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +18,7 @@ from src.database.embedded import embedded_server
 from src.database.engine import create_engine
 from src.migrations import upgrade
 from tests.pgbouncer import BUILT, pgbouncer
-from tests.serving import SETTINGS, Server, serving
+from tests.serving import DEFAULTS, SETTINGS, Server, serving
 from tests.tokens import SECRET, TokenOfThePath
 
 
@@ -26,6 +29,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("pooler"):
         SETTINGS["DATABASE_POOL_SIZE"] = "40"
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave the slow half to `make faults`."""
+    if not config.getoption("full", False):
+        items[:] = [item for item in items if item.get_closest_marker("slow") is None]
+
+
+@pytest.fixture
+def full(pytestconfig: pytest.Config) -> bool:
+    """Whether to run at full length."""
+    return bool(pytestconfig.getoption("full", False))
 
 
 # The tests of the six endpoints run with and without tokens.
@@ -55,9 +70,14 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture(scope="session")
-def direct(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("data")
+
+
+@pytest.fixture(scope="session")
+def direct(data_dir: Path) -> Iterator[str]:
     """The connection string of an embedded PostgreSQL, without any pooler."""
-    with embedded_server(tmp_path_factory.mktemp("data")) as url:
+    with embedded_server(data_dir) as url:
         yield url
 
 
@@ -118,14 +138,25 @@ async def execute(url: str, sql: str) -> None:
 
 @pytest.fixture(scope="session")
 def server(
-    request: pytest.FixtureRequest, postgres: str, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest,
+    postgres: str,
+    data_dir: Path,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Server]:
-    """One service for all tests that need none of their own, with tokens or without."""
-    log = tmp_path_factory.mktemp("server") / "log"
-    secret = SECRET if request.param == "jwt" else ""
-    with serving(log, DATABASE_URL=postgres, AUTH_MODE=request.param, AUTH_SECRET=secret) as server:
-        server.auth = TokenOfThePath() if secret else None
+    """One service for all tests that need none of their own.
+
+    The open one has nothing set but its port and folder; the one named `jwt` asks for tokens.
+    """
+    if request.param == "jwt":
+        settings = {"DATABASE_URL": postgres, "AUTH_MODE": "jwt", "AUTH_SECRET": SECRET}
+    elif request.config.getoption("pooler"):
+        settings = {"DATABASE_URL": postgres}
+    else:
+        settings = DEFAULTS | {"DATA_DIR": str(data_dir)}
+    with serving(tmp_path_factory.mktemp("server") / "log", **settings) as server:
+        server.auth = TokenOfThePath() if request.param == "jwt" else None
         yield server
+        server.stop(signal.SIGINT)  # which does not drain
 
 
 @pytest.fixture(scope="session")
@@ -156,10 +187,36 @@ def chromium() -> Path:
 
 
 def tool(*names: str) -> Path:
-    """Find a program, or skip the test where the machine has none; CI has them all."""
+    """Find a program, or skip the test where the machine has none."""
     for name in names:
         if found := shutil.which(name):
             return Path(found)
-    if os.environ.get("CI"):
-        pytest.fail(f"CI must have {names[0]}")
     pytest.skip(f"needs {names[0]}")
+
+
+# What npm and pip say of a registry that cannot be reached.
+UNREACHABLE = re.compile(
+    r"\bE(CONN[A-Z]+|NETUNREACH|HOSTUNREACH|NOTFOUND|AI_AGAIN|TIMEDOUT|RR_SOCKET_TIMEOUT|5\d\d)\b"
+    r"|connection broken by|Max retries exceeded"
+)
+# Or else npm waits for a minute before it tries for the last time.
+FEW_PAUSES = {
+    "npm_config_fetch_retry_mintimeout": "500",
+    "npm_config_fetch_retry_maxtimeout": "2000",
+}
+
+
+def install(*command: str | Path, folder: Path) -> None:
+    """Run npm or pip there, or skip the test where its registry cannot be reached."""
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        env=os.environ | FEW_PAUSES,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0 and UNREACHABLE.search(done.stdout):
+        pytest.skip(f"needs the registry of {Path(command[0]).name}, which cannot be reached")
+    assert done.returncode == 0, done.stdout

@@ -167,22 +167,14 @@ def test_a_preflight_has_no_token_and_needs_none(api: httpx.Client) -> None:
 # Open mode
 
 
-@pytest.fixture(scope="module")
-def unset(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A service without settings, on an embedded database."""
-    folder = tmp_path_factory.mktemp("unset")
-    with serving(folder / "log", AUTH_MODE="", DATA_DIR=str(folder / "data")) as server:
-        yield server
+def test_with_nothing_set_the_service_is_open_on_loopback_and_says_so(server: Server) -> None:
+    assert httpx.get(f"{server.url}/api/ada/tasks").status_code == 200
+    assert "Users anyone (AUTH_MODE=open)\n" in server.log
 
 
-def test_with_nothing_set_the_service_is_open_on_loopback_and_says_so(unset: Server) -> None:
-    assert httpx.get(f"{unset.url}/api/ada/tasks").status_code == 200
-    assert "Users anyone (AUTH_MODE=open)\n" in unset.log
-
-
-def test_an_open_service_ignores_tokens_and_asks_for_none(unset: Server) -> None:
-    response = httpx.get(f"{unset.url}/api/ada/tasks", headers=bearer("a.b.c"))
-    contract = httpx.get(f"{unset.url}/openapi.json").text
+def test_an_open_service_ignores_tokens_and_asks_for_none(server: Server) -> None:
+    response = httpx.get(f"{server.url}/api/ada/tasks", headers=bearer("a.b.c"))
+    contract = httpx.get(f"{server.url}/openapi.json").text
 
     assert response.status_code == 200
     assert "securitySchemes" not in contract

@@ -13,7 +13,7 @@ import pytest
 from src.auth.exceptions import NotAuthenticated
 from src.auth.jwks import JWKS
 from src.auth.tokens import Rules, Tokens
-from tests.better_auth import BetterAuth, User, better_auth, install
+from tests.better_auth import BetterAuth, User, better_auth, install_better_auth
 from tests.serving import free_port, serving
 from tests.tasks import assert_problem, create, listed, tasks_path
 from tests.tokens import bearer
@@ -21,7 +21,7 @@ from tests.tokens import bearer
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return install(tmp_path_factory.mktemp("better-auth"))
+    return install_better_auth(tmp_path_factory.mktemp("better-auth"))
 
 
 @contextmanager

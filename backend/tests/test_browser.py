@@ -288,16 +288,23 @@ async (api) => {
 """
 
 
-@pytest.fixture
-def frontend(tmp_path: Path) -> Iterator[str]:
-    """The origin of a page on another host."""
-    (tmp_path / "index.html").write_text("<!doctype html><title>Frontend</title>")
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The files of a page that is not the service's."""
+    site = tmp_path_factory.mktemp("site")
+    (site / "index.html").write_text("<!doctype html><title>Frontend</title>")
+    return site
+
+
+@pytest.fixture(scope="module")
+def frontend(site: Path) -> Iterator[str]:
+    """Its origin."""
 
     class Quiet(SimpleHTTPRequestHandler):
         def log_message(self, *_: object) -> None:
             """Log nothing."""
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=tmp_path)) as httpd:
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=site)) as httpd:
         thread = Thread(target=httpd.serve_forever)
         thread.start()
         yield f"http://localhost:{httpd.server_port}"
@@ -305,12 +312,26 @@ def frontend(tmp_path: Path) -> Iterator[str]:
         thread.join()
 
 
+@pytest.fixture(scope="module")
+def services(
+    frontend: str, postgres: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, Server]]:
+    """Two that let the frontend in: one with tokens, one without."""
+    folder = tmp_path_factory.mktemp("services")
+    both = {"DATABASE_URL": postgres, "CORS_ORIGINS": frontend}
+    with (
+        serving(folder / "open", **both) as without_tokens,
+        serving(folder / "jwt", AUTH_MODE="jwt", AUTH_SECRET=SECRET, **both) as with_tokens,
+    ):
+        with_tokens.auth = TokenOfThePath()
+        yield {"open": without_tokens, "jwt": with_tokens}
+
+
 def test_a_page_of_the_frontends_origin_calls_all_six_endpoints(
-    page: Page, frontend: str, postgres: str, tmp_path: Path
+    page: Page, frontend: str, services: dict[str, Server]
 ) -> None:
-    with serving(tmp_path / "log", DATABASE_URL=postgres, CORS_ORIGINS=frontend) as server:
-        page.goto(frontend)
-        result = page.evaluate(SPA, server.url)
+    page.goto(frontend)
+    result = page.evaluate(SPA, services["open"].url)
 
     assert result == {
         "statuses": [201, 200, 200, 200, 200, 200, 404],
@@ -375,17 +396,10 @@ async ([api, user, token]) => {
 
 
 def test_a_page_of_the_frontends_origin_sends_and_reads_every_header(
-    page: Page, frontend: str, postgres: str, user: str, tmp_path: Path
+    page: Page, frontend: str, services: dict[str, Server], user: str
 ) -> None:
-    with serving(
-        tmp_path / "log",
-        DATABASE_URL=postgres,
-        CORS_ORIGINS=frontend,
-        AUTH_MODE="jwt",
-        AUTH_SECRET=SECRET,
-    ) as server:
-        page.goto(frontend)
-        result = page.evaluate(NEWER_FEATURES, [server.url, user, token(user)])
+    page.goto(frontend)
+    result = page.evaluate(NEWER_FEATURES, [services["jwt"].url, user, token(user)])
 
     assert result == {
         "statuses": [201, 201, 200, 412, 304, 403],
@@ -422,22 +436,16 @@ class Guide:
 def guide(
     request: pytest.FixtureRequest,
     page: Page,
+    site: Path,
     frontend: str,
-    postgres: str,
+    services: dict[str, Server],
     user: str,
-    tmp_path: Path,
-) -> Iterator[Guide]:
-    mode = getattr(request, "param", "open")
-    settings = {"AUTH_MODE": mode, "DATABASE_URL": postgres, "CORS_ORIGINS": frontend}
-    if mode == "jwt":
-        settings["AUTH_SECRET"] = SECRET
-        sign_in = tmp_path / "api" / "auth"
-        sign_in.mkdir(parents=True)
-        (sign_in / "token").write_text(f'{{"token": "{token(user)}"}}')
-    with serving(tmp_path / "log", **settings) as server:
-        server.auth = TokenOfThePath() if mode == "jwt" else None
-        page.goto(frontend)
-        yield Guide(page, server, user)
+) -> Guide:
+    sign_in = site / "api" / "auth"
+    sign_in.mkdir(parents=True, exist_ok=True)
+    (sign_in / "token").write_text(f'{{"token": "{token(user)}"}}')
+    page.goto(frontend)
+    return Guide(page, services[getattr(request, "param", "open")], user)
 
 
 @pytest.mark.parametrize("guide", ["open", "jwt"], indirect=True)

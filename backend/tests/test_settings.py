@@ -6,11 +6,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from pydantic import SecretStr, ValidationError
 
-from src.config import Settings
-from tests.serving import BACKEND, SETTINGS, environment
+from src.config import Settings, get_settings
+from tests.serving import BACKEND, DEFAULTS, SETTINGS, Server, environment
 
 EXAMPLE = (BACKEND / ".env.example").read_text()
 
@@ -84,14 +85,21 @@ def start(module: str, **settings: str) -> subprocess.CompletedProcess[str]:
     ],
 )
 def test_a_wrong_value_stops_start_up_with_its_name_and_the_valid_values(
-    name: str, value: str, may_be: str
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    name: str,
+    value: str,
+    may_be: str,
 ) -> None:
-    process = start("src.main", **{name: value})
+    monkeypatch.setattr("os.environ", environment(**{name: value}))
 
-    assert process.returncode == 3
-    assert process.stderr.startswith(f"Cannot start. {name}: {may_be}")
-    assert process.stderr.count("\n") == 1
-    assert "secret" not in process.stderr
+    with pytest.raises(SystemExit, match="3"):
+        get_settings.__wrapped__()
+
+    said = capfd.readouterr().err
+    assert said.startswith(f"Cannot start. {name}: {may_be}")
+    assert said.count("\n") == 1
+    assert "secret" not in said
 
 
 def test_the_environment_wins_over_the_file_and_an_empty_variable_hides_it(
@@ -110,9 +118,12 @@ def test_the_environment_wins_over_the_file_and_an_empty_variable_hides_it(
     assert read.auth_secret.get_secret_value() == "e" * 32
 
 
-def test_every_wrong_value_is_named() -> None:
+def test_every_wrong_value_is_named_as_start_up_stops() -> None:
     process = start("src.main", PORT="http", LOG_FORMAT="xml")
 
+    assert process.returncode == 3
+    assert process.stderr.startswith("Cannot start. ")
+    assert process.stderr.count("\n") == 1
     assert "PORT: " in process.stderr
     assert "LOG_FORMAT: " in process.stderr
 
@@ -211,3 +222,13 @@ def test_origins_are_as_browsers_send_them() -> None:
     )
 
     assert settings.cors_origins == ("https://a.example", "http://localhost:3000")
+
+
+def test_most_tests_use_a_service_without_settings(
+    server: Server, pytestconfig: pytest.Config
+) -> None:
+    if pytestconfig.getoption("pooler"):
+        pytest.skip("a pooler has to be named")
+    given = psutil.Process(server.process.pid).environ()
+
+    assert {name for name in DEFAULTS if given[name]} == {"DATA_DIR", "PORT"}

@@ -9,11 +9,10 @@ from http.client import HTTPResponse
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import httpx
 import psutil
 import pytest
 
-from tests.serving import Server, eventually, serving, started
+from tests.serving import DEFAULTS, Server, eventually, serving, started
 from tests.tasks import tasks_path
 
 LONG = "30"
@@ -21,7 +20,7 @@ LONG = "30"
 
 
 def is_draining(server: Server) -> bool:
-    return httpx.get(f"{server.url}/health/ready").status_code == 503
+    return server.status("/health/ready") == 503
 
 
 def ends_at_once(server: Server) -> bool:
@@ -67,9 +66,10 @@ def test_a_second_signal_ends_a_graceful_stop(
 def test_a_signal_sent_twice_at_once_counts_once(
     postgres: str, tmp_path: Path, workers: str
 ) -> None:
-    """As from `make`, which forwards a signal that its whole group has already got."""
+    """As from `make`, which passes on what its whole group was sent."""
+    by_default = DEFAULTS["DRAIN_SECONDS"]
     with serving(
-        tmp_path / "log", DATABASE_URL=postgres, WORKERS=workers, DRAIN_SECONDS="3"
+        tmp_path / "log", DATABASE_URL=postgres, WORKERS=workers, DRAIN_SECONDS=by_default
     ) as server:
         began = time.monotonic()
         server.process.send_signal(signal.SIGTERM)

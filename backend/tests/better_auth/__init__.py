@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.conftest import tool
+from tests.conftest import install, tool
 from tests.serving import eventually, free_port
 
 HERE = Path(__file__).parent
@@ -60,7 +60,7 @@ def key_id(token: str) -> str:
     return kid
 
 
-def install(folder: Path) -> Path:
+def install_better_auth(folder: Path) -> Path:
     """Install the server into an empty folder, or skip the test if Node is too old."""
     said = subprocess.run([tool("node"), "--version"], check=True, capture_output=True, text=True)
     version = said.stdout.strip().removeprefix("v")
@@ -68,7 +68,7 @@ def install(folder: Path) -> Path:
         pytest.skip("Better Auth needs Node {}.{}, not {}".format(*OLDEST_NODE, version))
     for name in ("package.json", "package-lock.json", "server.mjs"):
         shutil.copy(HERE / name, folder)
-    subprocess.run([tool("npm"), "ci", "--silent"], cwd=folder, check=True)
+    install(tool("npm"), "ci", folder=folder)
     return folder
 
 

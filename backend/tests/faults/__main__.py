@@ -9,6 +9,15 @@ from tests.faults.load import Figures
 
 RESULTS = Path(__file__).resolve().parents[2] / "benchmarks" / "results" / "faults.md"
 
+# In the suite they go on for less long.
+ALL = [
+    "tests/faults",
+    "tests/test_contract.py::test_the_service_keeps_its_contract_in_a_thousand_cases",
+    "tests/test_migrations.py::test_8_processes_start_at_once_on_an_empty_database_again_and_again",
+    "tests/test_nginx.py::test_no_body_runs_as_another_users_request_through_kept_connections",
+    "tests/test_poolers.py::test_40_clients_on_4_server_connections_each_get_their_own_answers",
+]
+
 COLUMNS = (
     "fault",
     "requests",
@@ -75,7 +84,7 @@ def _words(nodeid: str) -> str:
 
 def main() -> None:
     table = Table()
-    arguments = sys.argv[1:] or ["tests/faults"]
+    arguments = sys.argv[1:] or ALL
     status = pytest.main(["--full", "-p", "no:terminalreporter", *arguments], [table])
     print(f"\r\033[K\n{table.text()}")
     if status == 0 and not sys.argv[1:]:

@@ -5,7 +5,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeAlias
 
-import httpx
 import pytest
 
 from tests.faults.cluster import Cluster, cluster
@@ -14,17 +13,6 @@ from tests.serving import Server, eventually, free_port, serving, started
 from tests.tasks import tasks_path
 
 Report: TypeAlias = Callable[[Figures], None]
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave the slow half to `make faults`."""
-    if not config.getoption("full", False):
-        items[:] = [item for item in items if item.get_closest_marker("slow") is None]
-
-
-@pytest.fixture
-def full(pytestconfig: pytest.Config) -> bool:
-    return bool(pytestconfig.getoption("full", False))
 
 
 @pytest.fixture
@@ -44,15 +32,8 @@ def idiomatic(own: Cluster, log: Path, workers: int = 1) -> Iterator[Server]:
     with serving(log.with_name("tables"), DATABASE_URL=own.url):
         pass
     with started(log, command, **settings) as server:
-        assert eventually(lambda: _lists(server), seconds=30)
+        assert eventually(lambda: server.status(tasks_path("ada")) == 200, seconds=30)
         yield server
-
-
-def _lists(server: Server) -> bool:
-    try:
-        return httpx.get(f"{server.url}{tasks_path('ada')}").status_code == 200
-    except httpx.TransportError:
-        return False
 
 
 @pytest.fixture

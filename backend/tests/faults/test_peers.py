@@ -91,10 +91,10 @@ async def test_a_flood_on_one_connection_takes_little_memory_and_time(
     data = FLOODS[name][: None if full else 10]
     figures = Figures()
     with serving(tmp_path / "log", DATABASE_URL=postgres, LOG_LEVEL="warning") as server:
-        alone = await ask(server, 1)
+        alone = await ask(server, 1 if full else 0.5)
         before = forget_peak(server)
         flooding = asyncio.create_task(flood(server, data))
-        beside = await ask(server, 2)
+        beside = await ask(server, 2 if full else 1)
         await flooding
         grown = (peak(server) - before) / MIB
     slower = median(beside) / median(alone)
@@ -170,8 +170,8 @@ async def test_a_slow_body_that_advances_is_accepted(postgres: str, tmp_path: Pa
     with serving(tmp_path / "log", command, DATABASE_URL=postgres) as server:
         async with clients(server.url, Figures(), 1) as [client]:
             await client.connect()
-            client.write(whole[:-8])
-            for byte in whole[-8:]:
+            client.write(whole[:-4])
+            for byte in whole[-4:]:
                 await asyncio.sleep(0.7)
                 client.write(bytes([byte]))
             assert (await client.read()).status == "201"
@@ -199,7 +199,7 @@ async def test_an_endless_body_is_ended(postgres: str, tmp_path: Path) -> None:
 async def test_a_reader_that_does_not_read_is_closed(
     postgres: str, tmp_path: Path, report: Report, full: bool
 ) -> None:
-    command = COMMAND if full else impatient(UNREAD_SECONDS=2)
+    command = COMMAND if full else impatient(UNREAD_SECONDS=1)
     figures = Figures()
     with serving(tmp_path / "log", command, DATABASE_URL=postgres) as server:
         process = psutil.Process(server.process.pid)
@@ -217,7 +217,7 @@ async def test_a_reader_that_does_not_read_is_closed(
             received = 0
             while piece := slow.received.read1(MIB):
                 received += len(piece)
-                await asyncio.sleep(0.2)
+                await asyncio.sleep(0.1)
             assert received > 10 * MIB
     figures.note = "recovered: the connection is closed"
     report(figures)

@@ -75,7 +75,7 @@ async def ask_on_and_on(client: Client, path: str) -> None:
 async def test_20_clients_with_hard_searches_leave_others_their_share(
     own: Cluster, tmp_path: Path, report: Report, full: bool, users: int
 ) -> None:
-    seconds = 10 if full else 2
+    seconds = 10 if full else 1
     searches = Figures()
     with serving(tmp_path / "log", DATABASE_URL=own.url) as server:
         async with connected(own.url) as admin:
