@@ -65,7 +65,7 @@ def _are_etags(text: str) -> str:
 
 
 Engine = Annotated[AsyncEngine, Depends(get_engine)]
-Owner = Annotated[UserId, Path()]
+UserInPath = Annotated[UserId, Path()]
 TaskId = Annotated[UUID, Path(description="The task's id.", examples=[TASK_ID])]
 IdempotencyKey = Annotated[
     str | SkipJsonSchema[None],

@@ -31,7 +31,7 @@ from src.database.statements import (
     table_of,
     update_row,
 )
-from src.dependencies import Engine, IdempotencyKey, IfMatch, IfNoneMatch, Owner, own_token
+from src.dependencies import Engine, IdempotencyKey, IfMatch, IfNoneMatch, UserInPath, own_token
 from src.http.conditions import Condition, condition
 from src.http.links import page_link, path_of_new
 from src.http.problems import problem
@@ -195,7 +195,7 @@ router = APIRouter(
 async def list_user_notes(
     request: Request,
     engine: Engine,
-    user_id: Owner,
+    user_id: UserInPath,
     listing: Annotated[NoteListing, Query()],
     if_none_match: IfNoneMatch = None,
 ) -> Response:
@@ -210,7 +210,7 @@ async def list_user_notes(
 async def create_user_note(
     request: Request,
     engine: Engine,
-    user_id: Owner,
+    user_id: UserInPath,
     note: NoteCreate,
     idempotency_key: IdempotencyKey = None,
 ) -> Response:
@@ -220,7 +220,7 @@ async def create_user_note(
 
 @router.get("/{note_id}", response_model=NotePublic)
 async def get_user_note(
-    engine: Engine, user_id: Owner, note_id: NoteId, if_none_match: IfNoneMatch = None
+    engine: Engine, user_id: UserInPath, note_id: NoteId, if_none_match: IfNoneMatch = None
 ) -> Response:
     note = await get_note(engine, user_id, note_id)
     return conditional(tagged(note, etag(note)), if_none_match)
@@ -230,7 +230,7 @@ async def get_user_note(
 @router.patch("/{note_id}", response_model=NotePublic)
 async def update_user_note(
     engine: Engine,
-    user_id: Owner,
+    user_id: UserInPath,
     note_id: NoteId,
     changes: NoteUpdate,
     if_match: IfMatch = None,
@@ -244,7 +244,7 @@ async def update_user_note(
 @router.delete("/{note_id}")
 async def delete_user_note(
     engine: Engine,
-    user_id: Owner,
+    user_id: UserInPath,
     note_id: NoteId,
     if_match: IfMatch = None,
     if_none_match: IfNoneMatch = None,

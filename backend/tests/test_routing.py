@@ -15,7 +15,7 @@ from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from src.dependencies import TASK_ID, IdempotencyKey, IfNoneMatch, Owner, TaskId
+from src.dependencies import TASK_ID, IdempotencyKey, IfNoneMatch, TaskId, UserInPath
 from src.http.responses import JSONArray
 from src.http.routing import DirectRoute, DirectRoutes
 from src.http.spool import spool_array
@@ -39,7 +39,7 @@ def application_of(route_class: type[APIRoute]) -> FastAPI:
 
     @router.post("/{user_id}/{task_id}")
     async def create(
-        user_id: Owner,
+        user_id: UserInPath,
         task_id: TaskId,
         task: TaskCreate,
         request: Request,
@@ -50,20 +50,22 @@ def application_of(route_class: type[APIRoute]) -> FastAPI:
 
     @router.get("/{user_id}")
     async def list_tasks(
-        user_id: Owner, listing: Annotated[TaskListing, Query()], if_none_match: IfNoneMatch = None
+        user_id: UserInPath,
+        listing: Annotated[TaskListing, Query()],
+        if_none_match: IfNoneMatch = None,
     ) -> Response:
         return JSONResponse([user_id, listing.model_dump(mode="json"), if_none_match])
 
     @router.patch("/{user_id}")
     async def set_completed(
-        user_id: Owner,
+        user_id: UserInPath,
         completion: Annotated[CompletionOrNone, Body()] = None,
         idempotency_key: IdempotencyKey = None,
     ) -> Response:
         return JSONResponse([user_id, completion, idempotency_key])
 
     @router.put("/{user_id}")
-    async def update(user_id: Owner, changes: TaskUpdate) -> Response:
+    async def update(user_id: UserInPath, changes: TaskUpdate) -> Response:
         return JSONResponse([user_id, dict(changes)])
 
     made = FastAPI(exception_handlers={RequestValidationError: say_errors})

@@ -13,9 +13,9 @@ from src.dependencies import (
     IfListMatches,
     IfMatch,
     IfNoneMatch,
-    Owner,
     Prefer,
     TaskId,
+    UserInPath,
     own_token,
 )
 from src.http.conditions import condition, matches
@@ -155,7 +155,7 @@ router = APIRouter(
 async def list_user_tasks(
     request: Request,
     engine: Engine,
-    user_id: Owner,
+    user_id: UserInPath,
     listing: Annotated[TaskListing, Query()],
     prefer: Prefer = None,
     if_match: IfListMatches = None,
@@ -188,7 +188,7 @@ async def list_user_tasks(
 async def create_task(
     request: Request,
     engine: Engine,
-    user_id: Owner,
+    user_id: UserInPath,
     task: TaskCreate,
     idempotency_key: IdempotencyKey = None,
     if_match: IfListMatches = None,
@@ -218,7 +218,7 @@ async def create_task(
 )
 async def get_task(
     engine: Engine,
-    user_id: Owner,
+    user_id: UserInPath,
     task_id: TaskId,
     if_match: IfMatch = None,
     if_none_match: IfNoneMatch = None,
@@ -241,7 +241,7 @@ async def get_task(
 async def update_task(
     request: Request,
     engine: Engine,
-    user_id: Owner,
+    user_id: UserInPath,
     task_id: TaskId,
     changes: TaskUpdate,
     if_match: IfMatch = None,
@@ -267,7 +267,7 @@ async def update_task(
 )
 async def patch_task(
     engine: Engine,
-    user_id: Owner,
+    user_id: UserInPath,
     task_id: TaskId,
     changes: TaskUpdate,
     if_match: IfMatch = None,
@@ -294,7 +294,7 @@ async def patch_task(
 )
 async def delete_task(
     engine: Engine,
-    user_id: Owner,
+    user_id: UserInPath,
     task_id: TaskId,
     if_match: IfMatch = None,
     if_none_match: IfNoneMatch = None,
@@ -314,7 +314,7 @@ async def delete_task(
 )
 async def toggle_task_completion(
     engine: Engine,
-    user_id: Owner,
+    user_id: UserInPath,
     task_id: TaskId,
     completion: Annotated[CompletionOrNone, Body()] = None,
     if_match: IfMatch = None,
