@@ -268,7 +268,9 @@ def test_errors_may_be_read_by_the_frontend(api: httpx.Client, user: str) -> Non
         assert response.headers["access-control-allow-origin"] == FRONTEND_ORIGIN
         assert response.headers["access-control-allow-credentials"] == "true"
         exposed = response.headers["access-control-expose-headers"]
-        assert exposed == "ETag, Link, Location, Retry-After, WWW-Authenticate, X-Request-ID"
+        assert exposed == (
+            "ETag, Link, Location, Retry-After, WWW-Authenticate, X-Total-Count, X-Request-ID"
+        )
 
 
 def test_every_answer_has_origin_in_vary_once(api: httpx.Client) -> None:

@@ -70,17 +70,24 @@ _STATUS = {
     "done": "true",
 }
 _SORTED_BY = {"created": "created_at", "due": "due_date", "updated": "updated_at"}
-_TEXT = {"type": "string", "examples": ["milk"], "maxLength": 500, "pattern": "^[^\\u0000]*$"}
-_SIZE = {"type": "integer", "examples": [20], "minimum": 1, "maximum": MAX_PAGE}
-_NUMBER = {"type": "integer", "minimum": 0, "maximum": MAX_NUMBER, "examples": [1]}
-_DIRECTION = {"type": "string", "enum": ["asc", "desc"], "examples": ["desc"]}
-_COMPLETION = {"type": "string", "enum": [*_STATUS], "examples": ["pending"]}
 
-_COLUMN = {"type": "string", "enum": [*get_args(Sort)], "examples": ["title"]}
+
+def _or_empty(example: object, **schema: object) -> dict[str, object]:
+    """Describe a parameter that counts as absent when it has no value."""
+    return {"anyOf": [schema, {"type": "string", "maxLength": 0}], "examples": [example]}
+
+
+_TEXT = {"type": "string", "examples": ["milk"], "maxLength": 500, "pattern": "^[^\\u0000]*$"}
+_SIZE = _or_empty(20, type="integer", minimum=1, maximum=MAX_PAGE)
+_NUMBER = _or_empty(0, type="integer", minimum=0, maximum=MAX_NUMBER)
+_DIRECTION = _or_empty("desc", type="string", enum=["asc", "desc"])
+_COMPLETION = _or_empty("pending", type="string", enum=[*_STATUS])
+
+_COLUMN = _or_empty("title", type="string", enum=[*get_args(Sort)])
 
 OTHER_NAMES = {
     "order": OtherName("sort", _DIRECTION),
-    "page": OtherName("offset", _NUMBER | {"minimum": 1}),
+    "page": OtherName("offset", _or_empty(2, type="integer", minimum=1, maximum=MAX_NUMBER)),
     "page_size": OtherName("limit", _SIZE),
     "per_page": OtherName("limit", _SIZE),
     "search": OtherName("q", _TEXT),
@@ -230,7 +237,11 @@ def _decoded(text: str) -> Cursor:
 
 _DAY_OR_TIME = WithJsonSchema(
     {
-        "anyOf": [{"type": "string", "format": "date-time"}, {"type": "string", "format": "date"}],
+        "anyOf": [
+            {"type": "string", "format": "date-time"},
+            {"type": "string", "format": "date"},
+            {"type": "string", "maxLength": 0},
+        ],
         "examples": ["2026-12-24"],
     }
 )
@@ -253,12 +264,22 @@ class TaskListing(BaseModel):
         examples=["milk"],
         json_schema_extra={"maxLength": 500, "pattern": "^[^\\u0000]*$"},
     )
-    priority: Annotated[tuple[Priority, ...], BeforeValidator(_ranks)] = Field(
+    priority: Annotated[
+        tuple[Priority, ...],
+        BeforeValidator(_ranks),
+        WithJsonSchema({"type": "array", "items": {"enum": [*get_args(Priority), "all", ""]}}),
+    ] = Field(
         default=(),
         description="Only tasks with one of these priorities: joined by commas, or repeated.",
         examples=[["high", "urgent"]],
     )
-    tags: Annotated[tuple[Tag, ...], BeforeValidator(_texts)] = Field(
+    tags: Annotated[
+        tuple[Tag, ...],
+        BeforeValidator(_texts),
+        WithJsonSchema(
+            {"type": "array", "items": {"type": "string", "pattern": "^[^\\u0000]{0,50}$"}}
+        ),
+    ] = Field(
         default=(),
         description="Only tasks with all of these tags: joined by commas, or repeated.",
         examples=[["home"]],
@@ -277,7 +298,9 @@ class TaskListing(BaseModel):
         description="Only tasks that are due then or earlier; a day includes all of it.",
         examples=["2026-12-31"],
     )
-    overdue: Annotated[bool | SkipJsonSchema[None], BeforeValidator(_either)] = Field(
+    overdue: Annotated[
+        bool | None, BeforeValidator(_either), WithJsonSchema(_or_empty(True, type="boolean"))
+    ] = Field(
         default=None,
         description="Only tasks that were due before now and are not completed, or only the "
         "others.",
@@ -302,14 +325,13 @@ class TaskListing(BaseModel):
     ] = Field(
         default=None, description="Only tasks after it; take it from Link.", examples=[CURSOR]
     )
-    offset: Annotated[int | SkipJsonSchema[None], BeforeValidator(_whole_number(0, MAX_NUMBER))] = (
-        Field(
-            default=None,
-            description="How many tasks to skip first. A cursor is faster, and stays right while "
-            "tasks come and go.",
-            examples=[0],
-            json_schema_extra={"minimum": 0, "maximum": MAX_NUMBER},
-        )
+    offset: Annotated[
+        int | None, BeforeValidator(_whole_number(0, MAX_NUMBER)), WithJsonSchema(_NUMBER)
+    ] = Field(
+        default=None,
+        description="How many tasks to skip first. A cursor is faster, and stays right while tasks "
+        "come and go.",
+        examples=[0],
     )
 
     @model_validator(mode="before")
