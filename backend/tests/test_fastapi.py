@@ -10,7 +10,7 @@ from fastapi import APIRouter, BackgroundTasks, Depends, FastAPI, Request, Respo
 from pydantic import BaseModel
 from sqlalchemy.ext.asyncio import AsyncEngine
 from starlette.middleware.gzip import GZipMiddleware
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, StreamingResponse
 
 from src.config import Settings
 from src.dependencies import get_engine
@@ -174,6 +174,22 @@ async def test_what_nobody_handles_is_our_500(app: TaskAPI) -> None:
         response = await api.get("/fails")
 
     assert_problem(response, 500, "Something went wrong here; the log has it under X-Request-ID")
+
+
+@pytest.mark.anyio
+async def test_an_error_in_the_middle_of_an_answer_is_no_second_answer(app: TaskAPI) -> None:
+    async def numbers() -> AsyncIterator[bytes]:
+        yield b"1"
+        raise ZeroDivisionError
+
+    @app.get("/breaks-off")
+    async def breaks_off() -> Response:
+        return StreamingResponse(numbers())
+
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as api:
+        with pytest.raises(ZeroDivisionError):
+            await api.get("/breaks-off")
 
 
 @pytest.mark.anyio
