@@ -21,6 +21,7 @@ from tests.tokens import SECRET, TokenOfThePath
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--pooler", type=Path, help="a PgBouncer to run the tests through")
+    parser.addoption("--postgres", help="the connection string of a PostgreSQL that runs already")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -55,10 +56,15 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture(scope="session")
-def direct(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The connection string of an embedded PostgreSQL, for tests that are about it."""
-    with embedded_server(tmp_path_factory.mktemp("data")) as url:
-        yield url
+def direct(
+    pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
+    """The connection string of a PostgreSQL, for tests that are about it."""
+    if running := pytestconfig.getoption("postgres"):
+        yield running
+    else:
+        with embedded_server(tmp_path_factory.mktemp("data")) as url:
+            yield url
 
 
 @pytest.fixture(scope="session")
