@@ -15,6 +15,7 @@ from argparse import ArgumentParser
 from collections.abc import Iterator
 from functools import cache
 from importlib import import_module
+from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter
@@ -41,29 +42,48 @@ TESTS = {
     "src/database/cursor.py": "tests/test_pages.py -k 'cursor or order or link or postgresql'",
     "src/database/etag.py": "tests/test_conditions.py -k 'postgresql or etag or known'",
     "src/database/shares.py": "tests/test_connections.py",
-    "src/database/statements.py": "tests/test_statements.py tests/test_idempotency.py "
-    "tests/test_conditions.py tests/test_pages.py -k 'scoped or dated or key or known or page "
-    "or 404 or changed or left or order and not (outlives or 50_creates or index or servers)'",
+    "src/database/statements.py": """
+        tests/test_statements.py tests/test_idempotency.py tests/test_conditions.py
+        tests/test_pages.py -k 'scoped or dated or key or known or page or 404 or changed or left
+        or order and not (outlives or 50_creates or index or servers)'
+    """,
     "src/database/uuid7.py": "tests/test_uuid7.py",
-    "src/http/conditions.py": "tests/test_conditions.py -k 'not (50_ or servers or lost or version)'",
+    "src/http/conditions.py": """
+        tests/test_conditions.py -k 'not (50_ or servers or lost or version)'
+    """,
     "src/http/contract.py": "tests/test_contract.py -k 'published or no_token or description'",
-    "src/http/links.py": "tests/test_pages.py tests/test_create_task.py tests/test_odd_input.py "
-    "-k 'not jwt and (link or odd_input or create_task)'",
-    "src/http/problems.py": "tests/test_fastapi.py tests/test_http.py tests/test_odd_input.py "
-    "tests/test_contract.py -k 'test_http or odd_input or handle or published'",
-    "src/http/responses.py": "tests/test_compression.py tests/test_conditions.py "
-    "-k 'not (50_ or servers or lost or version)'",
+    "src/http/links.py": """
+        tests/test_pages.py tests/test_create_task.py tests/test_odd_input.py
+        -k 'not jwt and (link or odd_input or create_task)'
+    """,
+    "src/http/problems.py": """
+        tests/test_fastapi.py tests/test_http.py tests/test_odd_input.py tests/test_contract.py
+        -k 'test_http or odd_input or handle or published'
+    """,
+    "src/http/responses.py": """
+        tests/test_compression.py tests/test_conditions.py
+        -k 'not (50_ or servers or lost or version)'
+    """,
     "src/http/routing.py": "tests/test_routing.py tests/test_odd_input.py tests/test_http.py",
-    "src/http/spool.py": "tests/test_routing.py tests/test_long_lists.py "
-    "-k 'array or every or filtered or cursor or closed or room'",
-    "src/schemas/task.py": "tests/test_create_task.py tests/test_update_task.py "
-    "tests/test_toggle_task.py tests/test_pages.py tests/test_contract.py "
-    "-k 'not (jwt and not published) and not (anyone or cases or with_tokens or answer_is or come_go)'",
-    "src/services/rows.py": "tests/test_pages.py tests/test_idempotency.py tests/test_long_lists.py "
-    "tests/test_conditions.py -k 'limit or link or key or known or 404 or every_task'",
-    "src/services/task_service.py": "tests/test_statements.py tests/test_pages.py "
-    "tests/test_idempotency.py tests/test_toggle_task.py tests/test_conditions.py tests/test_delete_task.py "
-    "-k 'not jwt and (scoped or completed or filter or key or known or text or toggle or delete or order)'",
+    "src/http/spool.py": """
+        tests/test_routing.py tests/test_long_lists.py
+        -k 'array or every or filtered or cursor or closed or room'
+    """,
+    "src/schemas/task.py": """
+        tests/test_create_task.py tests/test_update_task.py tests/test_toggle_task.py
+        tests/test_pages.py tests/test_contract.py
+        -k '(published or not jwt) and not (anyone or cases or with_tokens or answer_is or come_go)'
+    """,
+    "src/services/rows.py": """
+        tests/test_pages.py tests/test_idempotency.py tests/test_conditions.py
+        tests/test_long_lists.py -k 'limit or link or key or known or 404 or every_task'
+    """,
+    "src/services/task_service.py": """
+        tests/test_statements.py tests/test_pages.py tests/test_idempotency.py
+        tests/test_toggle_task.py tests/test_conditions.py tests/test_delete_task.py
+        -k 'not jwt and (scoped or completed or filter or key or known or text or toggle or delete
+        or order)'
+    """,
 }
 
 OPTIONS = shlex.split(
@@ -119,6 +139,22 @@ OF_ANY_NUMBER = {"and_", "func.greatest", "max", "min", "or_"}
 LEFT_ALONE = {"annotation", "decorator_list", "returns", "type_params"}
 
 
+HEAD = """# Mutants
+
+Each is one small change of the code: an operator, a constant, a condition turned round, a call or
+an argument left out. A test has to fail with it. Of a large module some are tried, evenly chosen.
+Written by `make mutants`.
+
+| module | possible | tried | killed | |
+|---|---:|---:|---:|---:|""".splitlines()
+
+HEAD_OF_SURVIVORS = """
+## Survivors
+
+| where | change | why it stays |
+|---|---|---|""".splitlines()
+
+
 class Mutant(NamedTuple):
     line: int
     change: str
@@ -126,9 +162,15 @@ class Mutant(NamedTuple):
 
 
 @cache
+def every_mutant_of(module: str) -> list[Mutant]:
+    return list(_mutants((BACKEND / module).read_text()))
+
+
 def mutants_of(module: str) -> list[Mutant]:
-    every = list(_mutants((BACKEND / module).read_text()))
-    return [every[len(every) * number // MOST] for number in range(MOST)] if every[MOST:] else every
+    """Choose MOST of them, from the module's beginning to its end."""
+    every = every_mutant_of(module)
+    number = min(MOST, len(every))
+    return [every[len(every) * each // number] for each in range(number)]
 
 
 def _mutants(source: str) -> Iterator[Mutant]:
@@ -271,7 +313,9 @@ def _start(backend: Path, tests: str, postgres: str) -> int:
         os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
         for name in [name for name in sys.modules if name.split(".")[0] in {"src", "tests"}]:
             del sys.modules[name]
-        os._exit(pytest.main([*OPTIONS, f"--postgres={postgres}", *shlex.split(tests)]))
+        os._exit(
+            pytest.main([*OPTIONS, f"--postgres={postgres}", *shlex.split(" ".join(tests.split()))])
+        )
     finally:  # never back into what only the parent may end
         os._exit(1)
 
@@ -285,42 +329,43 @@ def _copy(top: Path, number: int) -> Path:
     return backend
 
 
-def write_table(survivors: dict[str, list[Mutant]]) -> None:
-    lines = [
-        "# Mutants",
-        "",
-        "Each is one small change of the code: an operator, a constant, a condition turned round,",
-        "a call or an argument left out. A test has to fail with it. Written by `make mutants`.",
-        "",
-        "| module | mutants | killed | survivors |",
-        "|---|---:|---:|---:|",
+def write_table(module: str, survivors: list[Mutant]) -> None:
+    """Write what was found of a module, and keep what the table says of the others."""
+    old = TABLE.read_text().splitlines() if TABLE.exists() else []
+    rows = {each: [line for line in old if line.startswith(f"| `{each}` ")] for each in TESTS}
+    alive = {each: [line for line in old if line.startswith(f"| `{each}:")] for each in TESTS}
+    tried, all_of_them = len(mutants_of(module)), len(every_mutant_of(module))
+    rows[module] = [_row(f"`{module}`", all_of_them, tried, len(survivors))]
+    alive[module] = [
+        f"| `{module}:{mutant.line}` | `{mutant.change.replace('|', chr(92) + '|')}` "
+        f"| {reason(module, mutant)} |"
+        for mutant in survivors
     ]
-    for module, alive in survivors.items():
-        lines.append(_row(f"`{module}`", len(mutants_of(module)), len(alive)))
-    lines.append(_row("all", *_total(survivors)))
-    lines += ["", "## Survivors", "", "| where | change | why it stays |", "|---|---|---|"]
-    for module, alive_there in survivors.items():
-        for mutant in alive_there:
-            change = mutant.change.replace("|", "\\|")
-            lines.append(f"| `{module}:{mutant.line}` | `{change}` | {reason(module, mutant)} |")
+    numbers = [[int(cell) for cell in row.split("|")[2:5]] for [row] in rows.values() if row]
+    possible, tried, killed = map(sum, zip(*numbers, strict=True))
+    lines = [
+        *HEAD,
+        *chain.from_iterable(rows.values()),
+        _row("all", possible, tried, tried - killed),
+        *HEAD_OF_SURVIVORS,
+        *chain.from_iterable(alive.values()),
+    ]
     TABLE.write_text("\n".join(lines) + "\n")
 
 
-def _row(name: str, made: int, alive: int) -> str:
-    return f"| {name} | {made} | {made - alive} ({1 - alive / made:.1%}) | {alive} |"
+def _row(name: str, possible: int, tried: int, alive: int) -> str:
+    return f"| {name} | {possible} | {tried} | {tried - alive} | {1 - alive / tried:.0%} |"
 
 
 def reason(module: str, mutant: Mutant) -> str:
     return ACCEPTED.get(module, {}).get(mutant.change, "")
 
 
-def _total(survivors: dict[str, list[Mutant]]) -> tuple[int, int]:
-    return sum(len(mutants_of(each)) for each in survivors), sum(map(len, survivors.values()))
-
-
 def main() -> None:
     parser = ArgumentParser(description=__doc__)
-    parser.add_argument("modules", nargs="*", help="only these, and write no table")
+    parser.add_argument(
+        "modules", nargs="*", help="only these; the table keeps what it says of others"
+    )
     parser.add_argument("--processes", type=int, default=2)
     chosen = parser.parse_args()
     survivors: dict[str, list[Mutant]] = {}
@@ -330,25 +375,22 @@ def main() -> None:
         top = Path(folder)
         copies = [_copy(top, number) for number in range(chosen.processes)]
         for module in chosen.modules or TESTS:
-            began, mutants = perf_counter(), mutants_of(module)
+            began = perf_counter()
             survivors[module] = survivors_of(module, copies, postgres)
             seconds = perf_counter() - began
-            print(
-                f"{module}: {len(survivors[module])} of {len(mutants)} in {seconds:.0f} s",
-                flush=True,
-            )
-            for mutant in survivors[module]:
-                print(f"  {mutant.line}: {mutant.change}  # {reason(module, mutant)}", flush=True)
-    if not chosen.modules:
-        write_table(survivors)
-    made, alive = _total(survivors)
+            write_table(module, survivors[module])
+            print(f"{module}: {len(survivors[module])} survive, {seconds:.0f} s", flush=True)
     unexplained = [
         f"{module}:{mutant.line}: {mutant.change}"
         for module, mutants in survivors.items()
         for mutant in mutants
         if not reason(module, mutant)
     ]
-    if unexplained or alive > made * (1 - WANTED):
+    tried, alive = (
+        sum(len(mutants_of(each)) for each in survivors),
+        sum(map(len, survivors.values())),
+    )
+    if unexplained or alive > tried * (1 - WANTED):
         sys.exit("\n".join(["These survive without a reason, or too many do:", *unexplained]))
 
 
