@@ -32,7 +32,7 @@ WANTED = 0.9
 SECONDS = 90
 """A mutant that takes longer is killed: a test would hang."""
 
-MOST = 60
+MOST = 30
 """How many mutants of a module are tried, of all its parts alike: all of them take hours."""
 
 # Of each module the quick tests that are about it, the quickest first.
@@ -313,9 +313,8 @@ def _start(backend: Path, tests: str, postgres: str) -> int:
         os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
         for name in [name for name in sys.modules if name.split(".")[0] in {"src", "tests"}]:
             del sys.modules[name]
-        os._exit(
-            pytest.main([*OPTIONS, f"--postgres={postgres}", *shlex.split(" ".join(tests.split()))])
-        )
+        given = [f"--postgres={postgres}", f"--basetemp={backend.parent}/tests"]
+        os._exit(pytest.main([*OPTIONS, *given, *shlex.split(" ".join(tests.split()))]))
     finally:  # never back into what only the parent may end
         os._exit(1)
 
@@ -341,7 +340,9 @@ def write_table(module: str, survivors: list[Mutant]) -> None:
         f"| {reason(module, mutant)} |"
         for mutant in survivors
     ]
-    numbers = [[int(cell) for cell in row.split("|")[2:5]] for [row] in rows.values() if row]
+    numbers = [
+        [int(cell) for cell in row.split("|")[2:5]] for row in chain.from_iterable(rows.values())
+    ]
     possible, tried, killed = map(sum, zip(*numbers, strict=True))
     lines = [
         *HEAD,
