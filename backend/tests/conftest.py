@@ -56,9 +56,7 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture(scope="session")
-def direct(
-    pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[str]:
+def direct(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The connection string of a PostgreSQL, for tests that are about it."""
     if running := pytestconfig.getoption("postgres"):
         yield running
