@@ -64,7 +64,11 @@ TESTS = {
         tests/test_compression.py tests/test_conditions.py
         -k 'not (50_ or servers or lost or version)'
     """,
-    "src/http/routing.py": "tests/test_routing.py tests/test_odd_input.py tests/test_http.py",
+    "src/http/routing.py": """
+        tests/test_routing.py tests/test_fastapi.py tests/test_odd_input.py tests/test_http.py
+        tests/test_connection.py tests/test_conditions.py
+        -k 'routing or fastapi or odd_input or test_http or encoded or several'
+    """,
     "src/http/spool.py": """
         tests/test_routing.py tests/test_long_lists.py
         -k 'array or every or filtered or cursor or closed or room'

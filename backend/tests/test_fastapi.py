@@ -118,6 +118,8 @@ async def test_middleware_that_is_added_sees_every_answer(app: TaskAPI) -> None:
     async def mark(request: Request, call_next: Any) -> Response:  # noqa: ANN401 - Starlette's
         response: Response = await call_next(request)
         response.headers["X-Mark"] = str(response.status_code)
+        if "endpoint" in request.scope:
+            response.headers["X-Endpoint"] = request.scope["endpoint"].__name__
         return response
 
     app.add_middleware(GZipMiddleware, minimum_size=1)
@@ -128,6 +130,9 @@ async def test_middleware_that_is_added_sees_every_answer(app: TaskAPI) -> None:
         nowhere = await api.get("/nowhere")
 
     assert [each.headers["x-mark"] for each in (made, missing, nowhere)] == ["201", "404", "404"]
+    assert made.headers["x-endpoint"] == "create_task"
+    assert missing.headers["x-endpoint"] == "get_task"
+    assert "x-endpoint" not in nowhere.headers
     assert missing.headers["content-encoding"] == "gzip"
     assert_problem(missing, 404, "Task not found")
 
