@@ -186,9 +186,12 @@ def _mutants(source: str) -> Iterator[Mutant]:
         for alias in node.names
     }
     for parent, field, place, node in _places(tree):
+        shown = parent if isinstance(node, ast.Constant) else node
         for new in _changed(node, modules):
+            before = _short(shown)
             _put(parent, field, place, new)
-            yield Mutant(node.lineno, f"{_short(node)} → {_short(new)}", ast.unparse(tree))
+            after = _short(new if shown is node else shown)
+            yield Mutant(node.lineno, f"{before} → {after}", ast.unparse(tree))
             _put(parent, field, place, node)
 
 
