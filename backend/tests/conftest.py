@@ -24,6 +24,7 @@ from tests.tokens import SECRET, TokenOfThePath
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--pooler", type=Path, help="a PgBouncer to run the tests through")
+    parser.addoption("--postgres", help="the connection string of a PostgreSQL that runs already")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -75,10 +76,13 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def direct(data_dir: Path) -> Iterator[str]:
-    """The connection string of an embedded PostgreSQL, without any pooler."""
-    with embedded_server(data_dir) as url:
-        yield url
+def direct(pytestconfig: pytest.Config, data_dir: Path) -> Iterator[str]:
+    """The connection string of a PostgreSQL, without any pooler."""
+    if running := pytestconfig.getoption("postgres"):
+        yield running
+    else:
+        with embedded_server(data_dir) as url:
+            yield url
 
 
 @pytest.fixture(scope="session")

@@ -1,14 +1,20 @@
 """No bytes on a connection are read as another user's request."""
 
+import asyncio
 import json
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from uuid import uuid4
 
 import httpx
 import psutil
 import pytest
+import uvicorn
+from starlette.types import ASGIApp, Receive, Scope, Send
 
+from src.http.protocol import HTTPProtocol
 from tests.connections import chunked, connected, request
 from tests.serving import Server, eventually, free_port, serving, started
 from tests.tasks import create, listed, task_path, tasks_path
@@ -344,3 +350,71 @@ def listens(server: Server) -> bool:
     """Check for the socket without connecting to it."""
     connections = psutil.Process(server.process.pid).net_connections("tcp")
     return any(each.status == psutil.CONN_LISTEN for each in connections)
+
+
+@asynccontextmanager
+async def served(app: ASGIApp) -> AsyncIterator[uvicorn.Server]:
+    """Serve an application of the test's own in the test's own loop."""
+    config = uvicorn.Config(app, port=0, http=HTTPProtocol, lifespan="off", log_config=None)
+    config.load()
+    server = uvicorn.Server(config)
+    server.lifespan = config.lifespan_class(config)
+    await server.startup()
+    yield server
+    await server.shutdown()
+
+
+async def connect(server: uvicorn.Server) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    _, port = server.servers[0].sockets[0].getsockname()
+    return await asyncio.open_connection("127.0.0.1", port)
+
+
+@pytest.mark.anyio
+async def test_a_response_is_made_no_faster_than_its_client_reads_it() -> None:
+    """Of 64 MB an application could otherwise make all before the client takes any."""
+    pieces, piece, made = 1000, b"x" * 65_536, 0
+
+    async def application(_scope: Scope, _receive: Receive, send: Send) -> None:
+        nonlocal made
+        length = (b"content-length", b"%d" % (pieces * len(piece)))
+        await send({"type": "http.response.start", "status": 200, "headers": [length]})
+        for number in range(pieces):
+            more = number < pieces - 1
+            await send({"type": "http.response.body", "body": piece, "more_body": more})
+            made += 1
+
+    async with served(application) as server:
+        reader, writer = await connect(server)
+        writer.write(request("GET", "/"))
+        head = await reader.readuntil(b"\r\n\r\n")
+        made_at_first = made
+        await reader.readexactly(pieces * len(piece))
+        writer.close()
+
+    assert head.startswith(b"HTTP/1.1 200 ")
+    assert made_at_first < pieces / 2
+    assert made == pieces
+
+
+@pytest.mark.anyio
+async def test_a_request_that_was_on_its_way_when_the_service_stopped_is_answered() -> None:
+    async def application(_scope: Scope, _receive: Receive, send: Send) -> None:
+        length = (b"content-length", b"2")
+        await send({"type": "http.response.start", "status": 200, "headers": [length]})
+        await send({"type": "http.response.body", "body": b"ok"})
+
+    async with served(application) as server:
+        reader, writer = await connect(server)
+        writer.write(request("GET", "/"))
+        before = await reader.readuntil(b"ok")
+        stopping = asyncio.create_task(server.shutdown())
+        for _ in range(10):  # turns of the loop, in any of which an idle connection could close
+            await asyncio.sleep(0)
+        writer.write(request("GET", "/"))
+        after = await reader.readuntil(b"ok")
+        assert await reader.read() == b""
+        writer.close()
+        await stopping
+
+    assert before.startswith(b"HTTP/1.1 200 ")
+    assert after.startswith(b"HTTP/1.1 200 ")

@@ -147,3 +147,17 @@ async def test_a_cancelled_wait_takes_no_share() -> None:
     assert served == ["patient"]
     assert not shares.taken
     assert not shares.waiting
+
+
+@pytest.mark.anyio
+async def test_who_is_refused_and_goes_away_at_once_gives_nothing_back() -> None:
+    shares = Shares(most=1, seconds=0)
+    assert shares.take("ada")
+
+    late = asyncio.create_task(shares.turn("ada"))
+    await asyncio.sleep(0)
+    asyncio.get_running_loop().call_later(0, late.cancel)  # in the turn in which it is refused
+
+    with pytest.raises(asyncio.CancelledError):
+        await late
+    assert not shares.take("ada")

@@ -10,7 +10,7 @@ from fastapi import APIRouter, BackgroundTasks, Depends, FastAPI, Request, Respo
 from pydantic import BaseModel
 from sqlalchemy.ext.asyncio import AsyncEngine
 from starlette.middleware.gzip import GZipMiddleware
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, StreamingResponse
 
 from src.config import Settings
 from src.dependencies import get_engine
@@ -118,6 +118,8 @@ async def test_added_middleware_sees_every_answer(app: TaskAPI) -> None:
     async def mark(request: Request, call_next: Any) -> Response:  # noqa: ANN401 - Starlette's
         response: Response = await call_next(request)
         response.headers["X-Mark"] = str(response.status_code)
+        if "endpoint" in request.scope:
+            response.headers["X-Endpoint"] = request.scope["endpoint"].__name__
         return response
 
     app.add_middleware(GZipMiddleware, minimum_size=1)
@@ -128,6 +130,9 @@ async def test_added_middleware_sees_every_answer(app: TaskAPI) -> None:
         nowhere = await api.get("/nowhere")
 
     assert [each.headers["x-mark"] for each in (made, missing, nowhere)] == ["201", "404", "404"]
+    assert made.headers["x-endpoint"] == "create_task"
+    assert missing.headers["x-endpoint"] == "get_task"
+    assert "x-endpoint" not in nowhere.headers
     assert missing.headers["content-encoding"] == "gzip"
     assert_problem(missing, 404, "Task not found")
 
@@ -176,6 +181,22 @@ async def test_an_unhandled_error_is_our_500(app: TaskAPI) -> None:
     assert_problem(
         response, 500, "Something went wrong; the service's log explains it under this X-Request-ID"
     )
+
+
+@pytest.mark.anyio
+async def test_an_error_in_the_middle_of_an_answer_is_no_second_answer(app: TaskAPI) -> None:
+    async def numbers() -> AsyncIterator[bytes]:
+        yield b"1"
+        raise ZeroDivisionError
+
+    @app.get("/breaks-off")
+    async def breaks_off() -> Response:
+        return StreamingResponse(numbers())
+
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as api:
+        with pytest.raises(ZeroDivisionError):
+            await api.get("/breaks-off")
 
 
 @pytest.mark.anyio

@@ -148,6 +148,32 @@ raise RuntimeError("fourth")
     assert "RuntimeError: fourth" in fourth["traceback"]
 
 
+def test_a_warning_is_written_at_once_even_by_a_process_that_hangs(tmp_path: Path) -> None:
+    script = """
+import asyncio, logging, time
+from src.http.logs import configure_logging
+
+async def hang():
+    configure_logging("info", "text")("GET", "/", 200, 0.001, "mine", None)
+    logging.getLogger("src").warning("Something is odd")
+    time.sleep(60)
+
+asyncio.run(hang())
+"""
+    log = tmp_path / "log"
+    with log.open("wb") as stdout:
+        process = subprocess.Popen([sys.executable, "-c", script], cwd=BACKEND, stdout=stdout)
+    try:
+        assert eventually(lambda: log.read_text().count("\n") == 2)
+    finally:
+        process.kill()
+        process.wait()
+
+    first, second = log.read_text().splitlines()
+    assert first.endswith(" INFO GET / 200 1.0 ms mine -")
+    assert second.endswith(" WARNING Something is odd")
+
+
 def test_an_unreadable_settings_file_is_reported_in_a_sentence(tmp_path: Path) -> None:
     (tmp_path / ".env").write_bytes(b"LOG_FORMAT=json\nHOST=\xff\n")
     script = (

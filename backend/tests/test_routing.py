@@ -13,6 +13,7 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel, ConfigDict
 from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.responses import JSONResponse
+from starlette.routing import Match
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from src.dependencies import TASK_ID, IdempotencyKey, IfNoneMatch, TaskId, UserInPath
@@ -239,6 +240,17 @@ async def test_an_array_is_whole_in_any_number_of_pieces(count: int) -> None:
     assert int(answer.headers["content-length"]) == len(answer.content)
 
 
+@pytest.mark.parametrize("text", ["a", "a/b", "%", "%2F", "%25", "%0A", "a\n", "%2f%", "é"])
+def test_a_path_that_is_made_of_any_text_leads_back_to_it(text: str) -> None:
+    route = DirectRoute("/{name:segment}", answer_of("any"))
+    path = str(route.url_path_for(route.name, name=text))
+
+    match, found = route.matches({"type": "http", "method": "GET", "path": path})
+
+    assert match is Match.FULL
+    assert found["path_params"] == {"name": text}
+
+
 def answer_of(text: str) -> Callable[[], Awaitable[Response]]:
     async def endpoint() -> Response:
         return JSONResponse(text)
@@ -282,6 +294,26 @@ async def test_a_direct_route_is_found_where_fastapis_router_finds_it(root_path:
 
     assert await answers(DirectRoutes(app.router)) == asked_in_turn
     assert [status for status, _ in asked_in_turn].count(200) == 15
+
+
+@pytest.mark.anyio
+async def test_a_direct_route_is_found_without_asking_the_router() -> None:
+    app = FastAPI()
+    for method, path in [("GET", "/a"), ("POST", "/a"), ("GET", "/a/{name}"), ("PUT", "/b")]:
+        route = DirectRoute(path, answer_of(f"{method} {path}"), methods=[method])
+        app.router.routes.append(route)
+    routes = DirectRoutes(app.router)
+    routes.router = APIRouter()  # which has none
+    app.middleware_stack = routes
+
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        answers = [
+            (await client.request(method, path)).text
+            for method, path in [("GET", "/a"), ("POST", "/a"), ("GET", "/a/x"), ("PUT", "/b")]
+        ]
+
+    assert answers == ['"GET /a"', '"POST /a"', '"GET /a/{name}"', '"PUT /b"']
 
 
 def test_every_endpoint_is_called_without_generator_dependencies() -> None:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from itertools import combinations
 from pathlib import Path
 from typing import Any, get_args
+from uuid import UUID
 
 import asyncpg
 import httpx
@@ -15,9 +16,12 @@ from src.database import statements as statements_of
 from src.database.embedded import embedded_server
 from src.database.engine import Statement
 from src.database.uuid7 import instant, next_tick, uuid7
+from src.http.conditions import Condition
 from src.schemas.listing import Sort
+from src.schemas.task import TaskCreate
 from src.services import task_service
 from src.services.task_service import list_statement
+from tests.conftest import execute
 from tests.serving import serving
 from tests.tasks import create, task_path, tasks_path, unknown_path
 
@@ -50,6 +54,7 @@ def test_every_statement_is_scoped_by_its_owner() -> None:
     for statement in [task_service.GET, *UPDATES, *OTHERS, *LISTS.values()]:
         owner = statement.parameters.index("user_id") + 1
         of_tasks = statement.sql.count("FROM tasks") + statement.sql.count("UPDATE tasks")
+        assert of_tasks
         assert statement.sql.count(f"WHERE tasks.user_id = ${owner}::VARCHAR") == of_tasks
     for statement in [task_service.CREATE, task_service.CREATE_ONCE]:
         assert "FROM tasks" not in statement.sql
@@ -157,12 +162,37 @@ async def test_a_list_finds_its_tasks_by_an_index_of_their_owner(engine: AsyncEn
             )
             plans[name] = list(nodes(json.loads(explained)[0]["Plan"]))
 
-    for plan in plans.values():
-        assert all("user_id" in node["Index Cond"] for node in plan if "Index Name" in node)
-    for name in [name for name in plans if "created_at" in name]:
-        indexed = [node["Index Name"] for node in plans[name] if "Index Name" in node]
-        assert indexed == ["tasks_in_order"], name
-        assert not [node for node in plans[name] if "Sort" in node["Node Type"]], name
+    assert len(plans) == len(SORTS) * 8
+    in_order = 0
+    for name, plan in plans.items():
+        indexed = {node["Index Name"]: node["Index Cond"] for node in plan if "Index Name" in node}
+        assert indexed, name
+        assert all("user_id" in searched_for for searched_for in indexed.values()), name
+        if name.split()[1].removeprefix("-") == "created_at":
+            in_order += 1
+            assert list(indexed) == ["tasks_in_order"], name
+            assert not [node for node in plan if "Sort" in node["Node Type"]], name
+    assert in_order == 2 * 8
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("condition", [None, Condition([], wanted=False)], ids=["plain", "if"])
+@pytest.mark.parametrize("change", ["update", "toggle"])
+async def test_a_change_is_dated_no_earlier_than_the_one_before(
+    engine: AsyncEngine, empty_database: str, change: str, condition: Condition | None
+) -> None:
+    """The database's clock may be behind the clock that dated the row."""
+    task = json.loads(await task_service.create_task(engine, "ada", TaskCreate(title="Buy milk")))
+    await execute(empty_database, "UPDATE tasks SET updated_at = '2999-01-01T00:00:00Z'")
+
+    if change == "update":
+        changed = await task_service.update_task(
+            engine, "ada", UUID(task["id"]), {"title": "Buy bread"}, condition
+        )
+    else:
+        changed = await task_service.toggle_task(engine, "ada", UUID(task["id"]), condition)
+
+    assert json.loads(changed)["updated_at"] == "2999-01-01T00:00:00+00:00"
 
 
 def statements(log: Path, start: int) -> list[str]:

@@ -1,0 +1,406 @@
+"""Change the code in many small ways, one at a time, and see that a test fails: `make mutants`.
+
+Kept tools do not fit. mutmut leaves out decorated functions and all that runs on import, which is
+where our statements and validators are made. cosmic-ray starts Python anew for each of 2,300
+mutants, which takes hours. This one forks a process that has every library already.
+"""
+
+import ast
+import os
+import shlex
+import shutil
+import signal
+import sys
+from argparse import ArgumentParser
+from collections.abc import Iterator
+from functools import cache
+from importlib import import_module
+from itertools import chain
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from time import perf_counter
+from typing import Any, NamedTuple
+
+import pytest
+
+from src.database.embedded import embedded_server
+from tests.mutants_accepted import ACCEPTED
+
+BACKEND = Path(__file__).resolve().parent.parent
+TABLE = BACKEND / "benchmarks" / "results" / "mutants.md"
+WANTED = 0.9
+SECONDS = 90
+"""A mutant that takes longer is killed: a test would hang."""
+
+MOST = 30
+"""How many mutants of a module are tried, of all its parts alike: all of them take hours."""
+
+# Of each module the quick tests that are about it, the quickest first.
+TESTS = {
+    "src/auth/tokens.py": "tests/test_auth.py -k 'not (without_postgresql or any_header)'",
+    "src/database/connection_string.py": "tests/test_connection_string.py -k 'not the_service'",
+    "src/database/cursor.py": "tests/test_pages.py -k 'cursor or order or link or postgresql'",
+    "src/database/etag.py": "tests/test_conditions.py -k 'postgresql or etag or known'",
+    "src/database/shares.py": "tests/test_connections.py",
+    "src/database/statements.py": """
+        tests/test_statements.py tests/test_idempotency.py tests/test_conditions.py
+        tests/test_pages.py -k 'scoped or dated or key or known or page or 404 or changed or left
+        or order and not (outlives or 50_creates or index or servers)'
+    """,
+    "src/database/uuid7.py": "tests/test_uuid7.py",
+    "src/http/conditions.py": """
+        tests/test_conditions.py -k 'not (50_ or servers or lost or version)'
+    """,
+    "src/http/contract.py": "tests/test_contract.py -k 'published or no_token or description'",
+    "src/http/links.py": """
+        tests/test_pages.py tests/test_create_task.py tests/test_odd_input.py
+        -k 'not jwt and (link or odd_input or create_task)'
+    """,
+    "src/http/problems.py": """
+        tests/test_fastapi.py tests/test_http.py tests/test_odd_input.py tests/test_contract.py
+        -k 'test_http or odd_input or handle or published'
+    """,
+    "src/http/responses.py": """
+        tests/test_compression.py tests/test_conditions.py
+        -k 'not (50_ or servers or lost or version)'
+    """,
+    "src/http/routing.py": """
+        tests/test_routing.py tests/test_fastapi.py tests/test_odd_input.py tests/test_http.py
+        tests/test_connection.py tests/test_conditions.py
+        -k 'routing or fastapi or odd_input or test_http or encoded or several'
+    """,
+    "src/http/spool.py": """
+        tests/test_routing.py tests/test_long_lists.py
+        -k 'array or every or filtered or cursor or closed or room'
+    """,
+    "src/schemas/task.py": """
+        tests/test_create_task.py tests/test_update_task.py tests/test_toggle_task.py
+        tests/test_pages.py tests/test_contract.py
+        -k '(published or not jwt) and not (anyone or cases or with_tokens or answer_is or come_go)'
+    """,
+    "src/services/rows.py": """
+        tests/test_pages.py tests/test_idempotency.py tests/test_conditions.py
+        tests/test_long_lists.py -k 'limit or link or key or known or 404 or every_task'
+    """,
+    "src/services/task_service.py": """
+        tests/test_statements.py tests/test_pages.py tests/test_idempotency.py
+        tests/test_toggle_task.py tests/test_conditions.py tests/test_delete_task.py
+        -k 'not jwt and (scoped or completed or filter or key or known or text or toggle or delete
+        or order)'
+    """,
+}
+
+OPTIONS = shlex.split(
+    "-x -q -p no:cacheprovider -p no:schemathesis -p no:xdist "
+    "-W ignore::pytest.PytestAssertRewriteWarning"
+)
+
+LIBRARIES = (
+    "alembic.command",
+    "asyncpg",
+    "fastapi",
+    "httptools",
+    "httpx",
+    "hypothesis",
+    "jwt",
+    "pydantic_settings",
+    "sqlalchemy.ext.asyncio",
+    "sqlmodel",
+    "uvicorn",
+    "uvloop",
+    "xxhash",
+    "zstandard",
+)
+
+OTHER: dict[type[ast.AST], Any] = {
+    ast.Add: ast.Sub,
+    ast.And: ast.Or,
+    ast.BitAnd: ast.BitOr,
+    ast.BitOr: ast.BitAnd,
+    ast.Eq: ast.NotEq,
+    ast.FloorDiv: ast.Mult,
+    ast.Gt: ast.GtE,
+    ast.GtE: ast.Gt,
+    ast.In: ast.NotIn,
+    ast.Is: ast.IsNot,
+    ast.IsNot: ast.Is,
+    ast.LShift: ast.RShift,
+    ast.Lt: ast.LtE,
+    ast.LtE: ast.Lt,
+    ast.Mod: ast.Add,
+    ast.Mult: ast.FloorDiv,
+    ast.NotEq: ast.Eq,
+    ast.NotIn: ast.In,
+    ast.Or: ast.And,
+    ast.RShift: ast.LShift,
+    ast.Sub: ast.Add,
+}
+
+# What takes one argument less.
+OF_ANY_NUMBER = {"and_", "func.greatest", "max", "min", "or_"}
+
+# What is for readers and type checkers, or makes only faster.
+LEFT_ALONE = {"annotation", "decorator_list", "returns", "type_params"}
+
+
+HEAD = """# Mutants
+
+Each is one small change of the code: an operator, a constant, a condition turned round, a call or
+an argument left out. A test has to fail with it. Of a large module some are tried, evenly chosen.
+Written by `make mutants`.
+
+| module | possible | tried | killed | |
+|---|---:|---:|---:|---:|""".splitlines()
+
+HEAD_OF_SURVIVORS = """
+## Survivors
+
+| where | change | why it stays |
+|---|---|---|""".splitlines()
+
+
+class Mutant(NamedTuple):
+    line: int
+    change: str
+    source: str
+
+
+@cache
+def every_mutant_of(module: str) -> list[Mutant]:
+    return list(_mutants((BACKEND / module).read_text()))
+
+
+def mutants_of(module: str) -> list[Mutant]:
+    """Choose MOST of them, from the module's beginning to its end."""
+    every = every_mutant_of(module)
+    number = min(MOST, len(every))
+    return [every[len(every) * each // number] for each in range(number)]
+
+
+def _mutants(source: str) -> Iterator[Mutant]:
+    tree = ast.parse(source)
+    modules = {
+        alias.asname or alias.name
+        for node in tree.body
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for alias in node.names
+    }
+    for parent, field, place, node in _places(tree):
+        shown = parent if isinstance(node, ast.Constant) else node
+        for new in _changed(node, modules):
+            before = _short(shown)
+            _put(parent, field, place, new)
+            after = _short(new if shown is node else shown)
+            yield Mutant(node.lineno, f"{before} → {after}", ast.unparse(tree))
+            _put(parent, field, place, node)
+
+
+def _places(parent: ast.AST) -> Iterator[tuple[ast.AST, str, int | None, ast.expr | ast.stmt]]:
+    """Walk all that a mutant may change, each with where it is."""
+    for field, value in ast.iter_fields(parent):
+        if field in LEFT_ALONE:
+            continue
+        for place, node in enumerate(value) if isinstance(value, list) else [(None, value)]:
+            if isinstance(node, ast.AST) and not _says_nothing(node):
+                if isinstance(node, ast.expr | ast.stmt):
+                    yield parent, field, place, node
+                yield from _places(node)
+
+
+def _says_nothing(node: ast.AST) -> bool:
+    match node:
+        case ast.Expr(ast.Constant()):  # a docstring
+            return True
+        case ast.Call(ast.Name("TypeVar" | "cast"), [ast.Constant(), *_]):
+            return True
+        case ast.If(ast.Name("TYPE_CHECKING")):
+            return True
+    return False
+
+
+def _put(parent: ast.AST, field: str, place: int | None, node: ast.AST) -> None:
+    if place is None:
+        setattr(parent, field, node)
+    else:
+        getattr(parent, field)[place] = node
+
+
+def _changed(node: ast.AST, modules: set[str]) -> Iterator[ast.AST]:  # noqa: PLR0912 - one for each kind of change
+    match node:
+        case ast.Compare(left, [op], right) if type(op) in OTHER:
+            yield ast.Compare(left, [OTHER[type(op)]()], right)
+        case ast.BoolOp(op, values):
+            yield ast.BoolOp(OTHER[type(op)](), values)
+        case ast.BinOp(left, op, right) if type(op) in OTHER:
+            yield ast.BinOp(left, OTHER[type(op)](), right)
+        case ast.UnaryOp(ast.Not(), operand):
+            yield operand
+        case ast.If(test, body, orelse):
+            yield ast.If(_not(test), body, orelse)
+        case ast.IfExp(test, body, orelse):
+            yield ast.IfExp(_not(test), body, orelse)
+        case ast.Constant(bool() as value):
+            yield ast.Constant(not value)
+        case ast.Constant(int() | float() as value):
+            yield ast.Constant(value + 1)
+        case ast.Constant(str() as value):
+            yield ast.Constant(f"{value}~")
+        case ast.Constant(bytes() as value):
+            yield ast.Constant(value + b"~")
+        case ast.Return(ast.expr() as value) if not _is_none(value):
+            yield ast.Return(ast.Constant(None))
+        case ast.Raise() | ast.AugAssign() | ast.Expr(ast.Call() | ast.Await()):
+            yield ast.Pass()
+        case ast.Continue():
+            yield ast.Break()
+        case ast.Break():
+            yield ast.Pass()
+        case ast.Call(func, args, keywords):
+            match func:
+                case ast.Attribute(ast.Name(name)) if name in modules:
+                    pass
+                case ast.Attribute(value):
+                    yield value
+            for place in range(len(args) if ast.unparse(func) in OF_ANY_NUMBER else 0):
+                yield ast.Call(func, args[:place] + args[place + 1 :], keywords)
+            for place in range(len(keywords)):
+                yield ast.Call(func, args, keywords[:place] + keywords[place + 1 :])
+
+
+def _not(test: ast.expr) -> ast.expr:
+    return ast.UnaryOp(ast.Not(), test)
+
+
+def _is_none(node: ast.expr) -> bool:
+    return isinstance(node, ast.Constant) and node.value is None
+
+
+def _short(node: ast.AST) -> str:
+    """Name what is changed in a line; of a block its head."""
+    return ast.unparse(node).split("\n", 1)[0]
+
+
+def survivors_of(module: str, copies: list[Path], postgres: str) -> list[Mutant]:
+    """Run the tests of the module on each mutant, as many at a time as there are copies."""
+    # First as a mutant is written, without comments, but as it is.
+    unchanged = Mutant(0, "", ast.unparse(ast.parse((BACKEND / module).read_text())))
+    waiting, free = [unchanged, *mutants_of(module)], list(copies)
+    running: dict[int, tuple[Mutant, Path]] = {}
+    survivors = []
+    while waiting or running:
+        while waiting and free:
+            mutant, copy = waiting.pop(0), free.pop()
+            (copy / module).write_text(mutant.source)
+            running[_start(copy, TESTS[module], postgres)] = mutant, copy
+        pid, status = os.wait()
+        if pid in running:
+            mutant, copy = running.pop(pid)
+            free.append(copy)
+            if status == 0:
+                survivors.append(mutant)
+    for copy in copies:
+        shutil.copy2(BACKEND / module, copy / module)
+    if unchanged not in survivors:
+        sys.exit(f"{module}: its tests fail without a mutant: {TESTS[module]}")
+    return sorted(set(survivors) - {unchanged})
+
+
+def _start(backend: Path, tests: str, postgres: str) -> int:
+    """Run tests in a copy of this process, which has all libraries and nothing of the project."""
+    if pid := os.fork():
+        return pid
+    try:
+        signal.alarm(SECONDS)
+        nowhere = os.open(os.devnull, os.O_RDWR)
+        for descriptor in range(3):
+            os.dup2(nowhere, descriptor)
+        os.chdir(backend)
+        sys.path[0] = str(backend)
+        sys.dont_write_bytecode = True
+        os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
+        for name in [name for name in sys.modules if name.split(".")[0] in {"src", "tests"}]:
+            del sys.modules[name]
+        given = [f"--postgres={postgres}", f"--basetemp={backend.parent}/tests"]
+        os._exit(pytest.main([*OPTIONS, *given, *shlex.split(" ".join(tests.split()))]))
+    finally:  # never back into what only the parent may end
+        os._exit(1)
+
+
+def _copy(top: Path, number: int) -> Path:
+    """Make a copy of the project to change."""
+    backend = top / str(number) / "backend"
+    ignored = shutil.ignore_patterns(".*", "node_modules", "peers", "results")
+    shutil.copytree(BACKEND, backend, ignore=ignored)
+    (backend.parent / "specs").symlink_to(BACKEND.parent / "specs")
+    return backend
+
+
+def write_table(module: str, survivors: list[Mutant]) -> None:
+    """Write what was found of a module, and keep what the table says of the others."""
+    old = TABLE.read_text().splitlines() if TABLE.exists() else []
+    rows = {each: [line for line in old if line.startswith(f"| `{each}` ")] for each in TESTS}
+    alive = {each: [line for line in old if line.startswith(f"| `{each}:")] for each in TESTS}
+    tried, all_of_them = len(mutants_of(module)), len(every_mutant_of(module))
+    rows[module] = [_row(f"`{module}`", all_of_them, tried, len(survivors))]
+    alive[module] = [
+        f"| `{module}:{mutant.line}` | `{mutant.change.replace('|', chr(92) + '|')}` "
+        f"| {reason(module, mutant)} |"
+        for mutant in survivors
+    ]
+    numbers = [
+        [int(cell) for cell in row.split("|")[2:5]] for row in chain.from_iterable(rows.values())
+    ]
+    possible, tried, killed = map(sum, zip(*numbers, strict=True))
+    lines = [
+        *HEAD,
+        *chain.from_iterable(rows.values()),
+        _row("all", possible, tried, tried - killed),
+        *HEAD_OF_SURVIVORS,
+        *chain.from_iterable(alive.values()),
+    ]
+    TABLE.write_text("\n".join(lines) + "\n")
+
+
+def _row(name: str, possible: int, tried: int, alive: int) -> str:
+    return f"| {name} | {possible} | {tried} | {tried - alive} | {1 - alive / tried:.0%} |"
+
+
+def reason(module: str, mutant: Mutant) -> str:
+    return ACCEPTED.get(module, {}).get(mutant.change, "")
+
+
+def main() -> None:
+    parser = ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "modules", nargs="*", help="only these; the table keeps what it says of others"
+    )
+    parser.add_argument("--processes", type=int, default=2)
+    chosen = parser.parse_args()
+    survivors: dict[str, list[Mutant]] = {}
+    for library in LIBRARIES:
+        import_module(library)
+    with TemporaryDirectory() as folder, embedded_server(Path(folder) / "data") as postgres:
+        top = Path(folder)
+        copies = [_copy(top, number) for number in range(chosen.processes)]
+        for module in chosen.modules or TESTS:
+            began = perf_counter()
+            survivors[module] = survivors_of(module, copies, postgres)
+            seconds = perf_counter() - began
+            write_table(module, survivors[module])
+            print(f"{module}: {len(survivors[module])} survive, {seconds:.0f} s", flush=True)
+    unexplained = [
+        f"{module}:{mutant.line}: {mutant.change}"
+        for module, mutants in survivors.items()
+        for mutant in mutants
+        if not reason(module, mutant)
+    ]
+    tried, alive = (
+        sum(len(mutants_of(each)) for each in survivors),
+        sum(map(len, survivors.values())),
+    )
+    if unexplained or alive > tried * (1 - WANTED):
+        sys.exit("\n".join(["These survive without a reason, or too many do:", *unexplained]))
+
+
+if __name__ == "__main__":
+    main()
