@@ -109,6 +109,7 @@ IfNoneMatch = Annotated[
 Prefer = Annotated[
     str | SkipJsonSchema[None],
     Header(
+        alias="Prefer",
         description="`count=exact` for the number of all tasks that the filters let through, in "
         "X-Total-Count.",
         examples=["count=exact"],
