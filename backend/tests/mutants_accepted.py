@@ -2,8 +2,26 @@
 
 AS_FALSE = {"return False → return None": "None is as false as False"}
 
+WORDS = "the tests hold the words before it"
+
 ACCEPTED: dict[str, dict[str, str]] = {
+    "src/auth/tokens.py": {
+        "LEEWAY_SECONDS = 30 → LEEWAY_SECONDS = 31": "a test would have to be as quick as a second",
+        "'The token is signed with another algorithm than its key is for' → "
+        "'The token is signed with another algorithm than its key is for~'": WORDS,
+        '"The token\'s signature is wrong" → "The token\'s signature is wrong~"': WORDS,
+        "{'kty': 'oct', 'k': encoded, 'alg': 'HS256'} → "
+        "{'kty': 'oct', 'k': encoded, 'alg~': 'HS256'}": "what PyJWT takes for a secret anyway",
+        "self.keys.known(verified.key_id) → self.keys": "each token is verified each time: slower",
+        "f'The token cannot be read: {error}' → f'The token cannot be read: ~{error}'": WORDS,
+        "token.strip(b' ') → token.strip(b' ~')": "a token that ends with ~ is 401 either way",
+    },
     "src/database/connection_string.py": AS_FALSE,
+    "src/database/cursor.py": {
+        "urlsafe_b64encode(to_json(cursor)).decode().rstrip('=') → "
+        "urlsafe_b64encode(to_json(cursor)).decode().rstrip('=~')": "no ~ is in it",
+        "2000 + year % 400 → 2000 - year % 400": "leap years are as far before 2000 as after it",
+    },
     "src/database/shares.py": AS_FALSE
     | {
         "turn.done() → turn": "a turn is cancelled, and so done, with the task that waits for it",

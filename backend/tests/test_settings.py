@@ -211,3 +211,18 @@ def test_origins_are_as_browsers_send_them() -> None:
     )
 
     assert settings.cors_origins == ("https://a.example", "http://localhost:3000")
+
+
+def test_no_token_is_signed_without_a_secret() -> None:
+    process = subprocess.run(
+        [sys.executable, "-m", "src.development_token", "ada"],
+        cwd=BACKEND,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert process.returncode == 1
+    assert process.stdout == ""
+    assert process.stderr == "Set AUTH_SECRET to sign tokens with; a key server signs its own\n"
