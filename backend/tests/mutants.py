@@ -70,8 +70,8 @@ TESTS = {
         -k 'test_http or odd_input or handle or published'
     """,
     "src/http/responses.py": """
-        tests/test_compression.py tests/test_conditions.py
-        -k 'not (50_ or servers or lost or version)'
+        tests/test_compression.py tests/test_conditions.py tests/test_long_lists.py
+        -k 'not (50_ or servers or lost or version) and not long_lists or closed'
     """,
     "src/http/routing.py": """
         tests/test_routing.py tests/test_fastapi.py tests/test_odd_input.py tests/test_http.py
