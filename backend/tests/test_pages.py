@@ -399,9 +399,9 @@ BAD = {
     "one more character": cursor("created_at", NOW, SOME_ID) + "!",
     "one character less": cursor("created_at", NOW, SOME_ID)[:-1],
     "no ascii": "é",
-    "surrogates": cursor("title", "\ud800", SOME_ID),
-    "nul": cursor("title", "\0", SOME_ID),
-    "no utf-8": urlsafe_b64encode(b'["title","\xff","%s"]' % SOME_ID.encode()).decode(),
+    "surrogates": cursor("-title", "\ud800", SOME_ID),
+    "nul": cursor("-title", "\0", SOME_ID),
+    "no utf-8": urlsafe_b64encode(b'["-title","\xff","%s"]' % SOME_ID.encode()).decode(),
     "no json": urlsafe_b64encode(b"created_at").decode(),
     "deep": urlsafe_b64encode(b"[" * 30_000).decode(),
     "an object": urlsafe_b64encode(b'{"sort":"title"}').decode(),
@@ -409,7 +409,7 @@ BAD = {
     "too much": cursor("created_at", NOW, SOME_ID, SOME_ID),
     "null": cursor("created_at", None, SOME_ID),
     "a number for a time": cursor("created_at", 0, SOME_ID),
-    "a list for a title": cursor("title", ["a"], SOME_ID),
+    "a list for a title": cursor("-title", ["a"], SOME_ID),
     "no id": cursor("created_at", NOW, "7"),
     "a number for an id": cursor("created_at", NOW, 7),
     "no time": cursor("created_at", "yesterday", SOME_ID),
@@ -425,8 +425,8 @@ BAD = {
     "another order": cursor("updated_at", NOW, SOME_ID),
     "the other way round": cursor("-created_at", NOW, SOME_ID),
     "of titles": cursor("title", "Buy milk", SOME_ID),
-    "a title too long": cursor("title", "t" * 501, SOME_ID),
-    "huge": cursor("title", "t" * 40_000, SOME_ID),
+    "a title too long": cursor("-title", "t" * 501, SOME_ID),
+    "huge": cursor("-title", "t" * 40_000, SOME_ID),
 }
 
 

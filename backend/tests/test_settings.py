@@ -232,3 +232,18 @@ def test_most_tests_use_a_service_without_settings(
     given = psutil.Process(server.process.pid).environ()
 
     assert {name for name in DEFAULTS if given[name]} == {"DATA_DIR", "PORT"}
+
+
+def test_no_token_is_signed_without_a_secret() -> None:
+    process = subprocess.run(
+        [sys.executable, "-m", "src.development_token", "ada"],
+        cwd=BACKEND,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert process.returncode == 1
+    assert process.stdout == ""
+    assert process.stderr == "Set AUTH_SECRET to sign tokens with; a key server signs its own\n"

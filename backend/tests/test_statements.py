@@ -10,11 +10,14 @@ from uuid import UUID
 import asyncpg
 import httpx
 import pytest
+from pydantic import BaseModel
+from sqlalchemy import literal, select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from src.database import statements as statements_of
+from src.database.cursor import kinds_of
 from src.database.embedded import embedded_server
-from src.database.engine import Statement
+from src.database.engine import Statement, compiled, compiled_answer
 from src.database.uuid7 import instant, next_tick, uuid7
 from src.http.conditions import Condition
 from src.schemas.listing import Sort
@@ -246,3 +249,19 @@ def test_a_request_is_one_statement_with_no_transaction_around_it(tmp_path: Path
             answer = api.request(method, path, json={"title": "Buy eggs"}, headers=headers)
             assert answer.status_code == status
             [statement] = statements(log, before)
+
+
+class Counted(BaseModel):
+    count: int
+
+
+def test_no_list_is_in_an_order_that_a_cursor_cannot_say() -> None:
+    with pytest.raises(TypeError, match=r"^no order by <class 'int'>$"):
+        kinds_of(Counted, ["-count"])
+
+
+def test_a_statement_holds_no_value_but_takes_each_as_a_parameter() -> None:
+    with pytest.raises(TypeError, match="every value of a statement is a bindparam"):
+        compiled(select(literal(7)))
+    with pytest.raises(TypeError, match="every value of a statement is a bindparam"):
+        compiled_answer(select(literal(7)), repeatable=True)
