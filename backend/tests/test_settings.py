@@ -246,4 +246,6 @@ def test_no_token_is_signed_without_a_secret() -> None:
 
     assert process.returncode == 1
     assert process.stdout == ""
-    assert process.stderr == "Set AUTH_SECRET to sign tokens with; a key server signs its own\n"
+    assert process.stderr == (
+        "Set AUTH_SECRET to sign tokens with; with a key server, only its issuer can sign them\n"
+    )
