@@ -267,7 +267,13 @@ class TaskListing(BaseModel):
     priority: Annotated[
         tuple[Priority, ...],
         BeforeValidator(_ranks),
-        WithJsonSchema({"type": "array", "items": {"enum": [*get_args(Priority), "all", ""]}}),
+        WithJsonSchema(
+            {
+                "type": "array",
+                "items": {"enum": [*get_args(Priority), "all", ""]},
+                "examples": [["high", "urgent"]],
+            }
+        ),
     ] = Field(
         default=(),
         description="Only tasks with one of these priorities: joined by commas, or repeated.",
@@ -277,7 +283,11 @@ class TaskListing(BaseModel):
         tuple[Tag, ...],
         BeforeValidator(_texts),
         WithJsonSchema(
-            {"type": "array", "items": {"type": "string", "pattern": "^[^\\u0000]{0,50}$"}}
+            {
+                "type": "array",
+                "items": {"type": "string", "pattern": "^[^\\u0000]{0,50}$"},
+                "examples": [["home"]],
+            }
         ),
     ] = Field(
         default=(),
