@@ -111,6 +111,9 @@ def _script(operation: str) -> str:
         "title": "'Buy bread'",
         "description": "'Two litres'",
         "completed": "true",
+        "priority": "'medium'",
+        "due_date": "NULL",
+        "tags": "'{}'",
         "created_at": "now()",
         "limit": "1001",
     }
