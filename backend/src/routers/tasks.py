@@ -340,6 +340,8 @@ def refuse_etags_of_lists(if_match: str | None) -> None:
 
 def pages_beside(request: Request, listing: TaskListing, cursor: str | None) -> list[str]:
     """Link the next page, and for a list that is asked for by number, the one before as well."""
+    if not request.scope["query_string"]:
+        return []
     sent = request.query_params
     by = next((name for name in ("page", "offset", "skip") if sent.get(name)), None)
     if by is None:
