@@ -321,7 +321,8 @@ def test_a_parameter_that_is_none_is_named(
 
 @pytest.mark.parametrize("sort", ["", "id", "Title", "--title", "title,id", "description"])
 def test_an_order_that_is_none_is_refused(api: httpx.Client, user: str, sort: str) -> None:
-    assert_problem(get(api, user, sort=sort), 422)
+    orders = "'created_at', '-created_at', 'updated_at', '-updated_at', 'title' or '-title'"
+    assert_problem(get(api, user, sort=sort), 422, f"sort: must be {orders}")
 
 
 def test_every_wrong_parameter_is_named_at_once(api: httpx.Client, user: str) -> None:
