@@ -41,6 +41,10 @@ ACCEPTED: dict[str, dict[str, str]] = {
             "no path of a collection ends with ~"
         ),
     },
+    "src/http/problems.py": {
+        "problem(400, 'The request ended before its body did') → "
+        "problem(400, 'The request ended before its body did~')": "nobody is there to read it",
+    },
     "src/http/responses.py": {
         "encoding is not None or self.spool.is_in_file → "
         "encoding is not None and self.spool.is_in_file": TURNS,

@@ -322,7 +322,8 @@ def test_an_invalid_parameter_is_named(
 
 @pytest.mark.parametrize("sort", ["", "id", "Title", "--title", "title,id", "description"])
 def test_an_invalid_order_is_refused(api: httpx.Client, user: str, sort: str) -> None:
-    assert_problem(get(api, user, sort=sort), 422)
+    orders = f"{', '.join(map(repr, SORTS[:-1]))} or {SORTS[-1]!r}"
+    assert_problem(get(api, user, sort=sort), 422, f"sort: must be {orders}")
 
 
 def test_every_wrong_parameter_is_named_at_once(api: httpx.Client, user: str) -> None:
