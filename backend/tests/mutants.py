@@ -53,8 +53,9 @@ TESTS = {
     "src/database/shares.py": "tests/test_connections.py",
     "src/database/statements.py": """
         tests/test_statements.py tests/test_idempotency.py tests/test_conditions.py
-        tests/test_pages.py -k '(scoped or dated or key or known or page or 404 or changed or left
-        or order) and not (outlives or 50_ or index or servers or come_go or postgresql)'
+        tests/test_pages.py tests/test_update_task.py tests/test_notes.py -k 'not jwt and (scoped
+        or dated or key or known or page or 404 or changed or left or order or empty or update
+        or notes or 50_creates) and not (outlives or index or servers or come_go or postgresql)'
     """,
     "src/database/uuid7.py": "tests/test_uuid7.py",
     "src/http/conditions.py": """
