@@ -121,7 +121,7 @@ WAY = [
         "404 if there is none, 412 if it has changed",
     ),
     Step(
-        "database/engine.py fetch_all",
+        "database/engine.py _fetch_one",
         "takes a connection, makes one round trip",
         "returns the bytes as they came",
     ),

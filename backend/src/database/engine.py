@@ -16,6 +16,7 @@ from itertools import count
 from typing import Any, TypeAlias, TypeVar
 
 import asyncpg
+from pydantic_core import to_json
 from sqlalchemy import CTE, CompoundSelect, Select, event, exc, func, select, true
 from sqlalchemy.dialects.postgresql.asyncpg import (
     AsyncAdapt_asyncpg_connection,
@@ -28,6 +29,7 @@ from sqlalchemy.sql.dml import UpdateBase
 from src.database.connection_string import parse
 from src.database.exceptions import DatabaseUnavailable
 from src.database.shares import Shares
+from src.database.sharing import Key, Queue, Values
 
 CONNECT_SECONDS = 5.0
 STATEMENT_SECONDS = 8.0
@@ -94,13 +96,15 @@ class _SendAgain(DatabaseUnavailable):
 class Statement:
     """A compiled statement; `parameters` are the names of $1, $2 and so on.
 
-    All statements that `takes_long` together get at most half of the pool.
+    All statements that `takes_long` together get at most half of the pool. `shared` is the same
+    statement for many requests at once.
     """
 
     sql: str
     parameters: tuple[str, ...] = ()
     repeatable: bool = True
     takes_long: bool = False
+    shared: "Statement | None" = None
 
 
 def compiled(
@@ -134,13 +138,14 @@ def compiled_answer(answer: Select[Any] | CompoundSelect[Any], repeatable: bool)
 class Pool(AsyncAdaptedQueuePool):
     """SQLAlchemy's pool, in which each user gets at most half of the connections.
 
-    `broken` has the entries that need a new connection.
+    So do all shared statements together. `broken` has the entries that need a new connection.
     """
 
     def __init__(self, *arguments: Any, **settings: Any) -> None:  # noqa: ANN401 - as SQLAlchemy has them
         super().__init__(*arguments, **settings)
         self.shares = Shares(max(1, self.size() // 2), POOL_WAIT_SECONDS)
         self.broken: set[ConnectionPoolEntry] = set()
+        self.queues: dict[Statement, Queue] = {}
 
 
 # SQLAlchemy names its logger after the class, and our loggers show `info`.
@@ -196,14 +201,16 @@ def _prepare_connection(
 
     async def prepare(driver: Driver) -> None:
         await driver.set_type_codec(
-            "json", schema="pg_catalog", encoder=str.encode, decoder=bytes, format="binary"
+            "json", schema="pg_catalog", encoder=bytes, decoder=bytes, format="binary"
         )
         own_number = await driver.fetchval("SELECT pg_backend_pid()")
         record.info["direct"] = own_number == driver.get_server_pid()
         # A statement whose preparation timed out may still be prepared, and keep its name.
         record.info["numbers"] = count()
         if record.info["direct"]:
-            await driver.execute("SET plan_cache_mode = force_generic_plan")
+            await driver.execute(
+                "SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off"
+            )
 
     connection.run_async(prepare)
     driver: Any = connection.driver_connection
@@ -229,15 +236,48 @@ def is_worth_waiting_for(error: DatabaseUnavailable) -> bool:
     return not refused_tls and not isinstance(cause, _WRONG)
 
 
-async def fetch(engine: AsyncEngine, statement: Statement, /, **values: object) -> bytes | None:
-    """Run a statement for one row or None, in one round trip. Raises as `fetch_all` does."""
-    rows = await _in_turn(engine, _fetch_once, statement, values)
-    return rows[0] if rows else None
-
-
-def fetch_all(
+def fetch(
     engine: AsyncEngine, statement: Statement, /, **values: object
-) -> Awaitable[list[bytes]]:
+) -> Awaitable[bytes | None]:
+    """Run a statement for one row or None, in one round trip. Raises as `fetch_all` does.
+
+    It may go together with others of its kind, if there is a shared statement for them.
+    """
+    if statement.shared is None:
+        return _fetch_one(engine, statement, values)
+    queues = _pool(engine).queues
+    queue = queues.get(statement)
+    if queue is None:
+        alone = partial(_fetch_one, engine, statement)
+        together = partial(_fetch_together, engine, statement.shared)
+        changes = not statement.shared.repeatable
+        queue = queues[statement] = Queue(alone, together, changes)
+    return queue.answer(values)
+
+
+async def _fetch_one(engine: AsyncEngine, statement: Statement, values: Values) -> bytes | None:
+    records = await _in_turn(engine, _fetch_once, statement, values)
+    return records[0][0] if records else None
+
+
+async def _fetch_together(
+    engine: AsyncEngine, statement: Statement, asked: Callable[[], list[Values]]
+) -> dict[Key, bytes]:
+    """Run a shared statement. If PostgreSQL refuses a value in it, it answers nobody."""
+
+    async def fetch_once(
+        connection: PoolProxiedConnection, statement: Statement, _: list[object]
+    ) -> list[asyncpg.Record]:
+        return await _fetch_once(connection, statement, [to_json(asked())])
+
+    try:
+        records = await _in_turn(engine, fetch_once, statement, {"asked": None})
+    except (asyncpg.PostgresError, ValueError):
+        return {}
+    return {(user_id, row_id): answer for user_id, row_id, answer in records}
+
+
+async def fetch_all(engine: AsyncEngine, statement: Statement, /, **values: object) -> list[bytes]:
     """Run a statement for all of its rows, in one round trip.
 
     It is sent again when its connection breaks, unless it might then be applied twice.
@@ -246,7 +286,7 @@ def fetch_all(
     repeatable may then have been applied. A user who holds half of the pool waits as if none were
     free.
     """
-    return _in_turn(engine, _fetch_once, statement, values)
+    return _first(await _in_turn(engine, _fetch_once, statement, values))
 
 
 def fetch_into(
@@ -264,7 +304,7 @@ def fetch_into(
     async def fetch_once(
         connection: PoolProxiedConnection, statement: Statement, arguments: list[object]
     ) -> T:
-        return await gather(await _fetch_once(connection, statement, arguments))
+        return await gather(_first(await _fetch_once(connection, statement, arguments)))
 
     return _in_turn(engine, fetch_once, statement, values)
 
@@ -337,7 +377,7 @@ async def _until_sent(
 
 async def _fetch_once(
     connection: PoolProxiedConnection, statement: Statement, arguments: list[object]
-) -> list[bytes]:
+) -> list[asyncpg.Record]:
     driver = _driver(connection)
     sent = False
     try:
@@ -349,8 +389,7 @@ async def _fetch_once(
             driver, connection.info, statement
         )
         sent = True
-        records = await prepared.fetch(*arguments)
-        return [record[0] for record in records]
+        return await prepared.fetch(*arguments)
     except _FAILED as error:
         raise await _explained(error, driver, again=not sent or statement.repeatable) from error
 
@@ -382,8 +421,12 @@ async def _batches(
     prepared = connection.info.get(statement) or await _prepare(driver, connection.info, statement)
     cursor = await prepared.cursor(*arguments)
     while records := await cursor.fetch(BATCH_ROWS):
-        yield [record[0] for record in records]
+        yield _first(records)
     await driver.execute("COMMIT")
+
+
+def _first(records: list[asyncpg.Record]) -> list[bytes]:
+    return [record[0] for record in records]
 
 
 def _driver(connection: PoolProxiedConnection) -> Driver:

@@ -5,19 +5,25 @@ the column that it is compared with or assigned to.
 """
 
 from collections.abc import Iterable
+from dataclasses import replace
 from functools import cache
 from typing import Any, TypeVar
 
 from sqlalchemy import (
     ARRAY,
+    JSON,
     BigInteger,
+    BindParameter,
     Boolean,
     Column,
+    ColumnClause,
     ColumnElement,
     Delete,
     Enum,
+    FromClause,
     Select,
     Table,
+    TableValuedAlias,
     Text,
     Update,
     and_,
@@ -25,6 +31,7 @@ from sqlalchemy import (
     bindparam,
     case,
     cast,
+    column,
     delete,
     func,
     inspect,
@@ -36,7 +43,9 @@ from sqlalchemy import (
     union_all,
     update,
 )
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.dialects.postgresql import Insert, insert
+from sqlalchemy.sql.dml import ReturningInsert
+from sqlalchemy.sql.visitors import iterate, replacement_traverse
 from sqlmodel import SQLModel
 
 from src.database.engine import Statement, compiled, compiled_answer
@@ -77,7 +86,13 @@ def sent(column: ColumnElement[Any], name: str) -> ColumnElement[Any]:
 
 
 def select_row(table: Table) -> Statement:
-    return compiled(_this(select(table), table))
+    row = _this(select(table), table)
+    asked = _asked(row)
+    # Limited, it is looked up for each, and not joined: planned while the table is small, a join
+    # would read all of it.
+    found = _with_values(row, asked).limit(literal_column("1")).lateral("row")
+    rows = _answers(found, asked.join(found, true()))
+    return replace(compiled(row), shared=compiled_answer(rows, repeatable=True))
 
 
 def select_page(
@@ -135,14 +150,18 @@ def insert_row(table: Table, given: Iterable[str]) -> Statement:
     """
     _check_columns(table, given)
     values: dict[str, Any] = {column.name: sent(column, column.name) for column in table.c}
-    values["updated_at"] = bindparam("created_at")
-    return compiled(
-        insert(table)
-        .values(values)
-        .on_conflict_do_update(index_elements=["user_id", "id"], set_={"id": table.c.id})
-        .returning(table),
-        repeatable=True,
-    )
+    values["updated_at"] = bindparam("created_at", type_=table.c.created_at.type)
+    asked = _asked(select(*values.values()))
+    many = select(*(_with_values(value, asked) for value in values.values()))
+
+    def created(rows: Insert) -> ReturningInsert[Any]:
+        return rows.on_conflict_do_update(
+            index_elements=["user_id", "id"], set_={"id": table.c.id}
+        ).returning(table)
+
+    made = created(insert(table).from_select(list(values), many)).cte("row")
+    shared = compiled_answer(_answers(made, made), repeatable=True)
+    return replace(compiled(created(insert(table).values(values)), repeatable=True), shared=shared)
 
 
 def insert_row_once(table: Table, given: Iterable[str], keys: Table, row_id: str) -> Statement:
@@ -231,7 +250,9 @@ def update_row(table: Table, fields: frozenset[str], *, conditional: bool = Fals
 
 @cache
 def delete_row(table: Table, *, conditional: bool = False) -> Statement:
-    return _change(table, delete(table).returning(table.c.id), conditional=conditional)
+    return _change(
+        table, delete(table).returning(*table.primary_key), conditional=conditional
+    )
 
 
 def change_row(table: Table, change: Update, *, conditional: bool) -> Statement:
@@ -245,8 +266,48 @@ def change_row(table: Table, change: Update, *, conditional: bool) -> Statement:
 def _change(table: Table, statement: Any, *, conditional: bool) -> Statement:  # noqa: ANN401 - Update or Delete, returning
     """Lock the row when it is read, so that it cannot change before it is written."""
     if not conditional:
-        return compiled(_this(statement, table))
+        change = _this(statement, table)
+        return replace(compiled(change), shared=_change_many(table, change))
     current = _this(select(table), table).with_for_update().cte("current")
     is_one_of_them = etag_of(current) == any_(bindparam("etags", type_=ARRAY(Text)))
     meets = select(current.c.id).where(is_one_of_them == bindparam("wanted", type_=Boolean))
     return compiled(_this(statement, table).where(meets.exists()), current=current)
+
+
+def _change_many(table: Table, change: Any) -> Statement:  # noqa: ANN401 - Update or Delete, returning
+    """Change those of many rows that nobody else has locked, so that it waits for none."""
+    asked = _asked(change)
+    place: ColumnClause[Any] = column("ctid")
+    free = _this(select(place).select_from(table), table).with_for_update(skip_locked=True)
+    found = _with_values(free, asked).lateral("found")
+    locked = select(asked, found.c.ctid).select_from(asked.join(found, true())).cte("locked")
+    # By their places: planned while the table is small, a join would read all of it.
+    places = func.array(select(locked.c.ctid).scalar_subquery())
+    changed = _with_values(change, locked).where(
+        literal_column(f"{table.name}.ctid") == any_(places)
+    )
+    rows = changed.cte("row")
+    return compiled_answer(_answers(rows, rows), repeatable=False)
+
+
+def _asked(statement: Any) -> TableValuedAlias:  # noqa: ANN401 - any statement
+    """Return a table of many requests' values; its columns are the statement's parameters."""
+    types = {each.key: each.type for each in iterate(statement) if isinstance(each, BindParameter)}
+    columns = [column(name, kind) for name, kind in types.items()]
+    rows = func.json_to_recordset(bindparam("asked", type_=JSON)).table_valued(*columns)
+    return rows.render_derived(name="asked", with_types=True)
+
+
+def _with_values(statement: Any, asked: FromClause) -> Any:  # noqa: ANN401 - any statement, and the same
+    """Replace the parameters of a statement by the columns that have their names."""
+
+    def value(element: Any, **_: Any) -> Any:  # noqa: ANN401 - any part of a statement
+        return asked.c[element.key] if isinstance(element, BindParameter) else None
+
+    return replacement_traverse(statement, {}, value)
+
+
+def _answers(rows: Any, source: FromClause) -> Select[Any]:  # noqa: ANN401 - a CTE or a subquery
+    return select(rows.c.user_id, rows.c.id, func.row_to_json(rows.table_valued())).select_from(
+        source
+    )

@@ -96,8 +96,9 @@ async def changed(
 
     Raises `missing` if there is no such row, and ConditionNotMet.
     """
-    if condition is not None:
-        values |= condition._asdict()
+    if condition is None:
+        return await one(engine, statement, missing, **values)
+    values |= condition._asdict()
     rows: list[bytes | None] = [*await fetch_all(engine, statement, **values)]
     if not rows:
         raise missing
