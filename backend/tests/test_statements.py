@@ -1,6 +1,7 @@
 """One statement per request, scoped by its owner, served by the key's index."""
 
 import json
+import re
 from collections.abc import Iterator
 from itertools import combinations
 from pathlib import Path
@@ -11,6 +12,7 @@ import asyncpg
 import httpx
 import pytest
 from pydantic import BaseModel
+from pydantic_core import to_json
 from sqlalchemy import literal, select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -51,6 +53,14 @@ FINDING = {
     "get": task_service.GET,
     **{f"change {number}": statement for number, statement in enumerate([*UPDATES[1:], *OTHERS])},
 }
+SHARED = {
+    f"shared {name}": statement.shared
+    for name, statement in FINDING.items()
+    if statement.shared is not None
+}
+
+
+PLANNED_EARLY = ["shared get", "shared change 1", "shared change 13", "shared change 17"]
 
 
 def test_every_statement_is_scoped_by_its_owner() -> None:
@@ -59,6 +69,13 @@ def test_every_statement_is_scoped_by_its_owner() -> None:
         of_tasks = statement.sql.count("FROM tasks") + statement.sql.count("UPDATE tasks")
         assert of_tasks
         assert statement.sql.count(f"WHERE tasks.user_id = ${owner}::VARCHAR") == of_tasks
+    assert len(SHARED) == 10
+    for statement in SHARED.values():
+        of_tasks = statement.sql.count("FROM tasks") + statement.sql.count("UPDATE tasks")
+        scopes = re.findall(
+            r"WHERE tasks\.user_id = (asked|locked)\.user_id AND tasks\.id = \1\.id", statement.sql
+        )
+        assert len(scopes) == of_tasks > 0
     for statement in [task_service.CREATE, task_service.CREATE_ONCE]:
         assert "FROM tasks" not in statement.sql
         assert "UPDATE tasks" not in statement.sql
@@ -101,7 +118,9 @@ POSITIONS = {"title": "Buy milk", "priority": "high"}
 COPIED = ["id", "user_id", "title", "description", "completed", "created_at", "updated_at"]
 
 
-async def insert(engine: AsyncEngine, users: int, each: int) -> list[tuple[str, Any]]:
+async def insert(
+    engine: AsyncEngine, users: int, each: int, *, analyze: bool = True
+) -> list[tuple[str, Any]]:
     rows = []
     for number in range(users * each):
         tick = next_tick()
@@ -112,7 +131,8 @@ async def insert(engine: AsyncEngine, users: int, each: int) -> list[tuple[str, 
         driver = raw.driver_connection
         assert isinstance(driver, asyncpg.Connection)
         await driver.copy_records_to_table("tasks", records=rows, columns=COPIED)
-        await driver.execute("ANALYZE tasks")
+        if analyze:
+            await driver.execute("ANALYZE tasks")
     return [(row[1], row[0]) for row in rows]
 
 
@@ -145,6 +165,35 @@ async def test_a_statement_finds_its_tasks_by_the_keys_index(
     assert {node["Index Name"] for node in indexed} == {"tasks_pkey"}
     assert all("user_id" in node["Index Cond"] for node in indexed)
     assert not [node for node in plan if node["Node Type"] == "Seq Scan"]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    "statement", [statement for name, statement in SHARED.items() if name in PLANNED_EARLY]
+)
+async def test_a_shared_statement_planned_for_an_empty_table_does_not_read_all_of_a_large_one(
+    engine: AsyncEngine, statement: Statement
+) -> None:
+    """It is planned once for each connection. Either index will do: both begin with the owner."""
+    async with engine.connect() as connection:
+        raw = await connection.get_raw_connection()
+        driver = raw.driver_connection
+        assert isinstance(driver, asyncpg.Connection)
+        await driver.execute(f"PREPARE planned AS {statement.sql}")
+        await driver.execute("EXECUTE planned('[]')")
+        owner, task_id = (await insert(engine, users=500, each=40, analyze=False))[1234]
+        asked = to_json([values(owner, task_id)]).decode()
+        explained = await driver.fetchval(f"EXPLAIN (FORMAT JSON) EXECUTE planned($${asked}$$)")
+
+    scans = [
+        node
+        for node in nodes(json.loads(explained)[0]["Plan"])
+        if node.get("Relation Name") == "tasks" and "Scan" in node["Node Type"]
+    ]
+    assert scans
+    for scan in scans:
+        condition = scan["TID Cond"] if scan["Node Type"] == "Tid Scan" else scan["Index Cond"]
+        assert "ctid" in condition or ("user_id" in condition and "id = " in condition)
 
 
 @pytest.mark.anyio

@@ -1,0 +1,321 @@
+"""Requests that wait together share a statement, and nobody can tell."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Iterable
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+from uuid import UUID, uuid4
+
+import asyncpg
+import pytest
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from src.database import engine as engine_room
+from src.database.engine import Statement, create_engine
+from src.database.exceptions import DatabaseUnavailable
+from src.database.sharing import ALONE, MOST
+from src.migrations import upgrade
+from src.schemas.task import TaskCreate
+from src.services import task_service
+from src.services.exceptions import TaskNotFound
+from tests.faults.gate import gate
+from tests.faults.load import connected
+from tests.pgbouncer import host
+
+WAITING = "SELECT count(*) FROM pg_locks WHERE relation = 'tasks'::regclass AND NOT granted"
+
+
+@dataclass
+class Sent:
+    statement: Statement
+    arguments: list[Any]
+
+    @property
+    def asked(self) -> int:
+        """How many requests went with it."""
+        if self.statement.parameters != ("asked",):
+            return 1
+        return len(json.loads(self.arguments[0]))
+
+
+@pytest.fixture
+def sent(monkeypatch: pytest.MonkeyPatch) -> list[Sent]:
+    """Every statement that is sent."""
+    logged: list[Sent] = []
+    fetch_once = engine_room._fetch_once
+
+    def log(connection: Any, statement: Statement, arguments: list[object]) -> Awaitable[Any]:  # noqa: ANN401 - SQLAlchemy's
+        logged.append(Sent(statement, arguments))
+        return fetch_once(connection, statement, arguments)
+
+    monkeypatch.setattr(engine_room, "_fetch_once", log)
+    return logged
+
+
+async def created(engine: AsyncEngine, user: str, title: str = "Buy milk") -> UUID:
+    task = await task_service.create_task(engine, user, TaskCreate(title=title))
+    return UUID(json.loads(task)["id"])
+
+
+async def some_tasks(engine: AsyncEngine, number: int) -> list[tuple[str, UUID]]:
+    """Tasks of different users."""
+    return [(user, await created(engine, user)) for user in (f"user-{n}" for n in range(number))]
+
+
+async def outcomes(requests: Iterable[Awaitable[object]]) -> list[Any]:
+    return await asyncio.gather(*requests, return_exceptions=True)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("at_once", range(1, ALONE + 1))
+async def test_few_requests_at_once_go_alone(
+    engine: AsyncEngine, sent: list[Sent], at_once: int
+) -> None:
+    tasks = await some_tasks(engine, at_once)
+    sent.clear()
+
+    await asyncio.gather(*(task_service.get_task(engine, *task) for task in tasks))
+
+    assert [each.statement for each in sent] == [task_service.GET] * at_once
+
+
+@pytest.mark.anyio
+async def test_many_requests_at_once_share_statements(
+    engine: AsyncEngine, sent: list[Sent]
+) -> None:
+    tasks = await some_tasks(engine, 40)
+    sent.clear()
+
+    answers = await asyncio.gather(*(task_service.get_task(engine, *task) for task in tasks))
+
+    assert [json.loads(answer)["user_id"] for answer in answers] == [user for user, _ in tasks]
+    assert sorted(each.asked for each in sent) == [*[1] * ALONE, len(tasks) - ALONE]
+
+
+@pytest.mark.anyio
+async def test_a_statement_is_shared_by_a_limited_number(
+    engine: AsyncEngine, sent: list[Sent]
+) -> None:
+    task = (await some_tasks(engine, 1))[0]
+    others = [task_service.get_task(engine, "nobody", uuid4()) for _ in range(2 * MOST)]
+    sent.clear()
+
+    answers = await outcomes([task_service.get_task(engine, *task), *others])
+
+    assert json.loads(answers[0])["user_id"] == task[0]
+    assert all(isinstance(answer, TaskNotFound) for answer in answers[1:])
+    assert max(each.asked for each in sent) == MOST
+
+
+@pytest.mark.anyio
+async def test_a_shared_answer_is_byte_for_byte_that_of_a_request_alone(
+    engine: AsyncEngine,
+) -> None:
+    given = TaskCreate.model_validate(
+        {
+            "title": 'Ünï "q" \\ \n 🥛',
+            "description": None,
+            "priority": "urgent",
+            "due_date": "2026-12-24T23:59:59.123456+09:00",
+            "tags": ["a b", "c'd", '"e"', "{f}"],
+        }
+    )
+    users = [f"user {n} / ü" for n in range(30)]
+
+    made = await asyncio.gather(*(task_service.create_task(engine, user, given) for user in users))
+    tasks = [(user, UUID(json.loads(task)["id"])) for user, task in zip(users, made, strict=True)]
+
+    async def alone() -> list[bytes]:
+        return [await task_service.get_task(engine, *task) for task in tasks]
+
+    assert made == await alone()
+    assert {json.loads(task)["due_date"] for task in made} == {"2026-12-24T14:59:59.123456+00:00"}
+    assert {tuple(json.loads(task)["tags"]) for task in made} == {tuple(given.tags)}
+    got = await asyncio.gather(*(task_service.get_task(engine, *task) for task in tasks))
+    assert got == made
+    changes: Any = {
+        "title": "é",
+        "description": "",
+        "priority": "low",
+        "tags": [],
+        "due_date": None,
+    }
+    updated = await asyncio.gather(
+        *(task_service.update_task(engine, *task, changes) for task in tasks)
+    )
+    assert updated == await alone()
+    assert all(json.loads(task) | changes == json.loads(task) for task in updated)
+    toggled = await asyncio.gather(*(task_service.toggle_task(engine, *task) for task in tasks))
+    assert toggled == await alone()
+    assert all(json.loads(task)["completed"] for task in toggled)
+
+
+@pytest.mark.anyio
+async def test_a_locked_task_delays_nobody_else(engine: AsyncEngine, empty_database: str) -> None:
+    tasks = await some_tasks(engine, 30)
+    locked = tasks[20]
+
+    async with connected(empty_database) as admin:
+        transaction = admin.transaction()
+        await transaction.start()
+        await admin.execute("SELECT * FROM tasks WHERE id = $1 FOR UPDATE", locked[1])
+        toggles = [asyncio.create_task(task_service.toggle_task(engine, *task)) for task in tasks]
+        others = [toggle for toggle in toggles if toggle is not toggles[20]]
+        answers = await asyncio.gather(*others)
+        assert not toggles[20].done()
+        await transaction.rollback()
+    answers.insert(20, await toggles[20])
+
+    assert [json.loads(answer)["id"] for answer in answers] == [str(task[1]) for task in tasks]
+    assert all(json.loads(answer)["completed"] for answer in answers)
+
+
+@pytest.mark.anyio
+async def test_absent_and_foreign_tasks_are_not_found_among_others(engine: AsyncEngine) -> None:
+    tasks = await some_tasks(engine, 30)
+    foreign = [("eve", task_id) for _, task_id in tasks]
+    absent = [(user, uuid4()) for user, _ in tasks]
+    before = [await task_service.get_task(engine, *task) for task in tasks]
+    changes: Any = {"title": "Stolen"}
+
+    not_theirs = [*foreign, *absent]
+    refused = [
+        await outcomes(task_service.get_task(engine, *task) for task in not_theirs),
+        await outcomes(
+            task_service.update_task(engine, user, task_id, changes) for user, task_id in not_theirs
+        ),
+        await outcomes(task_service.toggle_task(engine, *task) for task in not_theirs),
+        await outcomes(task_service.delete_task(engine, *task) for task in not_theirs),
+    ]
+    for answers in refused:
+        assert [type(answer) for answer in answers] == [TaskNotFound] * 60
+    mixed = [task for three in zip(tasks, foreign, absent, strict=True) for task in three]
+    answers = await outcomes(task_service.get_task(engine, *task) for task in mixed)
+
+    assert answers[::3] == before
+    assert {type(answer) for answer in answers[1::3] + answers[2::3]} == {TaskNotFound}
+
+
+@pytest.mark.anyio
+async def test_many_changes_of_one_task_are_each_applied_and_answered(engine: AsyncEngine) -> None:
+    [task] = await some_tasks(engine, 1)
+    titles: list[Any] = [{"title": f"Title {n}"} for n in range(40)]
+
+    toggled = await asyncio.gather(*(task_service.toggle_task(engine, *task) for _ in range(40)))
+    updated = await asyncio.gather(
+        *(task_service.update_task(engine, *task, title) for title in titles)
+    )
+    deleted = await outcomes(task_service.delete_task(engine, *task) for _ in range(40))
+
+    assert sum(json.loads(answer)["completed"] for answer in toggled) == 20
+    assert [json.loads(answer)["title"] for answer in updated] == [each["title"] for each in titles]
+    assert deleted.count(None) == 1
+    assert [type(each) for each in deleted].count(TaskNotFound) == 39
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("refused", ["\x00", "\ud800"], ids=["by PostgreSQL", "by the encoding"])
+async def test_a_request_that_is_refused_fails_alone(engine: AsyncEngine, refused: str) -> None:
+    tasks = await some_tasks(engine, 30)
+    tasks.insert(20, (refused, uuid4()))
+
+    answers = await outcomes(task_service.get_task(engine, *task) for task in tasks)
+
+    assert isinstance(answers.pop(20), Exception)
+    del tasks[20]
+    assert [json.loads(answer)["user_id"] for answer in answers] == [user for user, _ in tasks]
+
+
+@pytest.mark.anyio
+async def test_a_request_that_is_given_up_takes_no_other_with_it(engine: AsyncEngine) -> None:
+    tasks = await some_tasks(engine, 30)
+
+    requests = [asyncio.create_task(task_service.get_task(engine, *task)) for task in tasks]
+    await asyncio.sleep(0)
+    for given_up in requests[10:20]:
+        given_up.cancel()
+    answers = await outcomes(requests)
+
+    assert {type(answer) for answer in answers[10:20]} == {asyncio.CancelledError}
+    served = answers[:10] + answers[20:]
+    assert [json.loads(each)["user_id"] for each in served] == [
+        user for user, _ in tasks[:10] + tasks[20:]
+    ]
+
+
+@pytest.mark.anyio
+async def test_without_postgresql_each_is_told_so() -> None:
+    engine = create_engine("postgresql://nobody@127.0.0.1:1/none?sslmode=disable", pool_size=5)
+
+    answers = await outcomes(task_service.get_task(engine, "ada", uuid4()) for _ in range(200))
+
+    assert {type(answer) for answer in answers} == {DatabaseUnavailable}
+    assert len(answers) == 200
+
+
+@pytest.mark.anyio
+async def test_a_session_that_is_ended_under_a_shared_statement_fails_nobody(
+    engine: AsyncEngine, empty_database: str
+) -> None:
+    tasks = await some_tasks(engine, 30)
+    async with connected(empty_database) as admin, connected(empty_database) as locking:
+        transaction = locking.transaction()
+        await transaction.start()
+        await locking.execute("LOCK TABLE tasks")
+        toggles = [asyncio.create_task(task_service.toggle_task(engine, *task)) for task in tasks]
+        await until_waiting(admin, 3)
+        await admin.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_locks"
+            " WHERE relation = 'tasks'::regclass AND NOT granted"
+        )
+        await transaction.rollback()
+    toggled = await asyncio.gather(*toggles)
+
+    assert all(json.loads(answer)["completed"] for answer in toggled)
+
+
+@pytest.mark.anyio
+async def test_a_connection_that_breaks_fails_only_the_changes_in_its_statement(
+    direct_database: str,
+) -> None:
+    """Reads and creates are sent again; whether a change was applied, nobody knows."""
+    with gate(host(direct_database)) as link:
+        engine = create_engine(link.url.replace("/postgres?", f"/{name_of(direct_database)}?"), 10)
+        await upgrade(engine, direct_database)
+        tasks = await some_tasks(engine, 90)
+        reads, changes = tasks[:30], tasks[30:60]
+        async with connected(direct_database) as admin, connected(direct_database) as locking:
+            transaction = locking.transaction()
+            await transaction.start()
+            await locking.execute("LOCK TABLE tasks")
+            requests = [
+                *(asyncio.create_task(task_service.get_task(engine, *task)) for task in reads),
+                *(asyncio.create_task(created(engine, "new")) for _ in range(30)),
+                *(asyncio.create_task(task_service.toggle_task(engine, *task)) for task in changes),
+            ]
+            await until_waiting(admin, 5)
+            link.cut()
+            await transaction.rollback()
+            answers = await outcomes(requests)
+            toggled = await admin.fetchval("SELECT count(*) FROM tasks WHERE completed")
+            made = await admin.fetchval("SELECT count(*) FROM tasks WHERE user_id = 'new'")
+        await asyncio.gather(*(task_service.toggle_task(engine, *task) for task in tasks[60:]))
+        await engine.dispose()
+
+    assert [json.loads(answer)["user_id"] for answer in answers[:30]] == [user for user, _ in reads]
+    assert len(set(answers[30:60])) == made == 30
+    refused = [type(answer) for answer in answers[60:]].count(DatabaseUnavailable)
+    done = [answer for answer in answers[60:] if isinstance(answer, bytes)]
+    assert refused + len(done) == 30
+    assert len(done) <= toggled <= 30
+
+
+def name_of(database: str) -> str:
+    return urlsplit(database).path.removeprefix("/")
+
+
+async def until_waiting(admin: "asyncpg.Connection[asyncpg.Record]", number: int) -> None:
+    while await admin.fetchval(WAITING) < number:  # noqa: ASYNC110 - PostgreSQL has no event for it
+        await asyncio.sleep(0.01)
