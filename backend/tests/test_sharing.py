@@ -92,6 +92,7 @@ async def test_many_requests_at_once_share_statements(
 
     assert [json.loads(answer)["user_id"] for answer in answers] == [user for user, _ in tasks]
     assert sorted(each.asked for each in sent) == [*[1] * ALONE, len(tasks) - ALONE]
+    assert {queue.under_way for queue in engine_room._pool(engine).queues.values()} == {0}
 
 
 @pytest.mark.anyio
@@ -213,6 +214,25 @@ async def test_many_changes_of_one_task_are_each_applied_and_answered(engine: As
     assert [json.loads(answer)["title"] for answer in updated] == [each["title"] for each in titles]
     assert deleted.count(None) == 1
     assert [type(each) for each in deleted].count(TaskNotFound) == 39
+
+
+@pytest.mark.anyio
+async def test_two_changes_of_one_task_in_one_statement_are_applied_one_after_the_other(
+    engine: AsyncEngine, sent: list[Sent]
+) -> None:
+    tasks = await some_tasks(engine, ALONE + 1)
+    titles: list[Any] = [{"title": "First"}, {"title": "Second"}]
+    sent.clear()
+
+    *_, first, second = await asyncio.gather(
+        *(task_service.update_task(engine, *task, titles[0]) for task in tasks),
+        task_service.update_task(engine, *tasks[-1], titles[1]),
+    )
+
+    assert [each.asked for each in sent] == [1] * (ALONE + 2)
+    assert json.loads(first)["title"] == "First"
+    assert json.loads(second)["title"] == "Second"
+    assert await task_service.get_task(engine, *tasks[-1]) == second
 
 
 @pytest.mark.anyio
