@@ -10,10 +10,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from benchmarks import data, peers, report
-from benchmarks.bench import CONNECTIONS, RESULTS, ROWS, Progress, Size, measure
+from benchmarks.bench import FULL, RESULTS, Progress, measure
 from src.database.embedded import embedded_server
 
-SIZE = Size(rounds=9, seconds=2, rows=0, large_list=0, connections=CONNECTIONS)
+SIZE = replace(FULL, rounds=9, seconds=2)
 
 
 def hash_of(commit: str) -> str:
@@ -35,7 +35,7 @@ def checked_out(commit: str, folder: Path) -> Iterator[Path]:
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("commit")
-    rows = [*ROWS, *SIZE.connections]
+    rows = [*SIZE.operations, *SIZE.connections]
     commit = hash_of(arguments.parse_args().commit)
     progress = Progress(SIZE.rounds * len(rows) * 2)
     with (

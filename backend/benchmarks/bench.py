@@ -24,7 +24,7 @@ from urllib.parse import parse_qs, urlsplit
 import httpx
 import uvloop
 
-from benchmarks import contract, data, load, peers, report
+from benchmarks import contract, data, load, peers, pgbench, report
 from benchmarks.issuer import Issuer, sharing_a_secret, with_a_key_server
 from benchmarks.load import Load, Row
 from benchmarks.peers import Peer, Running
@@ -69,16 +69,28 @@ class Size:
     seconds: int
     rows: int
     large_list: int
+    operations: list[Row]
     connections: list[Row]
+    far: list[Row]
 
 
-FULL = Size(rounds=3, seconds=3, rows=10_000_000, large_list=100_000, connections=CONNECTIONS)
+FULL = Size(
+    rounds=3,
+    seconds=3,
+    rows=10_000_000,
+    large_list=100_000,
+    operations=ROWS,
+    connections=CONNECTIONS,
+    far=FAR,
+)
 QUICK = Size(
     rounds=1,
     seconds=1,
     rows=40_000,
     large_list=2_000,
+    operations=[Row(name) for name in ("get one", "list 1,000", "create", "delete")],
     connections=[Row("get one", 1), Row("toggle", 64)],
+    far=FAR[:1],
 )
 
 
@@ -144,7 +156,7 @@ async def prepare(url: str) -> None:
     await data.fill(url)
 
 
-def start_up(peer: Peer, url: str, times: int = 5) -> float:
+def start_up(peer: Peer, url: str, times: int) -> float:
     """Seconds from the command to the first answer, the median of several starts."""
     seconds = []
     for _ in range(times):
@@ -177,17 +189,18 @@ def many_from_afar(
     """The same under load, with the service's default pool for all."""
 
     def loads(far: str) -> report.Results:
-        results: report.Results = defaultdict(dict)
-        for peer in compared:
-            with peers.running(with_pool(peer, FAR_POOL), far) as server:
-                for row in FAR:
+        results: report.Results = {}
+        for row in size.far:
+            taken: dict[str, list[Load]] = defaultdict(list)
+            for _ in range(size.rounds):
+                for peer in compared:
                     progress.step(f"20 ms away: {row.name}, {peer.name}")
                     asyncio.run(data.settle(url))
-                    # The first connects the pool and prepares the statements.
-                    load.wrk(server, row, data.SMALL_USERS, 1)
-                    rounds = range(size.rounds)
-                    each = [load.wrk(server, row, data.SMALL_USERS, size.seconds) for _ in rounds]
-                    results[row.name][peer.name] = median(each)
+                    # Each time anew: one still answers the clients that left, for a second or more.
+                    with peers.running(with_pool(peer, FAR_POOL), far) as server:
+                        seconds = size.seconds + 1
+                        taken[peer.name].append(load.wrk(server, row, data.SMALL_USERS, seconds))
+            results[row.name] = {name: median(each) for name, each in taken.items()}
         return results
 
     return from_afar(url, loads)
@@ -291,8 +304,8 @@ def by_postgres_alone(url: str, rows: list[Row], size: Size, progress: Progress)
     loads = {}
     for row in rows:
         progress.step(f"{row.name}, pgbench")
-        asyncio.run(data.settle(url, load.DELETES))
-        loads[row.name] = load.pgbench(url, row, size.seconds)
+        asyncio.run(data.settle(url, pgbench.DELETES))
+        loads[row.name] = pgbench.run(url, row, size.seconds)
     return loads
 
 
@@ -314,15 +327,13 @@ def main() -> None:
     size = QUICK if quick else FULL
     compared = peers.build()
     fast = [peer for peer in compared if peer in peers.FAST or peer.name == report.THIS]
-    each_with_two = size.rounds * (
-        len(ROWS) * (len(compared) + 1) + len(size.connections) * (len(fast) + 1)
-    )
+    rows = [*size.operations, *size.connections]
     progress = Progress(
-        each_with_two
-        + len(ROWS)
-        + len(size.connections)
-        + len(FAR) * len(fast)
+        size.rounds * len(size.operations) * (len(compared) + 1)
+        + size.rounds * len(size.connections) * (len(fast) + 1)
+        + size.rounds * len(size.far) * len(fast)
         + size.rounds * (2 * len(FLAT) + 3)
+        + len(rows)
         + 6
     )
     with tempfile.TemporaryDirectory() as folder, roomy_server(Path(folder) / "data") as url:
@@ -333,17 +344,17 @@ def main() -> None:
                 for peer in [*compared, peers.ours(workers=2)]
             }
             contract.check(servers)
-            results = measure(servers, ROWS, size, progress)
+            results = measure(servers, size.operations, size, progress)
             memory = servers[report.THIS].memory()
             slow = {peer.name for peer in compared} - {peer.name for peer in fast}
             under_load = {name: each for name, each in servers.items() if name not in slow}
             connections = measure(under_load, size.connections, size, progress)
-        limits = by_postgres_alone(url, [*ROWS, *size.connections], size, progress)
+        limits = by_postgres_alone(url, rows, size, progress)
         for measured in (results, connections):
             for name, loads in measured.items():
                 loads[report.LIMIT] = limits[name]
         progress.step("start-up")
-        started_in = start_up(peers.ours(), url)
+        started_in = start_up(peers.ours(), url, size.rounds)
         progress.step("20 ms away")
         far = far_away(url)
         many_far = many_from_afar(url, fast, size, progress)

@@ -173,7 +173,7 @@ def latencies(results: Results, servers: list[str]) -> str:
             [
                 name,
                 *(f"{_ms(loads[server].p50)} / {_ms(loads[server].p99)}" for server in servers),
-                f"{loads[THIS].p99 / loads[THIS].p50:.1f}",
+                _ms(loads[THIS].p99 / loads[THIS].p50),
             ]
             for name, loads in results.items()
         ],
@@ -235,5 +235,5 @@ def chart(results: Results, servers: list[str]) -> str:
 
 
 def _ms(milliseconds: float) -> str:
-    """Format a percentile, or "none" if there were too few answers for one."""
+    """Format a percentile or a ratio of two, or "none" if there were too few answers for one."""
     return "none" if isnan(milliseconds) else f"{milliseconds:.1f}"
