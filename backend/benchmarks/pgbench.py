@@ -76,6 +76,6 @@ def _script(operation: str) -> str:
         "limit": "1001",
     }
     sql = statement.sql
-    for number, name in reversed(list(enumerate(statement.parameters, start=1))):
-        sql = sql.replace(f"${number}::", f"({values[name]})::")
+    for position, name in reversed(list(enumerate(statement.parameters, start=1))):
+        sql = sql.replace(f"${position}::", f"({values[name]})::")
     return f"\\set turn :turn + 1\n\\set row {row}\n{sql.replace(chr(10), ' ')};\n"
