@@ -10,10 +10,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from benchmarks import data, peers, report
-from benchmarks.bench import OPERATIONS, RESULTS, Progress, Size, measure
+from benchmarks.bench import FULL, RESULTS, Progress, measure
 from src.database.embedded import embedded_server
 
-SIZE = Size(rounds=9, seconds=2, rows=0, large_list=0)
+SIZE = replace(FULL, rounds=9, seconds=2)
 
 
 def hash_of(commit: str) -> str:
@@ -35,8 +35,9 @@ def checked_out(commit: str, folder: Path) -> Iterator[Path]:
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("commit")
+    rows = [*SIZE.operations, *SIZE.connections]
     commit = hash_of(arguments.parse_args().commit)
-    progress = Progress(SIZE.rounds * len(OPERATIONS) * 2)
+    progress = Progress(SIZE.rounds * len(rows) * 2)
     with (
         tempfile.TemporaryDirectory() as folder,
         checked_out(commit, Path(folder) / "before") as before,
@@ -49,7 +50,7 @@ def main() -> None:
             peer = replace(peers.ours(), name=name, folder=where)
             servers[name] = stack.enter_context(peers.running(peer, database))
             asyncio.run(data.fill(database))
-        results = measure(servers, OPERATIONS, SIZE, progress)
+        results = measure(servers, rows, SIZE, progress)
     progress.step("done")
     table = report.table(
         ["requests/s", commit, hash_of("HEAD"), "ratio"],

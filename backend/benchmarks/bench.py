@@ -7,23 +7,26 @@ one moment does to a machine it does to all of them.
 import argparse
 import asyncio
 import json
+import re
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
-from contextlib import ExitStack
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 from urllib.parse import parse_qs, urlsplit
 
 import httpx
+import uvloop
 
-from benchmarks import data, load, peers, report
+from benchmarks import contract, data, load, peers, pgbench, report
 from benchmarks.issuer import Issuer, sharing_a_secret, with_a_key_server
-from benchmarks.load import Load
+from benchmarks.load import Load, Row
 from benchmarks.peers import Peer, Running
 from benchmarks.proxy import proxy
 from src.database.cursor import encode
@@ -32,6 +35,8 @@ from src.database.engine import create_engine
 from src.migrations import upgrade
 
 RESULTS = Path(__file__).parent / "results"
+README = peers.BACKEND.parent / "README.md"
+READMES_TABLE = re.compile(r"^\| requests/s \|.*?\n(?=\n)", re.MULTILINE | re.DOTALL)
 OPERATIONS = [
     "get one",
     "list 20",
@@ -42,8 +47,20 @@ OPERATIONS = [
     "toggle",
     "delete",
 ]
-FLAT = ["get one", "list 20", "create"]
+READS = {"get one", "list 20", "list 100", "list 1,000"}
+ROWS = [Row(operation) for operation in OPERATIONS]
+CONNECTIONS = [
+    *(Row("get one", connections) for connections in (1, 2, 4, 8, 64)),
+    *(Row(operation, 64) for operation in ("create", "update", "toggle")),
+]
+FLAT = [Row("get one"), Row("list 20"), Row("create")]
+FAR = [Row("get one", 256), Row("create", 256)]
+FAR_POOL = 10
 ONE_WAY = 0.02
+GET_ONE = Row("get one")
+
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -52,10 +69,29 @@ class Size:
     seconds: int
     rows: int
     large_list: int
+    operations: list[Row]
+    connections: list[Row]
+    far: list[Row]
 
 
-FULL = Size(rounds=3, seconds=4, rows=10_000_000, large_list=100_000)
-QUICK = Size(rounds=1, seconds=1, rows=40_000, large_list=2_000)
+FULL = Size(
+    rounds=3,
+    seconds=3,
+    rows=10_000_000,
+    large_list=100_000,
+    operations=ROWS,
+    connections=CONNECTIONS,
+    far=FAR,
+)
+QUICK = Size(
+    rounds=1,
+    seconds=1,
+    rows=40_000,
+    large_list=2_000,
+    operations=[Row(name) for name in ("get one", "list 1,000", "create", "delete")],
+    connections=[Row("get one", 1), Row("toggle", 64)],
+    far=FAR[:1],
+)
 
 
 class Progress:
@@ -77,29 +113,40 @@ def median(loads: Iterable[Load]) -> Load:
         statistics.median(one.rate for one in together),
         statistics.median(one.p50 for one in together),
         statistics.median(one.p99 for one in together),
+        statistics.median(one.processor for one in together),
     )
 
 
 def measure(
     servers: dict[str, Running],
-    operations: list[str],
+    rows: list[Row],
     size: Size,
     progress: Progress,
     *,
     users: int = data.SMALL_USERS,
 ) -> report.Results:
     results: report.Results = {}
-    for operation in operations:
+    for row in rows:
         loads: dict[str, list[Load]] = defaultdict(list)
         for number in range(size.rounds):
             # The order alternates, so that no server always follows the same one.
             for name, server in list(servers.items())[:: 1 if number % 2 else -1]:
-                progress.step(f"{operation}, {name}")
-                rows = 20_000 * size.seconds if operation == "delete" else 0
-                asyncio.run(data.settle(server.database_url, rows))
-                loads[name].append(load.wrk(server.url, operation, users, size.seconds))
-        results[operation] = {name: median(each) for name, each in loads.items()}
+                progress.step(f"{row.name}, {name}")
+                if number == 0 or row.operation not in READS:
+                    deletes = 25_000 * size.seconds if row.operation == "delete" else 0
+                    asyncio.run(data.settle(server.database_url, deletes))
+                loads[name].append(load.wrk(server, row, users, size.seconds))
+        results[row.name] = {name: median(each) for name, each in loads.items()}
     return results
+
+
+@contextmanager
+def roomy_server(folder: Path) -> Iterator[str]:
+    """Run an embedded PostgreSQL that takes the connections of all pools."""
+    with embedded_server(folder) as url:
+        asyncio.run(data.run(url, "ALTER SYSTEM SET max_connections = 200"))
+    with embedded_server(folder) as url:  # as only a start can change it
+        yield url
 
 
 async def prepare(url: str) -> None:
@@ -109,7 +156,7 @@ async def prepare(url: str) -> None:
     await data.fill(url)
 
 
-def start_up(peer: Peer, url: str, times: int = 5) -> float:
+def start_up(peer: Peer, url: str, times: int) -> float:
     """Seconds from the command to the first answer, the median of several starts."""
     seconds = []
     for _ in range(times):
@@ -120,12 +167,6 @@ def start_up(peer: Peer, url: str, times: int = 5) -> float:
 
 def far_away(url: str, requests: int = 20) -> dict[str, float]:
     """Each endpoint's median time in ms with PostgreSQL 20 ms away, each way."""
-
-    async def run() -> dict[str, float]:
-        folder = parse_qs(urlsplit(url).query)["host"][0]
-        async with proxy(folder, 5432, ONE_WAY) as link:
-            far = f"postgresql://postgres@127.0.0.1:{link.port}/postgres?sslmode=disable"
-            return await asyncio.to_thread(times, far)
 
     def times(far: str) -> dict[str, float]:
         taken: dict[str, list[float]] = defaultdict(list)
@@ -139,7 +180,47 @@ def far_away(url: str, requests: int = 20) -> dict[str, float]:
         # The first request to each endpoint prepares its statement.
         return {name: statistics.median(each[1:]) * 1000 for name, each in taken.items()}
 
-    return asyncio.run(run())
+    return from_afar(url, times)
+
+
+def many_from_afar(
+    url: str, compared: list[Peer], size: Size, progress: Progress
+) -> report.Results:
+    """The same under load, with the service's default pool for all."""
+
+    def loads(far: str) -> report.Results:
+        results: report.Results = {}
+        for row in size.far:
+            taken: dict[str, list[Load]] = defaultdict(list)
+            for _ in range(size.rounds):
+                for peer in compared:
+                    progress.step(f"20 ms away: {row.name}, {peer.name}")
+                    asyncio.run(data.settle(url))
+                    # Each time anew: one still answers the clients that left, for a second or more.
+                    with peers.running(with_pool(peer, FAR_POOL), far) as server:
+                        seconds = size.seconds + 1
+                        taken[peer.name].append(load.wrk(server, row, data.SMALL_USERS, seconds))
+            results[row.name] = {name: median(each) for name, each in taken.items()}
+        return results
+
+    return from_afar(url, loads)
+
+
+def with_pool(peer: Peer, connections: int) -> Peer:
+    sizes = dict.fromkeys(["POOL_SIZE", "DATABASE_POOL_SIZE"], str(connections))
+    return replace(peer, settings=peer.settings | sizes)
+
+
+def from_afar(url: str, measured: Callable[[str], T]) -> T:
+    """Measure with the URL of a PostgreSQL that is 20 ms away, each way."""
+
+    async def run() -> T:
+        folder = parse_qs(urlsplit(url).query)["host"][0]
+        async with proxy(folder, 5432, ONE_WAY) as link:
+            far = f"postgresql://postgres@127.0.0.1:{link.port}/postgres?sslmode=disable"
+            return await asyncio.to_thread(measured, far)
+
+    return uvloop.run(run())
 
 
 def one_of_each(client: httpx.Client) -> Iterator[tuple[str, float]]:
@@ -167,7 +248,7 @@ def large_list(url: str, size: Size) -> tuple[float, Load]:
         lists = f"{server.url}/api/huge/tasks?[1-1000000]"
         # curl leaves the most of the two cores to the server and PostgreSQL.
         with subprocess.Popen(["curl", "--silent", "--fail", "-o", "/dev/null", lists]) as curl:
-            others = load.wrk(server.url, "get one", data.SMALL_USERS, max(size.seconds, 5))
+            others = load.wrk(server, GET_ONE, data.SMALL_USERS, max(size.seconds, 5))
             if curl.poll() is not None:
                 raise RuntimeError("the huge list was not answered")
             curl.terminate()
@@ -191,7 +272,7 @@ def with_tokens(url: str, size: Size, progress: Progress) -> dict[str, Load]:
             for name, server in servers.items():
                 progress.step(f"get one, {name}")
                 token = issuers[name].token
-                loads[name].append(load.wrk(server.url, "get one", 1, size.seconds, token))
+                loads[name].append(load.wrk(server, GET_ONE, 1, size.seconds, token))
     return {name: median(each) for name, each in loads.items()}
 
 
@@ -218,13 +299,13 @@ def cursor_after(task: dict[str, object]) -> str:
     return encode("created_at", json.dumps(task).encode())
 
 
-def by_postgres_alone(url: str, size: Size, progress: Progress) -> dict[str, Load]:
+def by_postgres_alone(url: str, rows: list[Row], size: Size, progress: Progress) -> dict[str, Load]:
     """The limit: pgbench with the service's own statements, prepared."""
     loads = {}
-    for operation in OPERATIONS:
-        progress.step(f"{operation}, pgbench")
-        asyncio.run(data.settle(url, load.DELETES))
-        loads[operation] = load.pgbench(url, operation, size.seconds)
+    for row in rows:
+        progress.step(f"{row.name}, pgbench")
+        asyncio.run(data.settle(url, pgbench.DELETES))
+        loads[row.name] = pgbench.run(url, row, size.seconds)
     return loads
 
 
@@ -245,27 +326,38 @@ def main() -> None:
     quick = arguments.parse_args().quick
     size = QUICK if quick else FULL
     compared = peers.build()
-    steps = (
-        size.rounds * (len(OPERATIONS) * (len(compared) + 1) + 2 * len(FLAT) + 3)
-        + len(OPERATIONS)
-        + 5
+    fast = [peer for peer in compared if peer in peers.FAST or peer.name == report.THIS]
+    rows = [*size.operations, *size.connections]
+    progress = Progress(
+        size.rounds * len(size.operations) * (len(compared) + 1)
+        + size.rounds * len(size.connections) * (len(fast) + 1)
+        + size.rounds * len(size.far) * len(fast)
+        + size.rounds * (2 * len(FLAT) + 3)
+        + len(rows)
+        + 6
     )
-    progress = Progress(steps)
-    with tempfile.TemporaryDirectory() as folder, embedded_server(Path(folder) / "data") as url:
+    with tempfile.TemporaryDirectory() as folder, roomy_server(Path(folder) / "data") as url:
         asyncio.run(prepare(url))
         with ExitStack() as stack:
             servers = {
                 peer.name: stack.enter_context(peers.running(peer, url))
                 for peer in [*compared, peers.ours(workers=2)]
             }
-            results = measure(servers, OPERATIONS, size, progress)
+            contract.check(servers)
+            results = measure(servers, size.operations, size, progress)
             memory = servers[report.THIS].memory()
-        for operation, one in by_postgres_alone(url, size, progress).items():
-            results[operation][report.LIMIT] = one
+            slow = {peer.name for peer in compared} - {peer.name for peer in fast}
+            under_load = {name: each for name, each in servers.items() if name not in slow}
+            connections = measure(under_load, size.connections, size, progress)
+        limits = by_postgres_alone(url, rows, size, progress)
+        for measured in (results, connections):
+            for name, loads in measured.items():
+                loads[report.LIMIT] = limits[name]
         progress.step("start-up")
-        started_in = start_up(peers.ours(), url)
+        started_in = start_up(peers.ours(), url, size.rounds)
         progress.step("20 ms away")
         far = far_away(url)
+        many_far = many_from_afar(url, fast, size, progress)
         progress.step("a huge list")
         peak, others = large_list(url, size)
         progress.step("pages of a huge list")
@@ -277,10 +369,13 @@ def main() -> None:
     text = report.write(
         report.Run(
             results,
+            connections,
             [peer.name for peer in compared],
+            [peer.name for peer in fast],
             memory,
             started_in,
             far,
+            many_far,
             size.large_list,
             peak,
             others,
@@ -289,14 +384,16 @@ def main() -> None:
             size.rows,
             small,
             large,
-            f"{size.rounds} rounds of {size.seconds} s, {load.CONNECTIONS} connections, "
-            f"a pool of {peers.POOL_SIZE}, one process each",
+            f"{size.rounds} rounds of {size.seconds} s, 16 connections unless a row says "
+            f"otherwise, a pool of {peers.POOL_SIZE}, one process each (Go's uses both cores)",
         )
     )
     print(text.table)
     if not quick:
         (RESULTS / "README.md").write_text(text.table)
         (RESULTS / "chart.svg").write_text(text.chart)
+        readme = READMES_TABLE.sub(lambda _: text.rates, README.read_text(), count=1)
+        README.write_text(readme)
 
 
 if __name__ == "__main__":

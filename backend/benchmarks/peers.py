@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -22,6 +21,8 @@ POOL_SIZE = 16
 FASTIFYS_NODE = 20
 VENV = BACKEND / ".venv"
 DRF_VENV = BACKEND / ".venv-drf"
+DEBIANS_GO = Path("/usr/share/gocode")
+GO_LIBRARIES = ["github.com/go-chi/chi", "github.com/jackc/pgx/v4"]
 
 
 @dataclass(frozen=True)
@@ -39,10 +40,18 @@ class Running:
     process: psutil.Process
     started_in: float
 
+    def family(self) -> list[psutil.Process]:
+        """The process and its children."""
+        return [self.process, *self.process.children(recursive=True)]
+
     def memory(self) -> float:
-        """Resident MB of the largest of the process and its children."""
-        family = [self.process, *self.process.children(recursive=True)]
-        return max(process.memory_info().rss for process in family) / 1e6
+        """Resident MB of the largest of the family."""
+        return max(process.memory_info().rss for process in self.family()) / 1e6
+
+    def processor_time(self) -> float:
+        """Seconds that the family has used, in user mode and in the kernel."""
+        times = [process.cpu_times() for process in self.family()]
+        return sum(each.user + each.system for each in times)
 
     def peak_memory(self) -> float:
         """Peak resident MB of the process. Linux only."""
@@ -95,25 +104,70 @@ DRF = Peer(
 )
 
 
+GO = Peer("Go: chi + pgx", lambda _port: ["./server"], HERE / "peers" / "go", {})
+BUN = Peer(
+    "Bun: Hono + its SQL client",
+    lambda _port: ["node_modules/.bin/bun", "server.js"],
+    HERE / "peers" / "bun",
+    {},
+)
+FAST = [FASTIFY, GO, BUN]
+
+
 def build() -> list[Peer]:
-    """Install what the peers need; skip those whose language is not installed."""
+    """Install what the peers need; leave out, with the reason, those that cannot be had."""
     peers = [ours(), IDIOMATIC]
-    if shutil.which("npm") and _node() >= FASTIFYS_NODE:
-        subprocess.run(["npm", "ci", "--silent"], cwd=FASTIFY.folder, check=True)
-        peers.append(FASTIFY)
-    if not DRF_VENV.exists():
-        subprocess.run([sys.executable, "-m", "venv", DRF_VENV], check=True)
-        requirements = DRF.folder / "requirements.txt"
-        subprocess.run(
-            [DRF_VENV / "bin" / "pip", "install", "--quiet", "-r", requirements], check=True
-        )
-    peers.append(DRF)
+    for peer, install in [
+        (FASTIFY, _install_fastify),
+        (GO, _install_go),
+        (BUN, _install_bun),
+        (DRF, _install_drf),
+    ]:
+        try:
+            install()
+        except (OSError, LookupError, subprocess.CalledProcessError) as reason:
+            print(f"Left out: {peer.name}: {reason}", file=sys.stderr)
+        else:
+            peers.append(peer)
     return peers
 
 
-def _node() -> int:
-    said = subprocess.run(["node", "--version"], check=True, capture_output=True, text=True).stdout
-    return int(said.removeprefix("v").split(".")[0])
+def _install_fastify() -> None:
+    node = _said("node", "--version")
+    if int(node.removeprefix("v").split(".")[0]) < FASTIFYS_NODE:
+        raise LookupError(f"needs Node {FASTIFYS_NODE}, this is {node}")
+    _run("npm", "ci", "--silent", folder=FASTIFY.folder)
+
+
+def _install_bun() -> None:
+    _run("npm", "ci", "--silent", folder=BUN.folder)
+    # Not every processor and C library has a Bun.
+    _said(str(BUN.folder / "node_modules" / ".bin" / "bun"), "--version")
+
+
+def _install_go() -> None:
+    """Build with the libraries of Debian's packages, which Go finds without its module mode."""
+    for library in GO_LIBRARIES:
+        if not (DEBIANS_GO / "src" / library).is_dir():
+            raise LookupError(f"needs Debian's package of {library}")
+    settings = {"GO111MODULE": "off", "GOPATH": str(DEBIANS_GO)}
+    _run("go", "build", "-o", "server", "main.go", folder=GO.folder, settings=settings)
+
+
+def _install_drf() -> None:
+    requirements = DRF.folder / "requirements.txt"
+    if not (DRF_VENV / "bin" / "gunicorn").exists():
+        _run(sys.executable, "-m", "venv", str(DRF_VENV))
+        _run(str(DRF_VENV / "bin" / "pip"), "install", "--quiet", "-r", str(requirements))
+
+
+def _run(*command: str, folder: Path = HERE, settings: dict[str, str] | None = None) -> None:
+    environment = os.environ | (settings or {})
+    subprocess.run(command, cwd=folder, env=environment, check=True)
+
+
+def _said(*command: str) -> str:
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
 
@@ -33,10 +33,12 @@ async def proxy(host: str, port: int, delay: float = 0.0) -> AsyncIterator[Link]
         def answered() -> None:
             turns[:] = ["server"]
 
-        await asyncio.gather(
-            _forward(reader, server[1], delay, asked),
-            _forward(server[0], writer, delay, answered),
-        )
+        # Either side may break off, and the proxy may end before both do.
+        with suppress(ConnectionError, asyncio.CancelledError):
+            await asyncio.gather(
+                _forward(reader, server[1], delay, asked),
+                _forward(server[0], writer, delay, answered),
+            )
 
     listener = await asyncio.start_server(serve, "127.0.0.1", 0)
     link.port = listener.sockets[0].getsockname()[1]
@@ -53,7 +55,12 @@ async def _forward(
     seen: Callable[[], None],
 ) -> None:
     loop = asyncio.get_running_loop()
+
+    def send(chunk: bytes) -> None:
+        if not writer.is_closing():
+            writer.write(chunk)
+
     while chunk := await reader.read(65536):
         seen()
-        loop.call_later(delay, writer.write, chunk)
+        loop.call_later(delay, send, chunk)
     loop.call_later(delay, writer.close)

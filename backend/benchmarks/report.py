@@ -14,7 +14,7 @@ Results = dict[str, dict[str, Load]]  # by operation, by server
 
 THIS = "this service"
 LIMIT = "PostgreSQL alone (pgbench)"
-COLOURS = ["#1f6feb", "#8b949e", "#2da44e", "#bf8700", "#cf222e"]
+COLOURS = ["#1f6feb", "#8b949e", "#2da44e", "#0e8a9e", "#bf3989", "#bf8700"]
 
 
 @dataclass(frozen=True)
@@ -22,10 +22,13 @@ class Run:
     """What a run measured. Memory in MB, times in seconds, `far` and `pages` in ms."""
 
     results: Results
+    connections: Results
     peers: list[str]
+    fast: list[str]
     memory: float
     started_in: float
     far: dict[str, float]
+    many_far: Results
     large_list: int
     peak_memory: float
     others: Load
@@ -39,23 +42,35 @@ class Run:
 
 @dataclass(frozen=True)
 class Report:
+    """The whole text, the README's part of it, and the chart."""
+
     table: str
+    rates: str
     chart: str
 
 
 def write(run: Run) -> Report:
     two = f"{THIS}, 2 workers"
     others = [name for name in run.peers if name != THIS]
+    fast = [name for name in run.fast if name != THIS]
+    all_rows = run.results | run.connections
+    main_rates = rates(run.results, [*run.peers, two, LIMIT])
     parts = [
         "# Benchmark\n\nWritten by `make -C backend bench`.\n",
         f"{machine()}. {run.how}. Medians of the rounds.\n",
         "![Requests per second](chart.svg)\n",
         "## Requests per second\n",
-        rates(run.results, [*run.peers, two, LIMIT]),
+        main_rates,
+        rates(run.connections, [*run.fast, two, LIMIT]),
         "## Speed relative to the others\n",
         ratios(run.results, [*others, two, LIMIT]),
+        ratios(run.connections, [*fast, two, LIMIT]),
         "## Latency\n",
         latencies(run.results, [*run.peers, two]),
+        latencies(run.connections, [*run.fast, two]),
+        "## Processor time\n",
+        "Of the server; PostgreSQL's own is not in it.\n",
+        processor_times(all_rows, [*run.peers, two]),
         f"## {run.rows:,} rows\n",
         table(
             ["requests/s", "10,000 rows", f"{run.rows:,} rows", "ratio"],
@@ -74,6 +89,9 @@ def write(run: Run) -> Report:
             ["median in ms", *run.far],
             [["one round trip takes 40 ms"] + [f"{ms:.1f}" for ms in run.far.values()]],
         ),
+        "256 clients, and the default pool of 10 for all:\n",
+        rates(run.many_far, run.fast),
+        latencies(run.many_far, run.fast),
         "## The cost of a token\n",
         table(
             ["get one, always the same token", *run.tokens],
@@ -107,7 +125,7 @@ def write(run: Run) -> Report:
             ],
         ),
     ]
-    return Report("\n".join(parts), chart(run.results, run.peers))
+    return Report("\n".join(parts), main_rates, chart(run.results, run.peers))
 
 
 def machine() -> str:
@@ -135,8 +153,8 @@ def rates(results: Results, servers: list[str]) -> str:
     return table(
         ["requests/s", *servers],
         [
-            [operation, *(_rate(loads.get(server)) for server in servers)]
-            for operation, loads in results.items()
+            [name, *(_rate(loads.get(server)) for server in servers)]
+            for name, loads in results.items()
         ],
     )
 
@@ -144,22 +162,30 @@ def rates(results: Results, servers: list[str]) -> str:
 def ratios(results: Results, servers: list[str]) -> str:
     return table(
         ["this service's rate divided by that of", *servers],
-        [
-            [operation, *(_times(loads, server) for server in servers)]
-            for operation, loads in results.items()
-        ],
+        [[name, *(_times(loads, server) for server in servers)] for name, loads in results.items()],
     )
 
 
 def latencies(results: Results, servers: list[str]) -> str:
     return table(
-        ["p50 / p99 in ms", *servers],
+        ["p50 / p99 in ms", *servers, f"{THIS}: p99 / p50"],
         [
             [
-                operation,
+                name,
                 *(f"{_ms(loads[server].p50)} / {_ms(loads[server].p99)}" for server in servers),
+                _ms(loads[THIS].p99 / loads[THIS].p50),
             ]
-            for operation, loads in results.items()
+            for name, loads in results.items()
+        ],
+    )
+
+
+def processor_times(results: Results, servers: list[str]) -> str:
+    return table(
+        ["µs per request", *servers],
+        [
+            [name, *(_processor(loads.get(server)) for server in servers)]
+            for name, loads in results.items()
         ],
     )
 
@@ -168,13 +194,17 @@ def _rate(load: Load | None) -> str:
     return f"{load.rate:,.0f}" if load else ""
 
 
+def _processor(load: Load | None) -> str:
+    return f"{load.processor:,.0f}" if load else ""
+
+
 def _times(loads: dict[str, Load], server: str) -> str:
     return f"{loads[THIS].rate / loads[server].rate:.2f}"
 
 
 def chart(results: Results, servers: list[str]) -> str:
     """Draw requests per second as bars, with a scale per operation."""
-    row, left, width = 16, 96, 560
+    row, left, width = 13, 96, 640
     height = (row * len(servers) + 14) * len(results) + 40
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{left + width + 100}" height="{height}" '
@@ -189,14 +219,14 @@ def chart(results: Results, servers: list[str]) -> str:
     y = 36
     for operation, loads in results.items():
         most = max(loads[server].rate for server in servers)
-        middle = y + row * len(servers) / 2 + 4
+        middle = y + row * len(servers) / 2 + 3
         parts.append(f'<text x="8" y="{middle}" fill="#1f2328">{escape(operation)}</text>')
         for server, colour in zip(servers, COLOURS, strict=False):
             length = width * loads[server].rate / most
-            size = f'width="{length:.0f}" height="{row - 3}"'
+            size = f'width="{length:.0f}" height="{row - 2}"'
             parts.append(f'<rect x="{left}" y="{y}" {size} fill="{colour}"/>')
             parts.append(
-                f'<text x="{left + length + 4:.0f}" y="{y + 10}" fill="#59636e">'
+                f'<text x="{left + length + 4:.0f}" y="{y + 9}" fill="#59636e">'
                 f"{loads[server].rate:,.0f}</text>"
             )
             y += row
@@ -205,5 +235,5 @@ def chart(results: Results, servers: list[str]) -> str:
 
 
 def _ms(milliseconds: float) -> str:
-    """Format a percentile, or "none" if there were too few answers for one."""
+    """Format a percentile or a ratio of two, or "none" if there were too few answers for one."""
     return "none" if isnan(milliseconds) else f"{milliseconds:.1f}"

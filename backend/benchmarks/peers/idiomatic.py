@@ -3,12 +3,14 @@
 import os
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Literal, get_args
 from uuid import UUID, uuid4
 
 from fastapi import Depends, FastAPI, HTTPException
+from pydantic import StringConstraints
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
-from sqlmodel import Field, PrimaryKeyConstraint, SQLModel, Text, col, select
+from sqlmodel import Enum, Field, PrimaryKeyConstraint, SQLModel, Text, col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 engine = create_async_engine(
@@ -24,9 +26,19 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
+Priority = Literal["low", "medium", "high", "urgent"]
+Tag = Annotated[str, StringConstraints(min_length=1, max_length=50)]
+
+
 class TaskBase(SQLModel):
     title: str = Field(min_length=1, max_length=500)
     description: str | None = Field(default=None, max_length=5000, sa_type=Text)
+    completed: bool = False
+    priority: Priority = Field(
+        default="medium", sa_type=Enum(*get_args(Priority), name="task_priority")
+    )
+    due_date: datetime | None = None
+    tags: list[Tag] = Field(default=[], max_length=20, sa_type=ARRAY(Text))
 
 
 class Task(TaskBase, table=True):
@@ -35,7 +47,6 @@ class Task(TaskBase, table=True):
 
     id: UUID = Field(default_factory=uuid4)
     user_id: str = Field(max_length=255)
-    completed: bool = False
     created_at: datetime = Field(default_factory=now)
     updated_at: datetime = Field(default_factory=now)
 
@@ -48,12 +59,14 @@ class TaskUpdate(SQLModel):
     title: str | None = Field(default=None, min_length=1, max_length=500)
     description: str | None = Field(default=None, max_length=5000)
     completed: bool | None = None
+    priority: Priority | None = None
+    due_date: datetime | None = None
+    tags: list[Tag] | None = Field(default=None, max_length=20)
 
 
 class TaskPublic(TaskBase):
     id: UUID
     user_id: str
-    completed: bool
     created_at: datetime
     updated_at: datetime
 

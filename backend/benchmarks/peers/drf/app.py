@@ -9,6 +9,7 @@ import django
 from django.conf import settings
 
 url = urlsplit(os.environ["DATABASE_URL"])
+[folder] = parse_qs(url.query).get("host", [""])
 settings.configure(
     ALLOWED_HOSTS=["*"],
     DATABASES={
@@ -16,7 +17,8 @@ settings.configure(
             "ENGINE": "django.db.backends.postgresql",
             "NAME": url.path[1:],
             "USER": url.username,
-            "HOST": parse_qs(url.query)["host"][0],
+            "HOST": folder or url.hostname,
+            "PORT": url.port or "",
             "CONN_MAX_AGE": None,
         }
     },
@@ -34,6 +36,7 @@ settings.configure(
 )
 django.setup()
 
+from django.contrib.postgres.fields import ArrayField  # noqa: E402
 from django.core.wsgi import get_wsgi_application  # noqa: E402
 from django.db import models  # noqa: E402
 from django.urls import include, path  # noqa: E402
@@ -43,6 +46,9 @@ from rest_framework.request import Request  # noqa: E402
 from rest_framework.response import Response  # noqa: E402
 
 
+PRIORITIES = [(name, name) for name in ("low", "medium", "high", "urgent")]
+
+
 class Task(models.Model):
     pk = models.CompositePrimaryKey("user_id", "id")
     id = models.UUIDField(default=uuid4)
@@ -50,6 +56,9 @@ class Task(models.Model):
     title = models.CharField(max_length=500)
     description = models.TextField(null=True, blank=True, max_length=5000)
     completed = models.BooleanField(default=False)
+    priority = models.CharField(choices=PRIORITIES, default="medium")
+    due_date = models.DateTimeField(null=True, blank=True)
+    tags = ArrayField(models.CharField(max_length=50), size=20, default=list, blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(auto_now=True)
 
@@ -62,7 +71,18 @@ class Task(models.Model):
 class TaskSerializer(serializers.ModelSerializer):
     class Meta:
         model = Task
-        fields = ["id", "user_id", "title", "description", "completed", "created_at", "updated_at"]
+        fields = [
+            "id",
+            "user_id",
+            "title",
+            "description",
+            "completed",
+            "priority",
+            "due_date",
+            "tags",
+            "created_at",
+            "updated_at",
+        ]
         read_only_fields = ["id", "user_id"]
 
 

@@ -3,11 +3,8 @@ import { randomUUID } from "node:crypto";
 import Fastify from "fastify";
 import pg from "pg";
 
-const url = new URL(process.env.DATABASE_URL.replace("@/", "@localhost/"));
 const pool = new pg.Pool({
-  host: url.searchParams.get("host"),
-  user: url.username,
-  database: url.pathname.slice(1),
+  connectionString: process.env.DATABASE_URL,
   max: Number(process.env.POOL_SIZE),
 });
 const app = Fastify();
@@ -15,6 +12,7 @@ const app = Fastify();
 const text = (maxLength, minLength = 0) => ({ type: "string", minLength, maxLength });
 const nullable = (schema) => ({ ...schema, nullable: true });
 const time = { type: "string", format: "date-time" };
+const priority = { type: "string", enum: ["low", "medium", "high", "urgent"] };
 const task = {
   type: "object",
   properties: {
@@ -23,6 +21,9 @@ const task = {
     title: { type: "string" },
     description: { type: "string", nullable: true },
     completed: { type: "boolean" },
+    priority,
+    due_date: nullable(time),
+    tags: { type: "array", items: { type: "string" } },
     created_at: time,
     updated_at: time,
   },
@@ -36,8 +37,12 @@ const fields = {
   title: text(500, 1),
   description: nullable(text(5000)),
   completed: { type: "boolean" },
+  priority,
+  due_date: nullable(time),
+  tags: { type: "array", maxItems: 20, items: text(50, 1) },
 };
-const columns = "id, user_id, title, description, completed, created_at, updated_at";
+const columns =
+  "id, user_id, title, description, completed, priority, due_date, tags, created_at, updated_at";
 const mine = "user_id = $1 AND id = $2";
 
 const query = async (name, sql, values) => (await pool.query({ name, text: sql, values })).rows;
@@ -64,18 +69,27 @@ app.post(
       body: {
         type: "object",
         required: ["title"],
-        properties: { title: fields.title, description: fields.description },
+        properties: fields,
       },
       response: { 201: task },
     },
   },
-  ({ params: { user_id }, body: { title, description } }, reply) => {
+  ({ params: { user_id }, body }, reply) => {
     reply.code(201);
     return one(
       reply,
       "create",
-      `INSERT INTO tasks (${columns}) VALUES ($1, $2, $3, $4, false, now(), now()) RETURNING ${columns}`,
-      [randomUUID(), user_id, title, description ?? null],
+      `INSERT INTO tasks (${columns}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, now(), now()) RETURNING ${columns}`,
+      [
+        randomUUID(),
+        user_id,
+        body.title,
+        body.description ?? null,
+        body.completed ?? false,
+        body.priority ?? "medium",
+        body.due_date ?? null,
+        body.tags ?? [],
+      ],
     );
   },
 );
