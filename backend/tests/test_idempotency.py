@@ -15,11 +15,10 @@ import httpx
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from src.database.engine import create_engine
+from src.database.engine import create_engine, ping
 from src.database.statements import CLEARED_KEYS
 from src.schemas.task import TaskCreate
 from src.services.exceptions import KeyReused
-from src.services.health_service import check
 from src.services.task_service import create_task
 from tests.conftest import execute
 from tests.serving import Server, eventually, serving
@@ -323,7 +322,7 @@ async def test_a_create_does_not_delete_its_own_expired_key(
 async def engine_with_50_connections(url: str) -> AsyncEngine:
     """All are open, so that no statement waits for a connection."""
     engine = create_engine(url, pool_size=50)
-    await asyncio.gather(*(check(engine) for _ in range(50)))
+    await asyncio.gather(*(ping(engine) for _ in range(50)))
     return engine
 
 

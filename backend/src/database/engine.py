@@ -25,6 +25,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry, PoolProxiedConnection
 from sqlalchemy.sql.dml import UpdateBase
 
+from src.database import citus
 from src.database.connection_string import parse
 from src.database.exceptions import DatabaseUnavailable
 from src.database.shares import Shares
@@ -73,7 +74,7 @@ _WRONG = (
 _TAKES_LONG = object()
 """The key of the share of all slow statements, from any user."""
 
-_FAILED = (TimeoutError, *_LOST, *_REFUSED)
+_FAILED = (TimeoutError, *_LOST, *_REFUSED, asyncpg.InternalServerError)
 
 _DIALECT = PGDialect_asyncpg()  # type: ignore[no-untyped-call]  # SQLAlchemy left it untyped
 
@@ -101,6 +102,10 @@ class Statement:
     parameters: tuple[str, ...] = ()
     repeatable: bool = True
     takes_long: bool = False
+
+
+_HAS_CITUS = Statement(f"SELECT to_json({citus.IS_INSTALLED})")
+_IS_DISTRIBUTED = Statement(f"SELECT to_json({citus.IS_DISTRIBUTED})")
 
 
 def compiled(
@@ -134,13 +139,14 @@ def compiled_answer(answer: Select[Any] | CompoundSelect[Any], repeatable: bool)
 class Pool(AsyncAdaptedQueuePool):
     """SQLAlchemy's pool, in which each user gets at most half of the connections.
 
-    `broken` has the entries that need a new connection.
+    `broken` has the entries that need a new connection. `is_distributed` is what was seen last.
     """
 
     def __init__(self, *arguments: Any, **settings: Any) -> None:  # noqa: ANN401 - as SQLAlchemy has them
         super().__init__(*arguments, **settings)
         self.shares = Shares(max(1, self.size() // 2), POOL_WAIT_SECONDS)
         self.broken: set[ConnectionPoolEntry] = set()
+        self.is_distributed = False
 
 
 # SQLAlchemy names its logger after the class, and our loggers show `info`.
@@ -177,32 +183,54 @@ def create_engine(
             **arguments,
         },
     )
-    broken = _pool(engine).broken
+    pool = _pool(engine)
+    broken = pool.broken
     event.listen(engine.sync_engine, "invalidate", lambda _, entry, _error: broken.add(entry))
-    event.listen(engine.sync_engine, "connect", _prepare_connection)
+    event.listen(engine.sync_engine, "connect", partial(_prepare_connection, pool))
     event.listen(engine.sync_engine, "connect", lambda _, entry: broken.discard(entry))
     return engine
 
 
+def is_distributed(engine: AsyncEngine) -> bool:
+    """Whether Citus spreads the tables over several servers, as far as was seen.
+
+    Every new connection looks, and so does `ping`.
+    """
+    return _pool(engine).is_distributed
+
+
+async def ping(engine: AsyncEngine) -> None:
+    """See whether the database answers, and whether its tables are distributed by now.
+
+    Raises DatabaseUnavailable.
+    """
+    has_citus = await fetch(engine, _HAS_CITUS) == b"true"
+    _pool(engine).is_distributed = has_citus and await fetch(engine, _IS_DISTRIBUTED) == b"true"
+
+
 def _prepare_connection(
-    connection: AsyncAdapt_asyncpg_connection, record: ConnectionPoolEntry
+    pool: Pool, connection: AsyncAdapt_asyncpg_connection, record: ConnectionPoolEntry
 ) -> None:
-    """Pass JSON through as it is, and find out whether a pooler is in between.
+    """Pass JSON through as it is, and find out what is at the other end.
 
     A pooler reports process numbers of its own. Behind one, statements stay unnamed: PostgreSQL
     parses and plans them every time, still in one round trip. Otherwise it does so once: planning a
-    list of 20 takes longer than reading it.
+    list of 20 takes longer than reading it. Citus has to plan for the server that has the rows.
     """
 
     async def prepare(driver: Driver) -> None:
         await driver.set_type_codec(
             "json", schema="pg_catalog", encoder=str.encode, decoder=bytes, format="binary"
         )
-        own_number = await driver.fetchval("SELECT pg_backend_pid()")
+        [(own_number, has_citus)] = await driver.fetch(
+            f"SELECT pg_backend_pid(), {citus.IS_INSTALLED}"
+        )
+        pool.is_distributed = has_citus and await driver.fetchval(f"SELECT {citus.IS_DISTRIBUTED}")
         record.info["direct"] = own_number == driver.get_server_pid()
         # A statement whose preparation timed out may still be prepared, and keep its name.
         record.info["numbers"] = count()
-        if record.info["direct"]:
+        record.info["plans once"] = record.info["direct"] and not pool.is_distributed
+        if record.info["plans once"]:
             await driver.execute("SET plan_cache_mode = force_generic_plan")
 
     connection.run_async(prepare)
@@ -352,7 +380,7 @@ async def _fetch_once(
         records = await prepared.fetch(*arguments)
         return [record[0] for record in records]
     except _FAILED as error:
-        raise await _explained(error, driver, again=not sent or statement.repeatable) from error
+        raise await _explained(error, connection, again=not sent or statement.repeatable) from error
 
 
 async def _fetch_batches_once(
@@ -367,7 +395,7 @@ async def _fetch_batches_once(
             async with asyncio.timeout(STATEMENT_SECONDS):
                 return await gather(_batches(connection, statement, arguments))
         except _FAILED as error:
-            raise await _explained(error, driver, again=True) from error
+            raise await _explained(error, connection, again=True) from error
     except BaseException:
         driver.terminate()  # or the next statement would be in its transaction
         raise
@@ -390,8 +418,17 @@ def _driver(connection: PoolProxiedConnection) -> Driver:
     return connection.driver_connection  # type: ignore[return-value]  # of any driver
 
 
-async def _explained(error: Exception, driver: Driver, *, again: bool) -> DatabaseUnavailable:
+async def _explained(
+    error: Exception, connection: PoolProxiedConnection, *, again: bool
+) -> DatabaseUnavailable:
     """Translate a driver error for the caller."""
+    driver = _driver(connection)
+    if isinstance(error, asyncpg.InternalServerError):
+        if citus.cannot_plan(error) and connection.info["plans once"]:
+            driver.terminate()  # the next connection sees that the tables are distributed now
+        elif not citus.has_moved(error):
+            raise error
+        return _SendAgain(str(error))
     if isinstance(error, TimeoutError):
         await _cancel(driver)
         return DatabaseUnavailable("no answer in time")
