@@ -289,19 +289,22 @@ async def keys(driver: Any) -> dict[str, int]:  # noqa: ANN401 - has no types
 
 
 @pytest.mark.anyio
-async def test_a_create_with_a_key_deletes_some_expired_keys_of_any_user(
+async def test_a_create_with_a_key_deletes_some_of_its_users_expired_keys_only(
     engine: AsyncEngine,
     driver: Any,  # noqa: ANN401 - has no types
 ) -> None:
-    await insert_keys(driver, "bob", CLEARED_KEYS + 5, hours=25)
+    await insert_keys(driver, "ada", CLEARED_KEYS + 5, hours=25)
+    await insert_keys(driver, "bob", 3, hours=25)
     await insert_keys(driver, "carol", 3, hours=23)
 
     await create_task(engine, "ada", TaskCreate(title="Buy milk"))
-    assert await keys(driver) == {"bob": CLEARED_KEYS + 5, "carol": 3}
+    assert await keys(driver) == {"ada": CLEARED_KEYS + 5, "bob": 3, "carol": 3}
     await create_task(engine, "ada", TaskCreate(title="Buy milk"), "one")
-    assert await keys(driver) == {"bob": 5, "carol": 3, "ada": 1}
+    assert await keys(driver) == {"ada": 5 + 1, "bob": 3, "carol": 3}
     await create_task(engine, "ada", TaskCreate(title="Buy milk"), "one")
-    assert await keys(driver) == {"carol": 3, "ada": 1}
+    assert await keys(driver) == {"ada": 1, "bob": 3, "carol": 3}
+    await create_task(engine, "carol", TaskCreate(title="Buy milk"), "one")
+    assert await keys(driver) == {"ada": 1, "bob": 3, "carol": 3 + 1}
 
 
 @pytest.mark.anyio

@@ -83,6 +83,7 @@ Prepared: TypeAlias = "asyncpg.prepared_stmt.PreparedStatement[asyncpg.Record]"
 
 
 T = TypeVar("T")
+Run: TypeAlias = Callable[..., Awaitable[list[asyncpg.Record]]]
 FetchOnce: TypeAlias = Callable[["PoolProxiedConnection", "Statement", list[object]], Awaitable[T]]
 
 
@@ -128,8 +129,10 @@ def compiled(
     return compiled_answer(answer, repeatable)
 
 
-def compiled_answer(answer: Select[Any] | CompoundSelect[Any], repeatable: bool) -> Statement:
-    """Compile a statement whose only column is the answer. Raises as `compiled` does."""
+def compiled_answer(
+    answer: Select[Any] | CompoundSelect[Any] | UpdateBase, repeatable: bool
+) -> Statement:
+    """Compile a statement whose first column is the answer. Raises as `compiled` does."""
     text = answer.compile(dialect=_DIALECT)
     if any(value is not None for value in text.params.values()):
         raise TypeError(f"every value of a statement must be a bindparam: {text}")
@@ -311,6 +314,41 @@ def fetch_batches_into(
     """
     fetch_once = partial(_fetch_batches_once, gather)
     return _in_turn(engine, fetch_once, statement, values, takes_long=True)
+
+
+def fetch_in_transaction(
+    engine: AsyncEngine, work: Callable[[Run], Awaitable[T]], /, user_id: str
+) -> Awaitable[T]:
+    """Return what `work` makes of the statements that it runs in one transaction, for this user.
+
+    It starts over when the connection breaks, so applying it twice must be like applying it once.
+    Raises DatabaseUnavailable as `fetch_all` does.
+    """
+
+    async def work_once(
+        connection: PoolProxiedConnection, begin: Statement, _arguments: list[object]
+    ) -> T:
+        driver = _driver(connection)
+
+        async def run(statement: Statement, **values: object) -> list[asyncpg.Record]:
+            prepared = connection.info.get(statement) or await _prepare(
+                driver, connection.info, statement
+            )
+            return await prepared.fetch(*[values[name] for name in statement.parameters])
+
+        try:
+            try:
+                await driver.execute(begin.sql)
+                answer = await work(run)
+                await driver.execute("COMMIT")
+            except _FAILED as error:
+                raise await _explained(error, connection, again=True) from error
+        except BaseException:
+            driver.terminate()  # or the next statement would be in its transaction
+            raise
+        return answer
+
+    return _in_turn(engine, work_once, Statement("BEGIN"), {"user_id": user_id})
 
 
 async def _in_turn(
