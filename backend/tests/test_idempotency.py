@@ -226,7 +226,8 @@ async def test_only_one_of_two_concurrent_tasks_with_one_key_is_made(
 
 
 def age(url: str, user: str, seconds: int) -> None:
-    sql = f"created_at = created_at - interval '{seconds} seconds' WHERE user_id = '{user}'"
+    """Let the user's keys, which are new, be this old."""
+    sql = f"created_at = now() - interval '{seconds} seconds' WHERE user_id = '{user}'"
     asyncio.run(execute(url, f"UPDATE idempotency_keys SET {sql}"))
 
 

@@ -74,7 +74,7 @@ _WRONG = (
 _TAKES_LONG = object()
 """The key of the share of all slow statements, from any user."""
 
-_FAILED = (TimeoutError, *_LOST, *_REFUSED, asyncpg.InternalServerError)
+_FAILED = (TimeoutError, *_LOST, *_REFUSED, *citus.REFUSALS)
 
 _DIALECT = PGDialect_asyncpg()  # type: ignore[no-untyped-call]  # SQLAlchemy left it untyped
 
@@ -461,7 +461,7 @@ async def _explained(
 ) -> DatabaseUnavailable:
     """Translate a driver error for the caller."""
     driver = _driver(connection)
-    if isinstance(error, asyncpg.InternalServerError):
+    if isinstance(error, citus.REFUSALS):
         if citus.cannot_plan(error) and connection.info["plans once"]:
             driver.terminate()  # the next connection sees that the tables are distributed now
         elif not citus.has_moved(error):
