@@ -52,7 +52,7 @@ def _script(operation: str) -> str:
         "list 20": ("random(0, 149)", "'u' || (:row)::int", LIST),
         "list 100": ("random(0, 19)", "'h' || (:row)::int", LIST),
         "list 1,000": ("random(0, 4)", "'k' || (:row)::int", LIST),
-        "create": ("random(0, 999)", "'c' || (:row)::int", task_service.CREATE),
+        "create": ("random(0, 999)", "'c' || (:row)::int", task_service.CREATE.at_once),
         "update": ("random(0, 2999)", "'u' || (:row)::int / 20", UPDATE),
         "toggle": ("random(0, 2999)", "'u' || (:row)::int / 20", task_service.toggle_statement()),
         "delete": (

@@ -17,6 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from src.database.embedded import embedded_server
 from src.database.engine import create_engine
 from src.migrations import upgrade
+from tests.citus import beside, citus_database, distribute
 from tests.pgbouncer import BUILT, pgbouncer
 from tests.serving import DEFAULTS, SETTINGS, Server, serving
 from tests.tokens import SECRET, TokenOfThePath
@@ -25,6 +26,7 @@ from tests.tokens import SECRET, TokenOfThePath
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--pooler", type=Path, help="a PgBouncer to run the tests through")
     parser.addoption("--postgres", help="the connection string of a PostgreSQL that runs already")
+    parser.addoption("--citus", help="that of a Citus cluster's coordinator, to distribute on")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -36,6 +38,22 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Leave the slow half to `make faults`."""
     if not config.getoption("full", False):
         items[:] = [item for item in items if item.get_closest_marker("slow") is None]
+    if config.getoption("citus"):
+        items[:] = [item for item in items if {"citus", "postgres"} & set(_fixtures(item))]
+        for item in items:
+            if why := NOT_ON_CITUS.get(item.name.partition("[")[0]):
+                item.add_marker(pytest.mark.skip(reason=why))
+
+
+def _fixtures(item: pytest.Item) -> list[str]:
+    return getattr(item, "fixturenames", [])
+
+
+NOT_ON_CITUS: dict[str, str] = {}
+"""The tests of what a distributed table does not have, and why it has not."""
+
+MAKES_ITS_TABLES = {"tests.test_migrations"}
+"""The tests that make their tables in an empty database; all others find them distributed."""
 
 
 @pytest.fixture
@@ -78,7 +96,11 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def direct(pytestconfig: pytest.Config, data_dir: Path) -> Iterator[str]:
     """The connection string of a PostgreSQL, without any pooler."""
-    if running := pytestconfig.getoption("postgres"):
+    if cluster := pytestconfig.getoption("citus"):
+        with citus_database(cluster) as url:
+            asyncio.run(distribute(url))
+            yield url
+    elif running := pytestconfig.getoption("postgres"):
         yield running
     else:
         with embedded_server(data_dir) as url:
@@ -99,10 +121,28 @@ def postgres(
 
 
 @pytest.fixture
-def empty_database(postgres: str) -> Iterator[str]:
+def empty_database(request: pytest.FixtureRequest, postgres: str) -> Iterator[str]:
     """The connection string of a database of the test's own."""
-    with database(postgres) as url:
+    cluster = request.config.getoption("citus")
+    with citus_database(cluster) if cluster else database(postgres) as url:
+        if cluster and request.module.__name__ not in MAKES_ITS_TABLES:
+            asyncio.run(distribute(url))
         yield url
+
+
+@pytest.fixture
+def citus(pytestconfig: pytest.Config) -> str:
+    """The connection string of a Citus cluster's coordinator."""
+    cluster: str | None = pytestconfig.getoption("citus")
+    if cluster is None:
+        pytest.skip("needs --citus, the coordinator of a Citus cluster: no registry has one")
+    return cluster
+
+
+@pytest.fixture
+def locks(pytestconfig: pytest.Config) -> str:
+    """The view that shows who waits for a lock; Citus has one of all servers."""
+    return "citus_locks" if pytestconfig.getoption("citus") else "pg_locks"
 
 
 @pytest.fixture
@@ -115,7 +155,7 @@ def direct_database(direct: str) -> Iterator[str]:
 def database(postgres: str) -> Iterator[str]:
     name = f"test_{uuid4().hex}"
     asyncio.run(execute(postgres, f"CREATE DATABASE {name}"))
-    yield postgres.replace("/postgres?", f"/{name}?")
+    yield beside(postgres, name)
     asyncio.run(execute(postgres, f"DROP DATABASE {name} WITH (FORCE)"))
 
 
@@ -153,7 +193,7 @@ def server(
     """
     if request.param == "jwt":
         settings = {"DATABASE_URL": postgres, "AUTH_MODE": "jwt", "AUTH_SECRET": SECRET}
-    elif request.config.getoption("pooler"):
+    elif request.config.getoption("pooler") or request.config.getoption("citus"):
         settings = {"DATABASE_URL": postgres}
     else:
         settings = DEFAULTS | {"DATA_DIR": str(data_dir)}

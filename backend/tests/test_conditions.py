@@ -609,6 +609,7 @@ SAME = {"If-Match": 200, "If-None-Match": 412}
 async def test_a_change_that_waits_for_another_sees_its_result(
     api: httpx.Client,
     direct: str,
+    locks: str,
     user: str,
     change: tuple[str, str, Any],
     meanwhile: str,
@@ -624,7 +625,7 @@ async def test_a_change_that_waits_for_another_sees_its_result(
     answer = asyncio.create_task(
         asyncio.to_thread(send, api, task_path(task), change, etag, header)
     )
-    while not await other.fetchval("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)"):
+    while not await other.fetchval(f"SELECT EXISTS (SELECT FROM {locks} WHERE NOT granted)"):
         assert not answer.done()
     await other.execute(end)
     await other.close()

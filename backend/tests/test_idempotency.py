@@ -15,11 +15,10 @@ import httpx
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from src.database.engine import create_engine
+from src.database.engine import create_engine, ping
 from src.database.statements import CLEARED_KEYS
 from src.schemas.task import TaskCreate
 from src.services.exceptions import KeyReused
-from src.services.health_service import check
 from src.services.task_service import create_task
 from tests.conftest import execute
 from tests.serving import Server, eventually, serving
@@ -227,7 +226,8 @@ async def test_only_one_of_two_concurrent_tasks_with_one_key_is_made(
 
 
 def age(url: str, user: str, seconds: int) -> None:
-    sql = f"created_at = created_at - interval '{seconds} seconds' WHERE user_id = '{user}'"
+    """Let the user's keys, which are new, be this old."""
+    sql = f"created_at = now() - interval '{seconds} seconds' WHERE user_id = '{user}'"
     asyncio.run(execute(url, f"UPDATE idempotency_keys SET {sql}"))
 
 
@@ -290,19 +290,22 @@ async def keys(driver: Any) -> dict[str, int]:  # noqa: ANN401 - has no types
 
 
 @pytest.mark.anyio
-async def test_a_create_with_a_key_deletes_some_expired_keys_of_any_user(
+async def test_a_create_with_a_key_deletes_some_of_its_users_expired_keys_only(
     engine: AsyncEngine,
     driver: Any,  # noqa: ANN401 - has no types
 ) -> None:
-    await insert_keys(driver, "bob", CLEARED_KEYS + 5, hours=25)
+    await insert_keys(driver, "ada", CLEARED_KEYS + 5, hours=25)
+    await insert_keys(driver, "bob", 3, hours=25)
     await insert_keys(driver, "carol", 3, hours=23)
 
     await create_task(engine, "ada", TaskCreate(title="Buy milk"))
-    assert await keys(driver) == {"bob": CLEARED_KEYS + 5, "carol": 3}
+    assert await keys(driver) == {"ada": CLEARED_KEYS + 5, "bob": 3, "carol": 3}
     await create_task(engine, "ada", TaskCreate(title="Buy milk"), "one")
-    assert await keys(driver) == {"bob": 5, "carol": 3, "ada": 1}
+    assert await keys(driver) == {"ada": 5 + 1, "bob": 3, "carol": 3}
     await create_task(engine, "ada", TaskCreate(title="Buy milk"), "one")
-    assert await keys(driver) == {"carol": 3, "ada": 1}
+    assert await keys(driver) == {"ada": 1, "bob": 3, "carol": 3}
+    await create_task(engine, "carol", TaskCreate(title="Buy milk"), "one")
+    assert await keys(driver) == {"ada": 1, "bob": 3, "carol": 3 + 1}
 
 
 @pytest.mark.anyio
@@ -323,7 +326,7 @@ async def test_a_create_does_not_delete_its_own_expired_key(
 async def engine_with_50_connections(url: str) -> AsyncEngine:
     """All are open, so that no statement waits for a connection."""
     engine = create_engine(url, pool_size=50)
-    await asyncio.gather(*(check(engine) for _ in range(50)))
+    await asyncio.gather(*(ping(engine) for _ in range(50)))
     return engine
 
 

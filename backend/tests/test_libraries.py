@@ -27,7 +27,7 @@ PRIVATE = {
 }
 
 # By their documentation, though they begin with an underscore.
-PUBLIC = {"_asdict"}
+PUBLIC = {"_asdict", "_replace"}
 
 
 def private_names(path: Path) -> set[str]:

@@ -25,6 +25,7 @@ from src.database.engine import create_engine
 from src.migrations import HEAD, LOCK, VERSION_TABLE, VERSIONS, upgrade
 from src.schemas.listing import TaskListing
 from src.services import task_service
+from tests.citus import beside
 from tests.conftest import execute
 from tests.serving import BACKEND
 
@@ -302,7 +303,7 @@ def test_8_processes_start_at_once_on_an_empty_database_again_and_again(
     names = [f"race_{uuid4().hex}" for _ in range(20 if full else 5)]
     for name in names:
         asyncio.run(execute(postgres, f"CREATE DATABASE {name}"))
-    urls = [postgres.replace("/postgres?", f"/{name}?") for name in names]
+    urls = [beside(postgres, name) for name in names]
     spawn = multiprocessing.get_context("spawn")
     together = spawn.Barrier(8)
 

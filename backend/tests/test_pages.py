@@ -22,6 +22,7 @@ from src.migrations import upgrade
 from src.schemas.listing import Sort, TaskListing
 from src.schemas.task import TaskCreate
 from src.services import task_service
+from tests.citus import beside
 from tests.conftest import execute
 from tests.serving import Server
 from tests.tasks import Task, assert_problem, create, listed, task_path, tasks_path
@@ -155,7 +156,7 @@ async def test_q_ignores_case_as_the_databases_locale_does(
 ) -> None:
     name = f"test_{uuid4().hex}"
     await execute(direct, f"CREATE DATABASE {name} TEMPLATE template0 LOCALE '{locale}'")
-    url = direct.replace("/postgres?", f"/{name}?")
+    url = beside(direct, name)
     engine = create_engine(url, pool_size=1)
     await upgrade(engine, url)
     for title in ["ÄÖ", "äö", "ao"]:

@@ -76,9 +76,14 @@ def test_every_statement_is_scoped_by_its_owner() -> None:
             r"WHERE tasks\.user_id = (asked|locked)\.user_id AND tasks\.id = \1\.id", statement.sql
         )
         assert len(scopes) == of_tasks > 0
-    for statement in [task_service.CREATE, task_service.CREATE_ONCE]:
-        assert "FROM tasks" not in statement.sql
-        assert "UPDATE tasks" not in statement.sql
+    for creation in [task_service.CREATE, task_service.CREATE_ONCE]:
+        for statement in filter(None, creation):
+            assert "FROM tasks" not in statement.sql
+            assert "UPDATE tasks" not in statement.sql
+    for statement in [task_service.CREATE_ONCE.at_once, task_service.CREATE_ONCE.written]:
+        owner = statement.parameters.index("user_id") + 1
+        assert statement.sql.count("FROM idempotency_keys") == 2
+        assert statement.sql.count(f"WHERE idempotency_keys.user_id = ${owner}::VARCHAR") == 2
 
 
 def test_the_scope_is_written_in_one_place() -> None:

@@ -9,7 +9,7 @@ import asyncio
 import logging
 import select as polling
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from functools import partial
 from itertools import count
@@ -26,6 +26,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry, PoolProxiedConnection
 from sqlalchemy.sql.dml import UpdateBase
 
+from src.database import citus
 from src.database.connection_string import parse
 from src.database.exceptions import DatabaseUnavailable
 from src.database.shares import Shares
@@ -75,7 +76,7 @@ _WRONG = (
 _TAKES_LONG = object()
 """The key of the share of all slow statements, from any user."""
 
-_FAILED = (TimeoutError, *_LOST, *_REFUSED)
+_FAILED = (TimeoutError, *_LOST, *_REFUSED, *citus.REFUSALS)
 
 _DIALECT = PGDialect_asyncpg()  # type: ignore[no-untyped-call]  # SQLAlchemy left it untyped
 
@@ -84,6 +85,7 @@ Prepared: TypeAlias = "asyncpg.prepared_stmt.PreparedStatement[asyncpg.Record]"
 
 
 T = TypeVar("T")
+Run: TypeAlias = Callable[..., Awaitable[list[asyncpg.Record]]]
 FetchOnce: TypeAlias = Callable[["PoolProxiedConnection", "Statement", list[object]], Awaitable[T]]
 
 
@@ -107,6 +109,10 @@ class Statement:
     shared: "Statement | None" = None
 
 
+_HAS_CITUS = Statement(f"SELECT to_json({citus.IS_INSTALLED})")
+_IS_DISTRIBUTED = Statement(f"SELECT to_json({citus.IS_DISTRIBUTED})")
+
+
 def compiled(
     statement: Select[Any] | UpdateBase,
     repeatable: bool | None = None,
@@ -127,8 +133,10 @@ def compiled(
     return compiled_answer(answer, repeatable)
 
 
-def compiled_answer(answer: Select[Any] | CompoundSelect[Any], repeatable: bool) -> Statement:
-    """Compile a statement whose only column is the answer. Raises as `compiled` does."""
+def compiled_answer(
+    answer: Select[Any] | CompoundSelect[Any] | UpdateBase, repeatable: bool
+) -> Statement:
+    """Compile a statement whose first column is the answer. Raises as `compiled` does."""
     text = answer.compile(dialect=_DIALECT)
     if any(value is not None for value in text.params.values()):
         raise TypeError(f"every value of a statement must be a bindparam: {text}")
@@ -139,6 +147,7 @@ class Pool(AsyncAdaptedQueuePool):
     """SQLAlchemy's pool, in which each user gets at most half of the connections.
 
     So do all shared statements together. `broken` has the entries that need a new connection.
+    `is_distributed` is what was seen last.
     """
 
     def __init__(self, *arguments: Any, **settings: Any) -> None:  # noqa: ANN401 - as SQLAlchemy has them
@@ -146,6 +155,7 @@ class Pool(AsyncAdaptedQueuePool):
         self.shares = Shares(max(1, self.size() // 2), POOL_WAIT_SECONDS)
         self.broken: set[ConnectionPoolEntry] = set()
         self.queues: dict[Statement, Queue] = {}
+        self.is_distributed = False
 
 
 # SQLAlchemy names its logger after the class, and our loggers show `info`.
@@ -182,32 +192,54 @@ def create_engine(
             **arguments,
         },
     )
-    broken = _pool(engine).broken
+    pool = _pool(engine)
+    broken = pool.broken
     event.listen(engine.sync_engine, "invalidate", lambda _, entry, _error: broken.add(entry))
-    event.listen(engine.sync_engine, "connect", _prepare_connection)
+    event.listen(engine.sync_engine, "connect", partial(_prepare_connection, pool))
     event.listen(engine.sync_engine, "connect", lambda _, entry: broken.discard(entry))
     return engine
 
 
+def is_distributed(engine: AsyncEngine) -> bool:
+    """Whether Citus spreads the tables over several servers, as far as was seen.
+
+    Every new connection looks, and so does `ping`.
+    """
+    return _pool(engine).is_distributed
+
+
+async def ping(engine: AsyncEngine) -> None:
+    """See whether the database answers, and whether its tables are distributed by now.
+
+    Raises DatabaseUnavailable.
+    """
+    has_citus = await fetch(engine, _HAS_CITUS) == b"true"
+    _pool(engine).is_distributed = has_citus and await fetch(engine, _IS_DISTRIBUTED) == b"true"
+
+
 def _prepare_connection(
-    connection: AsyncAdapt_asyncpg_connection, record: ConnectionPoolEntry
+    pool: Pool, connection: AsyncAdapt_asyncpg_connection, record: ConnectionPoolEntry
 ) -> None:
-    """Pass JSON through as it is, and find out whether a pooler is in between.
+    """Pass JSON through as it is, and find out what is at the other end.
 
     A pooler reports process numbers of its own. Behind one, statements stay unnamed: PostgreSQL
     parses and plans them every time, still in one round trip. Otherwise it does so once: planning a
-    list of 20 takes longer than reading it.
+    list of 20 takes longer than reading it. Citus has to plan for the server that has the rows.
     """
 
     async def prepare(driver: Driver) -> None:
         await driver.set_type_codec(
             "json", schema="pg_catalog", encoder=bytes, decoder=bytes, format="binary"
         )
-        own_number = await driver.fetchval("SELECT pg_backend_pid()")
+        [(own_number, has_citus)] = await driver.fetch(
+            f"SELECT pg_backend_pid(), {citus.IS_INSTALLED}"
+        )
+        pool.is_distributed = has_citus and await driver.fetchval(f"SELECT {citus.IS_DISTRIBUTED}")
         record.info["direct"] = own_number == driver.get_server_pid()
         # A statement whose preparation timed out may still be prepared, and keep its name.
         record.info["numbers"] = count()
-        if record.info["direct"]:
+        record.info["plans once"] = record.info["direct"] and not pool.is_distributed
+        if record.info["plans once"]:
             await driver.execute(
                 "SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off"
             )
@@ -238,20 +270,21 @@ def is_worth_waiting_for(error: DatabaseUnavailable) -> bool:
 
 def fetch(
     engine: AsyncEngine, statement: Statement, /, **values: object
-) -> Awaitable[bytes | None]:
+) -> Coroutine[Any, Any, bytes | None]:
     """Run a statement for one row or None, in one round trip. Raises as `fetch_all` does.
 
-    It may go together with others of its kind, if there is a shared statement for them.
+    It may go together with others of its kind, if there is a shared statement for them. There is
+    none where tables are distributed: it would go to every server.
     """
-    if statement.shared is None:
+    pool = _pool(engine)
+    if statement.shared is None or pool.is_distributed:
         return _fetch_one(engine, statement, values)
-    queues = _pool(engine).queues
-    queue = queues.get(statement)
+    queue = pool.queues.get(statement)
     if queue is None:
         alone = partial(_fetch_one, engine, statement)
         together = partial(_fetch_together, engine, statement.shared)
         changes = not statement.shared.repeatable
-        queue = queues[statement] = Queue(alone, together, changes)
+        queue = pool.queues[statement] = Queue(alone, together, changes)
     return queue.answer(values)
 
 
@@ -325,6 +358,41 @@ def fetch_batches_into(
     return _in_turn(engine, fetch_once, statement, values, takes_long=True)
 
 
+def fetch_in_transaction(
+    engine: AsyncEngine, work: Callable[[Run], Awaitable[T]], /, user_id: str
+) -> Awaitable[T]:
+    """Return what `work` makes of the statements that it runs in one transaction, for this user.
+
+    It starts over when the connection breaks, so applying it twice must be like applying it once.
+    Raises DatabaseUnavailable as `fetch_all` does.
+    """
+
+    async def work_once(
+        connection: PoolProxiedConnection, begin: Statement, _arguments: list[object]
+    ) -> T:
+        driver = _driver(connection)
+
+        async def run(statement: Statement, **values: object) -> list[asyncpg.Record]:
+            prepared = connection.info.get(statement) or await _prepare(
+                driver, connection.info, statement
+            )
+            return await prepared.fetch(*[values[name] for name in statement.parameters])
+
+        try:
+            try:
+                await driver.execute(begin.sql)
+                answer = await work(run)
+                await driver.execute("COMMIT")
+            except _FAILED as error:
+                raise await _explained(error, connection, again=True) from error
+        except BaseException:
+            driver.terminate()  # or the next statement would be in its transaction
+            raise
+        return answer
+
+    return _in_turn(engine, work_once, Statement("BEGIN"), {"user_id": user_id})
+
+
 async def _in_turn(
     engine: AsyncEngine,
     fetch_once: FetchOnce[T],
@@ -391,7 +459,7 @@ async def _fetch_once(
         sent = True
         return await prepared.fetch(*arguments)
     except _FAILED as error:
-        raise await _explained(error, driver, again=not sent or statement.repeatable) from error
+        raise await _explained(error, connection, again=not sent or statement.repeatable) from error
 
 
 async def _fetch_batches_once(
@@ -406,7 +474,7 @@ async def _fetch_batches_once(
             async with asyncio.timeout(STATEMENT_SECONDS):
                 return await gather(_batches(connection, statement, arguments))
         except _FAILED as error:
-            raise await _explained(error, driver, again=True) from error
+            raise await _explained(error, connection, again=True) from error
     except BaseException:
         driver.terminate()  # or the next statement would be in its transaction
         raise
@@ -433,8 +501,17 @@ def _driver(connection: PoolProxiedConnection) -> Driver:
     return connection.driver_connection  # type: ignore[return-value]  # of any driver
 
 
-async def _explained(error: Exception, driver: Driver, *, again: bool) -> DatabaseUnavailable:
+async def _explained(
+    error: Exception, connection: PoolProxiedConnection, *, again: bool
+) -> DatabaseUnavailable:
     """Translate a driver error for the caller."""
+    driver = _driver(connection)
+    if isinstance(error, citus.REFUSALS):
+        if citus.cannot_plan(error) and connection.info["plans once"]:
+            driver.terminate()  # the next connection sees that the tables are distributed now
+        elif not citus.has_moved(error):
+            raise error
+        return _SendAgain(str(error))
     if isinstance(error, TimeoutError):
         await _cancel(driver)
         return DatabaseUnavailable("no answer in time")

@@ -6,11 +6,13 @@ the column that it is compared with or assigned to.
 
 from collections.abc import Iterable
 from dataclasses import replace
+from datetime import timedelta
 from functools import cache
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from sqlalchemy import (
     ARRAY,
+    CTE,
     JSON,
     BigInteger,
     BindParameter,
@@ -51,11 +53,11 @@ from sqlmodel import SQLModel
 from src.database.engine import Statement, compiled, compiled_answer
 from src.database.etag import etag_of
 
-KEY_HOURS = 24
+KEY_LIFETIME = timedelta(hours=24)
 """How long an idempotency key is kept."""
 
 CLEARED_KEYS = 10
-"""How many expired keys each create with a key deletes."""
+"""How many of the owner's expired keys each create with a key deletes."""
 
 _MADE_HERE = ("id", "user_id", "created_at", "updated_at")
 
@@ -142,38 +144,61 @@ def compiled_list(page: Select[Any], count: Select[Any] | None) -> Statement:
     return compiled_answer(union_all(each, select(total)), repeatable=True)
 
 
-def insert_row(table: Table, given: Iterable[str]) -> Statement:
+class Creation(NamedTuple):
+    """How a row is created: in one statement, or where tables are distributed in these steps.
+
+    There an INSERT goes straight to the server that has the owner's rows if it is a statement of
+    its own that returns no JSON; inside another, it takes a transaction between the servers.
+    """
+
+    at_once: Statement
+    kept: Statement | None
+    """Keeps a key; its only row is the one that is kept."""
+    inserted: Statement
+    written: Statement
+    """Returns the row's JSON, and deletes some expired keys if the creation has a key."""
+
+
+def insert_row(table: Table, given: Iterable[str]) -> Creation:
     """Create a row from the `given` fields.
 
     Its id is new: a row in conflict is the same one, from an attempt whose answer got lost.
     Raises TypeError when these are not the table's columns.
     """
     _check_columns(table, given)
-    values: dict[str, Any] = {column.name: sent(column, column.name) for column in table.c}
-    values["updated_at"] = bindparam("created_at", type_=table.c.created_at.type)
+    values = _values(table)
     asked = _asked(select(*values.values()))
     many = select(*(_with_values(value, asked) for value in values.values()))
+    row = insert(table).values(values)
+    rows = _created(insert(table).from_select(list(values), many), table).cte("row")
+    return Creation(
+        at_once=replace(
+            compiled(_created(row, table), repeatable=True),
+            shared=compiled_answer(_answers(rows, rows), repeatable=True),
+        ),
+        kept=None,
+        inserted=compiled_answer(row.on_conflict_do_nothing(), repeatable=True),
+        written=compiled(_row(table)),
+    )
 
-    def created(rows: Insert) -> ReturningInsert[Any]:
-        return rows.on_conflict_do_update(
-            index_elements=["user_id", "id"], set_={"id": table.c.id}
-        ).returning(table)
 
-    made = created(insert(table).from_select(list(values), many)).cte("row")
-    shared = compiled_answer(_answers(made, made), repeatable=True)
-    return replace(compiled(created(insert(table).values(values)), repeatable=True), shared=shared)
+def _created(rows: Insert, table: Table) -> ReturningInsert[Any]:
+    same = rows.on_conflict_do_update(index_elements=["user_id", "id"], set_={"id": table.c.id})
+    return same.returning(table)
 
 
-def insert_row_once(table: Table, given: Iterable[str], keys: Table, row_id: str) -> Statement:
+def insert_row_once(table: Table, given: Iterable[str], keys: Table, row_id: str) -> Creation:
     """Create a row unless the key already did; return the row as it was created.
 
     A key is kept with its `fingerprint` and the id of its row, in the column `row_id`. If the key
-    came with another fingerprint, return None. Expired keys count as absent, and some are deleted.
+    came with another fingerprint, return None. Keys of before `kept_since` have expired and count
+    as absent; some of the owner's are deleted.
     Raises TypeError as `insert_row` does.
     """
     _check_columns(table, given)
     key = keys.c
-    has_expired = key.created_at < func.now() - literal_column(f"interval '{KEY_HOURS} hours'")
+    # A parameter: what a conflict changes may not depend on now() where tables are distributed.
+    has_expired = key.created_at < bindparam("kept_since", type_=key.created_at.type)
     keep = insert(keys).values(
         {name: bindparam(name) for name in ("user_id", "key", "fingerprint", "created_at")}
         | {row_id: bindparam("id")}
@@ -182,20 +207,11 @@ def insert_row_once(table: Table, given: Iterable[str], keys: Table, row_id: str
         name: case((has_expired, keep.excluded[name]), else_=key[name])
         for name in ("fingerprint", row_id, "created_at")
     }
-    made = (
-        keep.on_conflict_do_update(index_elements=["user_id", "key"], set_=renewed)
-        .returning(keys)
-        .cte("made")
+    kept = keep.on_conflict_do_update(index_elements=["user_id", "key"], set_=renewed).returning(
+        key.user_id, key[row_id].label("id"), key.fingerprint, key.created_at
     )
-    values: dict[str, ColumnElement[Any]] = {
-        "id": made.c[row_id],
-        "user_id": made.c.user_id,
-        "created_at": made.c.created_at,
-        "updated_at": made.c.created_at,
-    }
-    for name in given:
-        values[name] = cast(sent(table.c[name], name), table.c[name].type)
-    row = select(*(values[column.name].label(column.name) for column in table.c)).cte("row")
+    made = kept.cte("made")
+    row = _row(table, made).cte("row")
     is_new = row.c.id == bindparam("id")
     created = (
         insert(table)
@@ -204,16 +220,16 @@ def insert_row_once(table: Table, given: Iterable[str], keys: Table, row_id: str
         .returning(table.c.id)
         .cte("created")
     )
-    is_another = tuple_(key.user_id, key.key) != tuple_(bindparam("user_id"), bindparam("key"))
     expired = (
-        select(key.user_id, key.key)
-        .where(has_expired, is_another)
+        owned(select(key.key), keys)
+        .where(has_expired, key.key != bindparam("key"))
         .limit(literal_column(str(CLEARED_KEYS)))
         .with_for_update(skip_locked=True)
     )
     cleared = (
-        delete(keys)
-        .where(tuple_(key.user_id, key.key).in_(expired))
+        owned(delete(keys), keys)
+        # As an array, so that it is selected once: again, it would find others to lock.
+        .where(key.key == any_(func.array(expired.scalar_subquery(), type_=ARRAY(Text))))
         .returning(key.key)
         .cte("cleared")
     )
@@ -221,7 +237,28 @@ def insert_row_once(table: Table, given: Iterable[str], keys: Table, row_id: str
     answer = select(case((is_same, func.row_to_json(row.table_valued())))).select_from(
         made.join(row, true())
     )
-    return compiled_answer(answer.add_cte(created, cleared), repeatable=True)
+    json = select(func.row_to_json(_row(table).cte("row").table_valued()))
+    return insert_row(table, given)._replace(
+        at_once=compiled_answer(answer.add_cte(created, cleared), repeatable=True),
+        kept=compiled_answer(kept, repeatable=True),
+        written=compiled_answer(json.add_cte(cleared), repeatable=True),
+    )
+
+
+def _values(table: Table) -> dict[str, ColumnElement[Any]]:
+    values = {column.name: sent(column, column.name) for column in table.c}
+    return values | {"updated_at": values["created_at"]}
+
+
+def _row(table: Table, made: CTE | None = None) -> Select[Any]:
+    """Select a new row from the parameters; with `made`, its id, owner and time from there."""
+    values: dict[str, ColumnElement[Any]] = {
+        name: cast(value, table.c[name].type) for name, value in _values(table).items()
+    }
+    if made is not None:
+        values |= {name: made.c[name] for name in ("id", "user_id", "created_at")}
+        values["updated_at"] = made.c.created_at
+    return select(*(values[column.name].label(column.name) for column in table.c))
 
 
 def _check_columns(table: Table, given: Iterable[str]) -> None:
@@ -250,9 +287,7 @@ def update_row(table: Table, fields: frozenset[str], *, conditional: bool = Fals
 
 @cache
 def delete_row(table: Table, *, conditional: bool = False) -> Statement:
-    return _change(
-        table, delete(table).returning(*table.primary_key), conditional=conditional
-    )
+    return _change(table, delete(table).returning(*table.primary_key), conditional=conditional)
 
 
 def change_row(table: Table, change: Update, *, conditional: bool) -> Statement:

@@ -7,7 +7,8 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from src.database.engine import Statement, create_engine, fetch
+from src.database import citus
+from src.database.engine import Statement, create_engine, fetch, fetch_all, is_distributed
 from src.database.exceptions import DatabaseUnavailable
 from src.exceptions import CannotStart
 
@@ -19,17 +20,22 @@ VERSION_TABLE = "task_api_version"
 
 _VERSION = Statement(f"SELECT convert_to(version_num, 'UTF8') FROM {VERSION_TABLE}")  # noqa: S608 - a constant
 
+_WRONG_TIME_ZONES = Statement(f"SELECT convert_to(place, 'UTF8') FROM ({citus.WRONG_TIME_ZONES}) _")  # noqa: S608 - a constant
+
 
 async def upgrade(engine: AsyncEngine, connection_string: str) -> None:
     """Bring the tables up to date, in one transaction, one process at a time.
 
     Does nothing if a newer release has upgraded them; this one does not use its columns.
-    Raises DatabaseUnavailable, and CannotStart when PostgreSQL refuses a change.
+    Raises DatabaseUnavailable, and CannotStart when PostgreSQL refuses a change or would write
+    times in another time zone than UTC.
     """
     try:
         version = await fetch(engine, _VERSION)
     except asyncpg.UndefinedTableError:
         version = None
+    if is_distributed(engine):
+        await _check_time_zones(engine)
     if version is not None and version.decode() >= HEAD:
         return
     # With its own engine: rewriting a large table may take longer than a request's statement may.
@@ -39,6 +45,8 @@ async def upgrade(engine: AsyncEngine, connection_string: str) -> None:
             await connection.execution_options(isolation_level="READ COMMITTED")
             async with connection.begin():
                 await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": LOCK})
+                for setting in citus.FOR_MIGRATIONS:
+                    await connection.execute(text(f"SET LOCAL {setting}"))
                 await connection.run_sync(_upgrade)
     except OSError as error:
         raise DatabaseUnavailable(str(error)) from error
@@ -48,6 +56,23 @@ async def upgrade(engine: AsyncEngine, connection_string: str) -> None:
         raise CannotStart(f"The tables cannot be brought up to date: {error.orig}") from error
     finally:
         await patient.dispose()
+
+
+async def _check_time_zones(engine: AsyncEngine) -> None:
+    """The server that has a row writes its JSON, and the time zone of its own database counts."""
+    wrong = await fetch_all(engine, _WRONG_TIME_ZONES)
+    if wrong:
+        raise CannotStart(
+            f"The time zone of {b', '.join(wrong).decode()} is not UTC, which would change the "
+            "times and ETags of the rows there: on the coordinator, run "
+            f"ALTER DATABASE {engine.url.database} SET timezone = 'UTC'"
+        )
+
+
+def colocate(connection: Connection, table: str) -> None:
+    """Distribute a new table as `tasks` is, by `user_id`; do nothing where `tasks` is not."""
+    if connection.scalar(text(f"SELECT {citus.IS_INSTALLED}")):
+        connection.execute(text(citus.COLOCATE), {"table": table, "other": "tasks"})
 
 
 def _upgrade(connection: Connection) -> None:

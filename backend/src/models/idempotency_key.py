@@ -12,7 +12,7 @@ class IdempotencyKey(SQLModel, table=True):
     __tablename__ = "idempotency_keys"
     __table_args__ = (
         PrimaryKeyConstraint("user_id", "key"),
-        Index("idempotency_keys_by_age", "created_at"),
+        Index("idempotency_keys_by_age", "user_id", "created_at"),
     )
 
     user_id: str = Field(max_length=255)

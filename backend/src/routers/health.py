@@ -3,13 +3,13 @@
 from fastapi import APIRouter, Request, Response
 from starlette.responses import JSONResponse
 
+from src.database.engine import ping
 from src.dependencies import Engine
 from src.http.contract import example, headers
 from src.http.problems import UNEXPECTED, Stopping, documented
 from src.http.routing import DirectRoute
 from src.routers.problems import UNAVAILABLE
 from src.schemas.task import Message
-from src.services import health_service
 
 ALIVE = {"message": "alive"}
 READY = {"message": "ready"}
@@ -52,5 +52,5 @@ async def live() -> Response:
 async def ready(request: Request, engine: Engine) -> Response:
     if request.app.stopping.is_set():
         raise Stopping
-    await health_service.check(engine)
+    await ping(engine)
     return JSONResponse(READY)

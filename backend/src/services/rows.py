@@ -3,12 +3,23 @@
 Every function raises DatabaseUnavailable when PostgreSQL cannot be reached.
 """
 
+from collections.abc import Awaitable
 from typing import NamedTuple
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from src.database.cursor import encode
-from src.database.engine import Statement, fetch, fetch_all, fetch_batches_into, fetch_into
+from src.database.engine import (
+    Run,
+    Statement,
+    fetch,
+    fetch_all,
+    fetch_batches_into,
+    fetch_in_transaction,
+    fetch_into,
+    is_distributed,
+)
+from src.database.statements import KEY_LIFETIME, Creation
 from src.database.uuid7 import instant, next_tick, uuid7
 from src.http.conditions import Condition, ConditionNotMet
 from src.http.spool import Spool, spool_array, spool_batches
@@ -72,16 +83,50 @@ async def one(
     return row
 
 
-async def created(engine: AsyncEngine, statement: Statement, /, **values: object) -> bytes:
+async def created(engine: AsyncEngine, creation: Creation, /, **values: object) -> bytes:
     """Create a row and return it; with a `key` and `fingerprint`, one that the key made before.
 
     Raises KeyReused for a key that came with another fingerprint.
     """
     tick = next_tick()
-    row = await fetch(engine, statement, id=uuid7(tick), created_at=instant(tick), **values)
+    now = instant(tick)
+    values |= {"id": uuid7(tick), "created_at": now}
+    if "key" in values:
+        values["kept_since"] = now - KEY_LIFETIME
+    create = _created_in_steps if is_distributed(engine) else _created_at_once
+    row = await create(engine, creation, values)
     if row is None:
         raise KeyReused
     return row
+
+
+def _created_at_once(
+    engine: AsyncEngine, creation: Creation, values: dict[str, object]
+) -> Awaitable[bytes | None]:
+    return fetch(engine, creation.at_once, **values)
+
+
+async def _created_in_steps(
+    engine: AsyncEngine, creation: Creation, values: dict[str, object]
+) -> bytes | None:
+    if creation.kept is None:
+        row = await fetch(engine, creation.written, **values)
+        await fetch(engine, creation.inserted, **values)
+        return row
+    keep = creation.kept
+
+    async def create(run: Run) -> bytes | None:
+        [kept] = await run(keep, **values)
+        if kept["fingerprint"] != values["fingerprint"]:
+            return None
+        if kept["id"] == values["id"]:
+            await run(creation.inserted, **values)
+        written = values | {"id": kept["id"], "created_at": kept["created_at"]}
+        row: bytes
+        [(row,)] = await run(creation.written, **written)
+        return row
+
+    return await fetch_in_transaction(engine, create, user_id=str(values["user_id"]))
 
 
 async def changed(

@@ -1,0 +1,39 @@
+"""What the service has to know of Citus, which spreads a table's rows over several servers."""
+
+import asyncpg
+
+IS_INSTALLED = "to_regclass('pg_catalog.pg_dist_partition') IS NOT NULL"
+
+IS_DISTRIBUTED = "EXISTS (SELECT FROM pg_catalog.pg_dist_partition WHERE partmethod = 'h')"
+"""Whether any table's rows are distributed. An error unless Citus `IS_INSTALLED`."""
+
+WRONG_TIME_ZONES = """
+SELECT format('%s:%s', nodename, nodeport) AS place
+FROM run_command_on_workers('SHOW timezone') WHERE success AND result <> 'UTC'
+"""
+
+FOR_MIGRATIONS = (
+    # A table and what refers to it change over the same connections to the other servers.
+    "citus.multi_shard_modify_mode = 'sequential'",
+    # As safe as the statements in it: colocated rows are on the same server.
+    "citus.enable_unsafe_triggers = on",
+)
+"""What a transaction sets before it changes tables; PostgreSQL alone ignores it."""
+
+COLOCATE = """
+SELECT create_distributed_table(:table, 'user_id', colocate_with => :other)
+FROM pg_catalog.pg_dist_partition WHERE logicalrelid = to_regclass(:other) AND partmethod = 'h'
+"""
+
+REFUSALS = (asyncpg.FeatureNotSupportedError, asyncpg.InternalServerError)
+"""How a statement fails of which it is known that it was not applied: see below."""
+
+
+def cannot_plan(error: Exception) -> bool:
+    """Whether a plan that is made once, for all values, was refused."""
+    return str(error).startswith("could not create distributed plan")
+
+
+def has_moved(error: Exception) -> bool:
+    """Whether the rows moved to another server before the statement ran. It was not applied."""
+    return str(error).startswith("could not find valid entry for shard")

@@ -1,0 +1,108 @@
+"""A Citus cluster that runs already: databases of the tests' own in it, their tables distributed.
+
+Its servers let the user postgres in without a password; `pg_dist_node` says where they are, the
+coordinator with group 0.
+"""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import NamedTuple
+from uuid import uuid4
+
+import asyncpg
+
+from src.database.engine import create_engine
+from src.migrations import upgrade
+
+# As the README says, but with fewer shards, which are made in less time.
+DISTRIBUTE = """
+SET citus.shard_count = 8;
+SELECT create_distributed_table('tasks', 'user_id');
+SELECT create_distributed_table('idempotency_keys', 'user_id', colocate_with => 'tasks');
+"""
+WITH_WORKERS = """
+SELECT citus_set_coordinator_host('{coordinator.host}', {coordinator.port});
+SELECT citus_add_node('{worker.host}', {worker.port});
+"""
+
+
+class Node(NamedTuple):
+    host: str
+    port: int
+
+
+def beside(url: str, database: str) -> str:
+    """The connection string of another database on the same server."""
+    return re.sub(r"/\w+\?", f"/{database}?", url)
+
+
+@asynccontextmanager
+async def connected(
+    node: Node, database: str
+) -> AsyncIterator["asyncpg.Connection[asyncpg.Record]"]:
+    connection = await asyncpg.connect(
+        host=node.host, port=node.port, user="postgres", database=database
+    )
+    try:
+        yield connection
+    finally:
+        await connection.close()
+
+
+async def nodes(url: str) -> list[Node]:
+    """The servers of a cluster, the coordinator first."""
+    connection = await asyncpg.connect(url)
+    try:
+        found = await connection.fetch(
+            "SELECT nodename, nodeport FROM pg_dist_node ORDER BY groupid"
+        )
+    finally:
+        await connection.close()
+    return [Node(*row) for row in found]
+
+
+@contextmanager
+def citus_database(cluster: str) -> Iterator[str]:
+    """Make a database on each server of a cluster, and give the coordinator's connection string."""
+    name = f"test_{uuid4().hex}"
+    servers = asyncio.run(nodes(cluster))
+    try:
+        asyncio.run(_make(servers, name))
+        yield beside(cluster, name)
+    finally:
+        asyncio.run(_drop(servers, name))
+
+
+async def _make(servers: list[Node], name: str) -> None:
+    for node in servers:
+        async with connected(node, "postgres") as server:
+            await server.execute(f"CREATE DATABASE {name}")
+        async with connected(node, name) as database:
+            await database.execute("CREATE EXTENSION citus")
+    coordinator, *workers = servers
+    async with connected(coordinator, name) as database:
+        for worker in workers:
+            await database.execute(WITH_WORKERS.format(coordinator=coordinator, worker=worker))
+        await database.execute(f"ALTER DATABASE {name} SET timezone = 'UTC'")
+
+
+async def _drop(servers: list[Node], name: str) -> None:
+    for node in servers:
+        async with connected(node, "postgres") as server:
+            await server.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+
+
+async def distribute(url: str) -> None:
+    """Bring the tables up to date and spread them over the cluster."""
+    engine = create_engine(url, pool_size=1)
+    try:
+        await upgrade(engine, url)
+    finally:
+        await engine.dispose()
+    connection = await asyncpg.connect(url)
+    try:
+        await connection.execute(DISTRIBUTE)
+    finally:
+        await connection.close()

@@ -1,0 +1,391 @@
+"""On Citus, which spreads the tables over several servers: `make test ARGS=--citus=…`."""
+
+import asyncio
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+from uuid import UUID
+
+import asyncpg
+import httpx
+import pytest
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from src.database.engine import create_engine, fetch_all, is_distributed, ping
+from src.migrations import HEAD
+from src.schemas.task import TaskCreate
+from src.services import task_service
+from tests.citus import DISTRIBUTE, citus_database, connected, distribute, nodes
+from tests.conftest import execute, tool
+from tests.pgbouncer import pgbouncer
+from tests.serving import BACKEND, serving, started
+from tests.tasks import create, listed, task_path, tasks_path, unknown_path
+from tests.test_failures import sentence
+from tests.test_migrations import EARLIER, EARLIER_COLUMNS, earlier_rows
+from tests.test_statements import FINDING, LISTS, POSITIONS, values
+
+UNDISTRIBUTE = """
+SELECT undistribute_table('idempotency_keys');
+SELECT undistribute_table('tasks');
+"""
+
+
+@pytest.fixture
+def local(citus: str) -> Iterator[str]:
+    """The connection string of a database in the cluster, empty and not distributed."""
+    with citus_database(citus) as url:
+        yield url
+
+
+@pytest.fixture
+def spread(local: str) -> str:
+    """The same, with distributed tables."""
+    asyncio.run(distribute(local))
+    return local
+
+
+async def selected(url: str, sql: str) -> Any:  # noqa: ANN401 - whatever is selected
+    connection = await asyncpg.connect(url)
+    try:
+        return await connection.fetchval(sql)
+    finally:
+        await connection.close()
+
+
+def statuses(api: httpx.Client, user: str) -> list[int]:
+    """Send requests of each kind."""
+    task = create(api, user)
+    key = {"Idempotency-Key": task["id"]}
+    etag = {"If-Match": api.get(task_path(task)).headers["etag"]}
+    milk, bread = {"title": "Buy milk"}, {"title": "Buy bread"}
+    answers = [
+        api.post(tasks_path(user), json=milk, headers=key),
+        api.post(tasks_path(user), json=milk, headers=key),
+        api.post(tasks_path(user), json=bread, headers=key),
+        api.get(tasks_path(user)),
+        api.get(f"{tasks_path(user)}?q=milk&limit=1&priority=low&sort=-due_date"),
+        api.get(task_path(task), headers=etag),
+        api.patch(f"{task_path(task)}/complete", headers=etag),
+        api.put(task_path(task), json=bread, headers=etag),
+        api.put(task_path(task), json=bread),
+        api.delete(unknown_path(user)),
+        api.delete(task_path(task)),
+        api.get("/health/ready"),
+    ]
+    return [answer.status_code for answer in answers]
+
+
+EXPECTED = [201, 201, 422, 200, 200, 200, 200, 412, 200, 404, 200, 200]
+
+
+# Whether it is distributed
+
+
+async def plan_cache_mode(engine: AsyncEngine) -> object:
+    connection = await engine.raw_connection()
+    driver: Any = connection.driver_connection
+    try:
+        return await driver.fetchval("SHOW plan_cache_mode")
+    finally:
+        connection.close()
+
+
+@pytest.mark.anyio
+async def test_plans_are_made_once_where_no_table_is_distributed(direct_database: str) -> None:
+    engine = create_engine(direct_database, pool_size=1)
+    assert await plan_cache_mode(engine) == "force_generic_plan"
+    assert not is_distributed(engine)
+    await engine.dispose()
+
+
+@pytest.mark.anyio
+async def test_plans_are_made_for_their_values_where_tables_are_distributed(spread: str) -> None:
+    engine = create_engine(spread, pool_size=1)
+    assert await plan_cache_mode(engine) == "auto"
+    assert is_distributed(engine)
+    await engine.dispose()
+
+
+def answers_as_its_tables_come_and_go(url: str, database: str, log: Path) -> None:
+    with serving(log, DATABASE_URL=url, DATABASE_POOL_SIZE="3") as server, server.client() as api:
+        assert statuses(api, "ada") == EXPECTED
+        for turn in range(2):
+            for change in (DISTRIBUTE, UNDISTRIBUTE):
+                before = listed(api, "ada")
+                asyncio.run(execute(database, change))
+                assert listed(api, "ada") == before
+                assert statuses(api, "ada") == EXPECTED
+                assert statuses(api, f"user-{turn}") == EXPECTED
+        assert "ERROR" not in server.log
+
+
+def test_a_running_service_answers_as_its_tables_are_distributed_and_brought_back(
+    local: str, tmp_path: Path
+) -> None:
+    answers_as_its_tables_come_and_go(local, local, tmp_path / "log")
+
+
+def test_a_running_service_does_so_through_a_pooler(local: str, tmp_path: Path) -> None:
+    folder = tmp_path / "pooler"
+    folder.mkdir()
+    with pgbouncer(tool("pgbouncer"), local, folder, prepared_statements=0) as url:
+        answers_as_its_tables_come_and_go(url, local, tmp_path / "log")
+
+
+@pytest.mark.anyio
+async def test_a_ping_sees_it_where_no_statement_fails(local: str, tmp_path: Path) -> None:
+    with pgbouncer(tool("pgbouncer"), local, tmp_path, prepared_statements=0) as url:
+        engine = create_engine(url, pool_size=1)
+        await ping(engine)
+        seen = [is_distributed(engine)]
+        for change in (distribute(local), execute(local, UNDISTRIBUTE)):
+            await change
+            await ping(engine)
+            seen.append(is_distributed(engine))
+        await engine.dispose()
+
+    assert seen == [False, True, False]
+
+
+# What the coordinator sends to the workers
+
+
+@pytest.fixture
+async def one(spread: str) -> AsyncIterator[AsyncEngine]:
+    """The application's engine on distributed tables, with one connection."""
+    engine = create_engine(spread, pool_size=1)
+    await ping(engine)
+    yield engine
+    await engine.dispose()
+
+
+async def sent(engine: AsyncEngine, work: Callable[[], Awaitable[object]]) -> list[str]:
+    """The commands that the coordinator sends to the workers meanwhile."""
+    connection = await engine.raw_connection()
+    driver: Any = connection.driver_connection
+    connection.close()
+    commands: list[str] = []
+
+    def listen(_: object, message: asyncpg.PostgresLogMessage) -> None:
+        _, _, command = str(message).partition(": issuing ")
+        commands.extend([command] if command else [])
+
+    await driver.execute("SET citus.log_remote_commands = on")
+    driver.add_log_listener(listen)
+    await work()
+    await asyncio.sleep(0)
+    driver.remove_log_listener(listen)
+    return commands
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("step", "times"), [(1, 1), (9, 8)], ids=["every statement", "some, again and again"]
+)
+async def test_a_statement_is_one_command_to_one_server_unless_it_creates(
+    one: AsyncEngine, step: int, times: int
+) -> None:
+    """Run often, a statement may get a plan for all values."""
+    task = json.loads(await task_service.create_task(one, "ada", TaskCreate(title="Buy milk")))
+    statements = [*FINDING.items(), *LISTS.items()]
+    for name, statement in statements[::step]:
+        column = name.split()[1].removeprefix("-") if name.startswith("list") else ""
+        position = POSITIONS.get(column, "2026-11-21T09:30:00+00:00")
+        arguments = values("ada", UUID(task["id"]), position)
+        for _ in range(times):
+            [command] = await sent(one, partial(fetch_all, one, statement, **arguments))
+            assert len(set(re.findall(r"public\.tasks_\d+", command))) == 1, name
+
+
+@pytest.mark.anyio
+async def test_a_create_is_one_command(one: AsyncEngine) -> None:
+    for number in range(20):
+        task = TaskCreate(title=f"Task {number}")
+        [command] = await sent(one, partial(task_service.create_task, one, "ada", task))
+        assert command.startswith("INSERT INTO public.tasks_")
+
+
+@pytest.mark.anyio
+async def test_a_create_with_a_key_is_a_transaction_on_one_server(one: AsyncEngine) -> None:
+    made = []
+
+    async def keyed(key: str) -> None:
+        task = TaskCreate(title="Buy milk")
+        made.append(await task_service.create_task(one, "ada", task, key))
+
+    for number in range(20):
+        begin, kept, inserted, written, commit = await sent(one, partial(keyed, str(number)))
+        assert begin.startswith("BEGIN")
+        assert kept.startswith("INSERT INTO public.idempotency_keys_")
+        assert inserted.startswith("INSERT INTO public.tasks_")
+        assert written.startswith("WITH cleared AS")
+        assert commit == "COMMIT"
+    assert len(await sent(one, partial(keyed, "0"))) == 4
+    assert made[-1] == made[0]
+    assert len(set(made)) == 20
+
+
+@pytest.mark.anyio
+async def test_what_a_create_returns_is_what_is_read(one: AsyncEngine) -> None:
+    """The coordinator writes its JSON, and a worker writes it when it is read."""
+    odd = "\\\"'\u2028\t\x01😀"
+    task = {"title": odd, "description": odd, "tags": ["a b", '"'], "priority": "urgent"}
+
+    for number, due in enumerate([None, "2026-02-03T04:05:06.700000+09:00", "2026-12-24"]):
+        for key in [None, str(number)]:
+            created = await task_service.create_task(
+                one, "ada", TaskCreate.model_validate(task | {"due_date": due}), key
+            )
+            assert created == await task_service.get_task(one, "ada", json.loads(created)["id"])
+
+
+# Time zones
+
+
+async def set_time_zone(url: str, worker: int, zone: str) -> None:
+    name = urlsplit(url).path.removeprefix("/")
+    async with connected((await nodes(url))[worker], name) as connection:
+        await connection.execute("SET citus.enable_ddl_propagation = off")
+        await connection.execute(f"ALTER DATABASE {name} SET timezone = '{zone}'")
+
+
+def test_a_worker_in_another_time_zone_is_reported_at_start_in_one_sentence(
+    spread: str, tmp_path: Path
+) -> None:
+    _, right, wrong = asyncio.run(nodes(spread))
+    asyncio.run(set_time_zone(spread, 2, "Asia/Tokyo"))
+
+    with started(tmp_path / "log", DATABASE_URL=spread) as server:
+        assert server.process.wait(timeout=30) == 3
+
+    said = sentence(server.log)
+    assert f"The time zone of {wrong.host}:{wrong.port} is not UTC" in said
+    assert str(right.port) not in said
+    assert "Traceback" not in server.log
+    [command] = re.findall(r"ALTER DATABASE \w+ SET timezone = 'UTC'", said)
+    asyncio.run(execute(spread, command))
+    with serving(tmp_path / "log", DATABASE_URL=spread) as server, server.client() as api:
+        for number in range(20):
+            task = create(api, f"user-{number}")
+            read = api.get(task_path(task))
+            assert read.json() == task
+            unchanged = {"If-Match": read.headers["etag"]}
+            assert api.put(task_path(task), json={}, headers=unchanged).status_code == 200
+
+
+# Migrations
+
+
+MIGRATION = f"""
+import sqlalchemy as sa
+from alembic import op
+
+from src.migrations import colocate
+
+revision = "9999_events"
+down_revision = "{HEAD}"
+
+FUNCTION = '''
+CREATE FUNCTION write_event() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+    INSERT INTO events SELECT NEW.user_id, NEW.id, TG_OP;
+    RETURN NULL;
+END $$
+'''
+TRIGGER = '''
+CREATE TRIGGER write_event AFTER INSERT OR UPDATE ON tasks
+FOR EACH ROW EXECUTE FUNCTION write_event()
+'''
+
+
+def upgrade() -> None:
+    op.add_column("tasks", sa.Column("colour", sa.Text, nullable=False, server_default="red"))
+    op.create_check_constraint("known_colour", "tasks", "colour IN ('red', 'blue')")
+    op.create_index("tasks_by_colour", "tasks", ["user_id", "colour"])
+    op.execute("UPDATE tasks SET colour = 'blue'")
+    op.create_table(
+        "events",
+        sa.Column("user_id", sa.String(255), nullable=False),
+        sa.Column("task_id", sa.Uuid, nullable=False),
+        sa.Column("operation", sa.Text, nullable=False),
+    )
+    colocate(op.get_bind(), "events")
+    op.execute(FUNCTION)
+    op.execute(TRIGGER)
+"""
+
+UPGRADE = """
+import asyncio, sys
+from src.database.engine import create_engine
+from src.migrations import upgrade
+
+async def main():
+    engine = create_engine(sys.argv[1], pool_size=1)
+    await upgrade(engine, sys.argv[1])
+    await engine.dispose()
+
+asyncio.run(main())
+"""
+
+
+def eight_upgrade_at_once(url: str, code: Path = BACKEND) -> None:
+    command = [sys.executable, "-P", "-c", UPGRADE, url]
+    environment = os.environ | {"PYTHONPATH": str(code)}
+    processes = [subprocess.Popen(command, env=environment) for _ in range(8)]
+    assert [process.wait(timeout=120) for process in processes] == [0] * 8
+
+
+@pytest.mark.parametrize("is_spread", [True, False], ids=["distributed", "not distributed"])
+def test_8_processes_upgrade_tables_with_rows_at_once(
+    local: str, tmp_path: Path, is_spread: bool
+) -> None:
+    eight_upgrade_at_once(local)
+    if is_spread:
+        asyncio.run(execute(local, DISTRIBUTE))
+        eight_upgrade_at_once(local)
+    with serving(tmp_path / "before", DATABASE_URL=local) as server, server.client() as api:
+        tasks = [create(api, f"user-{number}") for number in range(20)]
+    shutil.copytree(BACKEND / "src", tmp_path / "src")
+    (tmp_path / "src/migrations/versions/9999_events.py").write_text(MIGRATION)
+
+    eight_upgrade_at_once(local, tmp_path)
+
+    with serving(tmp_path / "log", DATABASE_URL=local) as server, server.client() as api:
+        for task in tasks:
+            assert listed(api, task["user_id"]) == [task]
+            assert statuses(api, task["user_id"]) == EXPECTED
+    written = "SELECT count(*) FROM events WHERE operation = 'INSERT'"
+    spread = "SELECT count(*) FROM pg_dist_partition WHERE partmethod = 'h'"
+    blue = "SELECT count(*) FROM tasks WHERE colour = 'blue'"
+    assert asyncio.run(selected(local, written)) == 20 * 2
+    assert asyncio.run(selected(local, spread)) == (3 if is_spread else 0)
+    assert asyncio.run(selected(local, blue)) == 20
+
+
+def test_the_earlier_versions_table_is_upgraded_and_then_distributed(
+    local: str, tmp_path: Path
+) -> None:
+    rows = earlier_rows(1000)
+    asyncio.run(insert_earlier(local, rows))
+
+    eight_upgrade_at_once(local)
+    asyncio.run(execute(local, DISTRIBUTE))
+
+    with serving(tmp_path / "log", DATABASE_URL=local) as server, server.client() as api:
+        ids = {task["id"] for number in range(7) for task in listed(api, f"user-{number}")}
+        assert statuses(api, "user-3") == EXPECTED
+    assert ids == {str(row[0]) for row in rows}
+
+
+async def insert_earlier(url: str, rows: list[Any]) -> None:
+    connection = await asyncpg.connect(url)
+    await connection.execute(EARLIER)
+    await connection.copy_records_to_table("tasks", records=rows, columns=EARLIER_COLUMNS)
+    await connection.close()
