@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from collections.abc import Awaitable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -46,9 +47,14 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> list[Sent]:
     logged: list[Sent] = []
     fetch_once = engine_room._fetch_once
 
-    def log(connection: Any, statement: Statement, arguments: list[object]) -> Awaitable[Any]:  # noqa: ANN401 - SQLAlchemy's
+    def log(
+        connection: Any,  # noqa: ANN401 - SQLAlchemy's
+        statement: Statement,
+        arguments: list[object],
+        requests: int = 1,
+    ) -> Awaitable[Any]:
         logged.append(Sent(statement, arguments))
-        return fetch_once(connection, statement, arguments)
+        return fetch_once(connection, statement, arguments, requests)
 
     monkeypatch.setattr(engine_room, "_fetch_once", log)
     return logged
@@ -330,6 +336,28 @@ async def test_a_connection_that_breaks_fails_only_the_changes_in_its_statement(
     done = [answer for answer in answers[60:] if isinstance(answer, bytes)]
     assert refused + len(done) == 30
     assert len(done) <= toggled <= 30
+
+
+@pytest.mark.anyio
+async def test_a_slow_statement_is_logged_with_the_number_of_its_requests(
+    engine: AsyncEngine, empty_database: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    tasks = await some_tasks(engine, 20)
+    async with connected(empty_database) as locking:
+        transaction = locking.transaction()
+        await transaction.start()
+        await locking.execute("LOCK TABLE tasks")
+        reads = [asyncio.create_task(task_service.get_task(engine, *task)) for task in tasks]
+        await asyncio.sleep(engine_room.SLOW_SECONDS * 1.2)
+        await transaction.rollback()
+    await asyncio.gather(*reads)
+
+    lines = [record.getMessage() for record in caplog.records]
+    for_requests = [int(found[1]) for line in lines if (found := SLOW_LINE.match(line))]
+    assert sorted(for_requests) == [*[1] * ALONE, len(tasks) - ALONE]
+
+
+SLOW_LINE = re.compile(r"1\.\d s, a statement for (\d+) requests: .* FROM tasks WHERE")
 
 
 def name_of(database: str) -> str:

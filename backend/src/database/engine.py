@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from functools import partial
 from itertools import count
+from time import monotonic
 from typing import Any, TypeAlias, TypeVar
 
 import asyncpg
@@ -37,8 +38,13 @@ STATEMENT_SECONDS = 8.0
 POOL_WAIT_SECONDS = 4.0
 CANCEL_SECONDS = 2.0
 
+SLOW_SECONDS = 1.0
+"""A statement that takes longer has a line in the log."""
+
 BATCH_ROWS = 1000
 """How many rows to read at a time from a statement that may have very many."""
+
+logger = logging.getLogger(__name__)
 
 # How a statement fails when its connection is lost.
 _LOST = (
@@ -146,7 +152,7 @@ def compiled_answer(
 class Pool(AsyncAdaptedQueuePool):
     """SQLAlchemy's pool, in which each user gets at most half of the connections.
 
-    So do all shared statements together. `broken` has the entries that need a new connection.
+    Shared statements are no user's. `broken` has the entries that need a new connection.
     `is_distributed` is what was seen last.
     """
 
@@ -301,10 +307,11 @@ async def _fetch_together(
     async def fetch_once(
         connection: PoolProxiedConnection, statement: Statement, _: list[object]
     ) -> list[asyncpg.Record]:
-        return await _fetch_once(connection, statement, [to_json(asked())])
+        values = asked()
+        return await _fetch_once(connection, statement, [to_json(values)], requests=len(values))
 
     try:
-        records = await _in_turn(engine, fetch_once, statement, {"asked": None})
+        records = await _until_sent(engine, fetch_once, statement, [])
     except (asyncpg.PostgresError, ValueError):
         return {}
     return {(user_id, row_id): answer for user_id, row_id, answer in records}
@@ -444,10 +451,14 @@ async def _until_sent(
 
 
 async def _fetch_once(
-    connection: PoolProxiedConnection, statement: Statement, arguments: list[object]
+    connection: PoolProxiedConnection,
+    statement: Statement,
+    arguments: list[object],
+    requests: int = 1,
 ) -> list[asyncpg.Record]:
     driver = _driver(connection)
     sent = False
+    began = monotonic()
     try:
         # An idle server sends nothing, unless it ends the session.
         if not statement.repeatable and connection.info["poll"].poll(0):
@@ -460,6 +471,11 @@ async def _fetch_once(
         return await prepared.fetch(*arguments)
     except _FAILED as error:
         raise await _explained(error, connection, again=not sent or statement.repeatable) from error
+    finally:
+        seconds = monotonic() - began
+        if seconds > SLOW_SECONDS:
+            sql = " ".join(statement.sql.split())
+            logger.warning("%.1f s, a statement for %d requests: %s", seconds, requests, sql)
 
 
 async def _fetch_batches_once(
