@@ -8,6 +8,7 @@ import argparse
 import asyncio
 import json
 import re
+import shutil
 import statistics
 import subprocess
 import sys
@@ -33,6 +34,7 @@ from src.database.cursor import encode
 from src.database.embedded import embedded_server
 from src.database.engine import create_engine
 from src.migrations import upgrade
+from tests.pgbouncer import BUILT, pgbouncer
 
 RESULTS = Path(__file__).parent / "results"
 README = peers.BACKEND.parent / "README.md"
@@ -56,6 +58,7 @@ CONNECTIONS = [
 FLAT = [Row("get one"), Row("list 20"), Row("create")]
 FAR = [Row("get one", 256), Row("create", 256)]
 FAR_POOL = 10
+POOLERS = {"PgBouncer of Debian": "pgbouncer", "PgBouncer 1.24": str(BUILT)}
 ONE_WAY = 0.02
 GET_ONE = Row("get one")
 
@@ -206,6 +209,19 @@ def many_from_afar(
     return from_afar(url, loads)
 
 
+def through_poolers(url: str, far: report.Results, size: Size, progress: Progress) -> None:
+    """Add the same load on this service with each PgBouncer that is here beside PostgreSQL."""
+    for version, program in POOLERS.items():
+        if shutil.which(program) is None:
+            continue
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            pgbouncer(Path(program), url, Path(folder), FAR_POOL) as pooled,
+        ):
+            for name, loads in many_from_afar(pooled, [peers.ours()], size, progress).items():
+                far[name][f"{report.THIS}, through {version}"] = loads[report.THIS]
+
+
 def with_pool(peer: Peer, connections: int) -> Peer:
     sizes = dict.fromkeys(["POOL_SIZE", "DATABASE_POOL_SIZE"], str(connections))
     return replace(peer, settings=peer.settings | sizes)
@@ -331,7 +347,7 @@ def main() -> None:
     progress = Progress(
         size.rounds * len(size.operations) * (len(compared) + 1)
         + size.rounds * len(size.connections) * (len(fast) + 1)
-        + size.rounds * len(size.far) * len(fast)
+        + size.rounds * len(size.far) * (len(fast) + len(POOLERS))
         + size.rounds * (2 * len(FLAT) + 3)
         + len(rows)
         + 6
@@ -358,6 +374,7 @@ def main() -> None:
         progress.step("20 ms away")
         far = far_away(url)
         many_far = many_from_afar(url, fast, size, progress)
+        through_poolers(url, many_far, size, progress)
         progress.step("a huge list")
         peak, others = large_list(url, size)
         progress.step("pages of a huge list")

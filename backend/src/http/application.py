@@ -52,7 +52,15 @@ class Application(FastAPI):
         if len(self.router.routes) != self._routes:
             self._routes = len(self.router.routes)
             self.middleware_stack = None  # FastAPI rebuilds it
-        await super().__call__(scope, receive, send)
+        stack = self.middleware_stack
+        if stack is None or self._wants_telemetry or scope["type"] != "http":
+            await super().__call__(scope, receive, send)
+            return
+        # As FastAPI and Starlette do, which take two layers of calls for it.
+        scope["app"] = self
+        if self.root_path:
+            scope["root_path"] = self.root_path
+        await stack(scope, receive, send)
 
     def build_middleware_stack(self) -> ASGIApp:
         # Tracing learns the route from FastAPI's router.
