@@ -283,10 +283,12 @@ async def test_without_postgresql_each_is_told_so() -> None:
 
 @pytest.mark.anyio
 async def test_a_session_that_is_ended_under_a_shared_statement_fails_nobody(
-    engine: AsyncEngine, empty_database: str
+    direct_database: str,
 ) -> None:
+    engine = create_engine(direct_database, pool_size=5)
+    await upgrade(engine, direct_database)
     tasks = await some_tasks(engine, 30)
-    async with connected(empty_database) as admin, connected(empty_database) as locking:
+    async with connected(direct_database) as admin, connected(direct_database) as locking:
         transaction = locking.transaction()
         await transaction.start()
         await locking.execute("LOCK TABLE tasks")
@@ -298,6 +300,7 @@ async def test_a_session_that_is_ended_under_a_shared_statement_fails_nobody(
         )
         await transaction.rollback()
     toggled = await asyncio.gather(*toggles)
+    await engine.dispose()
 
     assert all(json.loads(answer)["completed"] for answer in toggled)
 
