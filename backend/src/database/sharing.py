@@ -105,8 +105,7 @@ class Queue:
             for turn in turns or self._take(len(self.waiting)):
                 if not turn.answer.done():
                     turn.answer.set_exception(error)
-        finally:
-            self._return()
+        self._return()
 
     def _take(self, most: int) -> list[Turn]:
         taken, self.waiting = self.waiting[:most], self.waiting[most:]
