@@ -52,10 +52,11 @@ TESTS = {
     "src/database/etag.py": "tests/test_conditions.py -k 'postgresql or etag or known'",
     "src/database/shares.py": "tests/test_connections.py",
     "src/database/statements.py": """
-        tests/test_statements.py tests/test_idempotency.py tests/test_conditions.py
-        tests/test_pages.py tests/test_update_task.py tests/test_notes.py -k 'not jwt and (scoped
-        or dated or key or known or page or 404 or changed or left or order or empty or update
-        or notes or 50_creates) and not (outlives or index or servers or come_go or postgresql)'
+        tests/test_statements.py tests/test_lost_answers.py tests/test_idempotency.py
+        tests/test_conditions.py tests/test_pages.py tests/test_update_task.py tests/test_notes.py
+        -k 'not jwt and (scoped or dated or key or known or page or 404 or changed or left or order
+        or empty or update or notes or 50_creates or lost_answers)
+        and not (outlives or index or servers or come_go or postgresql)'
     """,
     "src/database/uuid7.py": "tests/test_uuid7.py",
     "src/http/conditions.py": """
@@ -66,6 +67,7 @@ TESTS = {
         tests/test_pages.py tests/test_create_task.py tests/test_odd_input.py
         -k 'not jwt and (link or odd_input or create_task)'
     """,
+    "src/http/preferences.py": "tests/test_filters.py -k prefer",
     "src/http/problems.py": """
         tests/test_fastapi.py tests/test_http.py tests/test_odd_input.py tests/test_contract.py
         tests/test_create_task.py tests/test_toggle_task.py tests/test_pages.py
@@ -83,8 +85,13 @@ TESTS = {
         -k 'routing or fastapi or odd_input or test_http or encoded or several'
     """,
     "src/http/spool.py": """
-        tests/test_routing.py tests/test_long_lists.py
-        -k 'array or every or filtered or cursor or closed or room'
+        tests/test_spool.py tests/test_long_lists.py
+        -k 'test_spool or every or filtered or cursor or closed or disk'
+    """,
+    "src/schemas/listing.py": """
+        tests/test_filters.py tests/test_pages.py tests/test_contract.py
+        -k '(published or not jwt) and (test_filters or limit or parameter or order or cursor
+        or published) and not (come_go or postgresql or random or any_position)'
     """,
     "src/schemas/task.py": """
         tests/test_create_task.py tests/test_update_task.py tests/test_toggle_task.py

@@ -299,6 +299,7 @@ def test_a_malformed_token_is_refused(api: httpx.Client, value: bytes) -> None:
 UNREADABLE = {
     "no base64": "a.b.c",
     "another alphabet": "+/+/.e30.e30",
+    "a tilde after the signature": f"{token('ada')}~",
     "bits that say nothing": "e31.e31.e31",
     "a header that is no JSON": handmade(b"alg: HS256", {}),
     "a header that is no UTF-8": handmade(b"\xff\xfe", {}),
@@ -727,6 +728,18 @@ async def test_memory_is_bounded_however_many_tokens_come(monkeypatch: pytest.Mo
         assert await tokens.user_of(bearer_of(value)) == "ada"
 
     assert len(tokens.remembered) == 3
+
+
+@pytest.mark.anyio
+async def test_a_token_is_verified_once() -> None:
+    tokens = Tokens(SecretKey(SECRET.encode()), Rules(None, None, "sub"))
+    value = token("ada")
+    await tokens.user_of(bearer_of(value))
+    verified = tokens.remembered[value.encode()]
+
+    await tokens.user_of(bearer_of(value))
+
+    assert tokens.remembered[value.encode()] is verified
 
 
 @pytest.mark.anyio

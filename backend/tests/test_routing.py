@@ -14,12 +14,10 @@ from pydantic import BaseModel, ConfigDict
 from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.responses import JSONResponse
 from starlette.routing import Match
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp
 
 from src.dependencies import TASK_ID, IdempotencyKey, IfNoneMatch, TaskId, UserInPath
-from src.http.responses import JSONArray
 from src.http.routing import DirectRoute, DirectRoutes
-from src.http.spool import spool_array
 from src.main import app
 from src.schemas.listing import TaskListing
 from src.schemas.task import CompletionOrNone, TaskCreate, TaskUpdate
@@ -223,21 +221,6 @@ def test_a_guard_that_is_not_an_async_function_of_the_request_is_a_type_error(
 
     with pytest.raises(TypeError, match=f"a DirectRoute does not support .*{guard.__name__}"):
         router.get("/")(endpoint)
-
-
-@pytest.mark.anyio
-@pytest.mark.parametrize("count", [0, 1, 2, 62, 63, 64, 65, 1021, 1022, 1023, 1024, 1025])
-async def test_an_array_is_whole_in_any_number_of_pieces(count: int) -> None:
-    async def answer_array(scope: Scope, receive: Receive, send: Send) -> None:
-        tasks = await spool_array([b'"%01022d"' % number for number in range(count)])
-        await JSONArray(tasks)(scope, receive, send)
-
-    transport = httpx.ASGITransport(answer_array)
-    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
-        answer = await client.get("/", headers={"Accept-Encoding": "identity"})
-
-    assert [int(value) for value in answer.json()] == list(range(count))
-    assert int(answer.headers["content-length"]) == len(answer.content)
 
 
 @pytest.mark.parametrize("text", ["a", "a/b", "%", "%2F", "%25", "%0A", "a\n", "%2f%", "é"])
