@@ -80,8 +80,8 @@ TESTS = {
         -k 'not (50_ or servers or lost or version) and not long_lists or closed'
     """,
     "src/http/routing.py": """
-        tests/test_routing.py tests/test_fastapi.py tests/test_odd_input.py tests/test_http.py
-        tests/test_connection.py tests/test_conditions.py
+        tests/test_odd_input.py tests/test_connection.py tests/test_conditions.py tests/test_http.py
+        tests/test_fastapi.py tests/test_routing.py
         -k 'routing or fastapi or odd_input or test_http or encoded or several'
     """,
     "src/http/spool.py": """
@@ -94,20 +94,24 @@ TESTS = {
         or published) and not (come_go or postgresql or random or any_position)'
     """,
     "src/schemas/task.py": """
-        tests/test_create_task.py tests/test_update_task.py tests/test_toggle_task.py
-        tests/test_pages.py tests/test_contract.py
-        -k '(published or not jwt) and not (anyone or cases or with_tokens or answer_is or come_go)'
+        tests/test_fields.py tests/test_create_task.py tests/test_update_task.py
+        tests/test_toggle_task.py tests/test_odd_input.py tests/test_contract.py
+        -k '(published or not jwt) and (published or not test_contract)
+        and not (anyone or cases or with_tokens or answer_is or come_go)'
     """,
     "src/services/rows.py": """
-        tests/test_pages.py tests/test_idempotency.py tests/test_conditions.py
-        tests/test_long_lists.py -k '(limit or link or key or known or 404
-        or every_task) and not (outlives or 50_ or index or servers or come_go)'
+        tests/test_filters.py tests/test_pages.py tests/test_idempotency.py
+        tests/test_conditions.py tests/test_long_lists.py
+        -k '(number or limit or full or link or key or known or 404 or every_task)
+        and not (outlives or 50_ or index or servers or come_go)'
     """,
     "src/services/task_service.py": """
-        tests/test_statements.py tests/test_pages.py tests/test_idempotency.py
-        tests/test_toggle_task.py tests/test_conditions.py tests/test_delete_task.py
-        -k 'not jwt and (scoped or completed or filter or key or known or text or toggle or delete
-        or order) and not (outlives or 50_ or index or servers or come_go)'
+        tests/test_filters.py tests/test_statements.py tests/test_pages.py tests/test_idempotency.py
+        tests/test_fields.py tests/test_toggle_task.py tests/test_conditions.py
+        tests/test_delete_task.py
+        -k 'not jwt and (test_filters or scoped or completed or key or known or text or toggle
+        or delete or condition) and not (outlives or 50_ or index or servers or come_go or
+        other_names or contradict or wrong)'
     """,
 }
 

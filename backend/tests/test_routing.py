@@ -6,7 +6,18 @@ from typing import Annotated
 
 import httpx
 import pytest
-from fastapi import APIRouter, Body, Cookie, Depends, FastAPI, Header, Query, Request, Response
+from fastapi import (
+    APIRouter,
+    Body,
+    Cookie,
+    Depends,
+    FastAPI,
+    Header,
+    HTTPException,
+    Query,
+    Request,
+    Response,
+)
 from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.asyncexitstack import AsyncExitStackMiddleware
 from fastapi.routing import APIRoute
@@ -14,7 +25,7 @@ from pydantic import BaseModel, ConfigDict
 from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.responses import JSONResponse
 from starlette.routing import Match
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Scope
 
 from src.dependencies import TASK_ID, IdempotencyKey, IfNoneMatch, TaskId, UserInPath
 from src.http.routing import DirectRoute, DirectRoutes
@@ -257,6 +268,7 @@ async def test_a_direct_route_is_found_where_fastapis_router_finds_it(root_path:
     app = FastAPI()
     app.router.routes += direct.routes
     app.add_api_route("/plain", answer_of("plain"), methods=["DELETE"])
+    app.router.routes += [DirectRoute("/{other}", answer_of("other"), methods=["DELETE"])]
     app.mount("/new", JSONResponse("mounted"))
     app.router.routes += [
         DirectRoute("/new/late", answer_of("late"), methods=["GET"]),
@@ -276,7 +288,7 @@ async def test_a_direct_route_is_found_where_fastapis_router_finds_it(root_path:
     asked_in_turn = await answers(app.router)
 
     assert await answers(DirectRoutes(app.router)) == asked_in_turn
-    assert [status for status, _ in asked_in_turn].count(200) == 15
+    assert [status for status, _ in asked_in_turn].count(200) == 17
 
 
 @pytest.mark.anyio
@@ -297,6 +309,54 @@ async def test_a_direct_route_is_found_without_asking_the_router() -> None:
         ]
 
     assert answers == ['"GET /a"', '"POST /a"', '"GET /a/{name}"', '"PUT /b"']
+
+
+@pytest.mark.anyio
+async def test_an_endpoint_finds_in_its_scope_what_fastapis_router_puts_there() -> None:
+    seen: list[Scope] = []
+
+    async def endpoint(request: Request) -> Response:
+        seen.append(dict(request.scope))
+        return Response()
+
+    app = FastAPI()
+    app.router.routes.append(DirectRoute("/{name}", endpoint))
+    for routes in (app.router, DirectRoutes(app.router)):
+        app.middleware_stack = routes
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            await client.get("/ada")
+
+    assert seen[0] == seen[1]
+    assert seen[1]["path_params"] == {"name": "ada"}
+    assert seen[1]["endpoint"] is endpoint
+
+
+@pytest.mark.anyio
+async def test_the_guards_of_a_router_run_in_turn_before_the_body_is_read() -> None:
+    ran: list[str] = []
+
+    async def first(_request: Request) -> None:
+        ran.append("first")
+
+    async def second(_request: Request) -> None:
+        ran.append("second")
+        raise HTTPException(403)
+
+    router = APIRouter(route_class=DirectRoute, dependencies=[Depends(first), Depends(second)])
+
+    @router.post("/")
+    async def create(_task: TaskCreate) -> Response:
+        return Response()
+
+    app = FastAPI()
+    app.router.routes += router.routes
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        answer = await client.post("/", content=b"no JSON")
+
+    assert answer.status_code == 403
+    assert ran == ["first", "second"]
 
 
 def test_every_endpoint_is_called_without_generator_dependencies() -> None:
