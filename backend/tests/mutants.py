@@ -67,7 +67,7 @@ TESTS = {
         tests/test_pages.py tests/test_create_task.py tests/test_odd_input.py
         -k 'not jwt and (link or odd_input or create_task)'
     """,
-    "src/http/preferences.py": "tests/test_filters.py -k prefer",
+    "src/http/preferences.py": "tests/test_filters.py -k preferences_are_read",
     "src/http/problems.py": """
         tests/test_fastapi.py tests/test_http.py tests/test_odd_input.py tests/test_contract.py
         tests/test_create_task.py tests/test_toggle_task.py tests/test_pages.py

@@ -7,6 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
+from src.http.preferences import preferences
 from tests.tasks import Task, assert_problem, create, tasks_path, unknown_path
 
 NOW = datetime.now(UTC)
@@ -318,6 +319,24 @@ def test_other_preferences_are_ignored(api: httpx.Client, user: str, prefer: str
 
     assert response.status_code == 200
     assert "preference-applied" not in response.headers
+
+
+@pytest.mark.parametrize(
+    ("prefer", "read"),
+    [
+        (None, {}),
+        ("", {}),
+        ("count=exact", {"count": "exact"}),
+        ("respond-async", {"respond-async": ""}),
+        ('Wait = "10"; unit=s , RETURN=minimal;x', {"wait": "10", "return": "minimal"}),
+        ("count=exact, count=planned", {"count": "exact"}),
+        ('count="", =, ;', {"count": ""}),
+    ],
+)
+def test_preferences_are_read_without_parameters_and_the_first_of_two_alike_counts(
+    prefer: str | None, read: dict[str, str]
+) -> None:
+    assert preferences(prefer) == read
 
 
 def test_a_cursor_leaves_the_number_of_all_as_it_is(
