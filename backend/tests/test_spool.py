@@ -1,6 +1,8 @@
 """JSON arrays on their way to a client: made a piece at a time, the long ones in a file."""
 
 import asyncio
+import os
+from resource import RLIMIT_FSIZE, getrlimit, setrlimit
 
 import httpx
 import pytest
@@ -8,7 +10,7 @@ from starlette.types import Receive, Scope, Send
 from zstandard import get_frame_parameters
 
 from src.http.responses import JSONArray
-from src.http.spool import PIECE_BYTES, Spool, spool_array
+from src.http.spool import PIECE_BYTES, NoRoom, Spool, spool_array
 
 MEBIBYTE = 1024 * 1024
 
@@ -58,6 +60,19 @@ def test_a_text_of_more_than_a_mebibyte_is_in_a_file(length: int, is_in_file: bo
 
     assert spool.is_in_file is is_in_file
     assert text == b"[%b]" % (b"7" * (length - 2))
+
+
+def test_a_file_without_room_is_an_error_of_its_own_and_can_be_closed() -> None:
+    spool = Spool(b"")
+    before = getrlimit(RLIMIT_FSIZE)
+    setrlimit(RLIMIT_FSIZE, (MEBIBYTE, before[1]))
+    try:
+        with pytest.raises(NoRoom):
+            spool.write(os.urandom(2 * MEBIBYTE))
+    finally:
+        setrlimit(RLIMIT_FSIZE, before)
+
+    spool.close()
 
 
 def test_a_text_from_a_file_is_decompressed_with_64_kib_of_memory() -> None:
