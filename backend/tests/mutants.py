@@ -82,7 +82,7 @@ TESTS = {
     "src/http/routing.py": """
         tests/test_odd_input.py tests/test_connection.py tests/test_conditions.py tests/test_http.py
         tests/test_fastapi.py tests/test_routing.py
-        -k 'routing or fastapi or odd_input or test_http or encoded or several'
+        -k 'routing or fastapi or odd_input or test_http or encod or several'
     """,
     "src/http/spool.py": """
         tests/test_spool.py tests/test_long_lists.py

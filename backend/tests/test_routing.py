@@ -1,5 +1,6 @@
 """DirectRoute reads a request like FastAPI's own route, or raises TypeError."""
 
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from inspect import iscoroutinefunction
 from typing import Annotated
@@ -230,7 +231,7 @@ def test_a_guard_that_is_not_an_async_function_of_the_request_is_a_type_error(
 
     router = APIRouter(route_class=DirectRoute, dependencies=[Depends(guard)])
 
-    with pytest.raises(TypeError, match=f"a DirectRoute does not support .*{guard.__name__}"):
+    with pytest.raises(TypeError, match=re.escape(f"a DirectRoute does not support {guard}")):
         router.get("/")(endpoint)
 
 

@@ -2,15 +2,17 @@
 
 import asyncio
 import os
+from collections.abc import AsyncIterator
 from resource import RLIMIT_FSIZE, getrlimit, setrlimit
 
 import httpx
 import pytest
+from psutil import Process
 from starlette.types import Receive, Scope, Send
 from zstandard import get_frame_parameters
 
 from src.http.responses import JSONArray
-from src.http.spool import PIECE_BYTES, NoRoom, Spool, spool_array
+from src.http.spool import PIECE_BYTES, NoRoom, Spool, spool_array, spool_batches
 
 MEBIBYTE = 1024 * 1024
 
@@ -45,6 +47,35 @@ async def test_no_piece_is_longer_than_64_kib_unless_a_single_value_is(
 
     assert b"".join(pieces) == b"[%b]" % b",".join([b"7" * length] * count)
     assert max(map(len, pieces)) <= max(PIECE_BYTES, length + 1)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("batches", "text"),
+    [([], b"[]"), ([[b"1"]], b"[1]"), ([[b"1", b"2"], [b"3"]], b"[1,2,3]")],
+)
+async def test_batches_are_one_array(batches: list[list[bytes]], text: bytes) -> None:
+    async def read() -> AsyncIterator[list[bytes]]:
+        for values in batches:
+            yield values
+
+    spool = await spool_batches(read())
+
+    assert b"".join(spool.pieces()) == text
+
+
+@pytest.mark.anyio
+async def test_an_error_between_batches_is_raised_and_closes_the_file() -> None:
+    async def read() -> AsyncIterator[list[bytes]]:
+        yield [b"7" * 2 * MEBIBYTE]
+        raise ValueError("broken off")
+
+    open_files = Process().num_fds()
+
+    with pytest.raises(ValueError, match="broken off"):
+        await spool_batches(read())
+
+    assert Process().num_fds() == open_files
 
 
 @pytest.mark.parametrize(
