@@ -101,8 +101,9 @@ TESTS = {
     """,
     "src/services/rows.py": """
         tests/test_filters.py tests/test_pages.py tests/test_idempotency.py
-        tests/test_conditions.py tests/test_long_lists.py
-        -k '(number or limit or full_page or link or key or known or 404 or every_task)
+        tests/test_conditions.py tests/test_long_lists.py tests/test_statements.py
+        -k '(number or limit or full_page or link or key or known or 404 or every_task
+        or another_etag or one_statement)
         and not (outlives or 50_ or index or servers or come_go)'
     """,
     "src/services/task_service.py": """
