@@ -226,6 +226,12 @@ def test_a_wrong_value_is_refused_by_name(
     assert response.json()["detail"].startswith(f"{name}: ")
 
 
+def test_a_word_that_nobody_knows_is_answered_with_those_that_are_known(
+    api: httpx.Client, user: str
+) -> None:
+    assert_problem(get(api, user, {"order": "up"}), 422, "order: must be one of asc, desc")
+
+
 def test_the_last_day_can_be_asked_for(api: httpx.Client, user: str) -> None:
     create(api, user, title="last", due_date="9999-12-31T23:59:59.999998Z")
 
