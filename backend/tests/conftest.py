@@ -193,7 +193,7 @@ def server(
     """
     if request.param == "jwt":
         settings = {"DATABASE_URL": postgres, "AUTH_MODE": "jwt", "AUTH_SECRET": SECRET}
-    elif request.config.getoption("pooler") or request.config.getoption("citus"):
+    elif any(map(request.config.getoption, ("pooler", "citus", "postgres"))):
         settings = {"DATABASE_URL": postgres}
     else:
         settings = DEFAULTS | {"DATA_DIR": str(data_dir)}

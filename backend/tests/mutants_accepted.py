@@ -2,8 +2,6 @@
 
 AS_FALSE = {"return False → return None": "None is as false as False"}
 
-WORDS = "the tests hold the words before it"
-
 TUNED = "what is sent is the same; benchmarks show what it costs"
 
 TURNS = "others wait longer for their turns; benchmarks show it"
@@ -11,14 +9,8 @@ TURNS = "others wait longer for their turns; benchmarks show it"
 ACCEPTED: dict[str, dict[str, str]] = {
     "src/auth/tokens.py": {
         "LEEWAY_SECONDS = 30 → LEEWAY_SECONDS = 31": "a test would have to be as quick as a second",
-        "'The token is signed with another algorithm than its key is for' → "
-        "'The token is signed with another algorithm than its key is for~'": WORDS,
-        '"The token\'s signature is wrong" → "The token\'s signature is wrong~"': WORDS,
         "{'kty': 'oct', 'k': encoded, 'alg': 'HS256'} → "
         "{'kty': 'oct', 'k': encoded, 'alg~': 'HS256'}": "what PyJWT takes for a secret anyway",
-        "self.keys.known(verified.key_id) → self.keys": "each token is verified each time: slower",
-        "f'The token cannot be read: {error}' → f'The token cannot be read: ~{error}'": WORDS,
-        "token.strip(b' ') → token.strip(b' ~')": "a token that ends with ~ is 401 either way",
     },
     "src/database/connection_string.py": AS_FALSE,
     "src/database/cursor.py": {
@@ -32,6 +24,9 @@ ACCEPTED: dict[str, dict[str, str]] = {
         "timer.cancel() → pass": "a timer that comes late finds the turn done and does nothing",
     },
     "src/database/statements.py": {
+        "f'{model} is not a table' → f'{model} is not a table~'": (
+            "for the type checker: SQLModel maps every model to a table"
+        ),
         "bindparam('position_id', type_=row_id.type) → bindparam('position_id')": (
             "PostgreSQL takes it for what it is compared with"
         ),
@@ -65,14 +60,13 @@ ACCEPTED: dict[str, dict[str, str]] = {
     },
     "src/http/spool.py": {
         "SHORT = 100 → SHORT = 101": TUNED,
-        "1024 * 1024 → 1024 * 1025": TUNED,
-        "window_log=16 → window_log=17": TUNED,
-        "ZstdCompressor(compression_params=_COMPRESSION) → ZstdCompressor()": TUNED,
         "PIECE_BYTES // 4 → PIECE_BYTES * 4": TUNED,
-        "len(values) <= SHORT and _joined_length(values) <= PIECE_BYTES → "
-        "len(values) <= SHORT or _joined_length(values) <= PIECE_BYTES": TUNED,
-        "max(1, len(values) * PIECE_BYTES // _joined_length(values)) → "
-        "max(2, len(values) * PIECE_BYTES // _joined_length(values))": TUNED,
-        "await asyncio.sleep(0) → pass": TURNS,
+    },
+    "src/schemas/listing.py": {
+        "['2026-12-01'] → ['2026-12-01~']": "the contract has the example of the schema before it",
+    },
+    "src/services/rows.py": {
+        "AT_ONCE = 1000 → AT_ONCE = 1001": TUNED,
+        "length + 1 → length + 2": "a row more is read, and left out as the one before it is",
     },
 }

@@ -7,6 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
+from src.http.preferences import preferences
 from tests.tasks import Task, assert_problem, create, tasks_path, unknown_path
 
 NOW = datetime.now(UTC)
@@ -225,6 +226,12 @@ def test_a_wrong_value_is_refused_by_name(
     assert response.json()["detail"].startswith(f"{name}: ")
 
 
+def test_a_word_that_nobody_knows_is_answered_with_those_that_are_known(
+    api: httpx.Client, user: str
+) -> None:
+    assert_problem(get(api, user, {"order": "up"}), 422, "order: must be one of asc, desc")
+
+
 def test_the_last_day_can_be_asked_for(api: httpx.Client, user: str) -> None:
     create(api, user, title="last", due_date="9999-12-31T23:59:59.999998Z")
 
@@ -318,6 +325,24 @@ def test_other_preferences_are_ignored(api: httpx.Client, user: str, prefer: str
 
     assert response.status_code == 200
     assert "preference-applied" not in response.headers
+
+
+@pytest.mark.parametrize(
+    ("prefer", "read"),
+    [
+        (None, {}),
+        ("", {}),
+        ("count=exact", {"count": "exact"}),
+        ("respond-async", {"respond-async": ""}),
+        ('Wait = "10"; unit=s , RETURN=minimal;x', {"wait": "10", "return": "minimal"}),
+        ("count=exact, count=planned", {"count": "exact"}),
+        ('count="", =, ;', {"count": ""}),
+    ],
+)
+def test_preferences_are_read_without_parameters_and_the_first_of_two_alike_counts(
+    prefer: str | None, read: dict[str, str]
+) -> None:
+    assert preferences(prefer) == read
 
 
 def test_a_cursor_leaves_the_number_of_all_as_it_is(

@@ -107,7 +107,7 @@ def test_a_token_of_another_key_with_the_same_id_is_refused(
 ) -> None:
     other = signing_key(key.id, key.algorithm)
 
-    assert_refused(ask(api, other.token("ada")), "signature is wrong")
+    assert_refused(ask(api, other.token("ada")), "The token's signature is wrong")
 
 
 @pytest.mark.parametrize("key", OURS, ids=lambda key: key.algorithm)
@@ -115,7 +115,9 @@ def test_a_key_signs_with_its_own_algorithm_only(api: httpx.Client, key: Signing
     for other in OURS:
         if other is not key:
             renamed = SigningKey(other.id, key.algorithm, key.private)
-            assert_refused(ask(api, renamed.token("ada")), "not signed with its key's algorithm")
+            assert_refused(
+                ask(api, renamed.token("ada")), "The token is not signed with its key's algorithm"
+            )
 
 
 def test_an_unknown_key_is_refused(api: httpx.Client) -> None:
@@ -152,7 +154,7 @@ def test_a_public_key_is_not_an_hmac_secret(
     header = {"alg": algorithm, "kid": key.id}
     forged = handmade(header, claims_of("ada"), public_forms(key)[form])
 
-    assert_refused(ask(api, forged), "not signed with its key's algorithm")
+    assert_refused(ask(api, forged), "The token is not signed with its key's algorithm")
 
 
 @pytest.mark.parametrize("key", OURS, ids=lambda key: key.algorithm)
@@ -161,7 +163,7 @@ def test_a_signature_of_zeros_is_refused(api: httpx.Client, key: SigningKey, len
     signed, _, _ = key.token("ada").rpartition(".")
     zeros = handmade({}, bytes(length)).split(".")[1]
 
-    assert_refused(ask(api, f"{signed}.{zeros}"), "signature is wrong")
+    assert_refused(ask(api, f"{signed}.{zeros}"), "The token's signature is wrong")
 
 
 # Fetches, and searches for unknown keys
@@ -518,7 +520,7 @@ async def test_a_remembered_token_is_not_valid_for_another_key_with_the_same_id(
         issuer.publish(signing_key("first"))
         await keys.find("unknown")
 
-        with pytest.raises(NotAuthenticated, match="signature is wrong"):
+        with pytest.raises(NotAuthenticated, match="The token's signature is wrong"):
             await user_of(tokens, before)
 
 

@@ -95,6 +95,13 @@ def test_the_scope_is_written_in_one_place() -> None:
     assert "Task.user_id" not in service
 
 
+def test_only_a_search_counts_as_a_list_that_takes_long() -> None:
+    for by in (frozenset[str](), frozenset({"completed", "position", "more"})):
+        assert not list_statement("title", by).takes_long
+        assert list_statement("title", by | {"text"}).takes_long
+        assert list_statement("title", by | {"text"}, counted=True).takes_long
+
+
 def values(user: str, task_id: object, position: object = None) -> dict[str, object]:
     return {
         "user_id": user,

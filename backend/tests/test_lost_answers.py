@@ -1,0 +1,158 @@
+"""When the connection to PostgreSQL breaks after a statement ran and before its answer came."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+from uuid import UUID
+
+import pytest
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from src.database.engine import create_engine
+from src.database.exceptions import DatabaseUnavailable
+from src.schemas.listing import TaskListing
+from src.schemas.task import TaskCreate
+from src.services import task_service
+from tests.pgbouncer import host
+from tests.tasks import Task
+
+MILK = TaskCreate(title="Buy milk")
+
+Operation: TypeAlias = Callable[[AsyncEngine, UUID], Awaitable[Any]]
+
+
+@dataclass
+class Line:
+    """A way to PostgreSQL that breaks instead of delivering the next answer, when it is told to."""
+
+    port: int = 0
+    breaks: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+@asynccontextmanager
+async def line_to(folder: str) -> AsyncIterator[Line]:
+    line = Line()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        answers, questions = await asyncio.open_unix_connection(f"{folder}/.s.PGSQL.5432")
+
+        async def ask() -> None:
+            while chunk := await reader.read(65536):
+                questions.write(chunk)
+            questions.close()
+
+        async def answer() -> None:
+            while chunk := await answers.read(65536):
+                if line.breaks.is_set():
+                    line.breaks.clear()
+                    writer.transport.abort()
+                writer.write(chunk)
+            writer.close()
+
+        await asyncio.gather(ask(), answer(), return_exceptions=True)
+
+    listener = await asyncio.start_server(serve, "127.0.0.1", 0)
+    line.port = listener.sockets[0].getsockname()[1]
+    try:
+        yield line
+    finally:
+        listener.close()
+
+
+@pytest.fixture
+async def line(direct: str) -> AsyncIterator[Line]:
+    async with line_to(host(direct)) as line:
+        yield line
+
+
+@pytest.fixture
+async def distant(engine: AsyncEngine, line: Line) -> AsyncIterator[AsyncEngine]:
+    """An engine on the same database, with one connection, over the line."""
+    url = f"postgresql://postgres@127.0.0.1:{line.port}/{engine.url.database}?sslmode=disable"
+    distant = create_engine(url, pool_size=1)
+    yield distant
+    await distant.dispose()
+
+
+async def tasks_of(engine: AsyncEngine, *, counted: bool = False) -> list[Task]:
+    page = await task_service.list_tasks(engine, "ada", TaskListing(), counted=counted)
+    tasks: list[Task] = json.loads(b"".join(page.rows.pieces()))
+    return tasks
+
+
+async def create(engine: AsyncEngine, key: str | None = None) -> Task:
+    task: Task = json.loads(await task_service.create_task(engine, "ada", MILK, key))
+    return task
+
+
+READS: dict[str, Operation] = {
+    "get": lambda engine, task_id: task_service.get_task(engine, "ada", task_id),
+    "list": lambda engine, _: tasks_of(engine),
+    "list and count": lambda engine, _: tasks_of(engine, counted=True),
+    "empty update": lambda engine, task_id: task_service.update_task(engine, "ada", task_id, {}),
+}
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("read", READS.values(), ids=READS)
+async def test_what_only_reads_is_sent_again(
+    distant: AsyncEngine, line: Line, read: Operation
+) -> None:
+    task_id = UUID((await create(distant))["id"])
+    expected = await read(distant, task_id)
+
+    line.breaks.set()
+
+    assert await read(distant, task_id) == expected
+    assert not line.breaks.is_set()
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("keys", [(None, None), ("one", "two")], ids=["plain", "with a key"])
+async def test_a_create_is_sent_again_and_makes_one_task(
+    engine: AsyncEngine, distant: AsyncEngine, line: Line, keys: tuple[str | None, str | None]
+) -> None:
+    first = await create(distant, keys[0])
+
+    line.breaks.set()
+    second = await create(distant, keys[1])
+
+    assert not line.breaks.is_set()
+    assert await tasks_of(engine) == [first, second]
+
+
+CHANGES: dict[str, tuple[Operation, list[str]]] = {
+    "update": (
+        lambda engine, task_id: task_service.update_task(
+            engine, "ada", task_id, {"completed": True}
+        ),
+        ["completed", "completed"],
+    ),
+    "toggle": (
+        lambda engine, task_id: task_service.toggle_task(engine, "ada", task_id),
+        ["completed", "completed"],
+    ),
+    "delete": (
+        lambda engine, task_id: task_service.delete_task(engine, "ada", task_id),
+        [],
+    ),
+}
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(("change", "outcome"), CHANGES.values(), ids=CHANGES)
+async def test_any_other_change_is_made_once_and_its_outcome_is_unknown(
+    engine: AsyncEngine, distant: AsyncEngine, line: Line, change: Operation, outcome: list[str]
+) -> None:
+    tasks = [await create(distant), await create(distant)]
+    await change(distant, UUID(tasks[0]["id"]))
+
+    line.breaks.set()
+    with pytest.raises(DatabaseUnavailable):
+        await change(distant, UUID(tasks[1]["id"]))
+
+    states = ["completed" if task["completed"] else "open" for task in await tasks_of(engine)]
+    assert states == outcome
