@@ -16,6 +16,9 @@ from tests.pgbouncer import host
 from tests.serving import serving
 from tests.tasks import task_path, tasks_path
 
+LIKE_IT = 6
+"""How many of the clients do the same at the same time, so that they may share a statement."""
+
 END_BACKENDS = """
 SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
 WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()
@@ -51,7 +54,8 @@ async def test_sessions_ended_under_load_fail_no_read_or_create_and_apply_nothin
     assert set(load.answers["GET"]) == {"200"}
     assert set(load.answers["POST"]) == {"201"}
     assert set(figures.answers) <= {"200", "201", "503"}
-    assert figures.answers["503"] <= ended / 20  # most can be known not to have been applied
+    # Most can be known not to have been applied; one that cannot fails all who share it.
+    assert figures.answers["503"] <= ended / 20 * LIKE_IT
     assert (figures.lost, figures.twice, load.wrong_reads) == (0, 0, 0)
     assert "Traceback" not in server.log
 
