@@ -37,3 +37,8 @@ def cannot_plan(error: Exception) -> bool:
 def has_moved(error: Exception) -> bool:
     """Whether the rows moved to another server before the statement ran. It was not applied."""
     return str(error).startswith("could not find valid entry for shard")
+
+
+def cannot_reach_worker(error: Exception) -> bool:
+    """Whether the coordinator lost another server, and not we the coordinator."""
+    return isinstance(error, asyncpg.PostgresConnectionError) and error.severity == "ERROR"

@@ -33,7 +33,7 @@ from src.database.shares import Shares
 CONNECT_SECONDS = 5.0
 STATEMENT_SECONDS = 8.0
 POOL_WAIT_SECONDS = 4.0
-CANCEL_SECONDS = 2.0
+CANCEL_SECONDS = 1.5
 
 BATCH_ROWS = 1000
 """How many rows to read at a time from a statement that may have very many."""
@@ -470,7 +470,7 @@ async def _explained(
     if isinstance(error, TimeoutError):
         await _cancel(driver)
         return DatabaseUnavailable("no answer in time")
-    if isinstance(error, _REFUSED):
+    if isinstance(error, _REFUSED) or citus.cannot_reach_worker(error):
         return DatabaseUnavailable(str(error))
     if isinstance(error, asyncpg.InterfaceError) and not driver.is_closed():
         raise error  # the driver is used wrongly
