@@ -115,11 +115,14 @@ class Worker:
     """One of a cluster's servers, on this machine, that can be stopped."""
 
     def __init__(self, node: Node) -> None:
-        self.node = node
-        self.data_dir, pid = asyncio.run(_place(node))
-        backend = psutil.Process(pid)
-        self.program = Path(backend.exe()).with_name("pg_ctl")
-        self.user, self.group = backend.uids().real, backend.gids().real
+        asyncio.run(self._find(node))
+
+    async def _find(self, node: Node) -> None:
+        async with connected(node, "postgres") as connection:
+            self.data_dir: str = await connection.fetchval("SHOW data_directory")
+            backend = psutil.Process(connection.get_server_pid())
+            self.program = Path(backend.exe()).with_name("pg_ctl")
+            self.user, self.group = backend.uids().real, backend.gids().real
 
     def processes(self) -> list[psutil.Process]:
         pid = int(Path(self.data_dir, "postmaster.pid").read_text().split()[0])
@@ -152,16 +155,9 @@ class Worker:
             [self.program, "-w", "-D", self.data_dir, *command],
             check=True,
             cwd="/",
+            env={},  # or it looks for certificates in this user's folder
             user=self.user,
             group=self.group,
             extra_groups=[],
             stdout=subprocess.DEVNULL,
         )
-
-
-async def _place(node: Node) -> tuple[str, int]:
-    async with connected(node, "postgres") as connection:
-        place = "SELECT current_setting('data_directory'), pg_backend_pid()"
-        data_dir, pid = await connection.fetchrow(place) or ("", 0)
-        assert psutil.pid_exists(pid), "the cluster must be on this machine"
-        return data_dir, pid

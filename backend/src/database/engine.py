@@ -461,6 +461,8 @@ async def _explained(
 ) -> DatabaseUnavailable:
     """Translate a driver error for the caller."""
     driver = _driver(connection)
+    if isinstance(error, _REFUSED) or citus.cannot_reach_worker(error):
+        return DatabaseUnavailable(str(error))
     if isinstance(error, citus.REFUSALS):
         if citus.cannot_plan(error) and connection.info["plans once"]:
             driver.terminate()  # the next connection sees that the tables are distributed now
@@ -470,8 +472,6 @@ async def _explained(
     if isinstance(error, TimeoutError):
         await _cancel(driver)
         return DatabaseUnavailable("no answer in time")
-    if isinstance(error, _REFUSED) or citus.cannot_reach_worker(error):
-        return DatabaseUnavailable(str(error))
     if isinstance(error, asyncpg.InterfaceError) and not driver.is_closed():
         raise error  # the driver is used wrongly
     driver.terminate()

@@ -185,13 +185,14 @@ class Load:
         From then on PostgreSQL records what it does to the tasks.
         """
         async with connected(self.database) as admin:
-            await admin.execute(audit)
+            for command in audit.split("\n\n"):
+                await admin.execute(command)
         kinds = [self._read, self._create, self._update, self._toggle, self._delete]
         if not self.is_plain:
             kinds += [self._create_once, self._update_if_unchanged]
         async with asyncio.TaskGroup() as group:
             for number in range(clients):
-                group.create_task(kinds[number % len(kinds)](f"user-{uuid4().hex}"))
+                group.create_task(kinds[number % len(kinds)](next(self.users)))
             try:
                 yield
             finally:
@@ -235,7 +236,7 @@ class Load:
         for number in count():
             if not self.running:
                 break
-            await self._task(client, f"{user} {number}", f"New {user} {number}")
+            await self._task(client, user, f"New {user} {number}")
         client.close()
 
     async def _create_once(self, user: str) -> None:
