@@ -6,12 +6,15 @@ coordinator with group 0.
 
 import asyncio
 import re
+import subprocess
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
 from typing import NamedTuple
 from uuid import uuid4
 
 import asyncpg
+import psutil
 
 from src.database.engine import create_engine
 from src.migrations import upgrade
@@ -106,3 +109,55 @@ async def distribute(url: str) -> None:
         await connection.execute(DISTRIBUTE)
     finally:
         await connection.close()
+
+
+class Worker:
+    """One of a cluster's servers, on this machine, that can be stopped."""
+
+    def __init__(self, node: Node) -> None:
+        asyncio.run(self._find(node))
+
+    async def _find(self, node: Node) -> None:
+        async with connected(node, "postgres") as connection:
+            self.data_dir: str = await connection.fetchval("SHOW data_directory")
+            backend = psutil.Process(connection.get_server_pid())
+            self.program = Path(backend.exe()).with_name("pg_ctl")
+            self.user, self.group = backend.uids().real, backend.gids().real
+
+    def processes(self) -> list[psutil.Process]:
+        pid = int(Path(self.data_dir, "postmaster.pid").read_text().split()[0])
+        postmaster = psutil.Process(pid)
+        return [postmaster, *postmaster.children()]
+
+    @contextmanager
+    def stopped(self) -> Iterator[None]:
+        """Stop it and start it again."""
+        self._control("stop", "-m", "fast")
+        try:
+            yield
+        finally:
+            self._control("start", "-l", f"{self.data_dir}/log")
+
+    @contextmanager
+    def silent(self) -> Iterator[None]:
+        """Let it answer nothing: it accepts connections and data."""
+        processes = self.processes()
+        for process in processes:
+            process.suspend()
+        try:
+            yield
+        finally:
+            for process in processes:
+                process.resume()
+
+    def _control(self, *command: str) -> None:
+        subprocess.run(
+            [self.program, "-w", "-D", self.data_dir, *command],
+            check=True,
+            cwd="/",
+            env={},  # or it looks for certificates in this user's folder
+            user=self.user,
+            group=self.group,
+            extra_groups=[],
+            stdout=subprocess.DEVNULL,
+        )

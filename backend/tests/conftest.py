@@ -49,8 +49,17 @@ def _fixtures(item: pytest.Item) -> list[str]:
     return getattr(item, "fixturenames", [])
 
 
-NOT_ON_CITUS: dict[str, str] = {}
-"""The tests of what a distributed table does not have, and why it has not."""
+_PLANS = "the coordinator's plan does not show the indexes of the workers"
+_EARLIER = "a table with the earlier key cannot be distributed before it is upgraded"
+
+NOT_ON_CITUS = {
+    "test_a_list_finds_its_tasks_by_an_index_of_their_owner": _PLANS,
+    "test_a_statement_finds_its_tasks_by_the_keys_index": _PLANS,
+    "test_rows_of_the_earlier_version_have_etags_too": _EARLIER,
+    "test_times_are_in_utc_whatever_the_databases_own_zone": "there it refuses to start",
+    "test_tables_that_cannot_be_created_are_reported_in_one_sentence": _EARLIER,
+}
+"""The tests that cannot hold where tables are distributed, and why."""
 
 MAKES_ITS_TABLES = {"tests.test_migrations"}
 """The tests that make their tables in an empty database; all others find them distributed."""

@@ -7,12 +7,13 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import asyncpg
 import httpx
@@ -23,13 +24,24 @@ from src.database.engine import create_engine, fetch_all, is_distributed, ping
 from src.migrations import HEAD
 from src.schemas.task import TaskCreate
 from src.services import task_service
-from tests.citus import DISTRIBUTE, citus_database, connected, distribute, nodes
+from tests.citus import (
+    DISTRIBUTE,
+    Node,
+    Worker,
+    citus_database,
+    connected,
+    distribute,
+    nodes,
+)
 from tests.conftest import execute, tool
+from tests.faults.load import Figures, Load, answers_again, clients
+from tests.faults.load import connected as load_connected
 from tests.pgbouncer import pgbouncer
-from tests.serving import BACKEND, serving, started
-from tests.tasks import create, listed, task_path, tasks_path, unknown_path
+from tests.serving import BACKEND, Server, serving, started
+from tests.tasks import assert_problem, create, listed, task_path, tasks_path, unknown_path
 from tests.test_failures import sentence
 from tests.test_migrations import EARLIER, EARLIER_COLUMNS, earlier_rows
+from tests.test_round_trips import round_trips
 from tests.test_statements import FINDING, LISTS, POSITIONS, values
 
 UNDISTRIBUTE = """
@@ -233,6 +245,21 @@ async def test_a_create_with_a_key_is_a_transaction_on_one_server(one: AsyncEngi
     assert len(set(made)) == 20
 
 
+def test_a_create_and_the_readiness_are_two_round_trips_to_the_coordinator_and_all_else_one(
+    spread: str, tmp_path: Path
+) -> None:
+    """With a key, it is a transaction: to begin, to keep the key, to insert, to write, to commit.
+
+    Its repetition does not insert, and one with another task does not write either.
+    """
+    _, created, *others, keyed, repeated, reused = round_trips(spread, tmp_path / "log")
+    ready = others.pop(7)
+
+    assert created == ready == 2
+    assert set(others) == {1}
+    assert (keyed, repeated, reused) == (5, 4, 3)
+
+
 @pytest.mark.anyio
 async def test_what_a_create_returns_is_what_is_read(one: AsyncEngine) -> None:
     """The coordinator writes its JSON, and a worker writes it when it is read."""
@@ -295,7 +322,7 @@ down_revision = "{HEAD}"
 
 FUNCTION = '''
 CREATE FUNCTION write_event() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-    INSERT INTO events SELECT NEW.user_id, NEW.id, TG_OP;
+    INSERT INTO events VALUES (NEW.user_id, NEW.id, TG_OP);
     RETURN NULL;
 END $$
 '''
@@ -389,3 +416,185 @@ async def insert_earlier(url: str, rows: list[Any]) -> None:
     await connection.execute(EARLIER)
     await connection.copy_records_to_table("tasks", records=rows, columns=EARLIER_COLUMNS)
     await connection.close()
+
+
+# Workers that are down, and rows that move
+
+
+WORKER_OF = """
+SELECT nodeport FROM citus_shards
+WHERE shardid = get_shard_id_for_distribution_column('tasks', '{}')
+"""
+AUDIT = """
+SET citus.enable_unsafe_triggers = on
+
+CREATE TABLE audit (user_id varchar(255), operation text, id uuid, title text)
+
+SELECT create_distributed_table(
+    'audit', 'user_id', colocate_with => {other}, shard_count => {shards}
+)
+
+CREATE FUNCTION write_audit() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+    INSERT INTO audit VALUES (COALESCE(NEW.user_id, OLD.user_id),
+        TG_OP, COALESCE(NEW.id, OLD.id), COALESCE(NEW.title, OLD.title));
+    RETURN NULL;
+END $$
+
+CREATE TRIGGER audit AFTER INSERT OR UPDATE OR DELETE ON tasks
+FOR EACH ROW EXECUTE FUNCTION write_audit()
+"""
+AUDIT_BESIDE = AUDIT.format(other="'tasks'", shards="NULL")
+AUDIT_BEFORE = AUDIT.format(other="'none'", shards=8)
+AUDIT_MADE = "SELECT"
+
+
+async def all_of(url: str, sql: str) -> list[str]:
+    async with load_connected(url) as connection:
+        return [row[0] for row in await connection.fetch(sql)]
+
+
+def users_of(url: str, worker: Node, number: int) -> list[str]:
+    """New users whose rows are on this worker."""
+
+    async def chosen() -> list[str]:
+        async with load_connected(url) as connection:
+            return [
+                user
+                for user in (f"user-{uuid4().hex}" for _ in range(8 * number))
+                if await connection.fetchval(WORKER_OF.format(user)) == worker.port
+            ][:number]
+
+    users = asyncio.run(chosen())
+    assert len(users) == number
+    return users
+
+
+def test_a_stopped_worker_fails_its_own_users_only_and_they_are_served_when_it_is_back(
+    spread: str, tmp_path: Path
+) -> None:
+    _, up, down = asyncio.run(nodes(spread))
+    users = [users_of(spread, worker, 14) for worker in (up, down)]
+    worker = Worker(down)
+
+    async def under_load(server: Server) -> float:
+        async with (
+            clients(server.url, Figures(), 1) as [probe],
+            others.under_way(14, AUDIT_BESIDE),
+            theirs.under_way(14, AUDIT_MADE),
+        ):
+            await asyncio.sleep(1)
+            with worker.stopped():
+                began = time.monotonic()
+                await asyncio.sleep(2)
+                assert (await probe.request("GET", "/health/ready")).is_ok
+                assert (await probe.request("GET", tasks_path(users[0][0]))).is_ok
+                refused = await probe.request("GET", tasks_path(users[1][0]))
+                assert refused.status == "503"
+                assert time.monotonic() - began < 10
+            recovered = await answers_again(server.url, time.monotonic(), user=users[1][0])
+            await asyncio.sleep(1)
+        return recovered
+
+    with serving(tmp_path / "log", DATABASE_URL=spread) as server:
+        others, theirs = [Load(server.url, spread, users=iter(each)) for each in users]
+        recovered = asyncio.run(under_load(server))
+
+        for load in (others, theirs):
+            asyncio.run(load.audit())
+
+    assert set(others.figures.answers) == {"200", "201"}
+    assert set(theirs.figures.answers) == {"200", "201", "503"}
+    assert theirs.figures.slowest < 10
+    assert recovered < 5
+    for load in (others, theirs):
+        assert (load.figures.lost, load.figures.twice, load.wrong_reads) == (0, 0, 0)
+    assert "Traceback" not in server.log
+
+
+def test_a_silent_workers_user_gets_503_in_time_and_another_user_an_answer(
+    spread: str, tmp_path: Path
+) -> None:
+    _, up, down = asyncio.run(nodes(spread))
+    [mine], [theirs] = [users_of(spread, worker, 1) for worker in (up, down)]
+    worker = Worker(down)
+
+    with serving(tmp_path / "log", DATABASE_URL=spread) as server, server.client(20) as api:
+        kept = create(api, theirs)
+        with worker.silent():
+            for method in ("GET", "POST"):
+                answer = api.request(method, tasks_path(theirs), json={"title": "Buy milk"})
+                assert_problem(answer, 503)
+                assert answer.elapsed.total_seconds() < 10
+                assert create(api, mine) in listed(api, mine)
+        assert kept in listed(api, theirs)
+
+
+MOVES = """
+SELECT format('SELECT citus_move_shard_placement(%s, %L, %s, %L, %s, %L)',
+    shardid, shard.nodename, shard.nodeport, other.nodename, other.nodeport, 'force_logical')
+FROM citus_shards AS shard, pg_dist_node AS other
+WHERE table_name = 'tasks'::regclass AND other.shouldhaveshards
+    AND other.nodeport <> shard.nodeport
+ORDER BY shardid LIMIT 4
+"""
+
+
+def test_shards_that_move_under_load_fail_no_request(spread: str, tmp_path: Path) -> None:
+    """Half of the shards move to the other worker, one after another."""
+    with serving(tmp_path / "log", DATABASE_URL=spread) as server:
+        load = Load(server.url, spread)
+
+        async def under_load() -> None:
+            async with load.under_way(28, AUDIT_BESIDE):
+                for move in moves:
+                    await asyncio.sleep(0.5)
+                    await execute(spread, move)
+                await asyncio.sleep(1)
+
+        before = asyncio.run(selected(spread, PLACES))
+        moves = asyncio.run(all_of(spread, MOVES))
+        asyncio.run(under_load())
+        figures = asyncio.run(load.audit())
+
+    assert asyncio.run(selected(spread, PLACES)) != before
+    assert set(figures.answers) <= {"200", "201", "503"}
+    assert figures.answers["503"] <= figures.answers.total() / 100
+    assert (figures.lost, figures.twice, load.wrong_reads) == (0, 0, 0)
+    assert "Traceback" not in server.log
+
+
+PLACES = """
+SELECT array_agg(nodeport ORDER BY shardid)::text FROM citus_shards
+WHERE table_name = 'tasks'::regclass
+"""
+
+# As the README says, beside the table that the triggers write to.
+ONLINE = [
+    "SELECT create_distributed_table_concurrently('tasks', 'user_id', colocate_with => 'audit')",
+    "SELECT create_distributed_table_concurrently("
+    "'idempotency_keys', 'user_id', colocate_with => 'tasks')",
+]
+BACK = ["SELECT undistribute_table('idempotency_keys')", "SELECT undistribute_table('tasks')"]
+
+
+def test_tables_that_are_distributed_under_load_and_brought_back_fail_no_request(
+    local: str, tmp_path: Path
+) -> None:
+    with serving(tmp_path / "log", DATABASE_URL=local) as server:
+        load = Load(server.url, local)
+
+        async def under_load() -> None:
+            async with load.under_way(28, AUDIT_BEFORE), load_connected(local) as admin:
+                await admin.execute("SET citus.enable_unsafe_triggers = on")
+                for change in [*ONLINE, *BACK]:
+                    await asyncio.sleep(1)
+                    await admin.execute(change)
+                await asyncio.sleep(1)
+
+        asyncio.run(under_load())
+        figures = asyncio.run(load.audit())
+
+    assert set(figures.answers) <= {"200", "201", "503"}
+    assert figures.answers["503"] <= figures.answers.total() / 100
+    assert (figures.lost, figures.twice, load.wrong_reads) == (0, 0, 0)
+    assert "Traceback" not in server.log

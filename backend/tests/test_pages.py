@@ -558,8 +558,9 @@ def test_a_task_of_any_time_can_be_read_and_changed(
     api: httpx.Client, postgres: str, user: str
 ) -> None:
     tasks = [create(api, user, title=time) for time in TIMES]
-    times = "created_at = title::timestamptz, updated_at = title::timestamptz"
-    asyncio.run(execute(postgres, f"UPDATE tasks SET {times} WHERE user_id = '{user}'"))
+    for title in TIMES:
+        times = f"UPDATE tasks SET created_at = '{title}', updated_at = '{title}'"
+        asyncio.run(execute(postgres, f"{times} WHERE user_id = '{user}' AND title = '{title}'"))
 
     for task in tasks:
         got = api.get(task_path(task))

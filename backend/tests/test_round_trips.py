@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from threading import Thread
+from urllib.parse import urlsplit
 
 import httpx
 
@@ -89,7 +90,8 @@ def etag_of(task: Task) -> str:
 def round_trips(postgres: str, log: Path) -> list[int]:
     """Count the round trips of every request, with one connection to PostgreSQL."""
     with counted(postgres) as link:
-        url = f"postgresql://postgres@127.0.0.1:{link.port}/postgres?sslmode=disable"
+        database = urlsplit(postgres).path
+        url = f"postgresql://postgres@127.0.0.1:{link.port}{database}?sslmode=disable"
         with (
             serving(log, DATABASE_URL=url, DATABASE_POOL_SIZE="1") as server,
             server.client() as api,

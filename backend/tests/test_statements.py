@@ -82,8 +82,9 @@ def test_every_statement_is_scoped_by_its_owner() -> None:
             assert "UPDATE tasks" not in statement.sql
     for statement in [task_service.CREATE_ONCE.at_once, task_service.CREATE_ONCE.written]:
         owner = statement.parameters.index("user_id") + 1
-        assert statement.sql.count("FROM idempotency_keys") == 2
-        assert statement.sql.count(f"WHERE idempotency_keys.user_id = ${owner}::VARCHAR") == 2
+        of_keys = statement.sql.count("FROM idempotency_keys")
+        assert of_keys
+        assert statement.sql.count(f"WHERE idempotency_keys.user_id = ${owner}::VARCHAR") == of_keys
 
 
 def test_the_scope_is_written_in_one_place() -> None:

@@ -25,8 +25,12 @@ SELECT create_distributed_table(:table, 'user_id', colocate_with => :other)
 FROM pg_catalog.pg_dist_partition WHERE logicalrelid = to_regclass(:other) AND partmethod = 'h'
 """
 
-REFUSALS = (asyncpg.FeatureNotSupportedError, asyncpg.InternalServerError)
-"""How a statement fails of which it is known that it was not applied: see below."""
+REFUSALS = (
+    asyncpg.FeatureNotSupportedError,
+    asyncpg.InternalServerError,
+    asyncpg.SerializationError,
+)
+"""How a statement fails for one of the reasons below, or for another."""
 
 
 def cannot_plan(error: Exception) -> bool:
@@ -36,4 +40,14 @@ def cannot_plan(error: Exception) -> bool:
 
 def has_moved(error: Exception) -> bool:
     """Whether the rows moved to another server before the statement ran. It was not applied."""
-    return str(error).startswith("could not find valid entry for shard")
+    is_gone = str(error).startswith("could not find valid entry for shard")
+    return is_gone or isinstance(error, asyncpg.SerializationError)
+
+
+def cannot_reach_worker(error: Exception) -> bool:
+    """Whether the coordinator lost another server, and not we the coordinator.
+
+    The statement may have been applied there.
+    """
+    is_lost = isinstance(error, asyncpg.PostgresConnectionError) and error.severity == "ERROR"
+    return is_lost or str(error).startswith("could not commit transaction for shard")

@@ -36,7 +36,7 @@ from src.database.sharing import Key, Queue, Values
 CONNECT_SECONDS = 5.0
 STATEMENT_SECONDS = 8.0
 POOL_WAIT_SECONDS = 4.0
-CANCEL_SECONDS = 2.0
+CANCEL_SECONDS = 1.5
 
 SLOW_SECONDS = 1.0
 """A statement that takes longer has a line in the log."""
@@ -522,6 +522,8 @@ async def _explained(
 ) -> DatabaseUnavailable:
     """Translate a driver error for the caller."""
     driver = _driver(connection)
+    if isinstance(error, _REFUSED) or citus.cannot_reach_worker(error):
+        return DatabaseUnavailable(str(error))
     if isinstance(error, citus.REFUSALS):
         if citus.cannot_plan(error) and connection.info["plans once"]:
             driver.terminate()  # the next connection sees that the tables are distributed now
@@ -531,8 +533,6 @@ async def _explained(
     if isinstance(error, TimeoutError):
         await _cancel(driver)
         return DatabaseUnavailable("no answer in time")
-    if isinstance(error, _REFUSED):
-        return DatabaseUnavailable(str(error))
     if isinstance(error, asyncpg.InterfaceError) and not driver.is_closed():
         raise error  # the driver is used wrongly
     driver.terminate()

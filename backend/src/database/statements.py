@@ -207,10 +207,9 @@ def insert_row_once(table: Table, given: Iterable[str], keys: Table, row_id: str
         name: case((has_expired, keep.excluded[name]), else_=key[name])
         for name in ("fingerprint", row_id, "created_at")
     }
-    kept = keep.on_conflict_do_update(index_elements=["user_id", "key"], set_=renewed).returning(
-        key.user_id, key[row_id].label("id"), key.fingerprint, key.created_at
-    )
-    made = kept.cte("made")
+    kept = keep.on_conflict_do_update(index_elements=["user_id", "key"], set_=renewed)
+    of_the_row = [key.user_id, key[row_id].label("id"), key.created_at]
+    made = kept.returning(*of_the_row, key.fingerprint).cte("made")
     row = _row(table, made).cte("row")
     is_new = row.c.id == bindparam("id")
     created = (
@@ -237,10 +236,13 @@ def insert_row_once(table: Table, given: Iterable[str], keys: Table, row_id: str
     answer = select(case((is_same, func.row_to_json(row.table_valued())))).select_from(
         made.join(row, true())
     )
-    json = select(func.row_to_json(_row(table).cte("row").table_valued()))
+    found = owned(select(*of_the_row), keys).where(key.key == bindparam("key")).cte("made")
+    json = select(func.row_to_json(_row(table, found).cte("row").table_valued()))
     return insert_row(table, given)._replace(
         at_once=compiled_answer(answer.add_cte(created, cleared), repeatable=True),
-        kept=compiled_answer(kept, repeatable=True),
+        kept=compiled_answer(
+            kept.returning(key[row_id].label("id"), key.fingerprint), repeatable=True
+        ),
         written=compiled_answer(json.add_cte(cleared), repeatable=True),
     )
 

@@ -121,9 +121,8 @@ async def _created_in_steps(
             return None
         if kept["id"] == values["id"]:
             await run(creation.inserted, **values)
-        written = values | {"id": kept["id"], "created_at": kept["created_at"]}
         row: bytes
-        [(row,)] = await run(creation.written, **written)
+        [(row,)] = await run(creation.written, **values)
         return row
 
     return await fetch_in_transaction(engine, create, user_id=str(values["user_id"]))

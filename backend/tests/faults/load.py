@@ -8,7 +8,7 @@ import asyncio
 import json
 import time
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import count
@@ -156,10 +156,18 @@ def message(method: str, path: str, content: object = None, **headers: str) -> b
 class Load:
     """Clients of the six endpoints and, unless it is plain, of keys and conditions."""
 
-    def __init__(self, url: str, database: str, *, is_plain: bool = False) -> None:
+    def __init__(
+        self,
+        url: str,
+        database: str,
+        *,
+        is_plain: bool = False,
+        users: Iterator[str] | None = None,
+    ) -> None:
         self.url = url
         self.database = database
         self.is_plain = is_plain
+        self.users = users or (f"user-{uuid4().hex}" for _ in count())
         self.figures = Figures()
         self.answers: dict[str, Counter[str]] = defaultdict(Counter)
         self.wrong_reads = 0
@@ -171,19 +179,20 @@ class Load:
         self.toggles: dict[str, list[bool]] = defaultdict(list)
 
     @asynccontextmanager
-    async def under_way(self, clients: int = CLIENTS) -> AsyncIterator[None]:
+    async def under_way(self, clients: int = CLIENTS, audit: str = AUDIT) -> AsyncIterator[None]:
         """Send requests for as long as the block takes, and wait for the last answers.
 
         From then on PostgreSQL records what it does to the tasks.
         """
         async with connected(self.database) as admin:
-            await admin.execute(AUDIT)
+            for command in audit.split("\n\n"):
+                await admin.execute(command)
         kinds = [self._read, self._create, self._update, self._toggle, self._delete]
         if not self.is_plain:
             kinds += [self._create_once, self._update_if_unchanged]
         async with asyncio.TaskGroup() as group:
             for number in range(clients):
-                group.create_task(kinds[number % len(kinds)](f"user-{uuid4().hex}"))
+                group.create_task(kinds[number % len(kinds)](next(self.users)))
             try:
                 yield
             finally:
@@ -227,7 +236,7 @@ class Load:
         for number in count():
             if not self.running:
                 break
-            await self._task(client, f"{user} {number}", f"New {user} {number}")
+            await self._task(client, user, f"New {user} {number}")
         client.close()
 
     async def _create_once(self, user: str) -> None:
@@ -319,12 +328,12 @@ class Load:
         return self.figures
 
 
-async def answers_again(url: str, since: float, seconds: float = 30) -> float:
+async def answers_again(url: str, since: float, seconds: float = 30, user: str = "after") -> float:
     """Wait until the service is ready and a task can be written; return the seconds it took."""
     async with clients(url, Figures(), 1) as [client]:
         while time.monotonic() < since + seconds:
             ready = await client.request("GET", "/health/ready")
-            created = await client.request("POST", tasks_path("after"), {"title": "After it"})
+            created = await client.request("POST", tasks_path(user), {"title": "After it"})
             if ready.is_ok and created.is_ok:
                 return time.monotonic() - since
             await asyncio.sleep(0.02)
