@@ -117,6 +117,18 @@ def test_the_figures_of_the_readme_are_those_of_the_bench() -> None:
     assert table[0] in (BACKEND / "benchmarks" / "results" / "README.md").read_text()
 
 
+def test_the_workers_of_a_compute_leave_neons_own_connections_free() -> None:
+    readme = (BACKEND / "README.md").read_text()
+    [reserved] = map(int, re.findall(r"less the (\d+) connections that Neon reserves", readme))
+    [pool] = map(int, re.findall(r"workers with a pool of (\d+)", readme))
+
+    rows = re.findall(r"^\| [\d.]+(?: and more)? \| ([\d,]+) \| (\d+) \|$", readme, re.M)
+
+    assert len(rows) == 7
+    for connections, workers in rows:
+        assert int(workers) == (int(connections.replace(",", "")) - reserved) // pool
+
+
 def test_the_quickstart_shows_every_operation() -> None:
     shown = (TOP / "specs/001-backend-api-database/quickstart.md").read_text()
 
