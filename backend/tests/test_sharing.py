@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from src.database import engine as engine_room
 from src.database.engine import Statement, create_engine
 from src.database.exceptions import DatabaseUnavailable
-from src.database.sharing import ALONE, MOST
+from src.database.sharing import ALONE, MANY, MOST
 from src.migrations import upgrade
 from src.schemas.task import TaskCreate
 from src.services import task_service
@@ -99,6 +99,24 @@ async def test_many_requests_at_once_share_statements(
     assert [json.loads(answer)["user_id"] for answer in answers] == [user for user, _ in tasks]
     assert sorted(each.asked for each in sent) == [*[1] * ALONE, len(tasks) - ALONE]
     assert {queue.under_way for queue in engine_room._pool(engine).queues.values()} == {0}
+
+
+@pytest.mark.anyio
+async def test_after_many_requests_even_the_first_waits_for_the_others(
+    engine: AsyncEngine, sent: list[Sent]
+) -> None:
+    tasks = await some_tasks(engine, 40)
+
+    async def statements_for(number: int) -> list[int]:
+        sent.clear()
+        await asyncio.gather(*(task_service.get_task(engine, *task) for task in tasks[:number]))
+        return [each.asked for each in sent]
+
+    await statements_for(40)
+    assert await statements_for(40) == [40]
+    assert await statements_for(MANY) == [MANY]
+    assert await statements_for(MANY - 1) == [MANY - 1]
+    assert await statements_for(MANY - 1) == [1] * (MANY - 1)
 
 
 @pytest.mark.anyio

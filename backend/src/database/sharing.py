@@ -1,8 +1,9 @@
 """Requests that wait together share a statement.
 
 While few statements of a kind are under way, a request sends its own at once. Beyond that, requests
-wait until one of those returns, or for a moment, and go together in one statement. A request that
-this one does not answer sends its own after all: its row is locked, gone, or asked for twice.
+wait until one of those returns, or for a moment, and go together in one statement. As long as many
+do, even the first waits for the others of its turn of the event loop. A request that this statement
+does not answer sends its own after all: its row is locked, gone, or asked for twice.
 """
 
 import asyncio
@@ -10,11 +11,14 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeAlias
 
-ALONE = 2
+ALONE = 4
 """How many statements of a kind may be under way before requests wait for each other."""
 
 WAIT_SECONDS = 0.001
 """How long they wait if no statement returns."""
+
+MANY = 4
+"""How many requests have to go together for the next ones to wait for each other, too."""
 
 MOST = 64
 """How many requests may share a statement."""
@@ -45,14 +49,17 @@ class Queue:
 
     under_way: int = 0
     waiting: list[Turn] = field(default_factory=list)
-    timer: asyncio.TimerHandle | None = None
+    timer: asyncio.Handle | None = None
+    is_busy: bool = False
+    """Whether many went together the last time."""
+
     is_calling: bool = False
     """Whether a shared statement waits for its connection."""
 
     calls: set[asyncio.Task[None]] = field(default_factory=set)
 
     async def answer(self, values: Values) -> bytes | None:
-        if self.under_way >= ALONE:
+        if self.is_busy or self.under_way >= ALONE:
             answer = await self._turn(values)
             if answer is not None:
                 return answer
@@ -67,7 +74,8 @@ class Queue:
         turn = Turn((values["user_id"], values["id"]), values, loop.create_future())
         self.waiting.append(turn)
         if self.timer is None:
-            self.timer = loop.call_later(WAIT_SECONDS, self._call)
+            call, soon = self._call, self.under_way == 0
+            self.timer = loop.call_soon(call) if soon else loop.call_later(WAIT_SECONDS, call)
         return turn.answer
 
     def _return(self) -> None:
@@ -110,4 +118,5 @@ class Queue:
     def _take(self, most: int) -> list[Turn]:
         taken, self.waiting = self.waiting[:most], self.waiting[most:]
         self.is_calling = False
+        self.is_busy = len(taken) >= MANY
         return taken
