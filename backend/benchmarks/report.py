@@ -201,7 +201,8 @@ def _processor(load: Load | None) -> str:
 
 
 def _times(loads: dict[str, Load], server: str) -> str:
-    return f"{loads[THIS].rate / loads[server].rate:.2f}"
+    other = loads[server].rate
+    return f"{loads[THIS].rate / other:.2f}" if other else "–"
 
 
 def chart(results: Results, servers: list[str]) -> str:

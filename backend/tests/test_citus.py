@@ -20,6 +20,7 @@ import httpx
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from src.database import engine as engine_room
 from src.database.engine import create_engine, fetch_all, is_distributed, ping
 from src.migrations import HEAD
 from src.schemas.task import TaskCreate
@@ -123,6 +124,23 @@ async def test_plans_are_made_for_their_values_where_tables_are_distributed(spre
     engine = create_engine(spread, pool_size=1)
     assert await plan_cache_mode(engine) == "auto"
     assert is_distributed(engine)
+    await engine.dispose()
+
+
+@pytest.mark.anyio
+async def test_requests_share_no_statement_where_tables_are_distributed(spread: str) -> None:
+    """It would go to every server."""
+    engine = create_engine(spread, pool_size=5)
+    made = await asyncio.gather(
+        *(task_service.create_task(engine, f"user-{n}", TaskCreate(title="One")) for n in range(40))
+    )
+    ids = [UUID(json.loads(task)["id"]) for task in made]
+    read = await asyncio.gather(
+        *(task_service.get_task(engine, f"user-{n}", task_id) for n, task_id in enumerate(ids))
+    )
+
+    assert read == made
+    assert engine_room._pool(engine).queues == {}
     await engine.dispose()
 
 
