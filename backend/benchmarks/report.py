@@ -202,7 +202,7 @@ def _processor(load: Load | None) -> str:
 
 def _times(loads: dict[str, Load], server: str) -> str:
     other = loads[server].rate
-    return f"{loads[THIS].rate / other:.2f}" if other else "–"
+    return f"{loads[THIS].rate / other:.2f}" if other else "-"
 
 
 def chart(results: Results, servers: list[str]) -> str:

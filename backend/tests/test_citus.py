@@ -131,6 +131,7 @@ async def test_plans_are_made_for_their_values_where_tables_are_distributed(spre
 async def test_requests_share_no_statement_where_tables_are_distributed(spread: str) -> None:
     """It would go to every server."""
     engine = create_engine(spread, pool_size=5)
+    await ping(engine)
     made = await asyncio.gather(
         *(task_service.create_task(engine, f"user-{n}", TaskCreate(title="One")) for n in range(40))
     )
