@@ -41,7 +41,7 @@ from tests.pgbouncer import pgbouncer
 from tests.serving import BACKEND, Server, serving, started
 from tests.tasks import assert_problem, create, listed, task_path, tasks_path, unknown_path
 from tests.test_failures import sentence
-from tests.test_migrations import EARLIER, EARLIER_COLUMNS, earlier_rows
+from tests.test_migrations import EARLIER, EARLIER_COLUMNS, UPGRADE, earlier_rows
 from tests.test_round_trips import round_trips
 from tests.test_statements import FINDING, LISTS, POSITIONS, values
 
@@ -365,19 +365,6 @@ def upgrade() -> None:
     colocate(op.get_bind(), "events")
     op.execute(FUNCTION)
     op.execute(TRIGGER)
-"""
-
-UPGRADE = """
-import asyncio, sys
-from src.database.engine import create_engine
-from src.migrations import upgrade
-
-async def main():
-    engine = create_engine(sys.argv[1], pool_size=1)
-    await upgrade(engine, sys.argv[1])
-    await engine.dispose()
-
-asyncio.run(main())
 """
 
 

@@ -260,7 +260,7 @@ async def test_an_upgrade_may_take_longer_than_a_requests_statement(
     await engine.dispose()
 
 
-UPGRADE_AND_SAY = """
+UPGRADE = """
 import asyncio, sys
 from src.database.engine import create_engine
 from src.migrations import upgrade
@@ -271,8 +271,8 @@ async def main():
     await engine.dispose()
 
 asyncio.run(main())
-print("alembic" in sys.modules)
 """
+UPGRADE_AND_SAY = UPGRADE + 'print("alembic" in sys.modules)\n'
 
 
 def test_alembic_is_imported_only_for_an_upgrade(empty_database: str) -> None:
