@@ -98,6 +98,12 @@ class Settings(BaseSettings):
     drain_seconds: float = Field(default=3, ge=0, le=300)
     """After SIGTERM, how long to answer requests while `/health/ready` returns 503."""
 
+    live_idle_seconds: float = Field(default=0, ge=0, le=86400)
+    """After this time without a change, a stream ends, and its client stays away for 10 minutes.
+
+    While a stream is open, two queries a second keep a database from scaling to zero. 0: never.
+    """
+
     workers: int = Field(default=1, ge=1, le=64)
     """Processes that `make run` starts; one per core is a good start."""
 

@@ -1,6 +1,8 @@
 """The types in the routers' signatures."""
 
 import re
+from math import inf
+from time import time
 from typing import Annotated
 from uuid import UUID
 
@@ -14,7 +16,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from src.auth.exceptions import NotTheOwner
 from src.http.conditions import is_etag_list
+from src.schemas.feed import TOKEN, Token
 from src.schemas.task import UserId
+from src.services.live import Live
 
 # A string as in RFC 9651 §3.3.3, with or without its quotes.
 _KEY = re.compile(r'"(?P<quoted>(?:[ !#-\[\]-~]|\\["\\])*)"|(?P<bare>[!#-~][!-~]*)')
@@ -35,9 +39,10 @@ class OwnToken(HTTPBearer):
     async def __call__(self, request: HTTPConnection) -> None:
         tokens = request.app.tokens
         if tokens is not None:
-            user = await tokens.user_of(request.scope["headers"])
-            if user != request.path_params["user_id"]:
+            verified = await tokens.verified(request.scope["headers"])
+            if verified.user != request.path_params["user_id"]:
                 raise NotTheOwner
+            request.scope["token_expires"] = verified.expires
 
 
 own_token = OwnToken(
@@ -48,6 +53,16 @@ own_token = OwnToken(
 async def get_engine(request: Request) -> AsyncEngine:
     engine: AsyncEngine = request.app.engine
     return engine
+
+
+async def get_live(request: Request) -> Live:
+    live: Live = request.app.live
+    return live
+
+
+def seconds_left(request: Request) -> float:
+    """Return for how long the request's token is valid; without tokens, for ever."""
+    return float(request.scope.get("token_expires", inf)) - time()
 
 
 def _is_key(text: str) -> str:
@@ -65,6 +80,7 @@ def _are_etags(text: str) -> str:
 
 
 Engine = Annotated[AsyncEngine, Depends(get_engine)]
+LiveChanges = Annotated[Live, Depends(get_live)]
 UserInPath = Annotated[UserId, Path()]
 TaskId = Annotated[UUID, Path(description="The task's id.", examples=[TASK_ID])]
 IdempotencyKey = Annotated[
@@ -106,6 +122,14 @@ IfNoneMatch = Annotated[
         json_schema_extra=ETAGS,
     ),
 ]
+LastEventId = Annotated[
+    Token,
+    Header(
+        alias="Last-Event-ID",
+        description="Where a stream goes on; it wins over `since`. Browsers send it by themselves.",
+        examples=[TOKEN],
+    ),
+]
 Prefer = Annotated[
     str | SkipJsonSchema[None],
     Header(
@@ -113,5 +137,14 @@ Prefer = Annotated[
         description="`count=exact` for the number of all tasks that the filters let through, in "
         "X-Total-Count.",
         examples=["count=exact"],
+    ),
+]
+PreferWait = Annotated[
+    str | SkipJsonSchema[None],
+    Header(
+        alias="Prefer",
+        description="`wait=25`: if nothing has changed yet, answer as soon as something does, or "
+        "after 25 seconds. 60 are the most.",
+        examples=["wait=25"],
     ),
 ]

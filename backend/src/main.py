@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, nullcontext, suppress
 from functools import partial
 from itertools import chain, repeat
+from math import inf
 from time import monotonic
 from typing import Any
 
@@ -28,6 +29,7 @@ from src.http.process import drain_before_stop, end_with_parent, log_end
 from src.migrations import upgrade
 from src.routers import health, tasks
 from src.routers.problems import EXCEPTION_HANDLERS
+from src.services.live import Live
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +42,7 @@ PREFLIGHT_SECONDS = 7200
 
 class TaskAPI(Application):
     engine: AsyncEngine
+    live: Live
     tokens: Tokens | None
 
     def openapi(self) -> dict[str, Any]:
@@ -94,6 +97,7 @@ def create_app(settings: Settings) -> TaskAPI:
             "ETag",
             "Link",
             "Location",
+            "Preference-Applied",
             "Retry-After",
             "WWW-Authenticate",
             "X-Total-Count",
@@ -133,6 +137,7 @@ async def lifespan(settings: Settings, app: TaskAPI) -> AsyncIterator[None]:
                 app.tokens.keys.kept_fresh() if app.tokens else nullcontext(),
                 app.open_mode.watched() if app.open_mode else nullcontext(),
             ):
+                app.live = Live(engine, app.stopping, settings.live_idle_seconds or inf)
                 # Objects from start-up stay: scanning them each time stalls requests by 30 ms.
                 gc.collect()
                 gc.freeze()

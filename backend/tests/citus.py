@@ -22,8 +22,11 @@ from src.migrations import upgrade
 # As the README says, but with fewer shards, which are made in less time.
 DISTRIBUTE = """
 SET citus.shard_count = 8;
+SET citus.enable_unsafe_triggers = on;
 SELECT create_distributed_table('tasks', 'user_id');
 SELECT create_distributed_table('idempotency_keys', 'user_id', colocate_with => 'tasks');
+SELECT create_distributed_table('feeds', 'user_id', colocate_with => 'tasks');
+SELECT create_distributed_table('changes', 'user_id', colocate_with => 'tasks');
 """
 WITH_WORKERS = """
 SELECT citus_set_coordinator_host('{coordinator.host}', {coordinator.port});

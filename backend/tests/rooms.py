@@ -107,7 +107,7 @@ WAY = [
         "http/routing.py DirectRoute.handle",
         "checks the token, then path, headers and body",
         "",
-        aside="auth/tokens.py Tokens.user_of",
+        aside="auth/tokens.py Tokens.verified",
     ),
     Step("routers/tasks.py update_task", "calls the service", "adds ETag and Content-Location"),
     Step(

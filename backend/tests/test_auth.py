@@ -758,7 +758,7 @@ async def test_memory_is_bounded_however_many_tokens_come(monkeypatch: pytest.Mo
     values = [token("ada", jti=str(number)) for number in range(10)]
 
     for value in values * 2:
-        assert await tokens.user_of(bearer_of(value)) == "ada"
+        assert (await tokens.verified(bearer_of(value))).user == "ada"
 
     assert len(tokens.remembered) == 3
 
@@ -767,10 +767,10 @@ async def test_memory_is_bounded_however_many_tokens_come(monkeypatch: pytest.Mo
 async def test_a_token_is_verified_once() -> None:
     tokens = Tokens(SecretKey(SECRET.encode()), Rules(None, None, "sub"))
     value = token("ada")
-    await tokens.user_of(bearer_of(value))
+    await tokens.verified(bearer_of(value))
     verified = tokens.remembered[value.encode()]
 
-    await tokens.user_of(bearer_of(value))
+    await tokens.verified(bearer_of(value))
 
     assert tokens.remembered[value.encode()] is verified
 
@@ -782,6 +782,6 @@ async def test_bad_tokens_are_not_remembered() -> None:
 
     for value in bad:
         with pytest.raises(NotAuthenticated):
-            await tokens.user_of(bearer_of(value))
+            await tokens.verified(bearer_of(value))
 
     assert tokens.remembered == {}

@@ -105,6 +105,8 @@ async def test_a_session_cookie_of_the_same_key_is_not_a_token(installed: Path) 
         keys = JWKS(issuer.jwks_url, asyncio.Event())
         tokens = Tokens(keys, Rules(issuer=issuer.issuer, audience=None, user_claim="sub"))
         async with keys.kept_fresh():
-            assert await tokens.user_of([(b"authorization", b"Bearer " + token.encode())]) == ada.id
+            assert (
+                await tokens.verified([(b"authorization", b"Bearer " + token.encode())])
+            ).user == ada.id
             with pytest.raises(NotAuthenticated, match="The token is not meant for this API"):
-                await tokens.user_of([(b"authorization", b"Bearer " + cookie.encode())])
+                await tokens.verified([(b"authorization", b"Bearer " + cookie.encode())])

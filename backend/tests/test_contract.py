@@ -15,6 +15,7 @@ from schemathesis import Case, GenerationMode, HookContext
 
 from src.database.cursor import encode
 from src.http.conditions import is_etag_list
+from src.schemas.feed import TOKEN
 from src.schemas.listing import OTHER_NAMES
 from tests.serving import BACKEND, Server
 from tests.tasks import create
@@ -31,6 +32,7 @@ OPERATIONS: dict[str, tuple[str, str, dict[str, Any]]] = {
 STATUSES = {
     "listUserTasks": "200 304 400 401 403 412 422 500 503",
     "createTask": "201 400 401 403 412 413 415 422 500 503",
+    "listChanges": "200 304 400 401 403 410 412 422 500 503",
     "getTask": "200 304 400 401 403 404 412 422 500 503",
     "updateTask": "200 400 401 403 404 412 413 415 422 500 503",
     "patchTask": "200 400 401 403 404 412 413 415 422 500 503",
@@ -58,6 +60,7 @@ REQUESTS: dict[int, dict[str, Any]] = {
     304: {"headers": {"If-None-Match": "*"}},
     401: {"headers": bearer("no.good.token")},
     403: {"headers": bearer(token("another", exp=NEVER))},
+    410: {"params": {"since": TOKEN}},
     412: {"headers": {"If-Match": '"another"'}},
     413: {"content": b"x" * 200_000, "headers": {"Content-Type": "application/json"}},
     415: {"content": b"title=Buy+milk", "headers": {"Content-Type": "text/plain"}},
@@ -72,7 +75,7 @@ continue-on-failure = true
 generation.database = "none"
 
 [checks.positive_data_acceptance]
-expected-statuses = ["2xx", 304, 404, 412]
+expected-statuses = ["2xx", 304, 404, 410, 412]
 
 [[operations]]
 include-tag = "health"
@@ -230,6 +233,10 @@ def before_call(_context: HookContext, case: Case[Any], _kwargs: dict[str, Any])
         last |= dict.fromkeys(times, "2026-11-21T09:30:00+00:00")
         sort = case.query.get("sort", "created_at")
         case.query["cursor"] = encode(sort, json.dumps(last).encode())
+    if "since" in case.query:
+        case.query["since"] = TOKEN
+    if "Last-Event-ID" in case.headers:
+        case.headers["Last-Event-ID"] = TOKEN
     if len(case.headers.get("Idempotency-Key", "")) in range(1, 200):
         key = case.headers["Idempotency-Key"]
         case.headers["Idempotency-Key"] = key[0] + uuid4().hex + key[1:]

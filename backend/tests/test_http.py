@@ -269,7 +269,8 @@ def test_errors_may_be_read_by_the_frontend(api: httpx.Client, user: str) -> Non
         assert response.headers["access-control-allow-credentials"] == "true"
         exposed = response.headers["access-control-expose-headers"]
         assert exposed == (
-            "ETag, Link, Location, Retry-After, WWW-Authenticate, X-Total-Count, X-Request-ID"
+            "ETag, Link, Location, Preference-Applied, Retry-After, WWW-Authenticate, "
+            "X-Total-Count, X-Request-ID"
         )
 
 

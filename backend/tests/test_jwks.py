@@ -340,7 +340,7 @@ def keys_of(issuer: KeyServer) -> JWKS:
 
 
 async def user_of(tokens: Tokens, value: str) -> str:
-    return await tokens.user_of([(b"authorization", f"Bearer {value}".encode())])
+    return (await tokens.verified([(b"authorization", f"Bearer {value}".encode())])).user
 
 
 def trusting_tokens(keys: JWKS) -> Tokens:

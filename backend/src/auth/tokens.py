@@ -31,6 +31,8 @@ LEEWAY_SECONDS = 30
 MAX_TOKEN_BYTES = 16 * 1024
 REMEMBERED_TOKENS = 4096
 
+EXPIRED = "The token has expired"
+
 # RFC 8725 §3.11: a token of another type has another purpose.
 _TYPES = {"jwt", "at+jwt", "application/at+jwt"}
 _TOKEN = re.compile(rb"[\w~+/-]+\.[\w~+/-]+\.[\w~+/-]+=*", re.ASCII)
@@ -40,7 +42,7 @@ _UNREADABLE = (PyJWTError, ValueError, TypeError, OverflowError, RecursionError)
 
 
 _PLAIN_WORDS: dict[type, str] = {
-    ExpiredSignatureError: "The token has expired",
+    ExpiredSignatureError: EXPIRED,
     ImmatureSignatureError: "The token is not valid yet; compare the clocks",
     InvalidAlgorithmError: "The token is not signed with its key's algorithm",
     InvalidAudienceError: "The token is for another audience",
@@ -91,8 +93,8 @@ class Tokens:
         self.rules = rules
         self.remembered: dict[bytes, Verified] = {}
 
-    async def user_of(self, headers: list[tuple[bytes, bytes]]) -> str:
-        """Return the user whose token the request has.
+    async def verified(self, headers: list[tuple[bytes, bytes]]) -> Verified:
+        """Return whose token the request has, and when it expires.
 
         Raises NotAuthenticated, and KeysUnavailable when the token cannot be checked.
         """
@@ -105,8 +107,8 @@ class Tokens:
             self.remembered[token] = verified
         if time() >= verified.expires:
             self.remembered.pop(token, None)
-            raise NotAuthenticated("The token has expired")
-        return verified.user
+            raise NotAuthenticated(EXPIRED)
+        return verified
 
     async def _verify(self, token: bytes) -> Verified:
         try:

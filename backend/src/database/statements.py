@@ -97,6 +97,13 @@ def select_row(table: Table) -> Statement:
     return replace(compiled(row), shared=compiled_answer(rows, repeatable=True))
 
 
+def select_for_many(statement: Select[Any]) -> Statement:
+    """Select for many requests in one statement; `asked` has the values of each."""
+    asked = _asked(statement)
+    rows = _with_values(statement, asked).cte("row")
+    return compiled_answer(select(func.row_to_json(rows.table_valued())), repeatable=True)
+
+
 def select_page(
     table: Table, sort: str, filters: Iterable[ColumnElement[bool]] = (), *, goes_on: bool
 ) -> Select[Any]:
@@ -159,8 +166,8 @@ class Creation(NamedTuple):
     """Returns the row's JSON, and deletes some expired keys if the creation has a key."""
 
 
-def insert_row(table: Table, given: Iterable[str]) -> Creation:
-    """Create a row from the `given` fields.
+def insert_row(table: Table, given: Iterable[str], feeds: Table | None = None) -> Creation:
+    """Create a row from the `given` fields. `feeds` is the table that a trigger counts changes in.
 
     Its id is new: a row in conflict is the same one, from an attempt whose answer got lost.
     Raises TypeError when these are not the table's columns.
@@ -168,7 +175,9 @@ def insert_row(table: Table, given: Iterable[str]) -> Creation:
     _check_columns(table, given)
     values = _values(table)
     asked = _asked(select(*values.values()))
-    many = select(*(_with_values(value, asked) for value in values.values()))
+    many = select(*(_with_values(value, asked) for value in values.values())).select_from(
+        _whose_feed_is_free(asked, asked, feeds)
+    )
     row = insert(table).values(values)
     rows = _created(insert(table).from_select(list(values), many), table).cte("row")
     return Creation(
@@ -187,7 +196,9 @@ def _created(rows: Insert, table: Table) -> ReturningInsert[Any]:
     return same.returning(table)
 
 
-def insert_row_once(table: Table, given: Iterable[str], keys: Table, row_id: str) -> Creation:
+def insert_row_once(
+    table: Table, given: Iterable[str], keys: Table, row_id: str, feeds: Table | None = None
+) -> Creation:
     """Create a row unless the key already did; return the row as it was created.
 
     A key is kept with its `fingerprint` and the id of its row, in the column `row_id`. If the key
@@ -238,7 +249,7 @@ def insert_row_once(table: Table, given: Iterable[str], keys: Table, row_id: str
     )
     found = owned(select(*of_the_row), keys).where(key.key == bindparam("key")).cte("made")
     json = select(func.row_to_json(_row(table, found).cte("row").table_valued()))
-    return insert_row(table, given)._replace(
+    return insert_row(table, given, feeds)._replace(
         at_once=compiled_answer(answer.add_cte(created, cleared), repeatable=True),
         kept=compiled_answer(
             kept.returning(key[row_id].label("id"), key.fingerprint), repeatable=True
@@ -278,46 +289,58 @@ def now(table: Table) -> ColumnElement[Any]:
 
 
 @cache
-def update_row(table: Table, fields: frozenset[str], *, conditional: bool = False) -> Statement:
+def update_row(
+    table: Table, fields: frozenset[str], *, conditional: bool = False, feeds: Table | None = None
+) -> Statement:
     """Change these fields; without any, change nothing, not even `updated_at`."""
     if not fields and not conditional:
         return select_row(table)
     changes: dict[str, Any] = {name: sent(table.c[name], name) for name in fields}
     changes["updated_at"] = now(table) if fields else table.c.updated_at
-    return change_row(table, update(table).values(changes), conditional=conditional)
+    return change_row(table, update(table).values(changes), conditional=conditional, feeds=feeds)
 
 
 @cache
-def delete_row(table: Table, *, conditional: bool = False) -> Statement:
-    return _change(table, delete(table).returning(*table.primary_key), conditional=conditional)
+def delete_row(table: Table, *, conditional: bool = False, feeds: Table | None = None) -> Statement:
+    row = delete(table).returning(*table.primary_key)
+    return _change(table, row, conditional=conditional, feeds=feeds)
 
 
-def change_row(table: Table, change: Update, *, conditional: bool) -> Statement:
+def change_row(
+    table: Table, change: Update, *, conditional: bool, feeds: Table | None = None
+) -> Statement:
     """Change one row. With a condition, return None if the row does not meet it.
 
     It meets it if its ETag is one of `etags`, or is none of them if not `wanted`.
     """
-    return _change(table, change.returning(table), conditional=conditional)
+    return _change(table, change.returning(table), conditional=conditional, feeds=feeds)
 
 
-def _change(table: Table, statement: Any, *, conditional: bool) -> Statement:  # noqa: ANN401 - Update or Delete, returning
+def _change(
+    table: Table,
+    statement: Any,  # noqa: ANN401 - Update or Delete, returning
+    *,
+    conditional: bool,
+    feeds: Table | None,
+) -> Statement:
     """Lock the row when it is read, so that it cannot change before it is written."""
     if not conditional:
         change = _this(statement, table)
-        return replace(compiled(change), shared=_change_many(table, change))
+        return replace(compiled(change), shared=_change_many(table, change, feeds))
     current = _this(select(table), table).with_for_update().cte("current")
     is_one_of_them = etag_of(current) == any_(bindparam("etags", type_=ARRAY(Text)))
     meets = select(current.c.id).where(is_one_of_them == bindparam("wanted", type_=Boolean))
     return compiled(_this(statement, table).where(meets.exists()), current=current)
 
 
-def _change_many(table: Table, change: Any) -> Statement:  # noqa: ANN401 - Update or Delete, returning
+def _change_many(table: Table, change: Any, feeds: Table | None) -> Statement:  # noqa: ANN401 - Update or Delete, returning
     """Change those of many rows that nobody else has locked, so that it waits for none."""
     asked = _asked(change)
     place: ColumnClause[Any] = column("ctid")
     free = _this(select(place).select_from(table), table).with_for_update(skip_locked=True)
     found = _with_values(free, asked).lateral("found")
-    locked = select(asked, found.c.ctid).select_from(asked.join(found, true())).cte("locked")
+    rows_found = _whose_feed_is_free(asked.join(found, true()), asked, feeds)
+    locked = select(asked, found.c.ctid).select_from(rows_found).cte("locked")
     # By their places: planned while the table is small, a join would read all of it.
     places = func.array(select(locked.c.ctid).scalar_subquery())
     changed = _with_values(change, locked).where(
@@ -325,6 +348,14 @@ def _change_many(table: Table, change: Any) -> Statement:  # noqa: ANN401 - Upda
     )
     rows = changed.cte("row")
     return compiled_answer(_answers(rows, rows), repeatable=False)
+
+
+def _whose_feed_is_free(source: Any, asked: FromClause, feeds: Table | None) -> Any:  # noqa: ANN401 - to select from
+    """Lock the owners' feeds before a trigger does, and leave out those that others hold."""
+    if feeds is None:
+        return source
+    free = owned(select(feeds.c.user_id), feeds).with_for_update(skip_locked=True)
+    return source.join(_with_values(free, asked).lateral("feed"), true())
 
 
 def _asked(statement: Any) -> TableValuedAlias:  # noqa: ANN401 - any statement

@@ -31,6 +31,9 @@ _HEADERS = {
     ),
     "Link": _header("The pages before and after this one: RFC 8288", required=False),
     "Location": _header("The path of the new resource"),
+    "Preference-Applied": _header(
+        "The preference that was followed: RFC 7240 §3", "wait=25", required=False
+    ),
     "Retry-After": _header("Seconds to wait before trying again", 2, kind="integer"),
     "Vary": _header("The request headers that the answer depends on", "Origin"),
     "X-Total-Count": _header(

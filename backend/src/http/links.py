@@ -13,6 +13,11 @@ def path_of(request: Request) -> str:
     return quote(request.scope["raw_path"], safe=_IN_A_PATH)
 
 
+def path_beside(request: Request) -> str:
+    """Return the path without its last segment."""
+    return path_of(request).rstrip("/").rpartition("/")[0]
+
+
 def path_of_new(request: Request, row: bytes) -> bytes:
     """Return the path of the row that was created in the request's collection."""
     return f"{path_of(request).rstrip('/')}/{from_json(row)['id']}".encode()

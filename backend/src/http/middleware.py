@@ -86,7 +86,7 @@ class RequestMiddleware:
             own_headers.append((b"connection", b"close"))
         method = scope["method"]
         # A copy: uvicorn reads its own scope to leave out the body of HEAD.
-        scope = {**scope, "request_id": request_id.decode()}
+        scope = {**scope, "request_id": request_id.decode(), "is_head": method == "HEAD"}
         if method == "HEAD":
             scope["method"] = "GET"
         status = 0

@@ -12,3 +12,9 @@ def preferences(prefer: str | None) -> dict[str, str]:
         if parts := _PREFERENCE.match(item):
             found.setdefault(parts[1].lower(), parts[2] or parts[3] or "")
     return found
+
+
+def seconds_to_wait(prefer: str | None, most: int) -> int:
+    """Return how long the client would wait for an answer: §4.3. 0 if it does not say."""
+    text = preferences(prefer).get("wait", "")
+    return min(int(text), most) if re.fullmatch("[0-9]{1,9}", text) else 0

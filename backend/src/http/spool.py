@@ -102,26 +102,28 @@ def _read(file: Any) -> Iterator[bytes]:  # noqa: ANN401 - whatever can be read
         yield piece
 
 
-async def spool_array(values: list[bytes]) -> Spool:
-    """Write these values as a JSON array."""
+async def spool_array(values: list[bytes], begin: bytes = b"[", end: bytes = b"]") -> Spool:
+    """Write these values as a JSON array, or as one inside of something else."""
     if len(values) <= SHORT and _joined_length(values) <= PIECE_BYTES:
-        return Spool(b"[%b]" % b",".join(values))
-    return await spool_batches(_only(values))
+        return Spool(b"%b%b%b" % (begin, b",".join(values), end))
+    return await spool_batches(_only(values), begin, end)
 
 
 async def _only(values: list[bytes]) -> AsyncIterator[list[bytes]]:
     yield values
 
 
-async def spool_batches(batches: AsyncIterable[list[bytes]]) -> Spool:
+async def spool_batches(
+    batches: AsyncIterable[list[bytes]], begin: bytes = b"[", end: bytes = b"]"
+) -> Spool:
     """Write the values of all batches as one JSON array."""
-    spool = Spool(b"")
-    sign = b"["
+    spool = Spool(begin)
+    sign = b""
     try:
         async for values in batches:
             await _write(spool, sign, values)
             sign = b","
-        spool.finish(b"[]" if sign == b"[" else b"]")
+        spool.finish(end)
     except BaseException:
         spool.close()
         raise

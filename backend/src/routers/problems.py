@@ -8,10 +8,12 @@ from fastapi import Request, Response
 from src.auth.exceptions import KeysUnavailable, NotAuthenticated, NotTheOwner
 from src.database.exceptions import DatabaseUnavailable
 from src.http.conditions import ConditionNotMet
+from src.http.links import path_beside
 from src.http.problems import HANDLERS, Handler, later, problem
 from src.http.spool import NoRoom
-from src.services.exceptions import KeyReused, TaskNotFound
+from src.services.exceptions import ChangesGone, KeyReused, TaskNotFound
 
+CHANGES_GONE = "The changes since then are not known any more; get the list, and a new token first"
 KEY_REUSED = "Idempotency-Key: was used for another task"
 KEYS_UNAVAILABLE = "The keys to check tokens with cannot be fetched just now; try again in a moment"
 LIST_IS_KNOWN = "The list has one of the ETags in If-None-Match"
@@ -45,6 +47,11 @@ async def _not_authenticated(_request: Request, error: NotAuthenticated) -> Resp
     return problem(401, str(error), {"WWW-Authenticate": challenge})
 
 
+async def _changes_gone(request: Request, _error: ChangesGone) -> Response:
+    link = f'<{path_beside(request)}>; rel="collection"'  # RFC 6573
+    return problem(410, CHANGES_GONE, {"Link": link})
+
+
 async def _condition_not_met(request: Request, _error: ConditionNotMet) -> Response:
     return problem(412, NOT_AS_ASKED if "if-none-match" in request.headers else TASK_CHANGED)
 
@@ -76,6 +83,7 @@ async def _keys_unavailable(_request: Request, _error: KeysUnavailable) -> Respo
 
 
 EXCEPTION_HANDLERS: dict[int | type[Exception], Handler] = HANDLERS | {
+    ChangesGone: _changes_gone,
     ConditionNotMet: _condition_not_met,
     DatabaseUnavailable: _unavailable,
     KeyReused: _key_reused,

@@ -1,11 +1,16 @@
 """`/api/{user_id}/tasks`."""
 
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, HTTPException, Query, Request, Response, Security
 from pydantic_core import to_json
+from starlette.convertors import register_url_convertor
 
+from src.auth.exceptions import NotAuthenticated
+from src.auth.tokens import EXPIRED
 from src.database.etag import etag
+from src.database.position import encode
 from src.dependencies import (
     TASK_ID,
     Engine,
@@ -13,15 +18,21 @@ from src.dependencies import (
     IfListMatches,
     IfMatch,
     IfNoneMatch,
+    LastEventId,
+    LiveChanges,
     Prefer,
+    PreferWait,
     TaskId,
     UserInPath,
     own_token,
+    seconds_left,
 )
+from src.http import events
 from src.http.conditions import condition, matches
 from src.http.contract import example, headers
+from src.http.events import EventStream, until_gone
 from src.http.links import page_link, path_of, path_of_new
-from src.http.preferences import preferences
+from src.http.preferences import preferences, seconds_to_wait
 from src.http.problems import (
     BROKEN_PATH,
     TOO_LARGE,
@@ -31,8 +42,9 @@ from src.http.problems import (
     documented,
 )
 from src.http.responses import JSONArray, JSONBytes, conditional, etag_in, tagged
-from src.http.routing import DirectRoute
+from src.http.routing import DirectRoute, Segment
 from src.routers.problems import (
+    CHANGES_GONE,
     LIST_IS_KNOWN,
     LIST_IS_WEAK,
     NOT_AUTHENTICATED,
@@ -41,6 +53,7 @@ from src.routers.problems import (
     TASK_NOT_FOUND,
     UNAVAILABLE,
 )
+from src.schemas.feed import TOKEN, ChangesPage, Since
 from src.schemas.listing import OTHER_NAMES, TaskListing
 from src.schemas.task import (
     CompletionOrNone,
@@ -49,7 +62,7 @@ from src.schemas.task import (
     TaskPublic,
     TaskUpdate,
 )
-from src.services import task_service
+from src.services import feed_service, task_service
 
 ANY = (
     documented(400, "The path or the query cannot be read", BROKEN_PATH)
@@ -98,6 +111,9 @@ WEAK = documented(412, "If-Match has an ETag, and a list's ETags are weak", LIST
 LIST_KNOWN = documented(
     412, "If-Match has an ETag, or If-None-Match one that the list has", LIST_IS_KNOWN
 )
+GONE = documented(
+    410, "The changes since then are not known any more", CHANGES_GONE, headers=headers("Link")
+)
 BODY = documented(413, "The body is too large", TOO_LARGE) | documented(
     415, "The body is not declared as JSON", WRONG_MEDIA_TYPE
 )
@@ -129,9 +145,29 @@ DEPRECATED = [
 ]
 
 
-def or_not_modified(response: dict[str, Any]) -> Responses:
-    return {200: response, 304: response | {"description": "The client already has it"}}
+EVENTS = f"""retry: 2345
 
+id: {TOKEN}
+data: {{"changes":[],"next":"{TOKEN}","more":false}}
+
+"""
+
+MOST_SECONDS = 60
+"""How long a request may wait for a change."""
+
+
+def or_not_modified(response: dict[str, Any], **of_200: object) -> Responses:
+    known = {"description": "The client already has it"}
+    return {200: response | of_200, 304: response | known}
+
+
+class TaskIdSegment(Segment):
+    """A segment that is none of the names beside the ids."""
+
+    regex = "(?!(batch|changes)(/|$))[^/]+"
+
+
+register_url_convertor("task_id", TaskIdSegment())
 
 router = APIRouter(
     prefix="/api/{user_id:segment}/tasks",
@@ -209,7 +245,52 @@ async def create_task(
 
 
 @router.get(
-    "/{task_id}",
+    "/changes",
+    operation_id="listChanges",
+    response_description="The newest state of each task that changed",
+    summary="What changed since",
+    response_model=ChangesPage,
+    responses=GONE | WEAK | or_not_modified({"headers": headers("Cache-Control", "ETag", "Link")}),
+)
+async def list_changes(
+    request: Request,
+    engine: Engine,
+    live: LiveChanges,
+    user_id: UserInPath,
+    asked: Annotated[Since, Query()],
+    last_event_id: LastEventId = None,
+    prefer: PreferWait = None,
+    if_match: IfListMatches = None,
+    if_none_match: IfNoneMatch = None,
+) -> Response:
+    """The tasks that changed, in the order of their last change; nothing is left out.
+
+    Get a token of now, then the list, and then ask for changes since the token, again and again
+    with the `next` of each answer. With `Accept: text/event-stream`, the answers go on by
+    themselves: each is an event with its `next` as its id. An event named `problem` is the last.
+    """
+    if events.asked_for(request):
+        listening = partial(live.stream, user_id, last_event_id or asked.since)
+        return EventStream(listening, seconds_left(request), NotAuthenticated(EXPIRED))
+    refuse_etags_of_lists(if_match)
+    changes = await feed_service.changes(engine, user_id, asked.since, asked.limit)
+    seconds = 0 if request.scope["is_head"] else seconds_to_wait(prefer, MOST_SECONDS)
+    if seconds and changes.position == asked.since:
+        await live.wait(user_id, changes.position, seconds, until_gone(request))
+        changes = await feed_service.changes(engine, user_id, asked.since, asked.limit)
+    fields = []
+    if changes.more:
+        token = encode(changes.position)
+        fields.append((b"link", page_link(request, "next", "since", token).encode()))
+    answer = JSONArray(changes.content, fields)
+    answer.raw_headers.append((b"vary", b"Accept"))
+    if seconds:
+        answer.raw_headers.append((b"preference-applied", b"wait=%d" % seconds))
+    return conditional(answer, if_none_match)
+
+
+@router.get(
+    "/{task_id:task_id}",
     operation_id="getTask",
     response_description="The task",
     summary="Get a task",
@@ -228,7 +309,7 @@ async def get_task(
 
 
 @router.put(
-    "/{task_id}",
+    "/{task_id:task_id}",
     operation_id="updateTask",
     response_description="The task as it is now",
     summary="Update a task (absent fields stay)",
@@ -258,7 +339,7 @@ async def update_task(
 
 
 @router.patch(
-    "/{task_id}",
+    "/{task_id:task_id}",
     operation_id="patchTask",
     response_description="The task as it is now",
     summary="Patch a task (merge patch, RFC 7396)",
@@ -283,7 +364,7 @@ async def patch_task(
 
 
 @router.delete(
-    "/{task_id}",
+    "/{task_id:task_id}",
     operation_id="deleteTask",
     response_description="The task is gone",
     summary="Delete a task",
@@ -305,7 +386,7 @@ async def delete_task(
 
 
 @router.patch(
-    "/{task_id}/complete",
+    "/{task_id:task_id}/complete",
     operation_id="toggleTaskCompletion",
     response_description="The task as it is now",
     summary="Toggle or set a task's completion",

@@ -158,7 +158,7 @@ def _turn(ours: Sent, other: str, direction: str) -> None:
 def _offset(page: str, limit: str | None) -> str:
     """Return the offset of a page. Without a limit, all tasks are on the first page."""
     try:
-        number = _whole_number(1, MAX_NUMBER)(page)
+        number = whole_number(1, MAX_NUMBER)(page)
     except PydanticCustomError as error:
         raise _wrong("page", error.message()) from None
     size = MAX_NUMBER
@@ -201,7 +201,7 @@ def _either(text: str) -> bool:
     return text == "true"
 
 
-def _whole_number(least: int, most: int) -> Callable[[str], int]:
+def whole_number(least: int, most: int) -> Callable[[str], int]:
     def parse(text: str) -> int:
         if not re.fullmatch("[0-9]{1,10}", text) or not least <= int(text) <= most:
             raise PydanticCustomError(
@@ -214,7 +214,7 @@ def _whole_number(least: int, most: int) -> Callable[[str], int]:
     return parse
 
 
-_page_size = _whole_number(1, MAX_PAGE)
+_page_size = whole_number(1, MAX_PAGE)
 
 
 def _first_moment(text: str) -> datetime:
@@ -336,7 +336,7 @@ class TaskListing(BaseModel):
         default=None, description="Only tasks after it; take it from Link.", examples=[CURSOR]
     )
     offset: Annotated[
-        int | None, BeforeValidator(_whole_number(0, MAX_NUMBER)), WithJsonSchema(_NUMBER)
+        int | None, BeforeValidator(whole_number(0, MAX_NUMBER)), WithJsonSchema(_NUMBER)
     ] = Field(
         default=None,
         description="How many tasks to skip first. A cursor is faster, and stays right while tasks "

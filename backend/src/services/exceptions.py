@@ -11,3 +11,7 @@ class TaskNotFound(NotFound):
 
 class KeyReused(Exception):
     """The user has sent this idempotency key with something else."""
+
+
+class ChangesGone(Exception):
+    """The position in the feed is not known, or not any more."""

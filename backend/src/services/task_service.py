@@ -46,6 +46,7 @@ from src.database.statements import (
     update_row,
 )
 from src.http.conditions import Condition
+from src.models.feed import Feed
 from src.models.idempotency_key import IdempotencyKey
 from src.models.task import Task
 from src.schemas.listing import Sort, TaskListing
@@ -56,21 +57,22 @@ from src.services.rows import Page
 
 TASKS = table_of(Task)
 KEYS = table_of(IdempotencyKey)
+FEEDS = table_of(Feed)
 
 _GIVEN = TaskCreate.model_fields
 
 GET = select_row(TASKS)
-CREATE = insert_row(TASKS, _GIVEN)
-CREATE_ONCE = insert_row_once(TASKS, _GIVEN, KEYS, "task_id")
+CREATE = insert_row(TASKS, _GIVEN, FEEDS)
+CREATE_ONCE = insert_row_once(TASKS, _GIVEN, KEYS, "task_id", FEEDS)
 
-update_statement = partial(update_row, TASKS)
-delete_statement = partial(delete_row, TASKS)
+update_statement = partial(update_row, TASKS, feeds=FEEDS)
+delete_statement = partial(delete_row, TASKS, feeds=FEEDS)
 
 
 @cache
 def toggle_statement(*, conditional: bool = False) -> Statement:
     toggle = update(TASKS).values(completed=not_(TASKS.c.completed), updated_at=now(TASKS))
-    return change_row(TASKS, toggle, conditional=conditional)
+    return change_row(TASKS, toggle, conditional=conditional, feeds=FEEDS)
 
 
 @cache

@@ -13,13 +13,16 @@ from task_api_client.api.tasks import (
     create_task,
     delete_task,
     get_task,
+    list_changes,
     list_user_tasks,
     patch_task,
     toggle_task_completion,
     update_task,
 )
 from task_api_client.models import (
+    ChangesPage,
     Completion,
+    DeletedTask,
     ListUserTasksSort,
     Message,
     Problem,
@@ -54,6 +57,25 @@ def refused(answer: Response[Parsed | Problem], status: int) -> Problem:
 def create(title: str) -> TaskPublic:
     answer = create_task.sync_detailed(USER, client=API, body=TaskCreate(title))
     return given(TaskPublic, answer, HTTPStatus.CREATED)
+
+
+def changes(since: str | Unset = UNSET) -> ChangesPage:
+    page: ChangesPage = given(ChangesPage, list_changes.sync_detailed(USER, client=API, since=since))
+    return page
+
+
+def nothing_that_changes_is_missed() -> None:
+    before = changes()
+    task = create("Hear of it")
+    created = changes(before.next_)
+    delete_task.sync_detailed(USER, task.id, client=API)
+    deleted = changes(created.next_)
+
+    assert before.changes == []
+    assert created.changes == [task]
+    assert deleted.changes == [DeletedTask(task.id, True)]
+    assert not deleted.more
+    assert refused(list_changes.sync_detailed(USER, client=API, since="x"), 422).errors
 
 
 def the_service_is_up() -> None:
@@ -160,6 +182,7 @@ def these_do_not_pass_mypy(task: TaskPublic) -> str:
 
 
 the_service_is_up()
+nothing_that_changes_is_missed()
 a_key_makes_one_task()
 an_etag_saves_an_answer()
 an_etag_keeps_a_change()

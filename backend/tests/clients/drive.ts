@@ -27,6 +27,24 @@ async function theServiceIsUp() {
   assert.equal(given(await stranger.GET("/health/ready")).message, "ready");
 }
 
+async function nothingThatChangesIsMissed() {
+  const path = "/api/{user_id}/tasks/changes";
+  const changes = async (since?: string) =>
+    given(await api.GET(path, { params: { ...collection, query: { since } } }));
+  const before = await changes();
+  const task = await create("Hear of it");
+  const created = await changes(before.next);
+  await api.DELETE("/api/{user_id}/tasks/{task_id}", { params: item(task) });
+  const deleted = await changes(created.next);
+
+  assert.deepEqual(before.changes, []);
+  assert.deepEqual(created.changes, [task]);
+  assert.deepEqual(deleted.changes, [{ id: task.id, deleted: true }]);
+  assert.equal(deleted.more, false);
+  const wrong = await api.GET(path, { params: { ...collection, query: { since: "x" } } });
+  assert.equal(wrong.error?.status, 422);
+}
+
 async function aKeyMakesOneTask() {
   const request = {
     params: { ...collection, header: { "Idempotency-Key": randomUUID() } },
@@ -137,6 +155,7 @@ export async function theseDoNotCompile(task: Task) {
 }
 
 await theServiceIsUp();
+await nothingThatChangesIsMissed();
 await aKeyMakesOneTask();
 await anETagSavesAnAnswer();
 await anETagKeepsAChange();

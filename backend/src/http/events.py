@@ -1,0 +1,112 @@
+"""Server-sent events (WHATWG HTML §9.2): an answer that goes on until one side ends it."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from math import inf
+from random import randint
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from src.http.problems import answer
+
+MEDIA_TYPE = "text/event-stream"
+
+RETRY_MILLISECONDS = (1000, 5000)
+"""How long a client waits before it comes back: at random, so that not all come at once."""
+
+_HEADERS = [
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-store"),
+    (b"x-accel-buffering", b"no"),  # nginx would keep events to send more at once
+    (b"vary", b"Accept"),
+]
+
+
+def asked_for(request: Request) -> bool:
+    """Whether the client accepts events by name: `*/*` alone gets JSON (RFC 9110 §12.5.1)."""
+    items = request.headers.get("accept", "").lower().split(",")
+    return any(item.partition(";")[0].strip() == MEDIA_TYPE for item in items)
+
+
+async def until_gone(request: Request) -> None:
+    """Return when the client has left."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+class EventStream(Response):
+    """A stream of events, open until the client leaves, somebody calls `end`, or its time is up.
+
+    It is one task that waits for the end; whoever has something to say calls `send_event`. While
+    the stream is open, `listening` is entered.
+    """
+
+    is_ended = False
+    spoke_at = 0.0
+
+    def __init__(
+        self,
+        listening: Callable[["EventStream"], AbstractContextManager[None]],
+        seconds: float = inf,
+        time_is_up: Exception | None = None,
+    ) -> None:
+        self.listening = listening
+        self.seconds = seconds
+        self.time_is_up = time_is_up
+        self.status_code = 200
+        self.background = None
+        self.raw_headers = _HEADERS
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.request = Request(scope, receive)
+        self.loop = asyncio.get_running_loop()
+        self.send = send
+        await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
+        await self.send_retry(randint(*RETRY_MILLISECONDS))  # noqa: S311 - no secret
+        if not scope["is_head"]:
+            with self._timer(), self.listening(self):
+                await until_gone(self.request)  # or until the response has ended
+        await self.end()
+
+    @contextmanager
+    def _timer(self) -> Iterator[None]:
+        if self.time_is_up is None or self.seconds == inf:
+            yield
+            return
+        timer = self.loop.call_later(self.seconds, self._fail, self.time_is_up)
+        yield
+        timer.cancel()
+
+    def _fail(self, error: Exception) -> None:
+        self.failing = self.loop.create_task(self.fail(error))
+
+    async def send_event(self, data: bytes, token: str) -> None:
+        """Send an event whose data is one line, as JSON is; wait if the client is slow."""
+        await self._write(b"id: %b\ndata: %b\n\n" % (token.encode(), data))
+
+    async def send_comment(self) -> None:
+        """Say nothing, so that nobody on the way takes the connection for dead."""
+        await self._write(b":\n\n")
+
+    async def send_retry(self, milliseconds: int) -> None:
+        """Say how long to wait before coming back, once the stream has ended."""
+        await self._write(b"retry: %d\n\n" % milliseconds)
+
+    async def fail(self, error: Exception) -> None:
+        """End with the problem (RFC 9457) that this error would be answered with."""
+        problem = await answer(self.request, error)
+        await self._write(b"event: problem\ndata: %b\n\n" % bytes(problem.body))
+        await self.end()
+
+    async def end(self) -> None:
+        if not self.is_ended:
+            self.is_ended = True
+            await self.send({"type": "http.response.body", "body": b""})
+
+    async def _write(self, text: bytes) -> None:
+        if not self.is_ended:
+            self.spoke_at = self.loop.time()
+            await self.send({"type": "http.response.body", "body": text, "more_body": True})

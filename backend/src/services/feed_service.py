@@ -1,0 +1,163 @@
+"""The feed of a user's changes, and the functions that read it.
+
+Every function raises DatabaseUnavailable when PostgreSQL cannot be reached.
+"""
+
+from collections.abc import Awaitable, Iterable
+from typing import NamedTuple
+
+from pydantic_core import from_json, to_json
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    and_,
+    bindparam,
+    cast,
+    func,
+    literal_column,
+    or_,
+    select,
+    true,
+    union_all,
+)
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from src.database.engine import Statement, compiled_answer, fetch, fetch_all, fetch_into
+from src.database.position import Position, encode
+from src.database.statements import owned, select_for_many, table_of
+from src.http.spool import Spool, spool_array
+from src.models.feed import Change, Feed
+from src.models.task import Task
+from src.services.exceptions import ChangesGone
+
+TASKS = table_of(Task)
+CHANGES = table_of(Change)
+FEEDS = table_of(Feed)
+
+LOOK_AHEAD = 2000
+"""How many log rows a page looks at: of a task that is in several, it has only the last."""
+
+_CHANGE = CHANGES.c
+_EPOCH = func.feed_epoch(type_=BigInteger)
+_AT: ColumnElement[int] = cast(
+    func.extract("epoch", _CHANGE.at) * literal_column("1000000"), BigInteger
+)
+
+
+class Changes(NamedTuple):
+    """A page of the feed: its JSON, and where it ends."""
+
+    content: Spool
+    position: Position
+    more: bool = False
+
+
+def _now_statement() -> Statement:
+    last = owned(select(_CHANGE.seq, _AT.label("at")), CHANGES)
+    found = last.order_by(_CHANGE.seq.desc()).limit(literal_column("1")).subquery("last")
+    user = select(literal_column("1")).subquery("user")
+    position = func.json_build_array(
+        func.coalesce(found.c.seq, literal_column("0")), func.coalesce(found.c.at, _EPOCH)
+    )
+    row = select(position).select_from(user.outerjoin(found, true()))
+    return compiled_answer(row, repeatable=True)
+
+
+def _since_statement() -> Statement:
+    """Compile a page, whose last row says whether its beginning is known, and where it ends.
+
+    A change is known by its number and time. Before the first, the first must still be there.
+    """
+    after, at = (bindparam(name, type_=BigInteger) for name in ("seq", "at"))
+    mine = owned(select(_CHANGE.seq), CHANGES)
+    is_there = mine.where(
+        _CHANGE.seq == after, _CHANGE.at == bindparam("time", type_=_CHANGE.at.type)
+    )
+    first = mine.where(_CHANGE.seq == literal_column("1")).exists()
+    is_beginning = and_(
+        after == literal_column("0"),
+        at == _EPOCH,
+        or_(first, ~owned(select(FEEDS.c.seq), FEEDS).exists()),
+    )
+    known = select(or_(is_there.exists(), is_beginning).label("is_known")).cte("known")
+    is_known = select(known.c.is_known).scalar_subquery()
+    log = (
+        owned(select(_CHANGE.seq, _AT.label("at"), _CHANGE.task_id), CHANGES)
+        .where(is_known, _CHANGE.seq > after)
+        .order_by(_CHANGE.seq)
+        .limit(literal_column(str(LOOK_AHEAD)))
+        .cte("log")
+    )
+    last = func.max(log.c.seq).label("seq")
+    page = (
+        select(log.c.task_id, last)
+        .group_by(log.c.task_id)
+        .order_by(last)
+        .limit(bindparam("limit", type_=BigInteger))
+        .cte("page")
+    )
+    task = owned(select(TASKS), TASKS).where(TASKS.c.id == page.c.task_id).lateral("task")
+    deleted = func.json_build_object(
+        literal_column("'id'"), page.c.task_id, literal_column("'deleted'"), true()
+    )
+    state = func.coalesce(func.row_to_json(task.table_valued()), deleted).label("state")
+    rows = select(state).select_from(page.outerjoin(task, true())).order_by(page.c.seq).cte("row")
+    end = (
+        select(log.c.seq, log.c.at)
+        .where(log.c.seq == select(func.max(page.c.seq)).scalar_subquery())
+        .cte("end")
+    )
+    more = mine.where(_CHANGE.seq > end.c.seq).exists()
+    about = select(func.json_build_array(known.c.is_known, end.c.seq, end.c.at, more)).select_from(
+        known.outerjoin(end, true())
+    )
+    return compiled_answer(union_all(select(rows.c.state), about), repeatable=True)
+
+
+NOW = _now_statement()
+SINCE = _since_statement()
+MOVED = select_for_many(
+    owned(select(FEEDS.c.user_id, FEEDS.c.seq), FEEDS).where(
+        FEEDS.c.seq > bindparam("seq", type_=BigInteger)
+    )
+)
+
+
+async def changes(engine: AsyncEngine, user_id: str, since: Position | None, limit: int) -> Changes:
+    """Answer what changed after a position; without one, nothing, and the position of now.
+
+    Raises ChangesGone for a position that is not known, or not any more.
+    """
+    if since is None:
+        position = Position(*from_json(await fetch(engine, NOW, user_id=user_id) or b""))
+        return Changes(await _spooled([], position, more=False), position)
+
+    async def spool_page(rows: list[bytes]) -> Changes:
+        is_known, seq, at, more = from_json(rows.pop())
+        if not is_known:
+            raise ChangesGone
+        position = since if seq is None else Position(seq, at)
+        return Changes(await _spooled(rows, position, more=more), position, more)
+
+    return await fetch_into(
+        engine,
+        SINCE,
+        spool_page,
+        user_id=user_id,
+        seq=since.seq,
+        at=since.at,
+        time=since.time,
+        limit=limit,
+    )
+
+
+def _spooled(rows: list[bytes], position: Position, *, more: bool) -> Awaitable[Spool]:
+    end = b'],"next":"%b","more":%b}' % (encode(position).encode(), to_json(more))
+    return spool_array(rows, b'{"changes":[', end)
+
+
+async def moved(engine: AsyncEngine, watched: Iterable[tuple[str, int]]) -> dict[str, int]:
+    """Answer the number of the last change of those users who have had one after the given."""
+    asked = to_json([{"user_id": user_id, "seq": seq} for user_id, seq in watched])
+    found = map(from_json, await fetch_all(engine, MOVED, asked=asked))
+    return {feed["user_id"]: feed["seq"] for feed in found}

@@ -1,0 +1,231 @@
+"""Changes as they happen.
+
+While anybody listens, one query at a time asks which users of all who are listened to have changes,
+and only of those is the feed read. Whoever connects, comes back, is slow, or heard nothing while
+the database was away reads on from his position: nobody misses anything.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from src.database.exceptions import DatabaseUnavailable
+from src.database.position import Position, encode
+from src.services import feed_service
+
+POLL_SECONDS = 0.5
+
+SILENT_SECONDS = 30.0
+"""After this time without an event, a stream gets a comment."""
+
+MOST_CHANGES = 100
+"""How many changes an event may have."""
+
+READERS = 4
+"""How many feeds are read at once, so that others find connections, too."""
+
+AWAY_MILLISECONDS = 600_000
+"""How long a client whose stream was idle stays away, unless it has a reason to come back."""
+
+logger = logging.getLogger(__name__)
+
+
+class Page(NamedTuple):
+    data: bytes
+    position: Position
+    more: bool
+
+
+class Stream(Protocol):
+    """A stream of events, as in `http/events.py`."""
+
+    loop: asyncio.AbstractEventLoop
+    spoke_at: float
+
+    async def send_event(self, data: bytes, token: str) -> None: ...
+
+    async def send_comment(self) -> None: ...
+
+    async def send_retry(self, milliseconds: int) -> None: ...
+
+    async def fail(self, error: Exception) -> None: ...
+
+    async def end(self) -> None: ...
+
+
+@dataclass(slots=True, eq=False)
+class Listener:
+    """Someone who has heard of all changes up to a position; without one, of none."""
+
+    user_id: str
+    position: Position | None
+    hear: Callable[[Page], Awaitable[None]]
+    fail: Callable[[Exception], Awaitable[None]]
+    stream: Stream | None
+    heard_at: float
+    is_waiting: bool = False
+    """Whether he wants to hear only of the next change."""
+
+    is_busy: bool = False
+
+    def is_behind(self, last: dict[str, int]) -> bool:
+        if self.position is None or not self.is_waiting:
+            return True
+        return last.get(self.user_id, self.position.seq) > self.position.seq
+
+
+class Live:
+    """The listeners of one worker, until it is `stopping`.
+
+    A stream that has had no change for `idle_seconds` ends.
+    """
+
+    def __init__(self, engine: AsyncEngine, stopping: asyncio.Event, idle_seconds: float) -> None:
+        self.engine = engine
+        self.stopping = stopping
+        self.idle_seconds = idle_seconds
+        self.listeners: set[Listener] = set()
+        self.tasks: set[asyncio.Task[None]] = set()
+        self.following: asyncio.Task[None] | None = None
+        self.pages: dict[tuple[str, Position | None], asyncio.Task[Page]] = {}
+        self.readers = asyncio.Semaphore(READERS)
+        self.is_database_away = False
+
+    @contextmanager
+    def stream(self, user_id: str, since: Position | None, stream: Stream) -> Iterator[None]:
+        """Tell a stream of the changes since, and then of each as it happens."""
+
+        async def hear(page: Page) -> None:
+            await stream.send_event(page.data, encode(page.position))
+
+        listener = Listener(user_id, since, hear, stream.fail, stream, stream.loop.time())
+        with self._listening(listener):
+            self._start(self._serve(listener))
+            yield
+
+    async def wait(
+        self, user_id: str, since: Position, seconds: float, is_gone: Awaitable[None]
+    ) -> None:
+        """Wait for a change after this position, or for the client to leave."""
+        loop = asyncio.get_running_loop()
+        changed = asyncio.Event()
+
+        async def hear(_: object) -> None:
+            changed.set()
+
+        listener = Listener(user_id, since, hear, hear, None, loop.time(), is_waiting=True)
+        ends = [
+            asyncio.ensure_future(end) for end in (changed.wait(), self.stopping.wait(), is_gone)
+        ]
+        with self._listening(listener):
+            await asyncio.wait(ends, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        for end in ends:
+            end.cancel()
+
+    @contextmanager
+    def _listening(self, listener: Listener) -> Iterator[None]:
+        self.listeners.add(listener)
+        if self.following is None or self.following.done():
+            self.following = asyncio.create_task(self._follow())
+        try:
+            yield
+        finally:
+            self.listeners.discard(listener)
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+
+    async def _follow(self) -> None:
+        """Serve whoever is behind, as long as anybody listens."""
+        stopping = asyncio.create_task(self.stopping.wait())
+        while self.listeners and not stopping.done():
+            looking = asyncio.create_task(self._look())
+            await asyncio.wait({stopping, looking}, return_when=asyncio.FIRST_COMPLETED)
+            looking.cancel()
+            await asyncio.wait({stopping}, timeout=POLL_SECONDS)
+        stopping.cancel()
+        for listener in self.listeners:
+            if listener.stream is not None:
+                self._start(listener.stream.end())
+
+    async def _look(self) -> None:
+        """Ask once for all who listen, and serve those who are behind."""
+        free = [listener for listener in self.listeners if not listener.is_busy]
+        self._keep_open(free)
+        lowest: dict[str, int] = {}
+        for listener in free:
+            if listener.position is not None:
+                seq = listener.position.seq
+                lowest[listener.user_id] = min(seq, lowest.get(listener.user_id, seq))
+        try:
+            last = await feed_service.moved(self.engine, lowest.items())
+        except DatabaseUnavailable as error:
+            if not self.is_database_away:
+                logger.warning("Streams wait for the database: %r", error.__cause__ or error)
+            self.is_database_away = True
+            return
+        except Exception:
+            logger.exception("Streams cannot be served")
+            return
+        self.is_database_away = False
+        for listener in free:
+            if not listener.is_busy and listener.is_behind(last):
+                self._start(self._serve(listener))
+
+    def _keep_open(self, listeners: list[Listener]) -> None:
+        """Say something on silent streams, and end those that are idle."""
+        now = asyncio.get_running_loop().time()
+        for listener in listeners:
+            stream = listener.stream
+            if stream is None:
+                continue
+            if now - listener.heard_at > self.idle_seconds:
+                self._start(_send_away(stream))
+            elif now - stream.spoke_at > SILENT_SECONDS:
+                self._start(stream.send_comment())
+
+    async def _serve(self, listener: Listener) -> None:
+        """Tell a listener of all changes since his position."""
+        listener.is_busy = True
+        try:
+            more = True
+            while more and listener in self.listeners:
+                page = await self._page(listener.user_id, listener.position)
+                await listener.hear(page)
+                listener.position, more = page.position, page.more
+                listener.heard_at = asyncio.get_running_loop().time()
+                listener.is_waiting = True
+        except DatabaseUnavailable:
+            pass  # he is still behind
+        except Exception as error:
+            await listener.fail(error)
+        finally:
+            listener.is_busy = False
+
+    async def _page(self, user_id: str, since: Position | None) -> Page:
+        """Read a page once for all who are at the same position."""
+        key = (user_id, since)
+        reading = self.pages.get(key)
+        if reading is None:
+            reading = self.pages[key] = asyncio.create_task(self._read(user_id, since))
+            reading.add_done_callback(lambda _: self.pages.pop(key))
+        return await asyncio.shield(reading)
+
+    async def _read(self, user_id: str, since: Position | None) -> Page:
+        async with self.readers:
+            changes = await feed_service.changes(self.engine, user_id, since, MOST_CHANGES)
+        data = b"".join(changes.content.pieces())
+        changes.content.close()
+        return Page(data, changes.position, changes.more)
+
+
+async def _send_away(stream: Stream) -> None:
+    await stream.send_retry(AWAY_MILLISECONDS)
+    await stream.end()
