@@ -45,8 +45,7 @@ from sqlalchemy import (
     union_all,
     update,
 )
-from sqlalchemy.dialects.postgresql import Insert, insert
-from sqlalchemy.sql.dml import ReturningInsert
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.sql.visitors import iterate, replacement_traverse
 from sqlmodel import SQLModel
 
@@ -178,22 +177,18 @@ def insert_row(table: Table, given: Iterable[str], feeds: Table | None = None) -
     many = select(*(_with_values(value, asked) for value in values.values())).select_from(
         _whose_feed_is_free(asked, asked, feeds)
     )
-    row = insert(table).values(values)
-    rows = _created(insert(table).from_select(list(values), many), table).cte("row")
+    row = insert(table).values(values).on_conflict_do_nothing()
+    made = insert(table).from_select(list(values), many).on_conflict_do_nothing()
+    rows = made.returning(table).cte("row")
     return Creation(
         at_once=replace(
-            compiled(_created(row, table), repeatable=True),
+            compiled(row.returning(table), repeatable=True),
             shared=compiled_answer(_answers(rows, rows), repeatable=True),
         ),
         kept=None,
-        inserted=compiled_answer(row.on_conflict_do_nothing(), repeatable=True),
+        inserted=compiled_answer(row, repeatable=True),
         written=compiled(_row(table)),
     )
-
-
-def _created(rows: Insert, table: Table) -> ReturningInsert[Any]:
-    same = rows.on_conflict_do_update(index_elements=["user_id", "id"], set_={"id": table.c.id})
-    return same.returning(table)
 
 
 def insert_row_once(
