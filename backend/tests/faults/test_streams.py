@@ -16,7 +16,7 @@ from tests.faults.cluster import Cluster
 from tests.faults.conftest import Report
 from tests.faults.load import connected
 from tests.faults.test_share import TWENTY_OF_OTHERS, watched
-from tests.serving import free_port, serving
+from tests.serving import eventually, free_port, serving
 from tests.tasks import tasks_path
 
 MOST_KIB = 25
@@ -95,8 +95,11 @@ async def test_many_streams_on_one_worker_cost_little_and_come_back(
         told = time.monotonic()
         os.killpg(server.process.pid, signal.SIGTERM)
         await asyncio.to_thread(server.process.wait, 30)
-        while any(reader.is_open.is_set() for reader in readers):
-            await asyncio.sleep(0.05)
+
+        def none_is_open() -> bool:
+            return not any(reader.is_open.is_set() for reader in readers)
+
+        assert await asyncio.to_thread(eventually, none_is_open)
         stopped = max(reader.ended_at for reader in readers) - told
         assert "Traceback" not in server.log
     with serving(tmp_path / "again", DATABASE_URL=own.url, PORT=port, DRAIN_SECONDS="0"):
@@ -107,9 +110,11 @@ async def test_many_streams_on_one_worker_cost_little_and_come_back(
                 f"false, now(), now() FROM generate_series(0, {number - 1}) n"
             )
         written = time.monotonic()
-        while not all("Hear of it" in reader.heard[-1] for reader in readers):
-            assert time.monotonic() < written + 30
-            await asyncio.sleep(0.05)
+
+        def all_have_heard() -> bool:
+            return all("Hear of it" in reader.heard[-1] for reader in readers)
+
+        assert await asyncio.to_thread(eventually, all_have_heard, 30)
         heard = time.monotonic() - written
         for task in reading:
             task.cancel()
@@ -117,8 +122,8 @@ async def test_many_streams_on_one_worker_cost_little_and_come_back(
     figures = beside.figures
     figures.note = (
         f"{number} streams, opened in {opened:.1f} s, {kib:.0f} KiB each; others' p99 "
-        f"{beside.p99:.3f} s, {without.p99:.3f} s without; all ended {stopped:.2f} s after SIGTERM, "
-        f"were back in {back:.1f} s, and heard of a write for each in {heard:.1f} s"
+        f"{beside.p99:.3f} s, {without.p99:.3f} s without; all ended {stopped:.2f} s after "
+        f"SIGTERM, were back in {back:.1f} s, and heard of a write for each in {heard:.1f} s"
     )
     report(figures)
 
