@@ -97,8 +97,11 @@ def select_row(table: Table) -> Statement:
 
 
 def select_for_many(statement: Select[Any]) -> Statement:
-    """Select for many requests in one statement; `asked` has the values of each."""
-    asked = _asked(statement)
+    """Select for many at once: each parameter becomes an array, with an s at its name's end."""
+    types = _parameters(statement)
+    arrays = (bindparam(f"{name}s", type_=ARRAY(kind)) for name, kind in types.items())
+    columns = (column(name, kind) for name, kind in types.items())
+    asked = func.unnest(*arrays).table_valued(*columns).render_derived(name="asked")
     rows = _with_values(statement, asked).cte("row")
     return compiled_answer(select(func.row_to_json(rows.table_valued())), repeatable=True)
 
@@ -355,10 +358,13 @@ def _whose_feed_is_free(source: Any, asked: FromClause, feeds: Table | None) -> 
 
 def _asked(statement: Any) -> TableValuedAlias:  # noqa: ANN401 - any statement
     """Return a table of many requests' values; its columns are the statement's parameters."""
-    types = {each.key: each.type for each in iterate(statement) if isinstance(each, BindParameter)}
-    columns = [column(name, kind) for name, kind in types.items()]
+    columns = [column(name, kind) for name, kind in _parameters(statement).items()]
     rows = func.json_to_recordset(bindparam("asked", type_=JSON)).table_valued(*columns)
     return rows.render_derived(name="asked", with_types=True)
+
+
+def _parameters(statement: Any) -> dict[str, Any]:  # noqa: ANN401 - any statement
+    return {each.key: each.type for each in iterate(statement) if isinstance(each, BindParameter)}
 
 
 def _with_values(statement: Any, asked: FromClause) -> Any:  # noqa: ANN401 - any statement, and the same
