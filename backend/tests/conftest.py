@@ -72,8 +72,9 @@ def full(pytestconfig: pytest.Config) -> bool:
     return bool(pytestconfig.getoption("full", False))
 
 
-# The tests of the six endpoints run with and without tokens.
+# The tests of the tasks' endpoints run with and without tokens.
 IN_BOTH_MODES = {
+    "batch",
     "create_task",
     "delete_task",
     "get_task",

@@ -24,11 +24,11 @@ from src.http.links import page_link, path_of, path_of_new
 from src.http.preferences import preferences
 from src.http.problems import (
     BROKEN_PATH,
-    TOO_LARGE,
     UNEXPECTED,
     WRONG_MEDIA_TYPE,
     Responses,
     documented,
+    too_large,
 )
 from src.http.responses import JSONArray, JSONBytes, conditional, etag_in, tagged
 from src.http.routing import DirectRoute
@@ -41,6 +41,7 @@ from src.routers.problems import (
     TASK_NOT_FOUND,
     UNAVAILABLE,
 )
+from src.schemas.batch import MAX_OPERATIONS, Batch, BatchResults
 from src.schemas.listing import OTHER_NAMES, TaskListing
 from src.schemas.task import (
     CompletionOrNone,
@@ -82,7 +83,7 @@ ANY = (
 )
 NOT_CREATED = documented(
     422,
-    "A value is invalid, or the key was used for another task; `errors` names each",
+    "A value is invalid, or the key was used for another request; `errors` names each",
     "title: must have 1 to 500 characters",
     errors=[
         {
@@ -98,7 +99,7 @@ WEAK = documented(412, "If-Match has an ETag, and a list's ETags are weak", LIST
 LIST_KNOWN = documented(
     412, "If-Match has an ETag, or If-None-Match one that the list has", LIST_IS_KNOWN
 )
-BODY = documented(413, "The body is too large", TOO_LARGE) | documented(
+BODY = documented(413, "The body is too large", too_large()) | documented(
     415, "The body is not declared as JSON", WRONG_MEDIA_TYPE
 )
 PATCH_BODY = BODY | documented(
@@ -114,6 +115,41 @@ HEADER_EXAMPLES = {
     "Location": f"/api/ada/tasks/{TASK_ID}",
 }
 DELETED = {"message": "Task deleted successfully"}
+
+MAX_BATCH_BYTES = 3 * 1024 * 1024
+"""Enough for 100 of the largest tasks in UTF-8: each has 6,500 characters of up to 4 bytes."""
+
+BATCH_REFUSED = (
+    documented(413, "The body is too large", too_large(MAX_BATCH_BYTES))
+    | documented(
+        404,
+        "The user has no such task; `errors` names each operation",
+        f"operations.1: {TASK_NOT_FOUND}",
+        errors=[
+            {"loc": ["body", "operations", 1], "msg": TASK_NOT_FOUND, "type": "not_found"},
+        ],
+    )
+    | documented(
+        412,
+        "A task does not meet if_match; `errors` names each operation",
+        f"operations.1: {TASK_CHANGED}",
+        errors=[
+            {"loc": ["body", "operations", 1], "msg": TASK_CHANGED, "type": "changed"},
+        ],
+    )
+    | documented(
+        422,
+        "A value is invalid, or the key was used for another request; `errors` names each",
+        "operations.0.task.title: must have 1 to 500 characters",
+        errors=[
+            {
+                "loc": ["body", "operations", 0, "task", "title"],
+                "msg": "must have 1 to 500 characters",
+                "type": "string_length",
+            }
+        ],
+    )
+)
 
 
 # A list's parameters by the names that others have for them.
@@ -206,6 +242,40 @@ async def create_task(
             raise HTTPException(412, LIST_IS_KNOWN)
     content = await task_service.create_task(engine, user_id, task, idempotency_key)
     return tagged(content, etag(content), 201, [(b"location", path_of_new(request, content))])
+
+
+@router.post(
+    "/batch",
+    operation_id="batchTasks",
+    response_description="What became of each task, in the order of the operations",
+    summary=f"Create, update and delete up to {MAX_OPERATIONS} tasks",
+    response_model=BatchResults,
+    responses=BODY | BATCH_REFUSED | {200: {"headers": headers("Cache-Control")}},
+    max_body_size=MAX_BATCH_BYTES,
+)
+async def batch_tasks(
+    engine: Engine,
+    user_id: UserInPath,
+    batch: Batch,
+    idempotency_key: IdempotencyKey = None,
+) -> Response:
+    """All operations are applied, or none. Each does what its endpoint does.
+
+    With an `Idempotency-Key`, the request can be repeated.
+    """
+    tasks = await task_service.apply_batch(engine, user_id, batch.operations, idempotency_key)
+    results = [
+        _result(operation["op"] == "create", task)
+        for operation, task in zip(batch.operations, tasks, strict=True)
+    ]
+    return JSONBytes(b'{"results":[%b]}' % b",".join(results))
+
+
+def _result(is_new: bool, task: bytes | None) -> bytes:
+    if task is None:
+        return to_json({"status": 200} | DELETED)
+    status = 201 if is_new else 200
+    return b'{"status":%d,"etag":"\\"%b\\"","task":%b}' % (status, etag(task).encode(), task)
 
 
 @router.get(
