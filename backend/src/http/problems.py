@@ -169,13 +169,8 @@ def _method_not_allowed(request: Request) -> Response:
 
 def _methods(request: Request) -> list[str]:
     methods = {"OPTIONS"}
-    found = [
-        route
-        for route in request.app.routes
-        if isinstance(route, Route) and route.matches(request.scope)[0] is not Match.NONE
-    ]
-    for route in found:
-        if route.path == found[0].path:
+    for route in request.app.routes:
+        if isinstance(route, Route) and route.matches(request.scope)[0] is not Match.NONE:
             methods |= route.methods or set()
     if "GET" in methods:
         methods.add("HEAD")

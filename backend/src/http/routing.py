@@ -157,8 +157,7 @@ class DirectRoutes:
             for pattern, routes in self.paths:
                 if (found := pattern.match(scope["path"])) is None:
                     continue
-                # A method that the first path has not is 405, whatever other paths have.
-                route = routes.get(scope["method"]) or next(iter(routes.values()))
+                route = routes.get(scope["method"])
                 if isinstance(route, DirectRoute):
                     convertors = route.param_convertors
                     scope["path_params"] = {

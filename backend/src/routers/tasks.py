@@ -4,6 +4,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, HTTPException, Query, Request, Response, Security
 from pydantic_core import to_json
+from starlette.convertors import StringConvertor, register_url_convertor
 
 from src.database.etag import etag
 from src.dependencies import (
@@ -169,6 +170,14 @@ def or_not_modified(response: dict[str, Any]) -> Responses:
     return {200: response, 304: response | {"description": "The client already has it"}}
 
 
+class TaskSegment(StringConvertor):
+    """Where a task's id is: any text but the collection's own paths, which have other methods."""
+
+    regex = "(?!batch$)[^/]+"
+
+
+register_url_convertor("task", TaskSegment())
+
 router = APIRouter(
     prefix="/api/{user_id:segment}/tasks",
     tags=["tasks"],
@@ -279,7 +288,7 @@ def _result(is_new: bool, task: bytes | None) -> bytes:
 
 
 @router.get(
-    "/{task_id}",
+    "/{task_id:task}",
     operation_id="getTask",
     response_description="The task",
     summary="Get a task",
@@ -298,7 +307,7 @@ async def get_task(
 
 
 @router.put(
-    "/{task_id}",
+    "/{task_id:task}",
     operation_id="updateTask",
     response_description="The task as it is now",
     summary="Update a task (absent fields stay)",
@@ -328,7 +337,7 @@ async def update_task(
 
 
 @router.patch(
-    "/{task_id}",
+    "/{task_id:task}",
     operation_id="patchTask",
     response_description="The task as it is now",
     summary="Patch a task (merge patch, RFC 7396)",
@@ -353,7 +362,7 @@ async def patch_task(
 
 
 @router.delete(
-    "/{task_id}",
+    "/{task_id:task}",
     operation_id="deleteTask",
     response_description="The task is gone",
     summary="Delete a task",
@@ -375,7 +384,7 @@ async def delete_task(
 
 
 @router.patch(
-    "/{task_id}/complete",
+    "/{task_id:task}/complete",
     operation_id="toggleTaskCompletion",
     response_description="The task as it is now",
     summary="Toggle or set a task's completion",
