@@ -124,7 +124,33 @@ async def test_a_create_is_sent_again_and_makes_one_task(
     assert await tasks_of(engine) == [first, second]
 
 
+@pytest.mark.anyio
+async def test_a_batch_with_a_key_is_sent_again_and_applied_once(
+    engine: AsyncEngine, distant: AsyncEngine, line: Line
+) -> None:
+    """Sent twice, it would find its task gone."""
+    task = await create(distant)
+    operations = batch(UUID(task["id"]))
+    await task_service.apply_batch(distant, "ada", [operations[0]], "warm")
+
+    line.breaks.set()
+    new, gone = await task_service.apply_batch(distant, "ada", operations, "key")
+
+    assert not line.breaks.is_set()
+    assert gone is None
+    assert [json.loads(new or b"")] == (await tasks_of(engine))[1:]
+    assert await task_service.apply_batch(engine, "ada", operations, "key") == [new, gone]
+
+
+def batch(task_id: UUID) -> list[Any]:
+    return [{"op": "create", "task": MILK}, {"op": "delete", "id": task_id}]
+
+
 CHANGES: dict[str, tuple[Operation, list[str]]] = {
+    "batch": (
+        lambda engine, task_id: task_service.apply_batch(engine, "ada", batch(task_id)),
+        ["open", "open"],
+    ),
     "update": (
         lambda engine, task_id: task_service.update_task(
             engine, "ada", task_id, {"completed": True}
