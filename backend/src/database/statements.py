@@ -237,7 +237,7 @@ def insert_row_once(table: Table, given: Iterable[str], keys: Table, row_id: str
     )
 
 
-def _has_expired(keys: FromClause) -> ColumnElement[bool]:
+def _has_expired(keys: Table) -> ColumnElement[bool]:
     # A parameter: what a conflict changes may not depend on now() where tables are distributed.
     return keys.c.created_at < bindparam("kept_since", type_=keys.c.created_at.type)
 
@@ -436,10 +436,11 @@ def _change_rows(table: Table, given: Iterable[str]) -> Statement:
 
 def _change_rows_once(table: Table, given: Iterable[str], keys: Table, row_id: str) -> Statement:
     key = keys.c
-    kept_key = owned(select(keys), keys).where(key.key == bindparam("key"))
-    # Limited, it is looked up: planned while the table is small, all keys of its age might be read.
-    found = kept_key.limit(literal_column("1")).subquery("found")
-    seen = select(found.c.fingerprint, found.c.answer).where(not_(_has_expired(found))).cte("seen")
+    seen = (
+        owned(select(key.fingerprint, key.answer), keys)
+        .where(key.key == bindparam("key"), not_(_has_expired(keys)))
+        .cte("seen")
+    )
     operations = _operations(table).where(not_(select(seen).exists()))
     verdict, all_can, state = _judged(table, operations)
     rows = func.json_agg(aggregate_order_by(_answer(verdict, state), verdict.c.n))
