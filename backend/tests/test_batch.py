@@ -775,25 +775,41 @@ async def test_a_batch_with_a_key_deletes_some_of_its_users_expired_keys_only(
 # Concurrency
 
 
+async def at_once(
+    server: Server, url: str, locks: str, lock: str, requests: list[tuple[str, list[Operation]]]
+) -> list[httpx.Response]:
+    """Send batches with one key, and let none of them go on before several wait for the lock."""
+    writer, watcher = await asyncpg.connect(url), await asyncpg.connect(url)
+    transaction = writer.transaction()
+    await transaction.start()
+    await writer.execute(lock)
+    async with httpx.AsyncClient(base_url=server.url, auth=server.auth, timeout=60) as client:
+        sent = [
+            asyncio.create_task(
+                client.post(
+                    path, json={"operations": operations}, headers={"Idempotency-Key": "key"}
+                )
+            )
+            for path, operations in requests
+        ]
+        await until_waiting(watcher, locks, sent[0], 3)
+        await transaction.rollback()
+        answers = await asyncio.gather(*sent)
+    await writer.close()
+    await watcher.close()
+    return answers
+
+
 @pytest.mark.anyio
 async def test_only_one_of_20_concurrent_batches_with_one_key_is_applied(
-    server: Server, api: httpx.Client, user: str
+    server: Server, api: httpx.Client, postgres: str, locks: str, user: str
 ) -> None:
     """Each but the first finds its tasks changed and gone when it gets their locks."""
     task, other = create(api, user), create(api, user)
     operations = [update(task, etag_of(api, task), completed=True), delete(other), MILK]
+    lock = f"SELECT FROM tasks WHERE user_id = '{user}' AND id = '{task['id']}' FOR UPDATE"
 
-    async with httpx.AsyncClient(base_url=server.url, auth=server.auth, timeout=60) as client:
-        answers = await asyncio.gather(
-            *(
-                client.post(
-                    batch_path(user),
-                    json={"operations": operations},
-                    headers={"Idempotency-Key": "key"},
-                )
-                for _ in range(20)
-            )
-        )
+    answers = await at_once(server, postgres, locks, lock, [(batch_path(user), operations)] * 20)
 
     assert {answer.status_code for answer in answers} == {200}
     assert len({answer.content for answer in answers}) == 1
@@ -804,24 +820,20 @@ async def test_only_one_of_20_concurrent_batches_with_one_key_is_applied(
 @pytest.mark.anyio
 @pytest.mark.parametrize("expired", [False, True], ids=["new", "expired"])
 async def test_20_concurrent_batches_of_creates_with_one_key_create_once(
-    server: Server, api: httpx.Client, postgres: str, user: str, expired: bool
+    server: Server, api: httpx.Client, postgres: str, locks: str, user: str, expired: bool
 ) -> None:
     if expired:
         post(api, user, MILK, key="key")
         await asyncio.to_thread(age, postgres, user, DAY)
+        lock = f"SELECT FROM idempotency_keys WHERE user_id = '{user}' FOR UPDATE"
+    else:
+        values = f"'{user}', 'key', 'of another', now()"
+        columns = "user_id, key, fingerprint, created_at"
+        lock = f"INSERT INTO idempotency_keys ({columns}) VALUES ({values})"
     before = listed(api, user)
+    requests = [(batch_path(user), [MILK] * count) for count in [2, 3] * 10]
 
-    async with httpx.AsyncClient(base_url=server.url, auth=server.auth, timeout=60) as client:
-        answers = await asyncio.gather(
-            *(
-                client.post(
-                    batch_path(user),
-                    json={"operations": [MILK] * count},
-                    headers={"Idempotency-Key": "key"},
-                )
-                for count in [2, 3] * 10
-            )
-        )
+    answers = await at_once(server, postgres, locks, lock, requests)
 
     made = [answer for answer in answers if answer.status_code == 200]
     refused = [answer for answer in answers if answer.status_code == 422]
@@ -883,9 +895,15 @@ async def test_a_batch_waits_for_a_change_and_sees_it(
     assert listed(api, user)[0] == done["task"]
 
 
-async def until_waiting(watcher: Any, locks: str, request: asyncio.Task[Any]) -> None:  # noqa: ANN401 - has no types
-    """Wait until a statement waits for a lock, and the request for it."""
-    while not await watcher.fetchval(f"SELECT EXISTS (SELECT FROM {locks} WHERE NOT granted)"):
+async def until_waiting(
+    watcher: Any,  # noqa: ANN401 - has no types
+    locks: str,
+    request: asyncio.Task[Any],
+    number: int = 1,
+) -> None:
+    """Wait until so many statements wait for a lock, and the request for them."""
+    waiting = f"SELECT count(*) FROM {locks} WHERE NOT granted"
+    while await watcher.fetchval(waiting) < number:
         assert not request.done()
 
 
