@@ -802,14 +802,14 @@ async def at_once(
 
 @pytest.mark.anyio
 async def test_only_one_of_20_concurrent_batches_with_one_key_is_applied(
-    server: Server, api: httpx.Client, postgres: str, locks: str, user: str
+    server: Server, api: httpx.Client, direct: str, locks: str, user: str
 ) -> None:
     """Each but the first finds its tasks changed and gone when it gets their locks."""
     task, other = create(api, user), create(api, user)
     operations = [update(task, etag_of(api, task), completed=True), delete(other), MILK]
     lock = f"SELECT FROM tasks WHERE user_id = '{user}' AND id = '{task['id']}' FOR UPDATE"
 
-    answers = await at_once(server, postgres, locks, lock, [(batch_path(user), operations)] * 20)
+    answers = await at_once(server, direct, locks, lock, [(batch_path(user), operations)] * 20)
 
     assert {answer.status_code for answer in answers} == {200}
     assert len({answer.content for answer in answers}) == 1
@@ -820,11 +820,11 @@ async def test_only_one_of_20_concurrent_batches_with_one_key_is_applied(
 @pytest.mark.anyio
 @pytest.mark.parametrize("expired", [False, True], ids=["new", "expired"])
 async def test_20_concurrent_batches_of_creates_with_one_key_create_once(
-    server: Server, api: httpx.Client, postgres: str, locks: str, user: str, expired: bool
+    server: Server, api: httpx.Client, direct: str, locks: str, user: str, expired: bool
 ) -> None:
     if expired:
         post(api, user, MILK, key="key")
-        await asyncio.to_thread(age, postgres, user, DAY)
+        await asyncio.to_thread(age, direct, user, DAY)
         lock = f"SELECT FROM idempotency_keys WHERE user_id = '{user}' FOR UPDATE"
     else:
         values = f"'{user}', 'key', 'of another', now()"
@@ -833,7 +833,7 @@ async def test_20_concurrent_batches_of_creates_with_one_key_create_once(
     before = listed(api, user)
     requests = [(batch_path(user), [MILK] * count) for count in [2, 3] * 10]
 
-    answers = await at_once(server, postgres, locks, lock, requests)
+    answers = await at_once(server, direct, locks, lock, requests)
 
     made = [answer for answer in answers if answer.status_code == 200]
     refused = [answer for answer in answers if answer.status_code == 422]
@@ -846,13 +846,13 @@ async def test_20_concurrent_batches_of_creates_with_one_key_create_once(
 
 @pytest.mark.anyio
 async def test_a_batch_waits_for_a_change_and_sees_it(
-    server: Server, api: httpx.Client, postgres: str, locks: str, user: str
+    server: Server, api: httpx.Client, direct: str, locks: str, user: str
 ) -> None:
     """Its snapshot is older than the row that it then changes."""
     task = create(api, user, description="Two litres")
     changed, gone, stale = (create(api, user) for _ in range(3))
     etag = etag_of(api, stale)
-    writer = await asyncpg.connect(postgres)
+    writer = await asyncpg.connect(direct)
     transaction = writer.transaction()
     await transaction.start()
     own = f"WHERE user_id = '{user}' AND id ="
@@ -866,7 +866,7 @@ async def test_a_batch_waits_for_a_change_and_sees_it(
             return asyncio.create_task(client.post(batch_path(user), json=content))
 
         waiting = send(update(task, completed=True), delete(changed), MILK)
-        watcher = await asyncpg.connect(postgres)
+        watcher = await asyncpg.connect(direct)
         await until_waiting(watcher, locks, waiting)
         await transaction.commit()
         done, deleted, _ = results(await waiting)
@@ -909,10 +909,10 @@ async def until_waiting(
 
 @pytest.mark.anyio
 async def test_a_batch_never_waits_for_another_users_task(
-    server: Server, api: httpx.Client, postgres: str, user: str
+    server: Server, api: httpx.Client, direct: str, user: str
 ) -> None:
     mine, theirs = create(api, user), create(api, f"{user}-other")
-    writer = await asyncpg.connect(postgres)
+    writer = await asyncpg.connect(direct)
     transaction = writer.transaction()
     await transaction.start()
     own = f"WHERE user_id = '{user}-other' AND id = '{theirs['id']}'"
