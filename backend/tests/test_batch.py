@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import suppress
 from typing import Any
 from uuid import UUID, uuid4
@@ -12,10 +12,14 @@ import httpx
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from src.database.engine import _pool, is_distributed, ping
+from src.database.etag import etag
 from src.database.statements import CLEARED_KEYS
 from src.schemas.batch import MAX_OPERATIONS
-from src.services.exceptions import BatchRefused
-from src.services.task_service import apply_batch
+from src.schemas.listing import TaskListing
+from src.schemas.task import TaskCreate
+from src.services.exceptions import BatchRefused, KeyReused
+from src.services.task_service import apply_batch, create_task, list_tasks
 from tests.conftest import execute
 from tests.serving import Server, eventually
 from tests.tasks import (
@@ -770,6 +774,73 @@ async def test_a_batch_with_a_key_deletes_some_of_its_users_expired_keys_only(
         assert await kept() == {"ada": left, "bob": 3, "eve": 3}
     assert await apply_batch(engine, "ada", [operation], "key-3") == [None]
     await driver.close()
+
+
+@pytest.fixture
+async def in_steps(engine: AsyncEngine) -> AsyncIterator[AsyncEngine]:
+    """An engine that takes its tables for distributed, so that a batch is made in steps."""
+    await asyncio.gather(*(ping(engine) for _ in range(5)))  # a new connection would look again
+    _pool(engine).is_distributed = True
+    yield engine
+    assert is_distributed(engine)
+
+
+@pytest.mark.anyio
+async def test_the_steps_for_distributed_tables_do_the_same(in_steps: AsyncEngine) -> None:
+    made: list[Any] = [{"op": "create", "task": TaskCreate(title=f"Task {n}")} for n in range(4)]
+    rows = await apply_batch(in_steps, "ada", made)
+    ids = [UUID(json.loads(row or b"")["id"]) for row in rows]
+    own, other = f'"{etag(rows[0] or b"")}"', '"another"'
+    operations: list[Any] = [
+        {"op": "update", "id": ids[0], "if_match": own, "task": {"completed": True}},
+        {"op": "update", "id": ids[1], "task": {}},
+        {"op": "delete", "id": ids[2], "if_match": "*"},
+        {"op": "create", "task": TaskCreate(title="Last")},
+    ]
+    refused: list[Any] = [
+        {"op": "create", "task": TaskCreate(title="None")},
+        {"op": "delete", "id": ids[2]},
+        {"op": "update", "id": ids[3], "if_match": other, "task": {"title": "Lost"}},
+    ]
+
+    answer = await apply_batch(in_steps, "ada", operations, "key")
+    again = await apply_batch(in_steps, "ada", operations, "key")
+    with pytest.raises(KeyReused):
+        await apply_batch(in_steps, "ada", operations[3:], "key")
+    for key in (None, "new"):
+        with pytest.raises(BatchRefused) as problem:
+            await apply_batch(in_steps, "ada", refused, key)
+        assert (problem.value.missing, problem.value.changed) == ([1], [2])
+
+    assert again == answer
+    assert json.loads(answer[0] or b"")["completed"] is True
+    assert answer[1:3] == [rows[1], None]
+    page = await list_tasks(in_steps, "ada", TaskListing())
+    tasks = b"".join(page.rows.pieces())
+    assert json.loads(tasks) == [
+        json.loads(row or b"") for row in (answer[0], rows[1], rows[3], answer[3])
+    ]
+
+
+@pytest.mark.anyio
+async def test_in_steps_only_one_of_20_batches_with_one_key_is_applied(
+    in_steps: AsyncEngine,
+) -> None:
+    task = await create_task(in_steps, "ada", TaskCreate(title="Once"))
+    operations: list[Any] = [
+        {"op": "delete", "id": UUID(json.loads(task)["id"])},
+        {"op": "create", "task": TaskCreate(title="New")},
+    ]
+    creates = operations[1:]
+
+    for key, sent in (("one", operations), ("two", creates)):
+        answers = await asyncio.gather(
+            *(apply_batch(in_steps, "ada", sent, key) for _ in range(20))
+        )
+        assert len({*map(tuple, answers)}) == 1
+
+    page = await list_tasks(in_steps, "ada", TaskListing())
+    assert len(json.loads(b"".join(page.rows.pieces()))) == 2
 
 
 # Concurrency
