@@ -311,6 +311,29 @@ def pages(url: str, size: Size, times: int = 50) -> dict[str, float]:
     return milliseconds
 
 
+def batches(url: str, times: int = 20) -> dict[str, float]:
+    """The median time in ms of 100 creates, one request after another and in one batch."""
+    tasks = [{"title": f"Task {number}"} for number in range(100)]
+    operations = [{"op": "create", "task": task} for task in tasks]
+    with peers.running(peers.ours(), url) as server, httpx.Client(base_url=server.url) as client:
+
+        def singles() -> None:
+            for task in tasks:
+                client.post("/api/batches/tasks", json=task).raise_for_status()
+
+        def batch() -> None:
+            content = {"operations": operations}
+            client.post("/api/batches/tasks/batch", json=content).raise_for_status()
+
+        taken: dict[str, list[float]] = defaultdict(list)
+        for _ in range(times):
+            for name, send in (("100 requests", singles), ("one batch", batch)):
+                began = time.perf_counter()
+                send()
+                taken[name].append(time.perf_counter() - began)
+    return {name: statistics.median(each) * 1000 for name, each in taken.items()}
+
+
 def cursor_after(task: dict[str, object]) -> str:
     return encode("created_at", json.dumps(task).encode())
 
@@ -350,7 +373,7 @@ def main() -> None:
         + size.rounds * len(size.far) * (len(fast) + len(POOLERS))
         + size.rounds * (2 * len(FLAT) + 3)
         + len(rows)
-        + 6
+        + 7
     )
     with tempfile.TemporaryDirectory() as folder, roomy_server(Path(folder) / "data") as url:
         asyncio.run(prepare(url))
@@ -379,6 +402,8 @@ def main() -> None:
         peak, others = large_list(url, size)
         progress.step("pages of a huge list")
         paged = pages(url, size)
+        progress.step("batches")
+        in_batches = batches(url)
         tokens = with_tokens(url, size, progress)
         small, large = flat(url, size, progress)
     progress.step("done")
@@ -397,6 +422,7 @@ def main() -> None:
             peak,
             others,
             paged,
+            in_batches,
             tokens,
             size.rows,
             small,

@@ -19,7 +19,7 @@ COLOURS = ["#1f6feb", "#8b949e", "#2da44e", "#0e8a9e", "#bf3989", "#bf8700"]
 
 @dataclass(frozen=True)
 class Run:
-    """What a run measured. Memory in MB, times in seconds, `far` and `pages` in ms."""
+    """What a run measured. Memory in MB, times in seconds, `far`, `pages` and `batches` in ms."""
 
     results: Results
     connections: Results
@@ -33,6 +33,7 @@ class Run:
     peak_memory: float
     others: Load
     pages: dict[str, float]
+    batches: dict[str, float]
     tokens: dict[str, Load]
     rows: int
     small: Results
@@ -109,6 +110,12 @@ def write(run: Run) -> Report:
         table(
             ["page", *run.pages],
             [["median in ms", *(f"{ms:.1f}" for ms in run.pages.values())]],
+        ),
+        "## 100 creates\n",
+        "One client of this service. No peer has a batch, so that there is nothing to compare.\n",
+        table(
+            ["100 tasks", *run.batches],
+            [["median in ms", *(f"{ms:.1f}" for ms in run.batches.values())]],
         ),
         "## Start-up and memory\n",
         table(

@@ -15,7 +15,7 @@ from pydantic_core import PydanticCustomError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from src.auth.exceptions import NotTheOwner
-from src.http.conditions import is_etag_list
+from src.http.conditions import ETAGS, are_etags
 from src.schemas.feed import TOKEN, Token
 from src.schemas.task import UserId
 from src.services.live import Live
@@ -24,10 +24,6 @@ from src.services.live import Live
 _KEY = re.compile(r'"(?P<quoted>(?:[ !#-\[\]-~]|\\["\\])*)"|(?P<bare>[!#-~][!-~]*)')
 
 TASK_ID = "019aa3c5-5d3e-7c1f-9d0a-6b1f2c3d4e5f"
-ETAGS = {
-    "pattern": '^(\\*|(W/)?"[!#-~]*"(, ?(W/)?"[!#-~]*")*)$',
-    "examples": ['"5d41402abc4b2a76"'],
-}
 
 
 class OwnToken(HTTPBearer):
@@ -73,12 +69,6 @@ def _is_key(text: str) -> str:
     return key
 
 
-def _are_etags(text: str) -> str:
-    if not is_etag_list(text):
-        raise PydanticCustomError("etags", "must be * or a list of entity tags")
-    return text
-
-
 Engine = Annotated[AsyncEngine, Depends(get_engine)]
 LiveChanges = Annotated[Live, Depends(get_live)]
 UserInPath = Annotated[UserId, Path()]
@@ -89,12 +79,12 @@ IdempotencyKey = Annotated[
     Header(
         alias="Idempotency-Key",
         description="1 to 255 visible ASCII characters, quoted or not. For 24 hours, a request "
-        "with the same key and task gets the first answer again and creates no second task.",
+        "with the same key and body gets the first answer again and changes nothing more.",
         examples=['"8e03978e-40d5-43dd-bc93-6894a57f9324"'],
         json_schema_extra={"pattern": r'^([!#-~][!-~]{0,254}|"([ !#-\[\]-~]|\\["\\]){1,255}")$'},
     ),
 ]
-ETags = Annotated[str | SkipJsonSchema[None], AfterValidator(_are_etags)]
+ETags = Annotated[str | SkipJsonSchema[None], AfterValidator(are_etags)]
 IfMatch = Annotated[
     ETags,
     Header(

@@ -53,6 +53,9 @@ _PLANS = "the coordinator's plan does not show the indexes of the workers"
 _EARLIER = "a table with the earlier key cannot be distributed before it is upgraded"
 
 NOT_ON_CITUS = {
+    "test_a_batch_without_a_key_is_applied_once_and_its_outcome_is_unknown": "there it is a "
+    "transaction, which starts over",
+    "test_a_batch_planned_for_an_empty_table_finds_its_tasks_by_their_ids": _PLANS,
     "test_a_list_finds_its_tasks_by_an_index_of_their_owner": _PLANS,
     "test_a_statement_finds_its_tasks_by_the_keys_index": _PLANS,
     "test_most_tests_use_a_service_without_settings": "there it gets its DATABASE_URL",
@@ -72,8 +75,9 @@ def full(pytestconfig: pytest.Config) -> bool:
     return bool(pytestconfig.getoption("full", False))
 
 
-# The tests of the six endpoints run with and without tokens.
+# The tests of the tasks' endpoints run with and without tokens.
 IN_BOTH_MODES = {
+    "batch",
     "create_task",
     "delete_task",
     "get_task",

@@ -68,7 +68,8 @@ def assert_problem(response: httpx.Response, status: int, detail: str | None = N
     assert response.headers["content-type"] == "application/problem+json"
     problem = response.json()
     members = ["type", "title", "status", "detail"]
-    assert list(problem) == ([*members, "errors"] if status == 422 else members)
+    names_errors = status == 422 or (response.url.path.endswith("/batch") and status in {404, 412})
+    assert list(problem) == ([*members, "errors"] if names_errors else members)
     assert problem["type"] == "about:blank"
     assert problem["title"]
     assert problem["status"] == status

@@ -39,7 +39,7 @@ from tests.faults.load import Figures, Load, answers_again, clients
 from tests.faults.load import connected as load_connected
 from tests.pgbouncer import pgbouncer
 from tests.serving import BACKEND, Server, serving, started
-from tests.tasks import assert_problem, create, listed, task_path, tasks_path, unknown_path
+from tests.tasks import Task, assert_problem, create, listed, task_path, tasks_path, unknown_path
 from tests.test_failures import sentence
 from tests.test_migrations import EARLIER, EARLIER_COLUMNS, UPGRADE, earlier_rows
 from tests.test_round_trips import round_trips
@@ -90,13 +90,23 @@ def statuses(api: httpx.Client, user: str) -> list[int]:
         api.put(task_path(task), json=bread, headers=etag),
         api.put(task_path(task), json=bread),
         api.delete(unknown_path(user)),
+        *(post_batch(api, user, task, etag) for etag in ("*", "*", '"another"')),
         api.delete(task_path(task)),
         api.get("/health/ready"),
     ]
     return [answer.status_code for answer in answers]
 
 
-EXPECTED = [201, 201, 422, 200, 200, 200, 200, 412, 200, 404, 200, 200]
+EXPECTED = [201, 201, 422, 200, 200, 200, 200, 412, 200, 404, 200, 200, 412, 200, 200]
+
+
+def post_batch(api: httpx.Client, user: str, task: Task, etag: str) -> httpx.Response:
+    operations = [
+        {"op": "create", "task": {"title": "Buy rice"}},
+        {"op": "update", "id": task["id"], "if_match": etag, "task": {"completed": True}},
+    ]
+    headers = {"Idempotency-Key": f"batch-{task['id']}"} if etag == "*" else {}
+    return api.post(f"{tasks_path(user)}/batch", json={"operations": operations}, headers=headers)
 
 
 # Whether it is distributed

@@ -33,7 +33,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "migrations": {"database", "exceptions", "models"},
     "models": set(),
     "routers": {"auth", "database", "dependencies", "http", "schemas", "services"},
-    "schemas": {"database"},
+    "schemas": {"database", "http"},
     "services": {"database", "http", "models", "schemas"},
 }
 

@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 from uuid import UUID
@@ -11,7 +11,7 @@ from uuid import UUID
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from src.database.engine import create_engine
+from src.database.engine import Run, create_engine, fetch_in_transaction
 from src.database.exceptions import DatabaseUnavailable
 from src.schemas.listing import TaskListing
 from src.schemas.task import TaskCreate
@@ -122,6 +122,66 @@ async def test_a_create_is_sent_again_and_makes_one_task(
 
     assert not line.breaks.is_set()
     assert await tasks_of(engine) == [first, second]
+
+
+@pytest.mark.anyio
+async def test_a_batch_with_a_key_is_sent_again_and_applied_once(
+    engine: AsyncEngine, distant: AsyncEngine, line: Line
+) -> None:
+    """Sent twice, it would find its task gone."""
+    task = await create(distant)
+    operations = batch(UUID(task["id"]))
+    await task_service.apply_batch(distant, "ada", [operations[0]], "warm")
+
+    line.breaks.set()
+    new, gone = await task_service.apply_batch(distant, "ada", operations, "key")
+
+    assert not line.breaks.is_set()
+    assert gone is None
+    assert [json.loads(new or b"")] == (await tasks_of(engine))[1:]
+    assert await task_service.apply_batch(engine, "ada", operations, "key") == [new, gone]
+
+
+def batch(task_id: UUID) -> list[Any]:
+    return [{"op": "create", "task": MILK}, {"op": "delete", "id": task_id}]
+
+
+@pytest.mark.anyio
+async def test_a_batch_without_a_key_is_applied_once_and_its_outcome_is_unknown(
+    engine: AsyncEngine, distant: AsyncEngine, line: Line
+) -> None:
+    tasks = [await create(distant), await create(distant)]
+    await task_service.apply_batch(distant, "ada", batch(UUID(tasks[0]["id"])))
+
+    line.breaks.set()
+    with pytest.raises(DatabaseUnavailable):
+        await task_service.apply_batch(distant, "ada", batch(UUID(tasks[1]["id"])))
+
+    assert len(await tasks_of(engine)) == 2
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(("repeatable", "times"), [(True, 2), (False, 1)])
+async def test_a_transaction_whose_end_is_unknown_starts_over_only_if_that_does_no_harm(
+    distant: AsyncEngine, line: Line, repeatable: bool, times: int
+) -> None:
+    task = await create(distant)
+    values = {"user_id": "ada", "id": UUID(task["id"])}
+    worked = 0
+
+    async def toggle(run: Run) -> None:
+        nonlocal worked
+        worked += 1
+        await run(task_service.toggle_statement(), **values)
+        if worked == 1:
+            line.breaks.set()
+
+    work = fetch_in_transaction(distant, toggle, "ada", repeatable=repeatable)
+    with nullcontext() if repeatable else pytest.raises(DatabaseUnavailable):
+        await work
+
+    assert worked == times
+    assert [each["completed"] for each in await tasks_of(distant)] == [times == 1]
 
 
 CHANGES: dict[str, tuple[Operation, list[str]]] = {

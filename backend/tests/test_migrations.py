@@ -8,7 +8,7 @@ import sys
 from datetime import UTC, datetime, timedelta
 from multiprocessing.synchronize import Barrier
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import asyncpg
 import pytest
@@ -24,6 +24,7 @@ from sqlmodel import SQLModel
 from src.database.engine import create_engine
 from src.migrations import HEAD, LOCK, VERSION_TABLE, VERSIONS, upgrade
 from src.schemas.listing import TaskListing
+from src.schemas.task import TaskCreate
 from src.services import task_service
 from tests.citus import beside
 from tests.conftest import execute
@@ -159,6 +160,54 @@ async def test_new_fields_rewrite_no_row_and_let_an_older_release_go_on(
     assert [task["completed"] for task in tasks] == [True, False]
     for task in tasks:
         assert (task["priority"], task["due_date"], task["tags"]) == ("medium", None, [])
+
+
+# As the release before batches has it.
+OLD_KEEP = """
+INSERT INTO idempotency_keys (user_id, key, fingerprint, created_at, task_id)
+VALUES ($1, $2, $3, now(), $4) ON CONFLICT (user_id, key) DO UPDATE SET
+    fingerprint = CASE WHEN idempotency_keys.created_at < now() - interval '1 day'
+        THEN excluded.fingerprint ELSE idempotency_keys.fingerprint END
+RETURNING fingerprint, task_id
+"""
+
+
+@pytest.mark.anyio
+async def test_keys_of_batches_let_an_older_release_go_on(empty_database: str) -> None:
+    engine = create_engine(empty_database, pool_size=1)
+    async with engine.connect() as connection:
+        await connection.execution_options(isolation_level="READ COMMITTED")
+        async with connection.begin():
+            await connection.run_sync(to_revision, "0005_keys_by_owner")
+    old = await asyncpg.connect(empty_database)
+    before, during = uuid4(), uuid4()
+    milk = TaskCreate(title="Buy milk")
+    fingerprint = task_service.fingerprint(milk)
+
+    async def keep(key: str, fingerprint: str, task_id: UUID) -> tuple[Any, ...]:
+        [row] = await old.fetch(OLD_KEEP, "ada", key, fingerprint, task_id)
+        return tuple(row)
+
+    assert await keep("before", fingerprint, before) == (fingerprint, before)
+    await old.execute("CREATE TABLE untouched AS SELECT pg_relation_filenode('idempotency_keys') f")
+
+    await upgrade(engine, empty_database)
+
+    same = "SELECT f = pg_relation_filenode('idempotency_keys') FROM untouched"
+    assert await old.fetchval(same)
+    assert await keep("before", "", during) == (fingerprint, before)
+    assert await keep("during", "", during) == ("", during)
+    [answer] = await task_service.apply_batch(
+        engine, "ada", [{"op": "create", "task": milk}], "batch"
+    )
+    of_a_batch = await keep("batch", "", during)
+    created = await task_service.create_task(engine, "ada", milk, "before")
+    await old.close()
+    await engine.dispose()
+    assert answer is not None
+    assert of_a_batch[0] != ""
+    assert of_a_batch[1] is None
+    assert json.loads(created)["id"] == str(before)
 
 
 @pytest.mark.anyio

@@ -1,10 +1,13 @@
-"""Any text is kept as it was sent, or refused."""
+"""Any text is kept as it was sent, or refused; a batch does what its operations do."""
+
+from typing import Any
+from uuid import uuid4
 
 import httpx
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.tasks import assert_problem, create, listed, task_path, tasks_path
+from tests.tasks import Task, assert_problem, create, listed, task_path, tasks_path
 
 thorough = settings(
     max_examples=200,
@@ -93,3 +96,104 @@ def test_any_other_type_is_refused(
     assert_problem(api.post(tasks_path(user), json={"title": title}), 422)
     assert_problem(api.put(task_path(task), json={"title": title}), 422)
     assert_problem(api.put(task_path(task), json={"completed": completed}), 422)
+
+
+fields = st.fixed_dictionaries(
+    {},
+    optional={
+        "title": titles,
+        "description": descriptions,
+        "completed": st.booleans(),
+        "priority": st.sampled_from(["low", "URGENT", None, ""]),
+        "due_date": st.sampled_from(["2026-12-24", "2026-12-24T09:30:00+01:00", None, ""]),
+        "tags": st.none() | st.lists(st.sampled_from(["a", " b", "a", "ü"]), max_size=4),
+    },
+)
+conditions = st.sampled_from([None, None, "*", "its own", '"another"', '"another", its own'])
+creations = st.builds(lambda title, rest: rest | {"title": title}, titles, fields)
+new = st.tuples(st.just("create"), st.just(None), creations, st.none())
+# Of the places, the last is nobody's task.
+PLACES = 6
+changed = st.tuples(
+    st.sampled_from(["update", "delete"]), st.integers(0, PLACES - 1), fields, conditions
+)
+operations_lists = st.lists(
+    new | changed,
+    min_size=1,
+    max_size=8,
+    unique_by=lambda each: id(each) if each[1] is None else each[1],
+)
+
+
+@settings(thorough, max_examples=100)
+@given(operations=operations_lists)
+def test_a_batch_is_its_operations_one_by_one(
+    api: httpx.Client, user: str, operations: list[tuple[str, int | None, Any, str | None]]
+) -> None:
+    one_by_one, at_once = (f"{user}-{uuid4()}" for _ in range(2))
+    singles = [
+        sent_alone(api, tasks, each) for tasks in [five(api, one_by_one)] for each in operations
+    ]
+    tasks = five(api, at_once)
+
+    answer = api.post(
+        f"{tasks_path(at_once)}/batch",
+        json={"operations": [in_batch(api, tasks, each) for each in operations]},
+    )
+
+    refused = {n: single.status_code for n, single in enumerate(singles) if single.is_error}
+    if refused:
+        assert_problem(answer, max(refused.values()))
+        assert [error["loc"][2] for error in answer.json()["errors"]] == [*refused]
+        assert listed(api, at_once) == tasks[:-1]
+    else:
+        results = answer.json()["results"]
+        assert [each["status"] for each in results] == [each.status_code for each in singles]
+        for result, single in zip(results, singles, strict=True):
+            task = result.get("task", {"message": result.get("message")})
+            assert lasting(task) == lasting(single.json())
+        now = [listed(api, name) for name in (at_once, one_by_one)]
+        assert [lasting(task) for task in now[0]] == [lasting(task) for task in now[1]]
+
+
+def five(api: httpx.Client, user: str) -> list[Task]:
+    """Create tasks, and name one that is not there."""
+    tasks = [create(api, user, title=f"Task {n}", tags=["old"]) for n in range(PLACES - 1)]
+    return [*tasks, tasks[0] | {"id": str(uuid4())}]
+
+
+def if_match(api: httpx.Client, task: Task, condition: str | None) -> str | None:
+    if condition is None:
+        return None
+    return condition.replace("its own", api.get(task_path(task)).headers.get("etag", '"none"'))
+
+
+def sent_alone(
+    api: httpx.Client, tasks: list[Task], operation: tuple[str, int | None, Any, str | None]
+) -> httpx.Response:
+    op, place, sent, condition = operation
+    if place is None:
+        return api.post(tasks_path(tasks[0]["user_id"]), json=sent)
+    etag = if_match(api, tasks[place], condition)
+    headers = {} if etag is None else {"If-Match": etag}
+    if op == "delete":
+        return api.delete(task_path(tasks[place]), headers=headers)
+    return api.put(task_path(tasks[place]), json=sent, headers=headers)
+
+
+def in_batch(
+    api: httpx.Client, tasks: list[Task], operation: tuple[str, int | None, Any, str | None]
+) -> dict[str, Any]:
+    op, place, sent, condition = operation
+    if place is None:
+        return {"op": op, "task": sent}
+    etag = if_match(api, tasks[place], condition)
+    body = {"op": op, "id": tasks[place]["id"]} | ({} if etag is None else {"if_match": etag})
+    return body if op == "delete" else body | {"task": sent}
+
+
+def lasting(answer: Task) -> Task:
+    """Leave out what differs between two users, and say whether the task was changed."""
+    own = {"id", "user_id", "created_at", "updated_at"}
+    is_new = answer.get("created_at") == answer.get("updated_at")
+    return {name: value for name, value in answer.items() if name not in own} | {"new": is_new}

@@ -43,9 +43,18 @@ def counted(postgres: str) -> Iterator[Link]:
 def warm_requests(api: httpx.Client) -> Iterator[Callable[[], httpx.Response]]:
     """Yield requests to every endpoint, in each variant, with their statements prepared."""
     for warm in (False, True):
-        task, other, third = [create(api, "ada") for _ in range(3)]
+        task, other, third, fourth = [create(api, "ada") for _ in range(4)]
         patch = partial(api.patch, task_path(task), json={"title": "Buy rye bread"})
         key = {"Idempotency-Key": task["id"]}
+        batch = partial(api.post, f"{tasks_path('ada')}/batch")
+        content = {
+            "operations": [
+                {"op": "create", "task": {"title": "Buy flour"}},
+                {"op": "update", "id": task["id"], "task": {"completed": False}},
+                {"op": "delete", "id": fourth["id"]},
+            ]
+        }
+        in_batch = {"Idempotency-Key": fourth["id"]}
         requests = [
             partial(api.get, tasks_path("ada")),
             partial(api.post, tasks_path("ada"), json={"title": "Buy bread"}),
@@ -75,6 +84,10 @@ def warm_requests(api: httpx.Client) -> Iterator[Callable[[], httpx.Response]]:
             partial(api.post, tasks_path("ada"), json={"title": "Buy eggs"}, headers=key),
             partial(api.post, tasks_path("ada"), json={"title": "Buy eggs"}, headers=key),
             partial(api.post, tasks_path("ada"), json={"title": "Buy rice"}, headers=key),
+            partial(batch, json=content, headers=in_batch),
+            partial(batch, json=content, headers=in_batch),
+            partial(batch, json={"operations": content["operations"][:1] * 100}),
+            partial(batch, json=content),
         ]
         for request in requests:
             if warm:
@@ -105,8 +118,8 @@ def round_trips(postgres: str, log: Path) -> list[int]:
 
 
 def test_a_warm_request_is_one_round_trip(direct: str, tmp_path: Path) -> None:
-    assert round_trips(direct, tmp_path / "log") == [1] * 28
+    assert round_trips(direct, tmp_path / "log") == [1] * 32
 
 
 def test_a_warm_request_is_one_round_trip_through_a_pooler(pooler: str, tmp_path: Path) -> None:
-    assert round_trips(pooler, tmp_path / "log") == [1] * 28
+    assert round_trips(pooler, tmp_path / "log") == [1] * 32

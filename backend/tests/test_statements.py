@@ -60,6 +60,8 @@ SHARED = {
 }
 
 
+BATCHES = [each for each in task_service.BATCH if isinstance(each, Statement)]
+
 PLANNED_EARLY = ["shared get", "shared change 1", "shared change 13", "shared change 17"]
 
 
@@ -85,6 +87,15 @@ def test_every_statement_is_scoped_by_its_owner() -> None:
         of_keys = statement.sql.count("FROM idempotency_keys")
         assert of_keys
         assert statement.sql.count(f"WHERE idempotency_keys.user_id = ${owner}::VARCHAR") == of_keys
+
+
+def test_a_batchs_statements_are_scoped_by_their_owner() -> None:
+    assert len(BATCHES) == 7
+    for statement in BATCHES:
+        owner = statement.parameters.index("user_id") + 1
+        for table in ("tasks", "idempotency_keys"):
+            named = statement.sql.count(f"FROM {table}") + statement.sql.count(f"UPDATE {table}")
+            assert statement.sql.count(f"WHERE {table}.user_id = ${owner}::VARCHAR") == named
 
 
 def test_the_scope_is_written_in_one_place() -> None:
@@ -210,6 +221,47 @@ async def test_a_shared_statement_planned_for_an_empty_table_does_not_read_all_o
 
 
 @pytest.mark.anyio
+@pytest.mark.parametrize("name", ["at_once", "once"])
+async def test_a_batch_planned_for_an_empty_table_finds_its_tasks_by_their_ids(
+    engine: AsyncEngine, name: str
+) -> None:
+    """It is planned once for each connection. Either index of tasks will do, as above."""
+    statement: Statement = getattr(task_service.BATCH, name)
+    of_a_key = ", 'key', now() - interval '1 day', 'of the batch', now()" if name == "once" else ""
+    async with engine.connect() as connection:
+        raw = await connection.get_raw_connection()
+        driver = raw.driver_connection
+        assert isinstance(driver, asyncpg.Connection)
+        await driver.execute(
+            "INSERT INTO idempotency_keys (user_id, key, fingerprint, created_at) "
+            "SELECT 'user-3', 'key-' || n, '', now() FROM generate_series(1, 1000) AS n"
+        )
+        await driver.execute("ANALYZE idempotency_keys")
+        await driver.execute(f"PREPARE planned AS {statement.sql}")
+        await driver.execute(f"EXECUTE planned('[]', 'user-3'{of_a_key})")
+        rows = await insert(engine, users=5, each=2000, analyze=False)
+        ids = [row_id for owner, row_id in rows if owner == "user-3"][:100]
+        kinds = ["update", "delete"] * 50
+        sent = [
+            {"n": n, "op": op, "id": row_id, "etags": ["a"], "fields": {"title": "New"}}
+            for n, (op, row_id) in enumerate(zip(kinds, ids, strict=True))
+        ]
+        explained = await driver.fetchval(
+            f"EXPLAIN (FORMAT JSON) EXECUTE planned('{to_json(sent).decode()}', 'user-3'{of_a_key})"
+        )
+
+    plan = list(nodes(json.loads(explained)[0]["Plan"]))
+    searches = {(node["Index Name"], node["Index Cond"]) for node in plan if "Index Name" in node}
+    by_key = [each for index, each in searches if index == "idempotency_keys_pkey"]
+    of_tasks = [each for index, each in searches if index.startswith("tasks")]
+    assert len(of_tasks) == 3
+    assert all("user_id" in each and "id = " in each for each in of_tasks)
+    assert len(by_key) == (2 if name == "once" else 0)
+    assert all("key" in each for each in by_key)
+    assert not [node for node in plan if node["Node Type"] == "Seq Scan"]
+
+
+@pytest.mark.anyio
 async def test_a_list_finds_its_tasks_by_an_index_of_their_owner(engine: AsyncEngine) -> None:
     """The order of creation needs no sort; other orders and rare filters sort the user's tasks."""
     owner, task_id = (await insert(engine, users=5, each=2000))[1234]
@@ -309,6 +361,28 @@ def test_a_request_is_one_statement_with_no_transaction_around_it(tmp_path: Path
         ]:
             before = len(log.read_text())
             answer = api.request(method, path, json={"title": "Buy eggs"}, headers=headers)
+            assert answer.status_code == status
+            [statement] = statements(log, before)
+        keep = {"op": "update", "id": create(api, "ada")["id"], "task": {"completed": True}}
+        for operations, key, status in [
+            ([{"op": "create", "task": {"title": "Buy milk"}}] * 100, {}, 200),
+            ([keep, {"op": "delete", "id": task["id"]}], {}, 404),
+            ([keep | {"if_match": '"other"'}], {}, 412),
+            (
+                [keep, {"op": "create", "task": {"title": "Buy rye"}}],
+                {"Idempotency-Key": "b"},
+                200,
+            ),
+            (
+                [keep, {"op": "create", "task": {"title": "Buy rye"}}],
+                {"Idempotency-Key": "b"},
+                200,
+            ),
+            ([keep], {"Idempotency-Key": "b"}, 422),
+        ]:
+            before = len(log.read_text())
+            content = {"operations": operations}
+            answer = api.post(f"{tasks_path('ada')}/batch", json=content, headers=key)
             assert answer.status_code == status
             [statement] = statements(log, before)
 

@@ -366,11 +366,16 @@ def fetch_batches_into(
 
 
 def fetch_in_transaction(
-    engine: AsyncEngine, work: Callable[[Run], Awaitable[T]], /, user_id: str
+    engine: AsyncEngine,
+    work: Callable[[Run], Awaitable[T]],
+    /,
+    user_id: str,
+    *,
+    repeatable: bool = True,
 ) -> Awaitable[T]:
     """Return what `work` makes of the statements that it runs in one transaction, for this user.
 
-    It starts over when the connection breaks, so applying it twice must be like applying it once.
+    It starts over when the connection breaks, unless it might then be applied twice.
     Raises DatabaseUnavailable as `fetch_all` does.
     """
 
@@ -378,6 +383,7 @@ def fetch_in_transaction(
         connection: PoolProxiedConnection, begin: Statement, _arguments: list[object]
     ) -> T:
         driver = _driver(connection)
+        is_ending = False
 
         async def run(statement: Statement, **values: object) -> list[asyncpg.Record]:
             prepared = connection.info.get(statement) or await _prepare(
@@ -389,9 +395,11 @@ def fetch_in_transaction(
             try:
                 await driver.execute(begin.sql)
                 answer = await work(run)
+                is_ending = True
                 await driver.execute("COMMIT")
             except _FAILED as error:
-                raise await _explained(error, connection, again=True) from error
+                again = repeatable or not is_ending
+                raise await _explained(error, connection, again=again) from error
         except BaseException:
             driver.terminate()  # or the next statement would be in its transaction
             raise

@@ -4,8 +4,9 @@ It hashes the row's JSON exactly as PostgreSQL writes it.
 """
 
 from hashlib import sha256
+from typing import Any
 
-from sqlalchemy import CTE, ColumnElement, Text, cast, func, literal_column
+from sqlalchemy import ColumnElement, Text, cast, func, literal_column
 
 _DIGITS = 32
 
@@ -15,10 +16,8 @@ def etag(row: bytes) -> str:
     return sha256(row).hexdigest()[:_DIGITS]
 
 
-def etag_of(rows: CTE) -> ColumnElement[str]:
-    """Have PostgreSQL compute the tag of each row; `etag` is the same in Python."""
-    json = func.convert_to(
-        cast(func.row_to_json(rows.table_valued()), Text), literal_column("'UTF8'")
-    )
+def etag_of(row: ColumnElement[Any]) -> ColumnElement[str]:
+    """Have PostgreSQL compute a row's tag; `etag` is the same in Python."""
+    json = func.convert_to(cast(func.row_to_json(row), Text), literal_column("'UTF8'"))
     digest: ColumnElement[str] = func.encode(func.sha256(json), literal_column("'hex'"))
     return func.left(digest, literal_column(str(_DIGITS)))

@@ -23,11 +23,13 @@ from sqlalchemy import (
     Delete,
     Enum,
     FromClause,
+    Integer,
     Select,
     Table,
     TableValuedAlias,
     Text,
     Update,
+    all_,
     and_,
     any_,
     bindparam,
@@ -38,6 +40,7 @@ from sqlalchemy import (
     func,
     inspect,
     literal_column,
+    not_,
     or_,
     select,
     true,
@@ -45,7 +48,8 @@ from sqlalchemy import (
     union_all,
     update,
 )
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.dialects.postgresql import Insert, aggregate_order_by, insert
+from sqlalchemy.sql.dml import ReturningDelete, ReturningInsert
 from sqlalchemy.sql.visitors import iterate, replacement_traverse
 from sqlmodel import SQLModel
 
@@ -206,8 +210,7 @@ def insert_row_once(
     """
     _check_columns(table, given)
     key = keys.c
-    # A parameter: what a conflict changes may not depend on now() where tables are distributed.
-    has_expired = key.created_at < bindparam("kept_since", type_=key.created_at.type)
+    has_expired = _has_expired(keys)
     keep = insert(keys).values(
         {name: bindparam(name) for name in ("user_id", "key", "fingerprint", "created_at")}
         | {row_id: bindparam("id")}
@@ -228,19 +231,7 @@ def insert_row_once(
         .returning(table.c.id)
         .cte("created")
     )
-    expired = (
-        owned(select(key.key), keys)
-        .where(has_expired, key.key != bindparam("key"))
-        .limit(literal_column(str(CLEARED_KEYS)))
-        .with_for_update(skip_locked=True)
-    )
-    cleared = (
-        owned(delete(keys), keys)
-        # As an array, so that it is selected once: again, it would find others to lock.
-        .where(key.key == any_(func.array(expired.scalar_subquery(), type_=ARRAY(Text))))
-        .returning(key.key)
-        .cte("cleared")
-    )
+    cleared = _clear(keys).cte("cleared")
     is_same = made.c.fingerprint == bindparam("fingerprint")
     answer = select(case((is_same, func.row_to_json(row.table_valued())))).select_from(
         made.join(row, true())
@@ -254,6 +245,24 @@ def insert_row_once(
         ),
         written=compiled_answer(json.add_cte(cleared), repeatable=True),
     )
+
+
+def _has_expired(keys: Table) -> ColumnElement[bool]:
+    # A parameter: what a conflict changes may not depend on now() where tables are distributed.
+    return keys.c.created_at < bindparam("kept_since", type_=keys.c.created_at.type)
+
+
+def _clear(keys: Table) -> ReturningDelete[Any]:
+    """Delete some of the owner's expired keys, but not `key`."""
+    expired = (
+        owned(select(keys.c.key), keys)
+        .where(_has_expired(keys), keys.c.key != bindparam("key"))
+        .limit(literal_column(str(CLEARED_KEYS)))
+        .with_for_update(skip_locked=True)
+    )
+    # As an array, so that it is selected once: again, it would find others to lock.
+    names = func.array(expired.scalar_subquery(), type_=ARRAY(Text))
+    return owned(delete(keys), keys).where(keys.c.key == any_(names)).returning(keys.c.key)
 
 
 def _values(table: Table) -> dict[str, ColumnElement[Any]]:
@@ -277,7 +286,7 @@ def _check_columns(table: Table, given: Iterable[str]) -> None:
         raise TypeError(f"{table}: each column must be given, and nothing else")
 
 
-def now(table: Table) -> ColumnElement[Any]:
+def now(table: FromClause) -> ColumnElement[Any]:
     """Return the time for `updated_at`.
 
     It never goes back: the database's clock may be behind that of the service that made the row.
@@ -326,7 +335,7 @@ def _change(
         change = _this(statement, table)
         return replace(compiled(change), shared=_change_many(table, change, feeds))
     current = _this(select(table), table).with_for_update().cte("current")
-    is_one_of_them = etag_of(current) == any_(bindparam("etags", type_=ARRAY(Text)))
+    is_one_of_them = etag_of(current.table_valued()) == any_(bindparam("etags", type_=ARRAY(Text)))
     meets = select(current.c.id).where(is_one_of_them == bindparam("wanted", type_=Boolean))
     return compiled(_this(statement, table).where(meets.exists()), current=current)
 
@@ -380,3 +389,220 @@ def _answers(rows: Any, source: FromClause) -> Select[Any]:  # noqa: ANN401 - a 
     return select(rows.c.user_id, rows.c.id, func.row_to_json(rows.table_valued())).select_from(
         source
     )
+
+
+class Batch(NamedTuple):
+    """How many rows are created, updated and deleted, all or none.
+
+    It is one statement, or where tables are distributed these steps in a transaction.
+    """
+
+    table: Table
+    creation: Creation
+    at_once: Statement
+    once: Statement
+    """The same with a key, so that it can be repeated."""
+    seen: Statement
+    """Returns the fingerprint of a key that is kept, beside each row of its answer."""
+    locked: Statement
+    """Returns the rows with these `ids`."""
+    kept: Statement
+    """Keeps a key, and returns it unless it is kept already."""
+    answered: Statement
+    """Adds the `answer` to the key."""
+    cleared: Statement
+    """Deletes some of the owner's expired keys."""
+
+
+def change_rows(table: Table, given: Iterable[str], keys: Table, row_id: str) -> Batch:
+    """Apply the `operations`, each an object with these members.
+
+    `n` is its place, `op` is create, update, delete or keep, and `id` names the row, each row only
+    once. Unless null, `etags` must have that of the row as it is. `fields` has all columns of a new
+    row, or those to update.
+    There is a row for each operation, in their order: the new state of the table's row, or none if
+    it was deleted. If any operation cannot be applied, none is: the rows of those are 404 or 412.
+    A key is kept with its `fingerprint` and the whole answer, and given that answer again. If it
+    came with another fingerprint, the only row is 422; if it was used for the first time meanwhile,
+    409. Keys of before `kept_since` have expired and count as absent; some of them are deleted.
+    """
+    new_key = insert(keys).values(
+        {name: bindparam(name) for name in ("user_id", "key", "fingerprint", "created_at")}
+    )
+    this_key = keys.c.key == bindparam("key")
+    each = func.json_array_elements(keys.c.answer).table_valued(column("value", JSON))
+    row = each.lateral("each")
+    seen = owned(select(keys.c.fingerprint, row.c.value.label("row")), keys)
+    seen = seen.select_from(keys.outerjoin(row, true())).where(this_key, not_(_has_expired(keys)))
+    ids = bindparam("ids", type_=ARRAY(table.c.id.type))
+    locked = owned(select(table), table).where(table.c.id == any_(ids)).order_by(table.c.id)
+    answered = owned(update(keys), keys).where(this_key).values(answer=bindparam("answer"))
+    return Batch(
+        table=table,
+        creation=insert_row(table, given),
+        at_once=_change_rows(table, given),
+        once=_change_rows_once(table, given, keys, row_id),
+        seen=compiled_answer(seen, repeatable=True),
+        locked=compiled(locked.with_for_update()),
+        kept=compiled_answer(_keep(new_key, keys, row_id), repeatable=True),
+        answered=compiled_answer(answered, repeatable=True),
+        cleared=compiled_answer(_clear(keys), repeatable=True),
+    )
+
+
+def _keep(new_key: Insert, keys: Table, row_id: str) -> ReturningInsert[Any]:
+    """Keep a key, and return it unless it is kept already."""
+    names = ("fingerprint", row_id, "answer", "created_at")
+    return new_key.on_conflict_do_update(
+        index_elements=["user_id", "key"],
+        set_={name: new_key.excluded[name] for name in names},
+        where=_has_expired(keys),
+    ).returning(keys.c.key)
+
+
+def _change_rows(table: Table, given: Iterable[str]) -> Statement:
+    verdict, all_can, state = _judged(table, _operations(table))
+    answer = select(_answer(verdict, state)).select_from(_with_state(verdict, state))
+    changes = _writes(table, given, verdict, state, all_can)
+    return compiled_answer(answer.order_by(verdict.c.n).add_cte(*changes), repeatable=False)
+
+
+def _change_rows_once(table: Table, given: Iterable[str], keys: Table, row_id: str) -> Statement:
+    key = keys.c
+    seen = (
+        owned(select(key.fingerprint, key.answer), keys)
+        .where(key.key == bindparam("key"), not_(_has_expired(keys)))
+        .cte("seen")
+    )
+    operations = _operations(table).where(not_(select(seen).exists()))
+    verdict, all_can, state = _judged(table, operations)
+    rows = func.json_agg(aggregate_order_by(_answer(verdict, state), verdict.c.n))
+    answer = select(rows.label("rows")).select_from(_with_state(verdict, state)).cte("answer")
+    sent = [bindparam(name, type_=key[name].type) for name in ("user_id", "key", "fingerprint")]
+    new_key = select(*sent, bindparam("created_at", type_=key.created_at.type), answer.c.rows)
+    kept = _keep(
+        insert(keys).from_select(
+            ["user_id", "key", "fingerprint", "created_at", "answer"],
+            new_key.where(select(all_can).exists()),
+        ),
+        keys,
+        row_id,
+    ).cte("kept")
+    changes = _writes(table, given, verdict, state, kept)
+    cleared = _clear(keys).where(select(kept).exists()).cte("cleared")
+    is_same = seen.c.fingerprint == bindparam("fingerprint")
+    before = select(case((is_same, seen.c.answer), else_=_REUSED)).scalar_subquery()
+    is_late = and_(select(all_can).exists(), not_(select(kept).exists()))
+    fresh = select(case((is_late, _LATE), else_=answer.c.rows)).scalar_subquery()
+    each = func.json_array_elements(func.coalesce(before, fresh)).table_valued(
+        column("value", JSON), with_ordinality="n"
+    )
+    each = each.render_derived(name="each")
+    in_order = select(each.c.value).order_by(each.c.n)
+    return compiled_answer(in_order.add_cte(*changes, cleared), repeatable=True)
+
+
+_REUSED: ColumnElement[Any] = literal_column("'[422]'::json")
+_LATE: ColumnElement[Any] = literal_column("'[409]'::json")
+
+
+def _operations(table: Table) -> Select[Any]:
+    rows = func.json_to_recordset(bindparam("operations", type_=JSON)).table_valued(
+        column("n", Integer),
+        column("op", Text),
+        column("id", table.c.id.type),
+        column("etags", ARRAY(Text)),
+        column("fields", JSON),
+    )
+    return select(rows.render_derived(name="operations", with_types=True))
+
+
+def _is(operation: CTE, *ops: str) -> ColumnElement[bool]:
+    return or_(*(operation.c.op == literal_column(f"'{op}'") for op in ops))
+
+
+def _judged(table: Table, operations: Select[Any]) -> tuple[CTE, CTE, CTE]:
+    """Return the verdict on each operation, whether all can be applied, and the rows' new states.
+
+    All rows are locked in the order of their ids, before the first one is written.
+    """
+    operation = operations.cte("operation")
+    ids = select(operation.c.id).where(not_(_is(operation, "create"))).scalar_subquery()
+    current = (
+        owned(select(table.c.id, table.table_valued().label("before")), table)
+        .where(table.c.id == any_(func.array(ids)))
+        .order_by(table.c.id)
+        .with_for_update()
+        .cte("current")
+    )
+    # Whole, it has its columns in the order in which they were added to the table.
+    parts: list[ColumnElement[Any]] = [
+        literal_column(f"(current.before).{each.name}").label(each.name) for each in table.c
+    ]
+    row = select(*parts).lateral("row")
+    is_missing = and_(not_(_is(operation, "create")), current.c.id.is_(None))
+    has_changed = and_(
+        operation.c.etags.is_not(None),
+        etag_of(row.table_valued()) != all_(operation.c.etags),
+    )
+    failure = case((is_missing, literal_column("404")), (has_changed, literal_column("412"))).label(
+        "failure"
+    )
+    verdict = (
+        select(operation, current.c.before, failure)
+        .select_from(
+            operation.outerjoin(current, current.c.id == operation.c.id).outerjoin(row, true())
+        )
+        .cte("verdict")
+    )
+    can_all = func.bool_and(verdict.c.failure.is_(None))
+    all_can = select(can_all.label("yes")).having(can_all).cte("all_can")
+    # Of a row that is not there yet: of one without values.
+    columns = [column(each.name, each.type) for each in table.c]
+    made = func.json_populate_record(verdict.c.before, verdict.c.fields).table_valued(*columns)
+    new = made.lateral("new")
+    values: dict[str, ColumnElement[Any]] = {each.name: new.c[each.name] for each in table.c}
+    values["updated_at"] = case((_is(verdict, "update"), now(new)), else_=new.c.updated_at)
+    state = (
+        select(*(value.label(name) for name, value in values.items()))
+        .select_from(verdict.join(new, true()))
+        .where(not_(_is(verdict, "delete")), select(all_can).exists())
+        .cte("state")
+    )
+    return verdict, all_can, state
+
+
+def _with_state(verdict: CTE, state: CTE) -> FromClause:
+    return verdict.outerjoin(state, state.c.id == verdict.c.id)
+
+
+def _answer(verdict: CTE, state: CTE) -> ColumnElement[Any]:
+    failed = verdict.c.failure.is_not(None)
+    return case(
+        (failed, func.to_json(verdict.c.failure)),
+        (state.c.id.is_not(None), func.row_to_json(state.table_valued())),
+    )
+
+
+def _writes(table: Table, given: Iterable[str], verdict: CTE, state: CTE, if_any: CTE) -> list[CTE]:
+    """Write the states, if there is any row in `if_any`."""
+    may = select(if_any).exists()
+
+    def those(op: str) -> ColumnElement[bool]:
+        ids = select(verdict.c.id).where(_is(verdict, op)).scalar_subquery()
+        return table.c.id == any_(func.array(ids))
+
+    new = select(state).join(verdict, verdict.c.id == state.c.id).where(_is(verdict, "create"))
+    created = insert(table).from_select(state.c.keys(), new.where(may))
+    values = {name: state.c[name] for name in (*given, "updated_at")}
+    updated = (
+        owned(update(table), table)
+        .values(values)
+        .where(those("update"), table.c.id == state.c.id, may)
+    )
+    deleted = owned(delete(table), table).where(those("delete"), may)
+    return [
+        created.returning(table.c.id).cte("created"),
+        updated.returning(table.c.id).cte("updated"),
+        deleted.returning(table.c.id).cte("deleted"),
+    ]

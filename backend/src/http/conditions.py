@@ -3,6 +3,14 @@
 import re
 from typing import NamedTuple
 
+from pydantic_core import PydanticCustomError
+
+ETAGS = {
+    "pattern": '^(\\*|(W/)?"[!#-~]*"(, ?(W/)?"[!#-~]*")*)$',
+    "examples": ['"5d41402abc4b2a76"'],
+}
+"""The JSON schema of what clients send as If-Match."""
+
 _TAG = re.compile(r'(?:W/)?"([!#-~\x80-\xff]*)"')
 
 
@@ -21,6 +29,13 @@ def is_etag_list(text: str) -> bool:
     """Whether this is `*` or a list of entity tags; its elements may be empty: §5.6.1, §8.8.3."""
     tag, comma = _TAG.pattern, r"[ \t]*,[ \t,]*"
     return text == "*" or re.fullmatch(rf"[ \t,]*{tag}(?:{comma}{tag})*[ \t,]*", text) is not None
+
+
+def are_etags(text: str) -> str:
+    """Raises PydanticCustomError unless this is `*` or a list of entity tags."""
+    if not is_etag_list(text):
+        raise PydanticCustomError("etags", "must be * or a list of entity tags")
+    return text
 
 
 def condition(if_match: str | None, if_none_match: str | None) -> Condition | None:

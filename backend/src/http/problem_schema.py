@@ -11,7 +11,10 @@ class InvalidField(BaseModel):
 
 
 class Problem(BaseModel):
-    """`detail` is a sentence that a user can be shown; only a 422 has `errors`."""
+    """`detail` is a sentence that a user can be shown.
+
+    A 422 has `errors`, and so has a batch's 404 or 412.
+    """
 
     type: str
     title: str

@@ -35,7 +35,6 @@ _DETAILS = {
 BROKEN_QUERY = "The query must be percent-encoded UTF-8"
 ENCODED = "Send the body as it is, without a Content-Encoding"
 BROKEN_PATH = "The path must be percent-encoded UTF-8"
-TOO_LARGE = f"The body may have at most {MAX_BODY_BYTES} bytes"
 NO_OBJECT = "Send a JSON object as the body"
 STOPPING = "The service is about to stop; try again in a moment"
 UNEXPECTED = "Something went wrong; the service's log explains it under this X-Request-ID"
@@ -44,10 +43,16 @@ WRONG_MEDIA_TYPE = "Send the body as JSON, with the header Content-Type: applica
 _PLAIN_WORDS = {
     "Field required": "is missing",
     "Input should be a valid boolean": "must be true or false",
+    "Input should be a valid dictionary": "must be a JSON object",
+    "Input should be a valid dictionary or instance of TaskCreate": "must be a JSON object",
     "Input should be a valid string": "must be a string",
 }
 
 logger = logging.getLogger(__name__)
+
+
+def too_large(limit: int = MAX_BODY_BYTES) -> str:
+    return f"The body may have at most {limit} bytes"
 
 
 class Stopping(Exception):
@@ -124,7 +129,12 @@ async def _invalid(request: Request, error: RequestValidationError) -> Response:
         {"loc": item["loc"], "msg": _in_plain_words(item), "type": item["type"]}
         for item in error.errors()
     ]
-    return problem(422, "; ".join(map(_sentence, errors)), errors=errors)
+    return invalid(422, errors)
+
+
+def invalid(status: int, errors: list[dict[str, Any]]) -> Response:
+    """Name each error, with the `loc` that it has in the request, its `msg` and its `type`."""
+    return problem(status, "; ".join(map(_sentence, errors)), errors=errors)
 
 
 def _in_plain_words(error: dict[str, Any]) -> str:

@@ -26,7 +26,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 from typing_extensions import TypedDict
 
-from src.http.problems import BROKEN_QUERY, ENCODED, MAX_BODY_BYTES, PATCH_TYPES, TOO_LARGE
+from src.http.problems import BROKEN_QUERY, ENCODED, MAX_BODY_BYTES, PATCH_TYPES, too_large
 
 _ABOUT_BODY = ("content-encoding", "content-length", "content-type", "transfer-encoding")
 _BROKEN_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
@@ -84,6 +84,7 @@ class DirectRoute(APIRoute):
         self.given_by = _dependencies(self)
         self.default_query = _default_query(self)
         self.repeatable = _repeatable(self)
+        self.max_bytes = MAX_BODY_BYTES if self.max_body_size is None else self.max_body_size
         names = [field.alias for field in self.dependant.header_params]
         names += _ABOUT_BODY if self.body_field is not None else ()
         self.headers = {name.lower().encode(): name for name in names}
@@ -107,7 +108,7 @@ class DirectRoute(APIRoute):
         given: dict[str, object] = {"path": scope["path_params"], "header": headers}
         if self.default_query is not None and scope["query_string"]:
             given["query"] = _query(scope["query_string"], self.repeatable)
-        if self.body_field is not None and (body := await _read(request, headers)):
+        if self.body_field is not None and (body := await _read(request, headers, self.max_bytes)):
             given["body"] = _json(body, headers.get("content-type", ""), scope["method"])
         try:
             inputs = self.validate(given, from_attributes=True)  # as FastAPI does
@@ -282,10 +283,10 @@ def _headers(sent: list[tuple[bytes, bytes]], names: dict[bytes, str]) -> dict[s
     return found
 
 
-async def _read(request: Request, headers: dict[str, str]) -> bytes:
+async def _read(request: Request, headers: dict[str, str], max_bytes: int) -> bytes:
     """Read the body, with or without a Content-Length.
 
-    Raises HTTPException 415 for an encoded body (RFC 9110 §8.4) and 413 above MAX_BODY_BYTES, and
+    Raises HTTPException 415 for an encoded body (RFC 9110 §8.4) and 413 above `max_bytes`, and
     ClientDisconnect.
     """
     if headers.get("content-encoding", "identity").lower() != "identity":
@@ -293,14 +294,14 @@ async def _read(request: Request, headers: dict[str, str]) -> bytes:
     length = headers.get("content-length")
     if length is None and "transfer-encoding" not in headers:  # RFC 9112 §6.3
         return b""
-    if int(length or 0) > MAX_BODY_BYTES:
-        raise HTTPException(413, TOO_LARGE)
-    body = b""
+    if int(length or 0) > max_bytes:
+        raise HTTPException(413, too_large(max_bytes))
+    body = bytearray()  # bytes would be copied with each chunk
     async for chunk in request.stream():
         body += chunk
-        if len(body) > MAX_BODY_BYTES:
-            raise HTTPException(413, TOO_LARGE)
-    return body
+        if len(body) > max_bytes:
+            raise HTTPException(413, too_large(max_bytes))
+    return bytes(body)
 
 
 def _json(body: bytes, content_type: str, method: str) -> object:

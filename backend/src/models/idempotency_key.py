@@ -3,11 +3,11 @@
 from datetime import datetime
 from uuid import UUID
 
-from sqlmodel import Field, Index, PrimaryKeyConstraint, SQLModel
+from sqlmodel import JSON, Field, Index, PrimaryKeyConstraint, SQLModel
 
 
 class IdempotencyKey(SQLModel, table=True):
-    """A user's idempotency key, and the task that it created."""
+    """A user's idempotency key, and the task that it created or the answer to its batch."""
 
     __tablename__ = "idempotency_keys"
     __table_args__ = (
@@ -18,5 +18,6 @@ class IdempotencyKey(SQLModel, table=True):
     user_id: str = Field(max_length=255)
     key: str = Field(max_length=255)
     fingerprint: str = Field(max_length=64)
-    task_id: UUID
+    task_id: UUID | None
     created_at: datetime
+    answer: list[object] | None = Field(sa_type=JSON)

@@ -9,12 +9,12 @@ from src.auth.exceptions import KeysUnavailable, NotAuthenticated, NotTheOwner
 from src.database.exceptions import DatabaseUnavailable
 from src.http.conditions import ConditionNotMet
 from src.http.links import path_beside
-from src.http.problems import HANDLERS, Handler, later, problem
+from src.http.problems import HANDLERS, Handler, invalid, later, problem
 from src.http.spool import NoRoom
-from src.services.exceptions import ChangesGone, KeyReused, TaskNotFound
+from src.services.exceptions import BatchRefused, ChangesGone, KeyReused, TaskNotFound
 
 CHANGES_GONE = "The changes since then are not known any more; get the list, and a new token first"
-KEY_REUSED = "Idempotency-Key: was used for another task"
+KEY_REUSED = "Idempotency-Key: was used for another request"
 KEYS_UNAVAILABLE = "The keys to check tokens with cannot be fetched just now; try again in a moment"
 LIST_IS_KNOWN = "The list has one of the ETags in If-None-Match"
 LIST_IS_WEAK = "If-Match: a list's ETags are weak and never match here; send them in If-None-Match"
@@ -28,9 +28,12 @@ UNAVAILABLE = "The database cannot be reached just now; try again in a moment"
 
 _KEY_REUSED = {
     "loc": ["header", "Idempotency-Key"],
-    "msg": "was used for another task",
+    "msg": "was used for another request",
     "type": "key_reused",
 }
+
+_CHANGED = {"msg": TASK_CHANGED, "type": "changed"}
+_MISSING = {"msg": TASK_NOT_FOUND, "type": "not_found"}
 
 logger = logging.getLogger(__name__)
 
@@ -70,6 +73,15 @@ async def _key_reused(_request: Request, _error: KeyReused) -> Response:
     return problem(422, KEY_REUSED, errors=[_KEY_REUSED])
 
 
+async def _batch_refused(_request: Request, error: BatchRefused) -> Response:
+    """Answer 412 if any task has changed, or else 404; name each operation at fault."""
+    errors = [
+        {"loc": ["body", "operations", n]} | (_CHANGED if n in error.changed else _MISSING)
+        for n in sorted([*error.missing, *error.changed])
+    ]
+    return invalid(412 if error.changed else 404, errors)
+
+
 async def _not_the_owner(_request: Request, _error: NotTheOwner) -> Response:
     return problem(403, NOT_THE_OWNER)
 
@@ -83,6 +95,7 @@ async def _keys_unavailable(_request: Request, _error: KeysUnavailable) -> Respo
 
 
 EXCEPTION_HANDLERS: dict[int | type[Exception], Handler] = HANDLERS | {
+    BatchRefused: _batch_refused,
     ChangesGone: _changes_gone,
     ConditionNotMet: _condition_not_met,
     DatabaseUnavailable: _unavailable,

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, HTTPException, Query, Request, Response, Security
 from pydantic_core import to_json
-from starlette.convertors import register_url_convertor
+from starlette.convertors import StringConvertor, register_url_convertor
 
 from src.auth.exceptions import NotAuthenticated
 from src.auth.tokens import EXPIRED
@@ -35,14 +35,14 @@ from src.http.links import page_link, path_of, path_of_new
 from src.http.preferences import preferences, seconds_to_wait
 from src.http.problems import (
     BROKEN_PATH,
-    TOO_LARGE,
     UNEXPECTED,
     WRONG_MEDIA_TYPE,
     Responses,
     documented,
+    too_large,
 )
 from src.http.responses import JSONArray, JSONBytes, conditional, etag_in, tagged
-from src.http.routing import DirectRoute, Segment
+from src.http.routing import DirectRoute
 from src.routers.problems import (
     CHANGES_GONE,
     LIST_IS_KNOWN,
@@ -53,6 +53,7 @@ from src.routers.problems import (
     TASK_NOT_FOUND,
     UNAVAILABLE,
 )
+from src.schemas.batch import MAX_OPERATIONS, Batch, BatchResults
 from src.schemas.feed import TOKEN, ChangesPage, Since
 from src.schemas.listing import OTHER_NAMES, TaskListing
 from src.schemas.task import (
@@ -95,7 +96,7 @@ ANY = (
 )
 NOT_CREATED = documented(
     422,
-    "A value is invalid, or the key was used for another task; `errors` names each",
+    "A value is invalid, or the key was used for another request; `errors` names each",
     "title: must have 1 to 500 characters",
     errors=[
         {
@@ -114,7 +115,7 @@ LIST_KNOWN = documented(
 GONE = documented(
     410, "The changes since then are not known any more", CHANGES_GONE, headers=headers("Link")
 )
-BODY = documented(413, "The body is too large", TOO_LARGE) | documented(
+BODY = documented(413, "The body is too large", too_large()) | documented(
     415, "The body is not declared as JSON", WRONG_MEDIA_TYPE
 )
 PATCH_BODY = BODY | documented(
@@ -130,6 +131,41 @@ HEADER_EXAMPLES = {
     "Location": f"/api/ada/tasks/{TASK_ID}",
 }
 DELETED = {"message": "Task deleted successfully"}
+
+MAX_BATCH_BYTES = 3 * 1024 * 1024
+"""Enough for 100 of the largest tasks in UTF-8: each has 6,500 characters of up to 4 bytes."""
+
+BATCH_REFUSED = (
+    documented(413, "The body is too large", too_large(MAX_BATCH_BYTES))
+    | documented(
+        404,
+        "The user has no such task; `errors` names each operation",
+        f"operations.1: {TASK_NOT_FOUND}",
+        errors=[
+            {"loc": ["body", "operations", 1], "msg": TASK_NOT_FOUND, "type": "not_found"},
+        ],
+    )
+    | documented(
+        412,
+        "A task does not meet if_match; `errors` names each operation",
+        f"operations.1: {TASK_CHANGED}",
+        errors=[
+            {"loc": ["body", "operations", 1], "msg": TASK_CHANGED, "type": "changed"},
+        ],
+    )
+    | documented(
+        422,
+        "A value is invalid, or the key was used for another request; `errors` names each",
+        "operations.0.task.title: must have 1 to 500 characters",
+        errors=[
+            {
+                "loc": ["body", "operations", 0, "task", "title"],
+                "msg": "must have 1 to 500 characters",
+                "type": "string_length",
+            }
+        ],
+    )
+)
 
 
 # A list's parameters by the names that others have for them.
@@ -152,6 +188,9 @@ data: {{"changes":[],"next":"{TOKEN}","more":false}}
 
 """
 
+# Of an event's data: of the stream as a whole, typed clients would make `ChangesPage | string`.
+OF_AN_EVENT = {"$ref": "#/components/schemas/ChangesPage"}
+
 MOST_SECONDS = 60
 """How long a request may wait for a change."""
 
@@ -161,13 +200,13 @@ def or_not_modified(response: dict[str, Any], **of_200: object) -> Responses:
     return {200: response | of_200, 304: response | known}
 
 
-class TaskIdSegment(Segment):
-    """A segment that is none of the names beside the ids."""
+class TaskSegment(StringConvertor):
+    """Where a task's id is: any text but the collection's own paths, which have other methods."""
 
     regex = "(?!(batch|changes)(/|$))[^/]+"
 
 
-register_url_convertor("task_id", TaskIdSegment())
+register_url_convertor("task", TaskSegment())
 
 router = APIRouter(
     prefix="/api/{user_id:segment}/tasks",
@@ -244,13 +283,52 @@ async def create_task(
     return tagged(content, etag(content), 201, [(b"location", path_of_new(request, content))])
 
 
+@router.post(
+    "/batch",
+    operation_id="batchTasks",
+    response_description="What became of each task, in the order of the operations",
+    summary=f"Create, update and delete up to {MAX_OPERATIONS} tasks",
+    response_model=BatchResults,
+    responses=BODY | BATCH_REFUSED | {200: {"headers": headers("Cache-Control")}},
+    max_body_size=MAX_BATCH_BYTES,
+)
+async def batch_tasks(
+    engine: Engine,
+    user_id: UserInPath,
+    batch: Batch,
+    idempotency_key: IdempotencyKey = None,
+) -> Response:
+    """All operations are applied, or none. Each does what its endpoint does.
+
+    With an `Idempotency-Key`, the request can be repeated.
+    """
+    tasks = await task_service.apply_batch(engine, user_id, batch.operations, idempotency_key)
+    results = [
+        _result(operation["op"] == "create", task)
+        for operation, task in zip(batch.operations, tasks, strict=True)
+    ]
+    return JSONBytes(b'{"results":[%b]}' % b",".join(results))
+
+
+def _result(is_new: bool, task: bytes | None) -> bytes:
+    if task is None:
+        return to_json({"status": 200} | DELETED)
+    status = 201 if is_new else 200
+    return b'{"status":%d,"etag":"\\"%b\\"","task":%b}' % (status, etag(task).encode(), task)
+
+
 @router.get(
     "/changes",
     operation_id="listChanges",
     response_description="The newest state of each task that changed",
     summary="What changed since",
     response_model=ChangesPage,
-    responses=GONE | WEAK | or_not_modified({"headers": headers("Cache-Control", "ETag", "Link")}),
+    responses=GONE
+    | WEAK
+    | or_not_modified(
+        {"headers": headers("Cache-Control", "ETag", "Link", "Preference-Applied")},
+        content={events.MEDIA_TYPE: {"schema": OF_AN_EVENT, "example": EVENTS}},
+    ),
 )
 async def list_changes(
     request: Request,
@@ -290,7 +368,7 @@ async def list_changes(
 
 
 @router.get(
-    "/{task_id:task_id}",
+    "/{task_id:task}",
     operation_id="getTask",
     response_description="The task",
     summary="Get a task",
@@ -309,7 +387,7 @@ async def get_task(
 
 
 @router.put(
-    "/{task_id:task_id}",
+    "/{task_id:task}",
     operation_id="updateTask",
     response_description="The task as it is now",
     summary="Update a task (absent fields stay)",
@@ -339,7 +417,7 @@ async def update_task(
 
 
 @router.patch(
-    "/{task_id:task_id}",
+    "/{task_id:task}",
     operation_id="patchTask",
     response_description="The task as it is now",
     summary="Patch a task (merge patch, RFC 7396)",
@@ -364,7 +442,7 @@ async def patch_task(
 
 
 @router.delete(
-    "/{task_id:task_id}",
+    "/{task_id:task}",
     operation_id="deleteTask",
     response_description="The task is gone",
     summary="Delete a task",
@@ -386,7 +464,7 @@ async def delete_task(
 
 
 @router.patch(
-    "/{task_id:task_id}/complete",
+    "/{task_id:task}/complete",
     operation_id="toggleTaskCompletion",
     response_description="The task as it is now",
     summary="Toggle or set a task's completion",

@@ -131,9 +131,14 @@ def _due(value: object) -> object:
     return instant("") if time in _ENDLESS else time
 
 
-def _distinct(tags: list[str]) -> list[str]:
-    if len(tags) > MAX_TAGS:
+def _few(tags: object) -> object:
+    """Stop before each of very many is read."""
+    if isinstance(tags, list) and len(tags) > MAX_TAGS:
         raise PydanticCustomError("tags", "must have at most {maximum} tags", {"maximum": MAX_TAGS})
+    return [] if tags is None else tags
+
+
+def _distinct(tags: list[str]) -> list[str]:
     return [*dict.fromkeys(tags)]
 
 
@@ -193,7 +198,7 @@ Tag = Annotated[
 
 SentTags = Annotated[
     list[Tag],
-    BeforeValidator(lambda tags: [] if tags is None else tags),
+    BeforeValidator(_few),
     AfterValidator(_distinct),
     Field(
         description="Up to 20 of 1 to 50 characters without a comma, kept in this order, without "

@@ -9,6 +9,18 @@ class TaskNotFound(NotFound):
     """The user has no such task."""
 
 
+class BatchRefused(Exception):
+    """Some operations of a batch cannot be applied, so none was.
+
+    Each is named by its place: those whose row is missing, and those whose row has changed.
+    """
+
+    def __init__(self, missing: list[int], changed: list[int]) -> None:
+        super().__init__(missing, changed)
+        self.missing = missing
+        self.changed = changed
+
+
 class KeyReused(Exception):
     """The user has sent this idempotency key with something else."""
 

@@ -3,8 +3,11 @@
 Every function raises DatabaseUnavailable when PostgreSQL cannot be reached.
 """
 
-from typing import NamedTuple
+from collections.abc import Awaitable, Mapping, Sequence
+from typing import Any, Literal, NamedTuple
+from uuid import UUID
 
+from pydantic_core import from_json, to_json
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from src.database.cursor import encode
@@ -18,11 +21,12 @@ from src.database.engine import (
     fetch_into,
     is_distributed,
 )
-from src.database.statements import KEY_LIFETIME, Creation
+from src.database.etag import etag
+from src.database.statements import KEY_LIFETIME, Batch, Creation, delete_row, update_row
 from src.database.uuid7 import instant, next_tick, uuid7
 from src.http.conditions import Condition, ConditionNotMet
 from src.http.spool import Spool, spool_array, spool_batches
-from src.services.exceptions import KeyReused, NotFound
+from src.services.exceptions import BatchRefused, KeyReused, NotFound
 
 AT_ONCE = 1000
 """How many rows of a list without a limit are read at once."""
@@ -152,3 +156,124 @@ async def changed(
     if rows[0] is None:
         raise ConditionNotMet
     return rows[0]
+
+
+class Change(NamedTuple):
+    """One of a batch. A row that is created gets its id here."""
+
+    op: Literal["create", "update", "delete"]
+    id: UUID | None = None
+    fields: Mapping[str, object] = {}
+    condition: Condition | None = None
+
+
+async def applied(
+    engine: AsyncEngine, batch: Batch, changes: Sequence[Change], /, **values: object
+) -> list[bytes | None]:
+    """Apply all changes or none; return the new state of each row, or None if it was deleted.
+
+    No two may name the same row. With a `key` and `fingerprint`, return what the key returned
+    before. Raises BatchRefused, and KeyReused for a key that came with another fingerprint.
+    """
+    has_key = "key" in values
+    if has_key:
+        now = instant(next_tick())
+        values |= {"created_at": now, "kept_since": now - KEY_LIFETIME}
+    operations = [_operation(n, change, values["user_id"]) for n, change in enumerate(changes)]
+    apply = _applied_in_steps if is_distributed(engine) else _applied_at_once
+    rows = await apply(engine, batch, operations, values)
+    if has_key and not _FAILURES.isdisjoint(rows):
+        # The same batch may have been applied while this one waited for it: ask for its answer.
+        rows = await apply(engine, batch, operations, values)
+    if rows == [_REUSED]:
+        raise KeyReused
+    missing = [n for n, row in enumerate(rows) if row == _MISSING]
+    changed = [n for n, row in enumerate(rows) if row == _CHANGED]
+    if missing or changed:
+        raise BatchRefused(missing, changed)
+    return [None if row == b"null" else row for row in rows]
+
+
+# What stands for a row in the answer to a batch that was not applied.
+_MISSING, _LATE, _CHANGED, _REUSED = b"404", b"409", b"412", b"422"
+_FAILURES = {_MISSING, _LATE, _CHANGED}
+
+
+def _operation(n: int, change: Change, user_id: object) -> dict[str, Any]:
+    """Describe a change to the statement: see `change_rows`."""
+    op, row_id, fields, condition = change
+    if op == "create":
+        tick = next_tick()
+        now = instant(tick)
+        row_id = uuid7(tick)
+        made = {"id": row_id, "user_id": user_id, "created_at": now, "updated_at": now}
+        fields = {**fields, **made}
+    return {
+        "n": n,
+        "op": "keep" if op == "update" and not fields else op,
+        "id": row_id,
+        "etags": condition and condition.etags,
+        "fields": fields,
+    }
+
+
+def _applied_at_once(
+    engine: AsyncEngine, batch: Batch, operations: list[dict[str, Any]], values: dict[str, object]
+) -> Awaitable[Sequence[bytes | None]]:
+    statement = batch.once if "key" in values else batch.at_once
+    return fetch_all(engine, statement, operations=to_json(operations), **values)
+
+
+async def _applied_in_steps(
+    engine: AsyncEngine, batch: Batch, operations: list[dict[str, Any]], values: dict[str, object]
+) -> Sequence[bytes | None]:
+    has_key = "key" in values
+
+    async def apply(run: Run) -> Sequence[bytes | None]:
+        seen = await run(batch.seen, **values) if has_key else []
+        if seen:
+            is_same = seen[0]["fingerprint"] == values["fingerprint"]
+            return [each["row"] for each in seen] if is_same else [_REUSED]
+        ids = [each["id"] for each in operations if each["op"] != "create"]
+        locked = await run(batch.locked, ids=ids, **values)
+        current = {UUID(from_json(row)["id"]): row for (row,) in locked}
+        verdicts = [_verdict(each, current.get(each["id"])) for each in operations]
+        if any(verdicts):
+            return verdicts
+        if has_key and not await run(batch.kept, **values):
+            return [_LATE]
+        rows = [await _apply(run, batch, each, values) for each in operations]
+        if has_key:
+            answer = b",".join(row or b"null" for row in rows)
+            await run(batch.answered, answer=b"[%b]" % answer, **values)
+            await run(batch.cleared, **values)
+        return rows
+
+    return await fetch_in_transaction(
+        engine, apply, user_id=str(values["user_id"]), repeatable=has_key
+    )
+
+
+def _verdict(operation: dict[str, Any], row: bytes | None) -> bytes | None:
+    if operation["op"] == "create":
+        return None
+    if row is None:
+        return _MISSING
+    return _CHANGED if operation["etags"] and etag(row) not in operation["etags"] else None
+
+
+async def _apply(
+    run: Run, batch: Batch, operation: dict[str, Any], values: dict[str, object]
+) -> bytes | None:
+    row = values | operation["fields"] | {"id": operation["id"]}
+    if operation["op"] == "create":
+        await run(batch.creation.inserted, **row)
+        statement = batch.creation.written
+    elif operation["op"] == "delete":
+        await run(delete_row(batch.table), **row)
+        return None
+    else:
+        statement = update_row(batch.table, frozenset(operation["fields"]))
+    [(answer,)] = await run(statement, **row)
+    json: bytes = answer
+    return json

@@ -34,6 +34,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from src.database.engine import Statement
 from src.database.statements import (
     change_row,
+    change_rows,
     compiled_list,
     delete_row,
     insert_row,
@@ -45,15 +46,16 @@ from src.database.statements import (
     table_of,
     update_row,
 )
-from src.http.conditions import Condition
+from src.http.conditions import Condition, condition
 from src.models.feed import Feed
 from src.models.idempotency_key import IdempotencyKey
 from src.models.task import Task
+from src.schemas.batch import Operation
 from src.schemas.listing import Sort, TaskListing
 from src.schemas.task import Completion, TaskCreate, TaskUpdate
 from src.services import rows
 from src.services.exceptions import TaskNotFound
-from src.services.rows import Page
+from src.services.rows import Change, Page
 
 TASKS = table_of(Task)
 KEYS = table_of(IdempotencyKey)
@@ -64,6 +66,7 @@ _GIVEN = TaskCreate.model_fields
 GET = select_row(TASKS)
 CREATE = insert_row(TASKS, _GIVEN, FEEDS)
 CREATE_ONCE = insert_row_once(TASKS, _GIVEN, KEYS, "task_id", FEEDS)
+BATCH = change_rows(TASKS, _GIVEN, KEYS, "task_id")
 
 update_statement = partial(update_row, TASKS, feeds=FEEDS)
 delete_statement = partial(delete_row, TASKS, feeds=FEEDS)
@@ -233,3 +236,38 @@ async def delete_task(
     """Raises TaskNotFound, ConditionNotMet."""
     statement = delete_statement(conditional=condition is not None)
     await rows.changed(engine, statement, TaskNotFound, condition, user_id=user_id, id=task_id)
+
+
+async def apply_batch(
+    engine: AsyncEngine, user_id: str, operations: list[Operation], key: str | None = None
+) -> list[bytes | None]:
+    """Apply all operations or none; return each task's new state, or None if it was deleted.
+
+    With a key that has applied them before, return the states of then.
+    Raises BatchRefused, and KeyReused for a key that came with something else.
+    """
+    changes = [_change(operation) for operation in operations]
+    if key is None:
+        return await rows.applied(engine, BATCH, changes, user_id=user_id)
+    values = {"user_id": user_id, "key": key, "fingerprint": batch_fingerprint(operations)}
+    return await rows.applied(engine, BATCH, changes, **values)
+
+
+def _change(operation: Operation) -> Change:
+    if operation["op"] == "create":
+        return Change("create", fields=vars(operation["task"]))
+    asked = condition(operation.get("if_match"), None)
+    if operation["op"] == "delete":
+        return Change("delete", operation["id"], condition=asked)
+    return Change("update", operation["id"], dict(operation["task"]), asked)
+
+
+def batch_fingerprint(operations: list[Operation]) -> str:
+    """Hash the operations that a key came with; as in `fingerprint`, defaults do not count."""
+    sent = [
+        operation | {"task": operation["task"].model_dump(exclude_defaults=True)}
+        if operation["op"] == "create"
+        else operation
+        for operation in operations
+    ]
+    return sha256(to_json(sent)).hexdigest()

@@ -10,6 +10,7 @@ from uuid import uuid4
 from task_api_client import AuthenticatedClient, Client
 from task_api_client.api.health import is_alive, is_ready
 from task_api_client.api.tasks import (
+    batch_tasks,
     create_task,
     delete_task,
     get_task,
@@ -20,16 +21,23 @@ from task_api_client.api.tasks import (
     update_task,
 )
 from task_api_client.models import (
+    Batch,
+    BatchResults,
     ChangesPage,
     Completion,
+    CreateOperation,
     DeletedTask,
+    DeleteOperation,
+    DeleteResult,
     ListUserTasksSort,
     Message,
     Problem,
     TaskCreate,
     TaskPublic,
+    TaskResult,
     TaskUpdate,
     Toggle,
+    UpdateOperation,
 )
 from task_api_client.types import UNSET, Response, Unset
 
@@ -143,6 +151,34 @@ def a_task_is_completed_and_deleted() -> None:
     assert isinstance(gone.parsed, Problem)
 
 
+def a_batch_is_applied_whole() -> None:
+    first, second = create("Change it"), create("Delete it")
+    change = TaskUpdate(completed=True)
+    body = Batch(
+        [
+            CreateOperation("create", TaskCreate("Buy milk")),
+            UpdateOperation("update", first.id, change),
+            DeleteOperation("delete", second.id),
+        ]
+    )
+    applied = given(BatchResults, batch_tasks.sync_detailed(USER, client=API, body=body))
+    refused_one = batch_tasks.sync_detailed(USER, client=API, body=body)
+    new, changed, deleted = applied.results
+
+    assert isinstance(new, TaskResult)
+    assert (new.status.value, new.task.title) == (HTTPStatus.CREATED, "Buy milk")
+    assert isinstance(changed, TaskResult)
+    assert changed.task.completed
+    assert isinstance(deleted, DeleteResult)
+    assert deleted.message == "Task deleted successfully"
+    once = DeleteOperation("delete", changed.task.id, if_match=new.etag)
+    lost = batch_tasks.sync_detailed(USER, client=API, body=Batch([once]))
+    errors = refused(refused_one, HTTPStatus.NOT_FOUND).errors
+    assert errors
+    assert errors[0].loc == ["body", "operations", 2]
+    assert refused(lost, HTTPStatus.PRECONDITION_FAILED).errors
+
+
 def links_lead_through_all_pages() -> None:
     for title in ("page 3", "page 1", "page 2"):
         create(title)
@@ -189,5 +225,6 @@ a_key_makes_one_task()
 an_etag_saves_an_answer()
 an_etag_keeps_a_change()
 a_task_is_completed_and_deleted()
+a_batch_is_applied_whole()
 links_lead_through_all_pages()
 errors_say_what_is_wrong()

@@ -108,6 +108,31 @@ async function aTaskIsCompletedAndDeleted() {
   assert.equal(gone.error?.title, "Not Found");
 }
 
+async function aBatchIsAppliedWhole() {
+  const [first, second] = [await create("Change it"), await create("Delete it")];
+  const path = "/api/{user_id}/tasks/batch";
+  const body: components["schemas"]["Batch"] = {
+    operations: [
+      { op: "create", task: { title: "Buy milk" } },
+      { op: "update", id: first.id, if_match: "*", task: { completed: true } },
+      { op: "delete", id: second.id },
+    ],
+  };
+  const { results } = given(await api.POST(path, { params: collection, body }));
+  const again = await api.POST(path, { params: collection, body });
+  const [made, changed, deleted] = results;
+
+  assert(made && "task" in made && changed && "task" in changed && deleted && "message" in deleted);
+  assert.deepEqual([made.status, made.task.title], [201, "Buy milk"]);
+  assert.equal(changed.task.completed, true);
+  assert.equal(deleted.message, "Task deleted successfully");
+  const once = { op: "delete" as const, id: changed.task.id, if_match: made.etag };
+  const lost = await api.POST(path, { params: collection, body: { operations: [once] } });
+  assert.equal(again.response.status, 404);
+  assert.deepEqual(again.error?.errors?.[0]?.loc, ["body", "operations", 2]);
+  assert.equal(lost.response.status, 412);
+}
+
 async function linksLeadThroughAllPages() {
   for (const title of ["page 3", "page 1", "page 2"]) await create(title);
   const titles: string[] = [];
@@ -142,6 +167,8 @@ export async function theseDoNotCompile(task: Task) {
   await api.POST(path, { params: collection, body: { name: "Buy milk" } });
   // @ts-expect-error it is completed, not complete
   await api.PATCH(`${path}/{task_id}/complete`, { params: item(task), body: { complete: true } });
+  // @ts-expect-error there is no such operation
+  await api.POST(`${path}/batch`, { params: collection, body: { operations: [{ op: "toggle", id: task.id }] } });
   // @ts-expect-error there is no such order
   await api.GET(path, { params: { ...collection, query: { sort: "colour" } } });
   // @ts-expect-error a list is of a user
@@ -160,5 +187,6 @@ await aKeyMakesOneTask();
 await anETagSavesAnAnswer();
 await anETagKeepsAChange();
 await aTaskIsCompletedAndDeleted();
+await aBatchIsAppliedWhole();
 await linksLeadThroughAllPages();
 await errorsSayWhatIsWrong();

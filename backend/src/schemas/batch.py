@@ -1,0 +1,167 @@
+"""A batch of operations: what clients send and what they get."""
+
+from typing import Annotated, Any, Literal, NotRequired, TypeAlias
+from uuid import UUID
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    StrictStr,
+    TypeAdapter,
+    ValidationError,
+)
+from pydantic_core import InitErrorDetails, PydanticCustomError
+from typing_extensions import TypedDict
+
+from src.http.conditions import ETAGS, are_etags
+from src.schemas.task import TaskCreate, TaskPublic, TaskUpdate
+
+MAX_OPERATIONS = 100
+
+_ID = "019aa3c5-5d3e-7c1f-9d0a-6b1f2c3d4e5f"
+_ETAG = '"5d41402abc4b2a765d41402abc4b2a76"'
+
+OperationIfMatch = Annotated[
+    StrictStr,
+    AfterValidator(are_etags),
+    Field(
+        description="Apply the batch only if the task still has one of these ETags, in quotes as "
+        "in the header If-Match.",
+        json_schema_extra=ETAGS,
+    ),
+]
+
+
+class CreateOperation(TypedDict):
+    op: Literal["create"]
+    task: TaskCreate
+
+
+class UpdateOperation(TypedDict):
+    op: Literal["update"]
+    id: UUID
+    if_match: NotRequired[OperationIfMatch]
+    task: TaskUpdate
+
+
+class DeleteOperation(TypedDict):
+    op: Literal["delete"]
+    id: UUID
+    if_match: NotRequired[OperationIfMatch]
+
+
+class _Kind(TypedDict):
+    op: Literal["create", "update", "delete"]
+
+
+_KIND = TypeAdapter(_Kind)
+_OPERATIONS: dict[str, TypeAdapter[Any]] = {
+    "create": TypeAdapter(CreateOperation),
+    "update": TypeAdapter(UpdateOperation),
+    "delete": TypeAdapter(DeleteOperation),
+}
+
+
+def _operation(sent: object) -> object:
+    """Read one operation. A tagged union would add its tag to the path of each error."""
+    kind = _KIND.validate_python(sent)["op"]
+    return _OPERATIONS[kind].validate_python(sent)
+
+
+Operation: TypeAlias = CreateOperation | UpdateOperation | DeleteOperation
+SentOperation = Annotated[
+    Operation,
+    PlainValidator(
+        _operation, json_schema_input_type=Annotated[Operation, Field(discriminator="op")]
+    ),
+]
+
+
+def _is_not_too_long(operations: object) -> object:
+    """Stop before each of very many is read."""
+    if isinstance(operations, list) and not 1 <= len(operations) <= MAX_OPERATIONS:
+        raise PydanticCustomError(
+            "operations", "must have 1 to {maximum} operations", {"maximum": MAX_OPERATIONS}
+        )
+    return operations
+
+
+def _name_each_task_once(operations: list[Operation]) -> list[Operation]:
+    """PostgreSQL would apply one of two changes to a row, and say nothing."""
+    first: dict[UUID, int] = {}
+    errors: list[InitErrorDetails] = []
+    for number, operation in enumerate(operations):
+        if operation["op"] == "create":
+            continue
+        before = first.setdefault(operation["id"], number)
+        if before != number:
+            repeated = PydanticCustomError(
+                "repeated", "is the task of operation {number} already", {"number": before}
+            )
+            errors.append({"type": repeated, "loc": (number, "id"), "input": operation["id"]})
+    if errors:
+        raise ValidationError.from_exception_data("Batch", errors)
+    return operations
+
+
+class Batch(BaseModel):
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "operations": [
+                    {"op": "create", "task": {"title": "Buy milk"}},
+                    {"op": "update", "id": _ID, "if_match": _ETAG, "task": {"completed": True}},
+                    {"op": "delete", "id": _ID[:-1] + "0"},
+                ]
+            }
+        }
+    )
+
+    operations: Annotated[
+        list[SentOperation],
+        BeforeValidator(_is_not_too_long),
+        AfterValidator(_name_each_task_once),
+        Field(
+            description=f"1 to {MAX_OPERATIONS}, each task in only one of them.",
+            json_schema_extra={"minItems": 1, "maxItems": MAX_OPERATIONS},
+        ),
+    ]
+
+
+class TaskResult(BaseModel):
+    """The task that was created (201) or updated (200)."""
+
+    status: Literal[200, 201]
+    etag: Annotated[str, Field(description="With its quotes, as If-Match takes it.")]
+    task: TaskPublic
+
+
+class DeleteResult(BaseModel):
+    status: Literal[200]
+    message: str
+
+
+class BatchResults(BaseModel):
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "results": [
+                    {
+                        "status": 201,
+                        "etag": _ETAG,
+                        "task": TaskPublic.model_config["json_schema_extra"]["example"],  # type: ignore[index]  # a dict, as written there
+                    },
+                    {"status": 200, "message": "Task deleted successfully"},
+                ]
+            }
+        }
+    )
+
+    results: Annotated[
+        list[TaskResult | DeleteResult],
+        Field(description="One for each operation, in their order."),
+    ]
