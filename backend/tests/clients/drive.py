@@ -60,7 +60,9 @@ def create(title: str) -> TaskPublic:
 
 
 def changes(since: str | Unset = UNSET) -> ChangesPage:
-    page: ChangesPage = given(ChangesPage, list_changes.sync_detailed(USER, client=API, since=since))
+    page: ChangesPage = given(
+        ChangesPage, list_changes.sync_detailed(USER, client=API, since=since)
+    )
     return page
 
 
