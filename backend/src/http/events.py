@@ -20,7 +20,7 @@ RETRY_MILLISECONDS = (1000, 5000)
 _HEADERS = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-store"),
-    (b"x-accel-buffering", b"no"),  # nginx would keep events to send more at once
+    (b"x-accel-buffering", b"no"),  # or nginx, where it compresses, keeps events back
     (b"vary", b"Accept"),
 ]
 
