@@ -45,8 +45,7 @@ from sqlalchemy import (
     union_all,
     update,
 )
-from sqlalchemy.dialects.postgresql import Insert, insert
-from sqlalchemy.sql.dml import ReturningInsert
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.sql.visitors import iterate, replacement_traverse
 from sqlmodel import SQLModel
 
@@ -98,8 +97,11 @@ def select_row(table: Table) -> Statement:
 
 
 def select_for_many(statement: Select[Any]) -> Statement:
-    """Select for many requests in one statement; `asked` has the values of each."""
-    asked = _asked(statement)
+    """Select for many at once: each parameter becomes an array, with an s at its name's end."""
+    types = _parameters(statement)
+    arrays = (bindparam(f"{name}s", type_=ARRAY(kind)) for name, kind in types.items())
+    columns = (column(name, kind) for name, kind in types.items())
+    asked = func.unnest(*arrays).table_valued(*columns).render_derived(name="asked")
     rows = _with_values(statement, asked).cte("row")
     return compiled_answer(select(func.row_to_json(rows.table_valued())), repeatable=True)
 
@@ -178,22 +180,18 @@ def insert_row(table: Table, given: Iterable[str], feeds: Table | None = None) -
     many = select(*(_with_values(value, asked) for value in values.values())).select_from(
         _whose_feed_is_free(asked, asked, feeds)
     )
-    row = insert(table).values(values)
-    rows = _created(insert(table).from_select(list(values), many), table).cte("row")
+    row = insert(table).values(values).on_conflict_do_nothing()
+    made = insert(table).from_select(list(values), many).on_conflict_do_nothing()
+    rows = made.returning(table).cte("row")
     return Creation(
         at_once=replace(
-            compiled(_created(row, table), repeatable=True),
+            compiled(row.returning(table), repeatable=True),
             shared=compiled_answer(_answers(rows, rows), repeatable=True),
         ),
         kept=None,
-        inserted=compiled_answer(row.on_conflict_do_nothing(), repeatable=True),
+        inserted=compiled_answer(row, repeatable=True),
         written=compiled(_row(table)),
     )
-
-
-def _created(rows: Insert, table: Table) -> ReturningInsert[Any]:
-    same = rows.on_conflict_do_update(index_elements=["user_id", "id"], set_={"id": table.c.id})
-    return same.returning(table)
 
 
 def insert_row_once(
@@ -360,10 +358,13 @@ def _whose_feed_is_free(source: Any, asked: FromClause, feeds: Table | None) -> 
 
 def _asked(statement: Any) -> TableValuedAlias:  # noqa: ANN401 - any statement
     """Return a table of many requests' values; its columns are the statement's parameters."""
-    types = {each.key: each.type for each in iterate(statement) if isinstance(each, BindParameter)}
-    columns = [column(name, kind) for name, kind in types.items()]
+    columns = [column(name, kind) for name, kind in _parameters(statement).items()]
     rows = func.json_to_recordset(bindparam("asked", type_=JSON)).table_valued(*columns)
     return rows.render_derived(name="asked", with_types=True)
+
+
+def _parameters(statement: Any) -> dict[str, Any]:  # noqa: ANN401 - any statement
+    return {each.key: each.type for each in iterate(statement) if isinstance(each, BindParameter)}
 
 
 def _with_values(statement: Any, asked: FromClause) -> Any:  # noqa: ANN401 - any statement, and the same

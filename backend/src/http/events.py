@@ -11,6 +11,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from src.http.problems import answer
+from src.http.protocol import ENDS_WITH_CLIENT
 
 MEDIA_TYPE = "text/event-stream"
 
@@ -32,9 +33,17 @@ def asked_for(request: Request) -> bool:
 
 
 async def until_gone(request: Request) -> None:
-    """Return when the client has left."""
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
+    """Return when the client has left, or its answer has ended.
+
+    Meanwhile, a client that closes its half of the connection counts as gone: HTTPProtocol.
+    """
+    state = request.scope.setdefault("state", {})
+    state[ENDS_WITH_CLIENT] = True
+    try:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+    finally:
+        state[ENDS_WITH_CLIENT] = False
 
 
 class EventStream(Response):
@@ -68,7 +77,7 @@ class EventStream(Response):
         await self.send_retry(randint(*RETRY_MILLISECONDS))  # noqa: S311 - no secret
         if not scope["is_head"]:
             with self._timer(), self.listening(self):
-                await until_gone(self.request)  # or until the response has ended
+                await until_gone(self.request)
         await self.end()
 
     @contextmanager

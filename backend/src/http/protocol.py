@@ -54,6 +54,9 @@ LARGE = 64 * 1024
 LINGER_SECONDS = 0.2
 """How long a shutdown waits for requests that are on their way."""
 
+ENDS_WITH_CLIENT = "ends_with_client"
+"""In a request's `state`: its answer has no other end than the client's."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -240,6 +243,8 @@ class HTTPProtocol(HttpToolsProtocol):
         """Close the connection if its peer has used up its time."""
         if self.transport.stands_still(now):
             self.transport.abort()
+        elif self.is_half_closed and self._ends_with_client():
+            self.transport.close()
         elif self.transport.is_closing() or (not self.is_arriving and not self._is_idle()):
             return
         elif self.flow.read_paused:  # the peer is not to blame
@@ -249,6 +254,9 @@ class HTTPProtocol(HttpToolsProtocol):
                 self.refuse(408, "The request did not arrive in time")
             else:
                 self.transport.close()
+
+    def _ends_with_client(self) -> bool:
+        return self.cycle is not None and bool(self.cycle.scope["state"].get(ENDS_WITH_CLIENT))
 
     def shutdown(self) -> None:
         """Close an idle connection only after LINGER_SECONDS: a request may be on its way."""

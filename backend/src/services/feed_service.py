@@ -3,7 +3,7 @@
 Every function raises DatabaseUnavailable when PostgreSQL cannot be reached.
 """
 
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable
 from typing import NamedTuple
 
 from pydantic_core import from_json, to_json
@@ -156,8 +156,7 @@ def _spooled(rows: list[bytes], position: Position, *, more: bool) -> Awaitable[
     return spool_array(rows, b'{"changes":[', end)
 
 
-async def moved(engine: AsyncEngine, watched: Iterable[tuple[str, int]]) -> dict[str, int]:
-    """Answer the number of the last change of those users who have had one after the given."""
-    asked = to_json([{"user_id": user_id, "seq": seq} for user_id, seq in watched])
-    found = map(from_json, await fetch_all(engine, MOVED, asked=asked))
+async def moved(engine: AsyncEngine, user_ids: list[str], seqs: list[int]) -> dict[str, int]:
+    """Answer the number of the last change of those users who have one after the given."""
+    found = map(from_json, await fetch_all(engine, MOVED, user_ids=user_ids, seqs=seqs))
     return {feed["user_id"]: feed["seq"] for feed in found}

@@ -20,6 +20,9 @@ from src.services import feed_service
 
 POLL_SECONDS = 0.5
 
+AT_ONCE = 1000
+"""How many listeners a query is for; those of more are spread over POLL_SECONDS."""
+
 SILENT_SECONDS = 30.0
 """After this time without an event, a stream gets a comment."""
 
@@ -122,10 +125,12 @@ class Live:
         ends = [
             asyncio.ensure_future(end) for end in (changed.wait(), self.stopping.wait(), is_gone)
         ]
-        with self._listening(listener):
-            await asyncio.wait(ends, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-        for end in ends:
-            end.cancel()
+        try:
+            with self._listening(listener):
+                await asyncio.wait(ends, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for end in ends:
+                end.cancel()
 
     @contextmanager
     def _listening(self, listener: Listener) -> Iterator[None]:
@@ -146,26 +151,29 @@ class Live:
         """Serve whoever is behind, as long as anybody listens."""
         stopping = asyncio.create_task(self.stopping.wait())
         while self.listeners and not stopping.done():
-            looking = asyncio.create_task(self._look())
-            await asyncio.wait({stopping, looking}, return_when=asyncio.FIRST_COMPLETED)
-            looking.cancel()
-            await asyncio.wait({stopping}, timeout=POLL_SECONDS)
+            listeners = list(self.listeners)
+            starts = range(0, len(listeners), AT_ONCE)
+            for start in starts:
+                look = asyncio.create_task(self._look(listeners[start : start + AT_ONCE]))
+                await asyncio.wait({stopping, look}, return_when=asyncio.FIRST_COMPLETED)
+                look.cancel()
+                await asyncio.wait({stopping}, timeout=POLL_SECONDS / len(starts))
         stopping.cancel()
         for listener in self.listeners:
             if listener.stream is not None:
                 self._start(listener.stream.end())
 
-    async def _look(self) -> None:
-        """Ask once for all who listen, and serve those who are behind."""
-        free = [listener for listener in self.listeners if not listener.is_busy]
+    async def _look(self, listeners: list[Listener]) -> None:
+        """Ask once for all of them, and serve those who are behind."""
+        free = [listener for listener in listeners if not listener.is_busy]
+        known = [listener for listener in free if listener.position is not None]
         self._keep_open(free)
-        lowest: dict[str, int] = {}
-        for listener in free:
-            if listener.position is not None:
-                seq = listener.position.seq
-                lowest[listener.user_id] = min(seq, lowest.get(listener.user_id, seq))
         try:
-            last = await feed_service.moved(self.engine, lowest.items())
+            last = await feed_service.moved(
+                self.engine,
+                [listener.user_id for listener in known],
+                [listener.position.seq for listener in known if listener.position is not None],
+            )
         except DatabaseUnavailable as error:
             if not self.is_database_away:
                 logger.warning("Streams wait for the database: %r", error.__cause__ or error)

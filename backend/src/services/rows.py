@@ -3,7 +3,6 @@
 Every function raises DatabaseUnavailable when PostgreSQL cannot be reached.
 """
 
-from collections.abc import Awaitable
 from typing import NamedTuple
 
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -100,10 +99,14 @@ async def created(engine: AsyncEngine, creation: Creation, /, **values: object) 
     return row
 
 
-def _created_at_once(
+async def _created_at_once(
     engine: AsyncEngine, creation: Creation, values: dict[str, object]
-) -> Awaitable[bytes | None]:
-    return fetch(engine, creation.at_once, **values)
+) -> bytes | None:
+    row = await fetch(engine, creation.at_once, **values)
+    if row is None and creation.kept is None:
+        # The row is there, from an attempt whose answer got lost.
+        return await fetch(engine, creation.written, **values)
+    return row
 
 
 async def _created_in_steps(

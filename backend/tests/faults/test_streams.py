@@ -1,0 +1,134 @@
+"""Many streams of events on one worker."""
+
+import asyncio
+import os
+import signal
+import time
+from contextlib import suppress
+from pathlib import Path
+from random import random
+from urllib.parse import urlsplit
+
+import psutil
+import pytest
+
+from tests.faults.cluster import Cluster
+from tests.faults.conftest import Report
+from tests.faults.load import connected
+from tests.faults.test_share import TWENTY_OF_OTHERS, watched
+from tests.serving import eventually, free_port, serving
+from tests.tasks import tasks_path
+
+MOST_KIB = 25
+"""How much memory a stream may take."""
+
+
+class Reader:
+    """A client that reads its stream, and comes back when it ends, as a browser does."""
+
+    def __init__(self, url: str, number: int) -> None:
+        self.address = urlsplit(url)
+        self.path = f"{tasks_path(f'user-{number}')}/changes"
+        self.token = ""
+        self.heard: list[str] = []
+        self.is_open = asyncio.Event()
+        self.ended_at = 0.0
+        self.opened_at = 0.0
+
+    async def read(self) -> None:
+        """Read one stream to its end."""
+        reader, writer = await asyncio.open_connection(
+            self.address.hostname, self.address.port, limit=2**20
+        )
+        last = f"Last-Event-ID: {self.token}\r\n" if self.token else ""
+        head = f"GET {self.path} HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n{last}"
+        writer.write(f"{head}\r\n".encode())
+        try:
+            async for line in reader:
+                if line.startswith(b"id: "):
+                    self.token = line[4:-1].decode()
+                    self.opened_at = time.monotonic()
+                    self.is_open.set()
+                elif line.startswith(b"data: "):
+                    self.heard.append(line.decode())
+                elif line == b"0\r\n":
+                    break
+        finally:
+            self.ended_at = time.monotonic()
+            self.is_open.clear()
+            writer.close()
+
+    async def read_on(self) -> None:
+        while True:
+            with suppress(OSError):
+                await self.read()
+            await asyncio.sleep(1 + 4 * random())
+
+
+async def all_open(readers: list[Reader]) -> float:
+    """Wait until every stream is open; return how long it took."""
+    began = time.monotonic()
+    async with asyncio.timeout(60):
+        await asyncio.gather(*(reader.is_open.wait() for reader in readers))
+    return time.monotonic() - began
+
+
+@pytest.mark.usefixtures("many_files")
+@pytest.mark.anyio
+async def test_many_streams_on_one_worker_cost_little_and_come_back(
+    own: Cluster, tmp_path: Path, report: Report, full: bool
+) -> None:
+    number, seconds = (5000, 10.0) if full else (200, 1.0)
+    port = str(free_port())
+    with serving(tmp_path / "log", DATABASE_URL=own.url, PORT=port, DRAIN_SECONDS="0") as server:
+        async with connected(own.url) as admin:
+            await admin.execute(TWENTY_OF_OTHERS)
+        await watched(server.url, 1)
+        without = await watched(server.url, seconds)
+        process = psutil.Process(server.process.pid)
+        before = process.memory_info().rss
+        readers = [Reader(server.url, number) for number in range(number)]
+        reading = [asyncio.create_task(reader.read_on()) for reader in readers]
+        opened = await all_open(readers)
+        kib = (process.memory_info().rss - before) / 1024 / number
+        beside = await watched(server.url, seconds)
+        told = time.monotonic()
+        os.killpg(server.process.pid, signal.SIGTERM)
+        await asyncio.to_thread(server.process.wait, 30)
+
+        def none_is_open() -> bool:
+            return not any(reader.is_open.is_set() for reader in readers)
+
+        assert await asyncio.to_thread(eventually, none_is_open)
+        stopped = max(reader.ended_at for reader in readers) - told
+        assert "Traceback" not in server.log
+    with serving(tmp_path / "again", DATABASE_URL=own.url, PORT=port, DRAIN_SECONDS="0"):
+        back = await all_open(readers)
+        async with connected(own.url) as admin:
+            await admin.execute(
+                "INSERT INTO tasks SELECT gen_random_uuid(), 'user-' || n, 'Hear of it', NULL, "
+                f"false, now(), now() FROM generate_series(0, {number - 1}) n"
+            )
+        written = time.monotonic()
+
+        def all_have_heard() -> bool:
+            return all("Hear of it" in reader.heard[-1] for reader in readers)
+
+        assert await asyncio.to_thread(eventually, all_have_heard, 30)
+        heard = time.monotonic() - written
+        for task in reading:
+            task.cancel()
+        await asyncio.gather(*reading, return_exceptions=True)
+    figures = beside.figures
+    figures.note = (
+        f"{number} streams, opened in {opened:.1f} s, {kib:.0f} KiB each; others' p99 "
+        f"{beside.p99:.3f} s, {without.p99:.3f} s without; all ended {stopped:.2f} s after "
+        f"SIGTERM, were back in {back:.1f} s, and heard of a write for each in {heard:.1f} s"
+    )
+    report(figures)
+
+    assert set(figures.answers) == {"200"}
+    assert kib < MOST_KIB or not full
+    assert beside.p99 < 2 * without.p99 + (0 if full else 0.05)
+    assert stopped < (1 if full else 5)
+    assert back < 10

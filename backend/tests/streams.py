@@ -1,0 +1,79 @@
+"""Streams of server-sent events, read as a client reads them."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+
+from src.http.events import MEDIA_TYPE
+from tests.tasks import tasks_path
+
+SECONDS = 10
+"""How long to wait for what has to come."""
+
+
+@dataclass
+class Event:
+    """The fields of an event; a comment is one named ``."""
+
+    fields: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def id(self) -> str:
+        return self.fields["id"]
+
+    @property
+    def data(self) -> Any:  # noqa: ANN401 - any JSON
+        return json.loads(self.fields["data"])
+
+
+async def lines(response: httpx.Response) -> AsyncIterator[str]:
+    """Split at line feeds only: in JSON there may be what `aiter_lines` takes for one."""
+    text = b""
+    async for part in response.aiter_raw():
+        *whole, text = (text + part).split(b"\n")
+        for line in whole:
+            yield line.decode()
+
+
+class Stream:
+    def __init__(self, response: httpx.Response) -> None:
+        self.response = response
+        self.lines = lines(response)
+
+    async def next(self) -> Event | None:
+        """Wait for the next event; None is the end."""
+        async with asyncio.timeout(SECONDS):
+            event = Event()
+            async for line in self.lines:
+                if line == "":
+                    return event
+                name, _, value = line.partition(":")
+                event.fields[name] = value.removeprefix(" ")
+        return None
+
+    async def event(self) -> Event:
+        """Wait for the next event that has data."""
+        while (event := await self.next()) is not None:
+            if "data" in event.fields:
+                return event
+        raise EOFError
+
+
+@asynccontextmanager
+async def streaming(
+    api: httpx.AsyncClient,
+    user: str,
+    since: str | None = None,
+    last: str | None = None,
+    **headers: str,
+) -> AsyncIterator[Stream]:
+    headers |= {"Accept": MEDIA_TYPE} | ({"Last-Event-ID": last} if last else {})
+    parameters = {"since": since} if since else {}
+    path = f"{tasks_path(user)}/changes"
+    async with api.stream("GET", path, params=parameters, headers=headers) as response:
+        yield Stream(response)

@@ -1,0 +1,499 @@
+"""The feed loses nothing: the database numbers every change, in the order of commits."""
+
+import asyncio
+import json
+import random
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, TypeAlias
+from uuid import UUID, uuid4
+
+import asyncpg
+import httpx
+import pytest
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from src.database.engine import create_engine
+from src.database.position import Position
+from src.migrations import upgrade
+from src.schemas.listing import TaskListing
+from src.schemas.task import TaskCreate
+from src.services import feed_service, task_service
+from src.services.exceptions import ChangesGone
+from src.services.feed_service import Changes
+from tests.conftest import execute
+from tests.faults.load import connected
+from tests.serving import Server, serving
+from tests.tasks import Task, tasks_path
+
+pytestmark = pytest.mark.anyio
+
+Driver: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
+
+INSERT = "INSERT INTO tasks VALUES ($1, $2, 'Buy milk', NULL, false, now(), now())"
+
+
+class Replica:
+    """What a client keeps who follows the feed."""
+
+    def __init__(self, user: str, position: Position) -> None:
+        self.user = user
+        self.position = position
+        self.tasks: dict[str, Task] = {}
+
+    def apply(self, changes: list[dict[str, Any]]) -> None:
+        for change in changes:
+            if "deleted" in change:
+                self.tasks.pop(change["id"], None)
+            else:
+                self.tasks[change["id"]] = change
+
+    async def follow(self, engine: AsyncEngine, limit: int = 1000) -> None:
+        """Read to the end."""
+        more = True
+        while more:
+            page = await feed_service.changes(engine, self.user, self.position, limit)
+            self.apply(read(page))
+            self.position, more = page.position, page.more
+
+
+def read(page: Changes) -> list[dict[str, Any]]:
+    changes: list[dict[str, Any]] = json.loads(b"".join(page.content.pieces()))["changes"]
+    page.content.close()
+    return changes
+
+
+async def now(engine: AsyncEngine, user: str) -> Position:
+    return (await feed_service.changes(engine, user, None, 1)).position
+
+
+async def since(engine: AsyncEngine, user: str, position: Position) -> list[dict[str, Any]]:
+    return read(await feed_service.changes(engine, user, position, 1000))
+
+
+async def created(engine: AsyncEngine, user: str, title: str = "Buy milk") -> Task:
+    task: Task = json.loads(await task_service.create_task(engine, user, TaskCreate(title=title)))
+    return task
+
+
+async def numbers(driver: Driver, user: str) -> list[int]:
+    rows = await driver.fetch("SELECT seq FROM changes WHERE user_id = $1 ORDER BY seq", user)
+    return [row["seq"] for row in rows]
+
+
+# By hand
+
+
+async def test_what_is_done_by_hand_is_in_the_feed(
+    engine: AsyncEngine, empty_database: str, user: str
+) -> None:
+    position = await now(engine, user)
+    one, other = uuid4(), uuid4()
+    async with connected(empty_database) as driver:
+        await driver.execute(INSERT, one, user)
+        await driver.execute(INSERT, other, user)
+        await driver.execute("UPDATE tasks SET title = 'b' WHERE user_id = $1", user)
+        await driver.execute("DELETE FROM tasks WHERE user_id = $1 AND id = $2", user, one)
+
+    first, second = await since(engine, user, position)
+
+    assert (first["id"], first["title"]) == (str(other), "b")
+    assert second == {"id": str(one), "deleted": True}
+
+
+async def test_a_transaction_that_is_undone_leaves_no_number_out(
+    engine: AsyncEngine, empty_database: str, user: str
+) -> None:
+    await created(engine, user)
+    async with connected(empty_database) as driver:
+        transaction = driver.transaction()
+        await transaction.start()
+        await driver.execute(INSERT, uuid4(), user)
+        await transaction.rollback()
+        await created(engine, user)
+
+        assert await numbers(driver, user) == [1, 2]
+
+
+async def test_truncate_deletes_each_task(
+    engine: AsyncEngine, empty_database: str, user: str
+) -> None:
+    task = await created(engine, user)
+    position = await now(engine, user)
+    async with connected(empty_database) as driver:
+        await driver.execute("TRUNCATE tasks")
+
+    assert await since(engine, user, position) == [{"id": task["id"], "deleted": True}]
+
+
+async def test_a_task_that_gets_another_owner_is_deleted_for_the_first(
+    engine: AsyncEngine, empty_database: str, user: str, pytestconfig: pytest.Config
+) -> None:
+    if pytestconfig.getoption("citus"):
+        pytest.skip("Citus lets nobody change the column that a table is distributed by")
+    other = f"{user}-other"
+    task = await created(engine, user)
+    positions = [await now(engine, each) for each in (user, other)]
+    async with connected(empty_database) as driver:
+        await driver.execute("UPDATE tasks SET user_id = $1", other)
+
+    assert await since(engine, user, positions[0]) == [{"id": task["id"], "deleted": True}]
+    [gained] = await since(engine, other, positions[1])
+    assert gained["id"] == task["id"]
+
+
+async def test_a_task_that_gets_another_id_is_deleted_and_created(
+    engine: AsyncEngine, empty_database: str, user: str
+) -> None:
+    task, other = await created(engine, user), uuid4()
+    position = await now(engine, user)
+    async with connected(empty_database) as driver:
+        await driver.execute("UPDATE tasks SET id = $1 WHERE user_id = $2", other, user)
+
+    changes = await since(engine, user, position)
+    assert {change["id"]: change.get("deleted", False) for change in changes} == {
+        task["id"]: True,
+        str(other): False,
+    }
+
+
+# The order of commits
+
+WITHOUT_COUNTER = """
+CREATE SEQUENCE numbers;
+CREATE OR REPLACE FUNCTION log_changes() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+    INSERT INTO changes (user_id, seq, task_id)
+    SELECT user_id, nextval('numbers'), id FROM changed;
+    RETURN NULL;
+END $$
+"""
+
+
+async def heard_of_late_commit(engine: AsyncEngine, url: str, user: str) -> list[str]:
+    """Commit an earlier write after a later one, and say what a reader in between hears of."""
+    await created(engine, user)
+    replica = Replica(user, await now(engine, user))
+    early, late = uuid4(), uuid4()
+    async with connected(url) as one, connected(url) as other:
+        transaction = one.transaction()
+        await transaction.start()
+        await one.execute(INSERT, early, user)
+        second = asyncio.create_task(other.execute(INSERT, late, user))
+        await asyncio.wait([second], timeout=0.3)
+        await replica.follow(engine)
+        await transaction.commit()
+        await second
+        await replica.follow(engine)
+    return [{str(early): "early", str(late): "late"}[task] for task in replica.tasks]
+
+
+async def test_a_commit_that_comes_late_is_heard_of(
+    engine: AsyncEngine, empty_database: str, user: str
+) -> None:
+    assert await heard_of_late_commit(engine, empty_database, user) == ["early", "late"]
+
+
+async def test_without_the_counter_it_is_missed(
+    engine: AsyncEngine, empty_database: str, user: str, pytestconfig: pytest.Config
+) -> None:
+    if pytestconfig.getoption("citus"):
+        pytest.skip("the sequence would have to be on every server")
+    await execute(empty_database, WITHOUT_COUNTER)
+
+    assert await heard_of_late_commit(engine, empty_database, user) == ["late"]
+
+
+async def test_two_first_writes_of_a_user_at_once_are_both_in_it(engine: AsyncEngine) -> None:
+    for number in range(10):
+        user = f"user-{number}"
+        position = await now(engine, user)
+        await asyncio.gather(created(engine, user), created(engine, user))
+
+        assert len(await since(engine, user, position)) == 2
+
+
+@pytest.mark.usefixtures("engine")
+async def test_statements_over_several_users_do_not_deadlock(
+    empty_database: str, full: bool
+) -> None:
+    users = [f"user-{number}" for number in range(10)]
+
+    async def insert(turns: int) -> None:
+        async with connected(empty_database) as driver:
+            for _ in range(turns):
+                chosen = random.sample(users, k=random.randint(1, 10)) * 2
+                await driver.execute(
+                    "INSERT INTO tasks SELECT gen_random_uuid(), name, 't', NULL, false, now(), "
+                    "now() FROM unnest($1::text[]) AS name",
+                    chosen,
+                )
+
+    await asyncio.gather(*(insert(2000 if full else 60) for _ in range(8)))
+
+    async with connected(empty_database) as driver:
+        for user in users:
+            found = await numbers(driver, user)
+            assert found == list(range(1, len(found) + 1))
+            tasks = await driver.fetchval("SELECT count(*) FROM tasks WHERE user_id = $1", user)
+            assert tasks == len(found) > 0
+
+
+async def write_by_hand(url: str, user: str, turns: int) -> None:
+    """Write in transactions, some of which stay open for a while, and some of which are undone."""
+    async with connected(url) as driver:
+        for turn in range(turns):
+            transaction = driver.transaction()
+            await transaction.start()
+            row = uuid4()
+            await driver.execute(INSERT, row, user)
+            if turn % 10 == 0:
+                await asyncio.sleep(0.003)
+            if turn % 3 == 0:
+                await driver.execute("DELETE FROM tasks WHERE user_id = $1 AND id = $2", user, row)
+            await (transaction.rollback() if turn % 7 == 0 else transaction.commit())
+
+
+async def write_over_http(server: Server, user: str, turns: int) -> None:
+    async with httpx.AsyncClient(base_url=server.url, timeout=60) as api:
+        for turn in range(turns):
+            answer = await api.post(tasks_path(user), json={"title": f"Task {turn}"})
+            assert answer.status_code == 201
+            path = answer.headers["Location"]
+            if turn % 2 == 0:
+                assert (await api.patch(f"{path}/complete")).status_code == 200
+            if turn % 3 == 0:
+                assert (await api.delete(path)).status_code == 200
+
+
+@pytest.fixture
+def two_servers(empty_database: str, tmp_path: Path) -> Iterator[list[Server]]:
+    with (
+        serving(tmp_path / "one", DATABASE_URL=empty_database) as one,
+        serving(tmp_path / "other", DATABASE_URL=empty_database) as other,
+    ):
+        yield [one, other]
+
+
+async def test_8_writers_through_two_servers_and_by_hand_are_followed_without_a_gap(
+    two_servers: list[Server], engine: AsyncEngine, empty_database: str, user: str, full: bool
+) -> None:
+    turns = 8500 if full else 60
+    replicas = [Replica(user, await now(engine, user)) for _ in range(3)]
+    writers = [write_over_http(server, user, turns) for server in two_servers * 2]
+    writers += [write_by_hand(empty_database, user, turns) for _ in range(4)]
+    writing = asyncio.gather(*writers)
+
+    async def follow(replica: Replica, limit: int) -> None:
+        while not writing.done():
+            await replica.follow(engine, limit)
+            await asyncio.sleep(0.001 * limit)
+        await replica.follow(engine, limit)
+
+    followers = [
+        follow(replica, limit) for replica, limit in zip(replicas, (3, 50, 1000), strict=True)
+    ]
+    await asyncio.gather(writing, *followers)
+
+    async with connected(empty_database) as driver:
+        found = await numbers(driver, user)
+    listed = json.loads(await listed_text(engine, user))
+    assert found == list(range(1, len(found) + 1))
+    over_http = sum(1 + (turn % 2 == 0) + (turn % 3 == 0) for turn in range(turns))
+    by_hand = sum(1 + (turn % 3 == 0) for turn in range(turns) if turn % 7)
+    assert len(found) == 4 * over_http + 4 * by_hand
+    for replica in replicas:
+        assert sorted(replica.tasks) == sorted(task["id"] for task in listed)
+        assert all(replica.tasks[task["id"]] == task for task in listed)
+
+
+async def test_who_syncs_page_by_page_while_others_write_has_what_is_there(
+    two_servers: list[Server], empty_database: str, user: str, full: bool
+) -> None:
+    tasks = 100_000 if full else 2000
+    async with connected(empty_database) as driver:
+        await driver.execute(
+            "INSERT INTO tasks SELECT gen_random_uuid(), $1, 'Task ' || n, NULL, false, now(), "
+            "now() FROM generate_series(1, $2) AS n",
+            user,
+            tasks,
+        )
+    writing = asyncio.gather(*(write_over_http(server, user, 60) for server in two_servers))
+
+    async with httpx.AsyncClient(base_url=two_servers[0].url, timeout=60) as api:
+        token = (await api.get(f"{tasks_path(user)}/changes")).json()["next"]
+        replica: dict[str, Task] = {}
+        url = f"{tasks_path(user)}?limit=500&sort=-updated_at"
+        while url:
+            page = await api.get(url)
+            replica |= {task["id"]: task for task in page.json()}
+            url = page.links.get("next", {}).get("url", "")
+        await writing
+        more = True
+        while more:
+            answer = (await api.get(f"{tasks_path(user)}/changes?since={token}&limit=100")).json()
+            for change in answer["changes"]:
+                if "deleted" in change:
+                    replica.pop(change["id"], None)
+                else:
+                    replica[change["id"]] = change
+            token, more = answer["next"], answer["more"]
+        there = (await api.get(tasks_path(user))).json()
+
+    assert sorted(replica.values(), key=lambda task: task["id"]) == sorted(
+        there, key=lambda task: task["id"]
+    )
+
+
+async def listed_text(engine: AsyncEngine, user: str) -> bytes:
+    page = await task_service.list_tasks(engine, user, TaskListing())
+    text = b"".join(page.rows.pieces())
+    page.rows.close()
+    return text
+
+
+# What is kept
+
+
+async def aged(url: str, user: str, first: int, last: int) -> None:
+    await execute(
+        url,
+        "UPDATE changes SET at = at - interval '31 days' "
+        f"WHERE user_id = '{user}' AND seq BETWEEN {first} AND {last}",
+    )
+
+
+async def test_a_months_old_changes_go_and_their_tokens_with_them(
+    engine: AsyncEngine, empty_database: str, user: str
+) -> None:
+    positions = [await now(engine, user)]
+    for _ in range(30):
+        await created(engine, user)
+        positions.append(await now(engine, user))
+    await aged(empty_database, user, 1, 25)
+
+    async with connected(empty_database) as driver:
+        while 25 in await numbers(driver, user):
+            positions[25] = Position(25, 0)
+            await created(engine, user)
+        found = await numbers(driver, user)
+
+    assert found == list(range(26, found[-1] + 1))
+    for position in positions[:26]:
+        with pytest.raises(ChangesGone):
+            await since(engine, user, position)
+    assert len(await since(engine, user, positions[30])) == found[-1] - 30
+
+
+async def test_the_newest_change_stays_however_old_it_is(
+    engine: AsyncEngine, empty_database: str, user: str
+) -> None:
+    for _ in range(3):
+        await created(engine, user)
+    await aged(empty_database, user, 1, 3)
+    position = await now(engine, user)
+
+    # Others' writes, and deletes of old changes, do not touch it.
+    for _ in range(40):
+        await created(engine, f"{user}-other")
+
+    assert position.seq == 3
+    assert await since(engine, user, position) == []
+
+
+async def test_of_an_old_change_that_is_younger_than_a_later_one_neither_goes(
+    engine: AsyncEngine, empty_database: str, user: str
+) -> None:
+    for _ in range(3):
+        await created(engine, user)
+    await aged(empty_database, user, 2, 2)
+
+    async with connected(empty_database) as driver:
+        for _ in range(60):
+            await created(engine, user)
+
+        assert await numbers(driver, user) == list(range(1, 64))
+
+
+async def test_a_change_costs_no_index_of_tasks_anything(
+    engine: AsyncEngine, empty_database: str, user: str
+) -> None:
+    """Updates stay within their page (HOT), of tasks as of the counter."""
+    task = await created(engine, user)
+    for _ in range(50):
+        await task_service.toggle_task(engine, user, UUID(task["id"]))
+
+    async with connected(empty_database) as driver:
+        await driver.execute("SELECT pg_stat_force_next_flush()")
+        await engine.dispose()
+        await asyncio.sleep(0)
+        rows = await driver.fetch(
+            "SELECT relname, n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables "
+            "WHERE relname IN ('tasks', 'feeds')"
+        )
+
+    assert {row["relname"] for row in rows} == {"feeds", "tasks"}
+    for row in rows:
+        assert row["n_tup_upd"] == row["n_tup_hot_upd"] == 50
+
+
+# Another database
+
+
+@asynccontextmanager
+async def copied(url: str) -> AsyncIterator[str]:
+    """A copy of a database, as a branch or a restore makes it."""
+    name = f"copy_{uuid4().hex}"
+    original = url.partition("?")[0].rpartition("/")[2]
+    server = url.replace(f"/{original}", "/postgres", 1)
+    await execute(server, f"CREATE DATABASE {name} TEMPLATE {original}")
+    try:
+        yield url.replace(f"/{original}", f"/{name}", 1)
+    finally:
+        await execute(server, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def is_one_server(pytestconfig: pytest.Config) -> None:
+    if pytestconfig.getoption("citus") or pytestconfig.getoption("pooler"):
+        pytest.skip("copies a database, which nobody else may use meanwhile")
+
+
+async def test_in_a_restored_database_what_came_after_is_gone(
+    empty_database: str,
+    user: str,
+    is_one_server: None,  # noqa: ARG001 - skips
+) -> None:
+    first = create_engine(empty_database, pool_size=1)
+    await upgrade(first, empty_database)
+    await created(first, user)
+    known = await now(first, user)
+    await first.dispose()
+    async with copied(empty_database) as restored:
+        await created(first, user)
+        later = await now(first, user)
+        second = create_engine(restored, pool_size=1)
+        with pytest.raises(ChangesGone):
+            await since(second, user, later)
+        await created(second, user)
+        with pytest.raises(ChangesGone):  # the same number, at another time
+            await since(second, user, later)
+        assert len(await since(second, user, known)) == 1
+        await second.dispose()
+    await first.dispose()
+
+
+async def test_who_has_seen_no_change_yet_is_told_of_another_database(
+    engine: AsyncEngine,
+    postgres: str,
+    user: str,
+    is_one_server: None,  # noqa: ARG001 - skips
+) -> None:
+    nothing_yet = await now(engine, user)
+    other = create_engine(postgres, pool_size=1)
+    await upgrade(other, postgres)
+
+    assert await since(engine, user, nothing_yet) == []
+    with pytest.raises(ChangesGone):
+        await since(other, user, nothing_yet)
+    await other.dispose()

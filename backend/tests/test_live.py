@@ -1,0 +1,493 @@
+"""The feed as a stream of events, and held open until something changes."""
+
+import asyncio
+import json
+import os
+import re
+import signal
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from src.database import engine as engine_room
+from src.database.engine import Statement
+from src.schemas.task import TaskCreate
+from src.services import live, task_service
+from src.services.feed_service import MOVED, SINCE
+from src.services.live import Live
+from tests.serving import FRONTEND_ORIGIN, Server, eventually, serving
+from tests.streams import streaming
+from tests.tasks import Task, assert_problem, task_path, tasks_path
+from tests.tokens import SECRET, token
+
+pytestmark = pytest.mark.anyio
+
+GONE = "The changes since then are not known any more; get the list, and a new token first"
+READY = "/health/ready"
+UNKNOWN = "WzUsMTIzXQ"
+
+
+@pytest.fixture
+async def client(server: Server) -> AsyncIterator[httpx.AsyncClient]:
+    async with httpx.AsyncClient(base_url=server.url, timeout=60, auth=server.auth) as client:
+        yield client
+
+
+async def created(api: httpx.AsyncClient, user: str, **fields: object) -> Task:
+    answer = await api.post(tasks_path(user), json={"title": "Buy milk"} | fields)
+    assert answer.status_code == 201
+    task: Task = answer.json()
+    return task
+
+
+async def now(api: httpx.AsyncClient, user: str) -> str:
+    answer: str = (await api.get(f"{tasks_path(user)}/changes")).json()["next"]
+    return answer
+
+
+# Events
+
+
+async def test_a_stream_begins_with_where_it_is(client: httpx.AsyncClient, user: str) -> None:
+    await created(client, user)
+    async with streaming(client, user) as stream:
+        retry, first = await stream.next(), await stream.next()
+
+    assert stream.response.headers["content-type"] == "text/event-stream; charset=utf-8"
+    assert stream.response.headers["cache-control"] == "no-store"
+    assert retry is not None
+    assert first is not None
+    assert list(retry.fields) == ["retry"]
+    assert 1000 <= int(retry.fields["retry"]) <= 5000
+    assert first.id == await now(client, user)
+    assert first.data == {"changes": [], "next": first.id, "more": False}
+
+
+async def test_each_change_is_an_event_as_the_feed_would_answer_it(
+    client: httpx.AsyncClient, user: str
+) -> None:
+    async with streaming(client, user) as stream:
+        since = (await stream.event()).id
+        task = await created(client, user)
+        event = await stream.event()
+        answer = await client.get(f"{tasks_path(user)}/changes", params={"since": since})
+        await client.delete(task_path(task))
+        last = await stream.event()
+
+    assert event.data == answer.json()
+    assert event.data["changes"] == [task]
+    assert event.id == event.data["next"]
+    assert last.data["changes"] == [{"id": task["id"], "deleted": True}]
+
+
+async def test_a_stream_goes_on_after_the_last_event_that_came(
+    client: httpx.AsyncClient, user: str
+) -> None:
+    first = await now(client, user)
+    task = await created(client, user)
+    second = await now(client, user)
+    other = await created(client, user)
+
+    async with streaming(client, user, since=first) as stream:
+        assert (await stream.event()).data["changes"] == [task, other]
+    async with streaming(client, user, last=second) as stream:
+        assert (await stream.event()).data["changes"] == [other]
+    async with streaming(client, user, since=first, last=second) as stream:
+        assert (await stream.event()).data["changes"] == [other]
+
+
+async def test_a_long_way_to_catch_up_is_several_events(
+    client: httpx.AsyncClient, user: str
+) -> None:
+    since = await now(client, user)
+    tasks = [await created(client, user, title=f"Task {number}") for number in range(250)]
+
+    async with streaming(client, user, since=since) as stream:
+        events = [await stream.event() for _ in range(3)]
+
+    assert [task for event in events for task in event.data["changes"]] == tasks
+    assert [event.data["more"] for event in events] == [True, True, False]
+
+
+async def test_a_line_break_in_a_task_breaks_no_event(client: httpx.AsyncClient, user: str) -> None:
+    text = "a\nb\r\nc\rd\u2028e\n\ndata: f"
+    async with streaming(client, user) as stream:
+        await stream.event()
+        await created(client, user, description=text)
+        [task] = (await stream.event()).data["changes"]
+
+    assert task["description"] == text
+
+
+async def test_a_position_that_is_not_known_is_a_problem_and_the_end(
+    client: httpx.AsyncClient, user: str
+) -> None:
+    async with streaming(client, user, since=UNKNOWN) as stream:
+        event = await stream.event()
+        end = await stream.next()
+
+    assert stream.response.status_code == 200
+    assert event.fields["event"] == "problem"
+    assert (event.data["status"], event.data["detail"]) == (410, GONE)
+    assert end is None
+
+
+async def test_what_is_no_token_is_422(client: httpx.AsyncClient, user: str) -> None:
+    async with streaming(client, user, last="x") as stream:
+        await stream.response.aread()
+
+    assert_problem(stream.response, 422, "Last-Event-ID: must be a token of this feed")
+
+
+@pytest.mark.parametrize(
+    ("accept", "is_stream"),
+    [
+        ("text/event-stream", True),
+        ("Text/Event-Stream;q=0.9, application/json;q=0.1", True),
+        ("*/*", False),
+        ("text/*", False),
+        ("application/json", False),
+    ],
+)
+async def test_only_who_asks_for_events_gets_them(
+    client: httpx.AsyncClient, user: str, accept: str, is_stream: bool
+) -> None:
+    path = f"{tasks_path(user)}/changes"
+    async with client.stream("GET", path, headers={"Accept": accept}) as response:
+        kind = response.headers["content-type"].partition(";")[0]
+
+    assert kind == ("text/event-stream" if is_stream else "application/json")
+    assert "Accept" in response.headers.get_list("vary")
+
+
+async def test_head_has_an_end(client: httpx.AsyncClient, user: str) -> None:
+    path = f"{tasks_path(user)}/changes"
+
+    events = await client.head(path, headers={"Accept": "text/event-stream"})
+    waiting = await client.head(path, headers={"Prefer": "wait=60"}, params={"since": ""})
+
+    assert events.status_code == waiting.status_code == 200
+    assert events.headers["content-type"].startswith("text/event-stream")
+    assert events.content == waiting.content == b""
+
+
+async def test_a_page_of_the_frontend_may_read_it(client: httpx.AsyncClient, user: str) -> None:
+    async with streaming(client, user, Origin=FRONTEND_ORIGIN) as stream:
+        await stream.event()
+
+    assert stream.response.headers["access-control-allow-origin"] == FRONTEND_ORIGIN
+
+
+async def test_a_stream_is_logged_when_it_ends(
+    client: httpx.AsyncClient, server: Server, user: str
+) -> None:
+    def line() -> bool:
+        return re.search(rf"/changes 200 .* {user}", server.log) is not None
+
+    async with streaming(client, user, **{"X-Request-ID": user}) as stream:
+        await stream.event()
+        assert not line()
+
+    assert await asyncio.to_thread(eventually, line)
+
+
+async def test_who_leaves_while_he_waits_is_not_waited_for(
+    client: httpx.AsyncClient, server: Server, user: str
+) -> None:
+    since = await now(client, user)
+    headers = {"Prefer": "wait=60", "X-Request-ID": user}
+    with pytest.raises(httpx.ReadTimeout):
+        await client.get(path(user), params={"since": since}, headers=headers, timeout=0.3)
+
+    assert await asyncio.to_thread(eventually, lambda: f" {user} " in server.log)
+
+
+async def test_other_users_changes_are_not_in_it(client: httpx.AsyncClient, user: str) -> None:
+    async with streaming(client, user) as stream:
+        await stream.event()
+        await created(client, f"{user}-other")
+        task = await created(client, user)
+
+        assert (await stream.event()).data["changes"] == [task]
+
+
+async def test_a_reader_who_stands_still_holds_nobody_up(
+    client: httpx.AsyncClient, server: Server, user: str
+) -> None:
+    still = httpx.AsyncClient(base_url=server.url, timeout=60, auth=server.auth)
+    async with still, streaming(still, user) as _not_read, streaming(client, user) as stream:
+        await stream.event()
+        for number in range(40):
+            await created(client, user, description="a" * 5000, title=f"Task {number}")
+
+        heard: list[Task] = []
+        while len(heard) < 40:
+            heard += (await stream.event()).data["changes"]
+
+
+async def test_writes_of_another_process_are_heard_of(
+    postgres: str, user: str, tmp_path: Path
+) -> None:
+    with (
+        serving(tmp_path / "one", DATABASE_URL=postgres) as one,
+        serving(tmp_path / "other", DATABASE_URL=postgres) as other,
+    ):
+        async with (
+            httpx.AsyncClient(base_url=one.url, timeout=60) as reader,
+            httpx.AsyncClient(base_url=other.url, timeout=60) as writer,
+            streaming(reader, user) as stream,
+        ):
+            await stream.event()
+            task = await created(writer, user)
+
+            assert (await stream.event()).data["changes"] == [task]
+
+
+# How it ends
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("workers", ["1", "2"])
+async def test_streams_end_when_the_service_stops(
+    postgres: str, user: str, tmp_path: Path, number: signal.Signals, workers: str
+) -> None:
+    settings = {"DATABASE_URL": postgres, "DRAIN_SECONDS": "2", "WORKERS": workers}
+    with serving(tmp_path / "log", **settings) as server:
+        async with AsyncExitStack() as open_streams:
+            client = httpx.AsyncClient(base_url=server.url, timeout=60)
+            await open_streams.enter_async_context(client)
+            streams = [
+                await open_streams.enter_async_context(streaming(client, user)) for _ in range(20)
+            ]
+            for stream in streams:
+                await stream.event()
+            os.killpg(server.process.pid, number)
+            ends = [await stream.next() for stream in streams]
+        await asyncio.to_thread(server.process.wait, 20)
+
+    assert ends == [None] * 20
+    assert server.log.count("/changes 200") == 20
+    assert "Traceback" not in server.log
+
+
+async def test_a_stream_that_is_opened_while_the_service_stops_ends_at_once(
+    postgres: str, user: str, tmp_path: Path
+) -> None:
+    with serving(tmp_path / "log", DATABASE_URL=postgres, DRAIN_SECONDS="3") as server:
+        async with httpx.AsyncClient(base_url=server.url, timeout=60) as client:
+            server.process.send_signal(signal.SIGTERM)
+            assert await asyncio.to_thread(
+                eventually, lambda: server.status("/health/ready") == 503
+            )
+            async with streaming(client, user) as stream:
+                retry, end = await stream.next(), await stream.next()
+
+    assert retry is not None
+    assert "retry" in retry.fields
+    assert end is None
+
+
+async def test_a_stream_ends_with_its_token(postgres: str, user: str, tmp_path: Path) -> None:
+    settings = {"DATABASE_URL": postgres, "AUTH_MODE": "jwt", "AUTH_SECRET": SECRET}
+    with serving(tmp_path / "log", **settings) as server:
+        async with httpx.AsyncClient(base_url=server.url, timeout=60) as client:
+            bearer = f"Bearer {token(user, exp=int(time.time()) + 3)}"
+            async with streaming(client, user, Authorization=bearer) as stream:
+                first, last = await stream.event(), await stream.event()
+                end = await stream.next()
+
+    assert first.data["changes"] == []
+    assert last.fields["event"] == "problem"
+    assert (last.data["status"], last.data["detail"]) == (401, "The token has expired")
+    assert end is None
+
+
+async def test_an_idle_stream_sends_its_client_away(
+    postgres: str, user: str, tmp_path: Path
+) -> None:
+    with serving(tmp_path / "log", DATABASE_URL=postgres, LIVE_IDLE_SECONDS="1") as server:
+        async with (
+            httpx.AsyncClient(base_url=server.url, timeout=60) as client,
+            streaming(client, user) as stream,
+        ):
+            await stream.event()
+            retry, end = await stream.next(), await stream.next()
+
+    assert retry is not None
+    assert retry.fields == {"retry": "600000"}
+    assert end is None
+
+
+# Waiting
+
+
+def path(user: str) -> str:
+    return f"{tasks_path(user)}/changes"
+
+
+async def test_who_waits_is_answered_when_something_changes(
+    client: httpx.AsyncClient, user: str
+) -> None:
+    since = await now(client, user)
+    asked = client.get(path(user), params={"since": since}, headers={"Prefer": "wait=60"})
+    waiting = asyncio.create_task(asked)
+    await asyncio.wait([waiting], timeout=0.8)
+    assert not waiting.done()
+    task = await created(client, user)
+    answer = await asyncio.wait_for(waiting, 10)
+
+    assert answer.json()["changes"] == [task]
+    assert answer.headers["preference-applied"] == "wait=60"
+
+
+async def test_who_waits_for_nothing_is_answered_in_the_end(
+    client: httpx.AsyncClient, user: str
+) -> None:
+    since = await now(client, user)
+    first = await client.get(path(user), params={"since": since})
+    headers = {"Prefer": "wait=1", "If-None-Match": first.headers["etag"]}
+    began = time.monotonic()
+
+    answer = await client.get(path(user), params={"since": since}, headers=headers)
+
+    assert time.monotonic() - began >= 1
+    assert answer.status_code == 304
+
+
+@pytest.mark.parametrize("prefer", ["wait=0", "wait=x", "wait", "wait=-1", "wait=1.5", "other=1"])
+async def test_who_does_not_say_how_long_does_not_wait(
+    client: httpx.AsyncClient, user: str, prefer: str
+) -> None:
+    since = await now(client, user)
+
+    answer = await client.get(path(user), params={"since": since}, headers={"Prefer": prefer})
+
+    assert "preference-applied" not in answer.headers
+
+
+async def test_nobody_waits_for_a_token_or_for_what_is_there(
+    client: httpx.AsyncClient, user: str
+) -> None:
+    headers = {"Prefer": "wait=60"}
+    since = await now(client, user)
+    await created(client, user)
+
+    first = await client.get(path(user), headers=headers, timeout=5)
+    second = await client.get(path(user), params={"since": since}, headers=headers, timeout=5)
+    third = await client.get(path(user), params={"since": UNKNOWN}, headers=headers, timeout=5)
+
+    assert first.json()["changes"] == []
+    assert len(second.json()["changes"]) == 1
+    assert_problem(third, 410, GONE)
+
+
+# What it costs
+
+
+@pytest.fixture
+def sent(monkeypatch: pytest.MonkeyPatch) -> list[Statement]:
+    """Every statement that is sent."""
+    logged: list[Statement] = []
+    fetch_once = engine_room._fetch_once
+
+    def log(connection: Any, statement: Statement, *rest: Any) -> Any:  # noqa: ANN401 - as it has them
+        logged.append(statement)
+        return fetch_once(connection, statement, *rest)
+
+    monkeypatch.setattr(engine_room, "_fetch_once", log)
+    return logged
+
+
+class Recorded:
+    """A stream in this process."""
+
+    def __init__(self) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.spoke_at = self.loop.time()
+        self.said: list[str] = []
+        self.tokens: list[str] = []
+
+    async def send_event(self, data: bytes, token: str) -> None:
+        self.spoke_at = self.loop.time()
+        self.said += [change["title"] for change in json.loads(data)["changes"]]
+        self.tokens.append(token)
+
+    async def send_comment(self) -> None:
+        self.spoke_at = self.loop.time()
+        self.said.append(":")
+
+    async def send_retry(self, milliseconds: int) -> None:
+        self.said.append(f"retry {milliseconds}")
+
+    async def fail(self, error: Exception) -> None:
+        self.said.append(repr(error))
+
+    async def end(self) -> None:
+        self.said.append("end")
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    assert await asyncio.to_thread(eventually, holds)
+
+
+@pytest.fixture
+def fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live, "POLL_SECONDS", 0.05)
+
+
+@pytest.mark.usefixtures("fast")
+async def test_one_query_asks_for_all_who_listen(
+    engine: AsyncEngine, sent: list[Statement]
+) -> None:
+    hub = Live(engine, asyncio.Event(), 60)
+    streams = [Recorded() for _ in range(50)]
+    async with AsyncExitStack() as listening:
+        for number, stream in enumerate(streams):
+            listening.enter_context(hub.stream(f"user-{number}", None, stream))
+        await until(lambda: all(stream.tokens for stream in streams))
+        sent.clear()
+        await until(lambda: len(sent) >= 3)
+
+        assert set(sent) == {MOVED}
+    await until(lambda: hub.following is not None and hub.following.done())
+    sent.clear()
+    await asyncio.sleep(0.2)
+
+    assert sent == []
+
+
+@pytest.mark.usefixtures("fast")
+async def test_a_users_changes_are_read_once_for_all_of_his_streams(
+    engine: AsyncEngine, sent: list[Statement], user: str
+) -> None:
+    hub = Live(engine, asyncio.Event(), 60)
+    streams = [Recorded() for _ in range(20)]
+    async with AsyncExitStack() as listening:
+        for stream in streams:
+            listening.enter_context(hub.stream(user, None, stream))
+        await until(lambda: all(stream.tokens for stream in streams))
+        sent.clear()
+        await write(engine, user, "a")
+        await until(lambda: all(stream.said == ["a"] for stream in streams))
+
+    assert sent.count(SINCE) == 1
+
+
+@pytest.mark.usefixtures("fast")
+async def test_a_silent_stream_has_a_comment_now_and_then(
+    engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch, user: str
+) -> None:
+    monkeypatch.setattr(live, "SILENT_SECONDS", 0.3)
+    hub, stream = Live(engine, asyncio.Event(), 60), Recorded()
+    with hub.stream(user, None, stream):
+        await until(lambda: stream.said == [":", ":"])
+
+
+async def write(engine: AsyncEngine, user: str, title: str) -> None:
+    await task_service.create_task(engine, user, TaskCreate(title=title))
