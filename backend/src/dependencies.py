@@ -57,7 +57,7 @@ async def get_live(request: Request) -> Live:
 
 
 def seconds_left(request: Request) -> float:
-    """Return for how long the request's token is valid; without tokens, for ever."""
+    """Return for how many seconds the request's token is still valid; without tokens, infinity."""
     return float(request.scope.get("token_expires", inf)) - time()
 
 
@@ -116,7 +116,8 @@ LastEventId = Annotated[
     Token,
     Header(
         alias="Last-Event-ID",
-        description="Where a stream goes on; it wins over `since`. Browsers send it by themselves.",
+        description="The id of the last event that came; it wins over `since`. `EventSource` "
+        "sends it by itself.",
         examples=[TOKEN],
     ),
 ]
@@ -134,7 +135,7 @@ PreferWait = Annotated[
     Header(
         alias="Prefer",
         description="`wait=25`: if nothing has changed yet, answer as soon as something does, or "
-        "after 25 seconds. 60 are the most.",
+        "after 25 seconds; 60 at most.",
         examples=["wait=25"],
     ),
 ]

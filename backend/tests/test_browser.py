@@ -3,17 +3,15 @@
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 from typing import Any
 from urllib.parse import urlsplit
 from uuid import uuid4
 
 import pytest
-from playwright.sync_api import Browser, Locator, Page, Request, Route, expect, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, Request, Route, expect
 
+from tests.browsing import browsing, published
 from tests.serving import BACKEND, Server, serving
 from tests.tasks import listed
 from tests.tokens import SECRET, TokenOfThePath, token
@@ -40,20 +38,8 @@ OPERATIONS = [
 
 @pytest.fixture(scope="module")
 def browser(chromium: Path) -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=chromium,
-            args=[
-                "--no-sandbox",
-                "--disable-gpu",
-                "--disable-background-networking",
-                "--disable-component-update",
-                "--disable-sync",
-                f"--host-resolver-rules=MAP {HOSTS['jwt']} 127.0.0.1",
-            ],
-        )
+    with browsing(chromium, f"--host-resolver-rules=MAP {HOSTS['jwt']} 127.0.0.1") as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture
@@ -291,25 +277,14 @@ async (api) => {
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The files of a page that is not the service's."""
-    site = tmp_path_factory.mktemp("site")
-    (site / "index.html").write_text("<!doctype html><title>Frontend</title>")
-    return site
+    return tmp_path_factory.mktemp("site")
 
 
 @pytest.fixture(scope="module")
 def frontend(site: Path) -> Iterator[str]:
     """Its origin."""
-
-    class Quiet(SimpleHTTPRequestHandler):
-        def log_message(self, *_: object) -> None:
-            """Log nothing."""
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=site)) as httpd:
-        thread = Thread(target=httpd.serve_forever)
-        thread.start()
-        yield f"http://localhost:{httpd.server_port}"
-        httpd.shutdown()
-        thread.join()
+    with published(site) as origin:
+        yield origin
 
 
 @pytest.fixture(scope="module")

@@ -184,7 +184,7 @@ def assert_gone(response: httpx.Response, user: str) -> None:
     assert_problem(
         response,
         410,
-        "The changes since then are not known any more; get the list, and a new token first",
+        "The changes since this token are no longer known; get a new token, then the list",
     )
     assert response.links["collection"]["url"] == tasks_path(user)
 

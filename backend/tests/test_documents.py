@@ -1,16 +1,32 @@
-"""Every shell block in the documents runs as written, against the real service."""
+"""The code in the documents runs as written, against the real service."""
 
+import asyncio
 import os
 import re
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
 
-from tests.serving import BACKEND, DEFAULTS, Server, environment, free_port, wait_until_ready
+from tests.conftest import execute
+from tests.serving import (
+    BACKEND,
+    DEFAULTS,
+    Server,
+    environment,
+    free_port,
+    serving,
+    wait_until_ready,
+)
+from tests.tasks import create, task_path, tasks_path
+from tests.tokens import bearer, token
 
 TOP = BACKEND.parent
 # The statuses of a document's curl calls, in order.
@@ -26,6 +42,9 @@ STATUSES = {
         "200 415 201 201 201 200 200 200 200"
     ),
     "specs/004-task-fields/quickstart.md": "201 201 200 200 200",
+    "specs/005-changes/quickstart.md": (
+        "200 200 201 200 200 200 200 200 200 201 201 201 200 200 200 201 200 410"
+    ),
 }
 DOCUMENTS = [TOP / name for name in STATUSES]
 NOTE_STATUS = """curl() { command curl -w '%{stderr}\\nstatus %{http_code}\\n' "$@"; }
@@ -144,3 +163,67 @@ def test_the_quickstart_shows_every_operation() -> None:
 def test_links_are_not_broken(document: Path) -> None:
     for target in re.findall(r"\]\((?!https?://)([^)#]+)", document.read_text()):
         assert (document.parent / target).exists(), target
+
+
+Follow = Callable[[str, Callable[[], dict[str, str]]], Iterator[dict[str, Any]]]
+
+
+@pytest.fixture
+def follow() -> Follow:
+    """The README's recipe."""
+    [block] = re.findall(r"^```python\n(.*?)^```", (TOP / "README.md").read_text(), re.M | re.S)
+    names: dict[str, Any] = {}
+    exec(block, names)
+    recipe: Follow = names["follow"]
+    return recipe
+
+
+def titles(known: dict[str, Any]) -> list[str]:
+    return [task["title"] for task in known.values()]
+
+
+@pytest.mark.parametrize("server", ["open", "jwt"], indirect=True)
+def test_the_recipe_in_python_shows_each_change(
+    follow: Follow, server: Server, api: httpx.Client, user: str
+) -> None:
+    milk = create(api, user)
+    headers = partial(bearer, token(user)) if server.auth else dict
+    following = follow(server.url + tasks_path(user), headers)
+
+    assert titles(next(following)) == ["Buy milk"]
+    create(api, user, title="Buy bread")
+    assert titles(next(following)) == ["Buy milk", "Buy bread"]
+    api.patch(task_path(milk), json={"title": "Buy oat milk"})
+    assert titles(next(following)) == ["Buy oat milk", "Buy bread"]
+    with ThreadPoolExecutor() as pool:
+        waiting = pool.submit(next, following)
+        api.delete(task_path(milk))
+        assert titles(waiting.result()) == ["Buy bread"]
+
+
+def test_the_recipe_in_python_misses_nothing_while_the_service_is_away(
+    follow: Follow, api: httpx.Client, user: str, postgres: str, tmp_path: Path
+) -> None:
+    settings = {"DATABASE_URL": postgres, "PORT": str(free_port())}
+    milk = create(api, user)
+    with ThreadPoolExecutor() as pool:
+        with serving(tmp_path / "first", **settings) as server:
+            following = follow(server.url + tasks_path(user), dict)
+            assert titles(next(following)) == ["Buy milk"]
+        waiting = pool.submit(next, following)
+        api.delete(task_path(milk))
+        create(api, user, title="Buy bread")
+        with serving(tmp_path / "second", **settings):
+            assert titles(waiting.result()) == ["Buy bread"]
+
+
+def test_the_recipe_in_python_begins_with_the_list_when_its_token_is_gone(
+    follow: Follow, server: Server, api: httpx.Client, user: str, postgres: str
+) -> None:
+    milk = create(api, user)
+    following = follow(server.url + tasks_path(user), dict)
+    assert titles(next(following)) == ["Buy milk"]
+    api.delete(task_path(milk))
+    asyncio.run(execute(postgres, f"DELETE FROM changes WHERE user_id = '{user}' AND seq < 2"))
+
+    assert titles(next(following)) == []

@@ -28,7 +28,7 @@ from tests.tokens import SECRET, token
 
 pytestmark = pytest.mark.anyio
 
-GONE = "The changes since then are not known any more; get the list, and a new token first"
+GONE = "The changes since this token are no longer known; get a new token, then the list"
 READY = "/health/ready"
 UNKNOWN = "WzUsMTIzXQ"
 

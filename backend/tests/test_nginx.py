@@ -1,6 +1,8 @@
 """The service behind nginx."""
 
+import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
@@ -9,6 +11,7 @@ from tests.connections import connected, request
 from tests.nginx import nginx
 from tests.serving import Server, serving
 from tests.tasks import assert_problem, create, listed, task_path, tasks_path
+from tests.test_changes import changes, changes_path
 from tests.tokens import SECRET, TokenOfThePath, token
 
 CHANGED = "The task has changed since; get it again"
@@ -20,7 +23,7 @@ def gzipped(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     compressing = f"""
         gzip on;
         gzip_min_length 1;
-        gzip_types application/json;
+        gzip_types application/json text/event-stream;
         location / {{ proxy_pass {server.url}; }}
     """
     folder = tmp_path_factory.mktemp("nginx")
@@ -116,3 +119,39 @@ def test_no_body_runs_as_another_users_request_through_kept_connections(
                 connection.send(head, body)
                 assert connection.read().status == 422
             assert listed(api, victim) == [task]
+
+
+@pytest.fixture(scope="module")
+def plain(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+    """A client behind an nginx that has nothing set but the address of the service."""
+    passing = f"location / {{ proxy_pass {server.url}; }}"
+    folder = tmp_path_factory.mktemp("plain")
+    with nginx(folder, passing) as url, httpx.Client(base_url=url) as client:
+        yield client
+
+
+@pytest.mark.parametrize("way", ["plain", "gzipped"])
+def test_events_arrive_as_they_happen(
+    request: pytest.FixtureRequest, api: httpx.Client, user: str, way: str
+) -> None:
+    client: httpx.Client = request.getfixturevalue(way)
+    accepted = {"Accept": "text/event-stream"}
+    with client.stream("GET", changes_path(user), headers=accepted) as stream:
+        told = (json.loads(line[6:]) for line in stream.iter_lines() if line.startswith("data: "))
+        assert next(told)["changes"] == []
+        for title in ["Buy milk", "Buy bread"]:
+            task = create(api, user, title=title)
+            assert next(told)["changes"] == [task]
+
+
+def test_an_answer_that_waits_arrives_as_soon_as_something_changes(
+    plain: httpx.Client, api: httpx.Client, user: str
+) -> None:
+    waiting = {"Prefer": "wait=60"}
+    since = changes(api, user)["next"]
+    with ThreadPoolExecutor() as pool:
+        answer = pool.submit(
+            plain.get, changes_path(user), params={"since": since}, headers=waiting
+        )
+        task = create(api, user)
+        assert answer.result().json()["changes"] == [task]

@@ -1,4 +1,4 @@
-"""Where a client is in a feed: opaque to clients, and never mistaken for a place elsewhere."""
+"""Where a client is in a feed: an opaque token, which no other database takes for its own."""
 
 from base64 import b64decode, urlsafe_b64encode
 from datetime import UTC, datetime, timedelta
@@ -36,7 +36,7 @@ def encode(position: Position) -> str:
 
 
 def decode(text: str) -> Position:
-    """Raises ValueError for a text that `encode` cannot have made."""
+    """Raises ValueError for a text that `encode` never returns."""
     padded = text.encode("ascii") + b"=" * (-len(text) % 4)
     position = Position(
         *_READ.validate_json(b64decode(padded, altchars=b"-_", validate=True), strict=True)

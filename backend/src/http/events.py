@@ -16,12 +16,12 @@ from src.http.protocol import ENDS_WITH_CLIENT
 MEDIA_TYPE = "text/event-stream"
 
 RETRY_MILLISECONDS = (1000, 5000)
-"""How long a client waits before it comes back: at random, so that not all come at once."""
+"""How long a client waits before it reconnects: at random, so that not all come at once."""
 
 _HEADERS = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-store"),
-    (b"x-accel-buffering", b"no"),  # nginx would keep events to send more at once
+    (b"x-accel-buffering", b"no"),  # or nginx, where it compresses, keeps events back
     (b"vary", b"Accept"),
 ]
 
@@ -35,7 +35,7 @@ def asked_for(request: Request) -> bool:
 async def until_gone(request: Request) -> None:
     """Return when the client has left, or its answer has ended.
 
-    Meanwhile, a client that closes its half of the connection counts as gone: HTTPProtocol.
+    Meanwhile, a client that closes its half of the connection counts as gone (see HTTPProtocol).
     """
     state = request.scope.setdefault("state", {})
     state[ENDS_WITH_CLIENT] = True
@@ -97,11 +97,11 @@ class EventStream(Response):
         await self._write(b"id: %b\ndata: %b\n\n" % (token.encode(), data))
 
     async def send_comment(self) -> None:
-        """Say nothing, so that nobody on the way takes the connection for dead."""
+        """Send an empty comment, so that no proxy takes the connection for dead."""
         await self._write(b":\n\n")
 
     async def send_retry(self, milliseconds: int) -> None:
-        """Say how long to wait before coming back, once the stream has ended."""
+        """Tell the client how long to wait before it reconnects."""
         await self._write(b"retry: %d\n\n" % milliseconds)
 
     async def fail(self, error: Exception) -> None:

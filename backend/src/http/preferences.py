@@ -15,6 +15,6 @@ def preferences(prefer: str | None) -> dict[str, str]:
 
 
 def seconds_to_wait(prefer: str | None, most: int) -> int:
-    """Return how long the client would wait for an answer: §4.3. 0 if it does not say."""
+    """Return how many seconds the client would wait for an answer (§4.3); 0 if it does not say."""
     text = preferences(prefer).get("wait", "")
     return min(int(text), most) if re.fullmatch("[0-9]{1,9}", text) else 0

@@ -10,7 +10,7 @@ class Feed(SQLModel, table=True):
     """The number of a user's last change.
 
     Whoever changes a task holds this row until the commit, so that a user's changes are numbered in
-    the order in which they can be seen.
+    the order in which they become visible.
     """
 
     __tablename__ = "feeds"

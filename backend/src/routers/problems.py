@@ -13,7 +13,7 @@ from src.http.problems import HANDLERS, Handler, invalid, later, problem
 from src.http.spool import NoRoom
 from src.services.exceptions import BatchRefused, ChangesGone, KeyReused, TaskNotFound
 
-CHANGES_GONE = "The changes since then are not known any more; get the list, and a new token first"
+CHANGES_GONE = "The changes since this token are no longer known; get a new token, then the list"
 KEY_REUSED = "Idempotency-Key: was used for another request"
 KEYS_UNAVAILABLE = "The keys to check tokens with cannot be fetched just now; try again in a moment"
 LIST_IS_KNOWN = "The list has one of the ETags in If-None-Match"

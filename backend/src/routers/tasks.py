@@ -113,7 +113,7 @@ LIST_KNOWN = documented(
     412, "If-Match has an ETag, or If-None-Match one that the list has", LIST_IS_KNOWN
 )
 GONE = documented(
-    410, "The changes since then are not known any more", CHANGES_GONE, headers=headers("Link")
+    410, "The changes since the token are no longer known", CHANGES_GONE, headers=headers("Link")
 )
 BODY = documented(413, "The body is too large", too_large()) | documented(
     415, "The body is not declared as JSON", WRONG_MEDIA_TYPE
@@ -343,9 +343,9 @@ async def list_changes(
 ) -> Response:
     """The tasks that changed, in the order of their last change; nothing is left out.
 
-    Get a token of now, then the list, and then ask for changes since the token, again and again
-    with the `next` of each answer. With `Accept: text/event-stream`, the answers go on by
-    themselves: each is an event with its `next` as its id. An event named `problem` is the last.
+    Get the current token, then the list, then the changes since the token, and so on with the
+    `next` of each answer. With `Accept: text/event-stream`, the answer is a stream: each event has
+    the JSON of an answer, and its `next` as its id. An event named `problem` is the last.
     """
     if events.asked_for(request):
         listening = partial(live.stream, user_id, last_event_id or asked.since)

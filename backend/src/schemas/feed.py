@@ -35,8 +35,8 @@ class Since(BaseModel):
 
     since: Token = Field(
         default=None,
-        description="Only changes after it: the `next` of an earlier answer. Unset: no changes, "
-        "and a token of now.",
+        description="Only changes after this token, the `next` of an earlier answer. Unset: no "
+        "changes, and the current token.",
         examples=[TOKEN],
     )
     limit: Annotated[
@@ -44,7 +44,7 @@ class Since(BaseModel):
         BeforeValidator(whole_number(1, MAX_CHANGES)),
     ] = Field(
         default=MAX_CHANGES,
-        description="The most changes to return; with `more`, ask again.",
+        description="The most changes to return. If `more` is true, ask again.",
         examples=[100],
         json_schema_extra={"minimum": 1, "maximum": MAX_CHANGES},
     )
@@ -68,4 +68,4 @@ class ChangesPage(BaseModel):
 
     changes: list[TaskPublic | DeletedTask]
     next: str = Field(description="The token to ask with next time.")
-    more: bool = Field(description="Whether there are more changes already.")
+    more: bool = Field(description="Whether there are more changes to read now.")

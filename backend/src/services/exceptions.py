@@ -26,4 +26,4 @@ class KeyReused(Exception):
 
 
 class ChangesGone(Exception):
-    """The position in the feed is not known, or not any more."""
+    """The position in the feed is not, or no longer, known."""

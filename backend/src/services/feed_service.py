@@ -35,7 +35,7 @@ CHANGES = table_of(Change)
 FEEDS = table_of(Feed)
 
 LOOK_AHEAD = 2000
-"""How many log rows a page looks at: of a task that is in several, it has only the last."""
+"""How many log rows a page looks at. A task that is in several of them is in the page once."""
 
 _CHANGE = CHANGES.c
 _EPOCH = func.feed_epoch(type_=BigInteger)
@@ -66,7 +66,8 @@ def _now_statement() -> Statement:
 def _since_statement() -> Statement:
     """Compile a page, whose last row says whether its beginning is known, and where it ends.
 
-    A change is known by its number and time. Before the first, the first must still be there.
+    A position is known while the log has the change with its number and time. The one before the
+    first change is known while the first is there.
     """
     after, at = (bindparam(name, type_=BigInteger) for name in ("seq", "at"))
     mine = owned(select(_CHANGE.seq), CHANGES)
@@ -124,9 +125,9 @@ MOVED = select_for_many(
 
 
 async def changes(engine: AsyncEngine, user_id: str, since: Position | None, limit: int) -> Changes:
-    """Answer what changed after a position; without one, nothing, and the position of now.
+    """Return what changed after a position; without one, no changes and the current position.
 
-    Raises ChangesGone for a position that is not known, or not any more.
+    Raises ChangesGone for a position that is not, or no longer, known.
     """
     if since is None:
         position = Position(*from_json(await fetch(engine, NOW, user_id=user_id) or b""))
@@ -157,6 +158,6 @@ def _spooled(rows: list[bytes], position: Position, *, more: bool) -> Awaitable[
 
 
 async def moved(engine: AsyncEngine, user_ids: list[str], seqs: list[int]) -> dict[str, int]:
-    """Answer the number of the last change of those users who have one after the given."""
+    """Return the number of the last change of those users who have one after the given number."""
     found = map(from_json, await fetch_all(engine, MOVED, user_ids=user_ids, seqs=seqs))
     return {feed["user_id"]: feed["seq"] for feed in found}

@@ -1,8 +1,8 @@
 """Changes as they happen.
 
-While anybody listens, one query at a time asks which users of all who are listened to have changes,
-and only of those is the feed read. Whoever connects, comes back, is slow, or heard nothing while
-the database was away reads on from his position: nobody misses anything.
+While anyone listens, one query at a time asks which of the users who are listened to have changes,
+and only their feeds are read. A listener that connects, reconnects, is slow, or waited while the
+database was away reads on from its position, so none misses anything.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ from src.services import feed_service
 POLL_SECONDS = 0.5
 
 AT_ONCE = 1000
-"""How many listeners a query is for; those of more are spread over POLL_SECONDS."""
+"""How many listeners one query is for; several queries are spread over POLL_SECONDS."""
 
 SILENT_SECONDS = 30.0
 """After this time without an event, a stream gets a comment."""
@@ -33,7 +33,7 @@ READERS = 4
 """How many feeds are read at once, so that others find connections, too."""
 
 AWAY_MILLISECONDS = 600_000
-"""How long a client whose stream was idle stays away, unless it has a reason to come back."""
+"""How long a client stays away after its stream was idle."""
 
 logger = logging.getLogger(__name__)
 
@@ -63,7 +63,7 @@ class Stream(Protocol):
 
 @dataclass(slots=True, eq=False)
 class Listener:
-    """Someone who has heard of all changes up to a position; without one, of none."""
+    """A client that has heard of all changes up to a position; without a position, of none."""
 
     user_id: str
     position: Position | None
@@ -72,7 +72,7 @@ class Listener:
     stream: Stream | None
     heard_at: float
     is_waiting: bool = False
-    """Whether he wants to hear only of the next change."""
+    """Whether it hears of the next change only; a new stream hears its first page at once."""
 
     is_busy: bool = False
 
@@ -101,7 +101,7 @@ class Live:
 
     @contextmanager
     def stream(self, user_id: str, since: Position | None, stream: Stream) -> Iterator[None]:
-        """Tell a stream of the changes since, and then of each as it happens."""
+        """Send a stream the changes since a position, and then each change as it happens."""
 
         async def hear(page: Page) -> None:
             await stream.send_event(page.data, encode(page.position))
@@ -200,7 +200,7 @@ class Live:
                 self._start(stream.send_comment())
 
     async def _serve(self, listener: Listener) -> None:
-        """Tell a listener of all changes since his position."""
+        """Send a listener all changes since its position."""
         listener.is_busy = True
         try:
             more = True
@@ -211,7 +211,7 @@ class Live:
                 listener.heard_at = asyncio.get_running_loop().time()
                 listener.is_waiting = True
         except DatabaseUnavailable:
-            pass  # he is still behind
+            pass  # it is still behind
         except Exception as error:
             await listener.fail(error)
         finally:

@@ -1,4 +1,4 @@
-"""A TCP proxy in front of PostgreSQL that can fall silent or cut every connection."""
+"""A TCP proxy in front of a server that can fall silent or cut every connection."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
@@ -11,7 +11,7 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 @dataclass
 class Gate:
     portal: BlockingPortal
-    url: str = ""
+    port: int = 0
     opened: int = 0
     writers: set[asyncio.StreamWriter] = field(default_factory=set)
     passing: asyncio.Event = field(default_factory=asyncio.Event)
@@ -29,6 +29,11 @@ class Gate:
         """Reset every connection without a farewell, as a firewall does."""
         self.portal.call(self._cut)
 
+    @property
+    def url(self) -> str:
+        """The connection string, where PostgreSQL is behind it."""
+        return f"postgresql://postgres@127.0.0.1:{self.port}/postgres?sslmode=disable"
+
     async def _cut(self) -> None:
         for writer in self.writers:
             writer.transport.abort()
@@ -37,17 +42,17 @@ class Gate:
 
 
 @contextmanager
-def gate(socket_folder: str) -> Iterator[Gate]:
-    """Listen on a port in front of the PostgreSQL whose socket is in this folder."""
+def gate(behind: str | int) -> Iterator[Gate]:
+    """Listen in front of the PostgreSQL whose socket is in this folder, or of another port."""
     with (
         start_blocking_portal() as portal,
-        portal.wrap_async_context_manager(_gate(socket_folder, portal)) as opened,
+        portal.wrap_async_context_manager(_gate(behind, portal)) as opened,
     ):
         yield opened
 
 
 @asynccontextmanager
-async def _gate(socket_folder: str, portal: BlockingPortal) -> AsyncIterator[Gate]:
+async def _gate(behind: str | int, portal: BlockingPortal) -> AsyncIterator[Gate]:
     opened = Gate(portal)
     opened.passing.set()
 
@@ -64,13 +69,15 @@ async def _gate(socket_folder: str, portal: BlockingPortal) -> AsyncIterator[Gat
         await opened.passing.wait()
         if writer.is_closing():
             return
-        server = await asyncio.open_unix_connection(f"{socket_folder}/.s.PGSQL.5432")
+        if isinstance(behind, int):
+            server = await asyncio.open_connection("127.0.0.1", behind)
+        else:
+            server = await asyncio.open_unix_connection(f"{behind}/.s.PGSQL.5432")
         await asyncio.gather(forward(reader, server[1]), forward(server[0], writer))
         opened.writers.discard(writer)
 
     listener = await asyncio.start_server(serve, "127.0.0.1", 0)
-    port = listener.sockets[0].getsockname()[1]
-    opened.url = f"postgresql://postgres@127.0.0.1:{port}/postgres?sslmode=disable"
+    opened.port = listener.sockets[0].getsockname()[1]
     try:
         yield opened
     finally:

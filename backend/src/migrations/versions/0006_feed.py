@@ -101,8 +101,8 @@ CREATE TRIGGER delete_first BEFORE TRUNCATE ON tasks
 FOR EACH STATEMENT EXECUTE FUNCTION delete_first()
 """
 
-# A constant of this database, random, that even a copy has: who has seen no change yet has none to
-# name, and has to be told apart from who has seen none in another database.
+# A random constant of this database, which copies of it have, too. A client that has seen no change
+# has none to name: this tells it apart from a client of another database.
 FEED_EPOCH = """
 DO $do$ BEGIN
     EXECUTE format(

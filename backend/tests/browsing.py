@@ -1,0 +1,45 @@
+"""A browser, and a site that is not the service's."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+
+from playwright.sync_api import Browser, sync_playwright
+
+
+@contextmanager
+def browsing(chromium: Path, *options: str) -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=chromium,
+            args=[
+                "--no-sandbox",
+                "--disable-gpu",
+                "--disable-background-networking",
+                "--disable-component-update",
+                "--disable-sync",
+                *options,
+            ],
+        )
+        yield browser
+        browser.close()
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        """Log nothing."""
+
+
+@contextmanager
+def published(site: Path) -> Iterator[str]:
+    """Serve the files of a folder, with an empty page beside them, and give their origin."""
+    (site / "index.html").write_text("<!doctype html><title>Frontend</title>")
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=site)) as httpd:
+        thread = Thread(target=httpd.serve_forever)
+        thread.start()
+        yield f"http://localhost:{httpd.server_port}"
+        httpd.shutdown()
+        thread.join()
