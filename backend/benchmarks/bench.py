@@ -25,7 +25,7 @@ from urllib.parse import parse_qs, urlsplit
 import httpx
 import uvloop
 
-from benchmarks import contract, data, load, peers, pgbench, report
+from benchmarks import contract, data, feed, load, peers, pgbench, report
 from benchmarks.issuer import Issuer, sharing_a_secret, with_a_key_server
 from benchmarks.load import Load, Row
 from benchmarks.peers import Peer, Running
@@ -34,6 +34,7 @@ from src.database.cursor import encode
 from src.database.embedded import embedded_server
 from src.database.engine import create_engine
 from src.migrations import upgrade
+from tests.citus import beside
 from tests.pgbouncer import BUILT, pgbouncer
 
 RESULTS = Path(__file__).parent / "results"
@@ -58,6 +59,7 @@ CONNECTIONS = [
 FLAT = [Row("get one"), Row("list 20"), Row("create")]
 FAR = [Row("get one", 256), Row("create", 256)]
 FAR_POOL = 10
+PEERS = "peers"
 POOLERS = {"PgBouncer of Debian": "pgbouncer", "PgBouncer 1.24": str(BUILT)}
 ONE_WAY = 0.02
 GET_ONE = Row("get one")
@@ -159,6 +161,14 @@ async def prepare(url: str) -> None:
     await data.fill(url)
 
 
+async def without_feed(url: str) -> str:
+    """Make the same database for the peers: they have no feed, and need not write one."""
+    plain = await data.database(url, PEERS)
+    await prepare(plain)
+    await data.run(plain, "ALTER TABLE tasks DISABLE TRIGGER USER")
+    return plain
+
+
 def start_up(peer: Peer, url: str, times: int) -> float:
     """Seconds from the command to the first answer, the median of several starts."""
     seconds = []
@@ -198,9 +208,11 @@ def many_from_afar(
             for _ in range(size.rounds):
                 for peer in compared:
                     progress.step(f"20 ms away: {row.name}, {peer.name}")
-                    asyncio.run(data.settle(url))
+                    own = peer.name == report.THIS
+                    asyncio.run(data.settle(url if own else beside(url, PEERS)))
                     # Each time anew: one still answers the clients that left, for a second or more.
-                    with peers.running(with_pool(peer, FAR_POOL), far) as server:
+                    database = far if own else beside(far, PEERS)
+                    with peers.running(with_pool(peer, FAR_POOL), database) as server:
                         seconds = size.seconds + 1
                         taken[peer.name].append(load.wrk(server, row, data.SMALL_USERS, seconds))
             results[row.name] = {name: median(each) for name, each in taken.items()}
@@ -373,13 +385,16 @@ def main() -> None:
         + size.rounds * len(size.far) * (len(fast) + len(POOLERS))
         + size.rounds * (2 * len(FLAT) + 3)
         + len(rows)
-        + 7
+        + 9
     )
     with tempfile.TemporaryDirectory() as folder, roomy_server(Path(folder) / "data") as url:
         asyncio.run(prepare(url))
+        plain = asyncio.run(without_feed(url))
         with ExitStack() as stack:
             servers = {
-                peer.name: stack.enter_context(peers.running(peer, url))
+                peer.name: stack.enter_context(
+                    peers.running(peer, url if peer.name.startswith(report.THIS) else plain)
+                )
                 for peer in [*compared, peers.ours(workers=2)]
             }
             contract.check(servers)
@@ -404,6 +419,10 @@ def main() -> None:
         paged = pages(url, size)
         progress.step("batches")
         in_batches = batches(url)
+        progress.step("the feed")
+        fed = feed.asked_for(url)
+        progress.step("streams")
+        streamed = feed.streamed(url)
         tokens = with_tokens(url, size, progress)
         small, large = flat(url, size, progress)
     progress.step("done")
@@ -423,6 +442,8 @@ def main() -> None:
             others,
             paged,
             in_batches,
+            fed,
+            streamed,
             tokens,
             size.rows,
             small,

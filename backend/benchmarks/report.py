@@ -19,7 +19,7 @@ COLOURS = ["#1f6feb", "#8b949e", "#2da44e", "#0e8a9e", "#bf3989", "#bf8700"]
 
 @dataclass(frozen=True)
 class Run:
-    """What a run measured. Memory in MB, times in seconds, `far`, `pages` and `batches` in ms."""
+    """What a run measured. Memory in MB, times in s; `far`, `pages`, `batches`, `fed` in ms."""
 
     results: Results
     connections: Results
@@ -34,6 +34,8 @@ class Run:
     others: Load
     pages: dict[str, float]
     batches: dict[str, float]
+    fed: dict[str, float]
+    streamed: dict[str, str]
     tokens: dict[str, Load]
     rows: int
     small: Results
@@ -117,6 +119,13 @@ def write(run: Run) -> Report:
             ["100 tasks", *run.batches],
             [["median in ms", *(f"{ms:.1f}" for ms in run.batches.values())]],
         ),
+        "## The feed of changes\n",
+        "One client of this service; no peer has a feed.\n",
+        table(
+            ["one request", *run.fed],
+            [["median in ms", *(f"{ms:.1f}" for ms in run.fed.values())]],
+        ),
+        table(["streams of events", "measured"], [[*row] for row in run.streamed.items()]),
         "## Start-up and memory\n",
         table(
             ["what", "measured"],

@@ -2,10 +2,12 @@
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 
@@ -77,3 +79,40 @@ async def streaming(
     path = f"{tasks_path(user)}/changes"
     async with api.stream("GET", path, params=parameters, headers=headers) as response:
         yield Stream(response)
+
+
+class Reader:
+    """A client of which there can be thousands."""
+
+    def __init__(self, url: str, user: str) -> None:
+        self.address = urlsplit(url)
+        self.user = user
+        self.token = ""
+        self.heard: list[str] = []
+        self.is_open = asyncio.Event()
+        self.has_heard = asyncio.Event()
+        self.ended_at = 0.0
+
+    async def read(self) -> None:
+        """Read to the end, from where the last stream ended."""
+        reader, writer = await asyncio.open_connection(
+            self.address.hostname, self.address.port, limit=2**20
+        )
+        last = f"Last-Event-ID: {self.token}\r\n" if self.token else ""
+        path = f"{tasks_path(self.user)}/changes"
+        head = f"GET {path} HTTP/1.1\r\nHost: localhost\r\nAccept: {MEDIA_TYPE}\r\n{last}"
+        writer.write(f"{head}\r\n".encode())
+        try:
+            async for line in reader:
+                if line.startswith(b"id: "):
+                    self.token = line[4:-1].decode()
+                    self.is_open.set()
+                elif line.startswith(b"data: "):
+                    self.heard.append(line.decode())
+                    self.has_heard.set()
+                elif line == b"0\r\n":
+                    break
+        finally:
+            self.ended_at = time.monotonic()
+            self.is_open.clear()
+            writer.close()

@@ -7,7 +7,6 @@ import time
 from contextlib import suppress
 from pathlib import Path
 from random import random
-from urllib.parse import urlsplit
 
 import psutil
 import pytest
@@ -17,52 +16,18 @@ from tests.faults.conftest import Report
 from tests.faults.load import connected
 from tests.faults.test_share import TWENTY_OF_OTHERS, watched
 from tests.serving import eventually, free_port, serving
-from tests.tasks import tasks_path
+from tests.streams import Reader
 
 MOST_KIB = 25
 """How much memory a stream may take."""
 
 
-class Reader:
-    """A client that reads its stream, and comes back when it ends, as a browser does."""
-
-    def __init__(self, url: str, number: int) -> None:
-        self.address = urlsplit(url)
-        self.path = f"{tasks_path(f'user-{number}')}/changes"
-        self.token = ""
-        self.heard: list[str] = []
-        self.is_open = asyncio.Event()
-        self.ended_at = 0.0
-        self.opened_at = 0.0
-
-    async def read(self) -> None:
-        """Read one stream to its end."""
-        reader, writer = await asyncio.open_connection(
-            self.address.hostname, self.address.port, limit=2**20
-        )
-        last = f"Last-Event-ID: {self.token}\r\n" if self.token else ""
-        head = f"GET {self.path} HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n{last}"
-        writer.write(f"{head}\r\n".encode())
-        try:
-            async for line in reader:
-                if line.startswith(b"id: "):
-                    self.token = line[4:-1].decode()
-                    self.opened_at = time.monotonic()
-                    self.is_open.set()
-                elif line.startswith(b"data: "):
-                    self.heard.append(line.decode())
-                elif line == b"0\r\n":
-                    break
-        finally:
-            self.ended_at = time.monotonic()
-            self.is_open.clear()
-            writer.close()
-
-    async def read_on(self) -> None:
-        while True:
-            with suppress(OSError):
-                await self.read()
-            await asyncio.sleep(1 + 4 * random())
+async def read_on(reader: Reader) -> None:
+    """Come back when the stream ends, as a browser does."""
+    while True:
+        with suppress(OSError):
+            await reader.read()
+        await asyncio.sleep(1 + 4 * random())
 
 
 async def all_open(readers: list[Reader]) -> float:
@@ -87,8 +52,8 @@ async def test_many_streams_on_one_worker_cost_little_and_come_back(
         without = await watched(server.url, seconds)
         process = psutil.Process(server.process.pid)
         before = process.memory_info().rss
-        readers = [Reader(server.url, number) for number in range(number)]
-        reading = [asyncio.create_task(reader.read_on()) for reader in readers]
+        readers = [Reader(server.url, f"user-{n}") for n in range(number)]
+        reading = [asyncio.create_task(read_on(reader)) for reader in readers]
         opened = await all_open(readers)
         kib = (process.memory_info().rss - before) / 1024 / number
         beside = await watched(server.url, seconds)
