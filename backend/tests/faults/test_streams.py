@@ -13,7 +13,7 @@ import pytest
 
 from tests.faults.cluster import Cluster
 from tests.faults.conftest import Report
-from tests.faults.load import connected
+from tests.faults.load import Figures, connected
 from tests.faults.test_share import TWENTY_OF_OTHERS, watched
 from tests.serving import eventually, free_port, serving
 from tests.streams import Reader
@@ -97,3 +97,42 @@ async def test_many_streams_on_one_worker_cost_little_and_come_back(
     assert beside.p99 < 2 * without.p99 + (0 if full else 0.05)
     assert stopped < (1 if full else 5)
     assert back < 10
+
+
+@pytest.mark.anyio
+async def test_a_stream_outlives_the_database_and_misses_nothing(
+    own: Cluster, tmp_path: Path, report: Report
+) -> None:
+    figures = Figures()
+    with serving(tmp_path / "log", DATABASE_URL=own.url) as server:
+        stream = Reader(server.url, "ada")
+        new = Reader(server.url, "ada")
+        reading = [asyncio.create_task(stream.read())]
+        await all_open([stream])
+        own.stop()
+        assert await asyncio.to_thread(eventually, lambda: server.status("/health/ready") == 503)
+        # One who comes now waits for the database, too.
+        new.token = stream.token
+        reading.append(asyncio.create_task(new.read()))
+        own.start()
+        began = time.monotonic()
+        async with connected(own.url) as admin:
+            await admin.execute(
+                "INSERT INTO tasks VALUES (gen_random_uuid(), 'ada', 'Hear of it', NULL, false, "
+                "now(), now())"
+            )
+
+        def both_have_heard() -> bool:
+            return all(
+                "Hear of it" in "".join(reader.heard) and reader.is_open.is_set()
+                for reader in (stream, new)
+            )
+
+        assert await asyncio.to_thread(eventually, both_have_heard, 30)
+        figures.recovered = time.monotonic() - began
+        assert server.log.count("Streams wait for the database") == 1
+        for task in reading:
+            task.cancel()
+        await asyncio.gather(*reading, return_exceptions=True)
+    figures.note = "two streams stayed open, and heard of the change"
+    report(figures)
