@@ -533,7 +533,7 @@ def _judged(table: Table, operations: Select[Any]) -> tuple[CTE, CTE, CTE]:
     state = (
         select(*(value.label(name) for name, value in values.items()))
         .select_from(verdict.join(new, true()))
-        .where(not_(_is(verdict, "delete")), select(all_can).exists())
+        .where(not_(_is(verdict, "delete")))
         .cte("state")
     )
     return verdict, all_can, state
