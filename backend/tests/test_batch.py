@@ -574,7 +574,10 @@ def test_a_repeated_batch_gets_the_first_answer_and_changes_nothing(
     after = listed(api, user)
     again = [post(api, user, *operations, key=key) for key in ("key", '"key"')]
 
-    assert len(results(first)) == 3
+    new, done, gone = results(first)
+    assert (new["status"], new["task"]["title"]) == (201, "Buy milk")
+    assert (done["status"], done["task"]["id"]) == (200, task["id"])
+    assert gone == DELETED
     for answer in again:
         assert answer.status_code == 200
         assert answer.content == first.content

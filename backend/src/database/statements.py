@@ -418,8 +418,8 @@ def change_rows(table: Table, given: Iterable[str], keys: Table, row_id: str) ->
     """Apply the `operations`, each an object with these members.
 
     `n` is its place, `op` is create, update, delete or keep, and `id` names the row, each row only
-    once. Unless null, `etags` must have that of the row as it is. `fields` has all columns of a new
-    row, or those to update.
+    once. Unless `etags` is null, the row's ETag must be one of them. `fields` has all columns of a
+    new row, or those to update.
     There is a row for each operation, in their order: the new state of the table's row, or none if
     it was deleted. If any operation cannot be applied, none is: the rows of those are 404 or 412.
     A key is kept with its `fingerprint` and the whole answer, and given that answer again. If it
@@ -557,7 +557,7 @@ def _judged(table: Table, operations: Select[Any]) -> tuple[CTE, CTE, CTE]:
     )
     can_all = func.bool_and(verdict.c.failure.is_(None))
     all_can = select(can_all.label("yes")).having(can_all).cte("all_can")
-    # Of a row that is not there yet: of one without values.
+    # For a row to create, `before` is null, which counts as a row of nulls.
     columns = [column(each.name, each.type) for each in table.c]
     made = func.json_populate_record(verdict.c.before, verdict.c.fields).table_valued(*columns)
     new = made.lateral("new")
@@ -566,7 +566,7 @@ def _judged(table: Table, operations: Select[Any]) -> tuple[CTE, CTE, CTE]:
     state = (
         select(*(value.label(name) for name, value in values.items()))
         .select_from(verdict.join(new, true()))
-        .where(not_(_is(verdict, "delete")), select(all_can).exists())
+        .where(not_(_is(verdict, "delete")))
         .cte("state")
     )
     return verdict, all_can, state

@@ -95,13 +95,18 @@ async def kill_a_worker(server: Server, _own: Cluster) -> None:
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("fault", [end_sessions, kill_a_worker])
+@pytest.mark.parametrize(
+    ("fault", "pause"),
+    [(end_sessions, 0.3), (kill_a_worker, 2)],
+    ids=["sessions end", "workers are killed"],
+)
 async def test_a_batch_is_applied_whole_or_not_at_all(
     own: Cluster,
     tmp_path: Path,
     report: Report,
     full: bool,
     fault: Callable[[Server, Cluster], Awaitable[None]],
+    pause: float,
 ) -> None:
     """One with a key is repeated until it is acknowledged, and is then applied once."""
     figures = Figures()
@@ -127,11 +132,11 @@ async def test_a_batch_is_applied_whole_or_not_at_all(
 
     with serving(tmp_path / "log", DATABASE_URL=own.url, WORKERS="2") as server:
         async with clients(server.url, figures, 16) as opened:
-            until = time.monotonic() + (20 if full else 3)
+            until = time.monotonic() + (20 if full else 5)
             names = [f"{kind} {n}" for n in range(8) for kind in ("key", "plain")]
             sending = asyncio.gather(*map(send, opened, names))
-            while not sending.done():
-                await asyncio.sleep(0.3)
+            while time.monotonic() + pause < until:
+                await asyncio.sleep(pause)
                 await fault(server, own)
             await sending
     async with connected(own.url) as admin:
