@@ -23,10 +23,10 @@ from src.migrations import upgrade
 DISTRIBUTE = """
 SET citus.shard_count = 8;
 SET citus.enable_unsafe_triggers = on;
-SELECT create_distributed_table('tasks', 'user_id');
-SELECT create_distributed_table('idempotency_keys', 'user_id', colocate_with => 'tasks');
-SELECT create_distributed_table('feeds', 'user_id', colocate_with => 'tasks');
-SELECT create_distributed_table('changes', 'user_id', colocate_with => 'tasks');
+SELECT create_distributed_table('changes', 'user_id');
+SELECT create_distributed_table('feeds', 'user_id', colocate_with => 'changes');
+SELECT create_distributed_table('idempotency_keys', 'user_id', colocate_with => 'changes');
+SELECT create_distributed_table('tasks', 'user_id', colocate_with => 'changes');
 """
 WITH_WORKERS = """
 SELECT citus_set_coordinator_host('{coordinator.host}', {coordinator.port});

@@ -46,8 +46,10 @@ from tests.test_round_trips import round_trips
 from tests.test_statements import FINDING, LISTS, POSITIONS, values
 
 UNDISTRIBUTE = """
-SELECT undistribute_table('idempotency_keys');
 SELECT undistribute_table('tasks');
+SELECT undistribute_table('idempotency_keys');
+SELECT undistribute_table('feeds');
+SELECT undistribute_table('changes');
 """
 
 
@@ -301,6 +303,25 @@ async def test_what_a_create_returns_is_what_is_read(one: AsyncEngine) -> None:
                 one, "ada", TaskCreate.model_validate(task | {"due_date": due}), key
             )
             assert created == await task_service.get_task(one, "ada", json.loads(created)["id"])
+
+
+# Tables that belong together
+
+
+@pytest.mark.parametrize("left", ["feeds", "changes"])
+def test_a_table_that_was_left_behind_is_reported_at_start_in_one_sentence(
+    spread: str, tmp_path: Path, left: str
+) -> None:
+    asyncio.run(execute(spread, f"SELECT undistribute_table('{left}')"))
+
+    with started(tmp_path / "log", DATABASE_URL=spread) as server:
+        assert server.process.wait(timeout=30) == 3
+    said = sentence(server.log)
+    [command] = re.findall(r"run (SELECT .*\))", said)
+    asyncio.run(execute(spread, command))
+
+    with serving(tmp_path / "again", DATABASE_URL=spread) as server, server.client() as api:
+        assert create(api, "ada") in listed(api, "ada")
 
 
 # Time zones
@@ -586,11 +607,13 @@ WHERE table_name = 'tasks'::regclass
 
 # As the README says, beside the table that the triggers write to.
 ONLINE = [
-    "SELECT create_distributed_table_concurrently('tasks', 'user_id', colocate_with => 'audit')",
-    "SELECT create_distributed_table_concurrently("
-    "'idempotency_keys', 'user_id', colocate_with => 'tasks')",
+    f"SELECT create_distributed_table_concurrently('{table}', 'user_id', colocate_with => 'audit')"
+    for table in ("changes", "feeds", "idempotency_keys", "tasks")
 ]
-BACK = ["SELECT undistribute_table('idempotency_keys')", "SELECT undistribute_table('tasks')"]
+BACK = [
+    f"SELECT undistribute_table('{table}')"
+    for table in ("tasks", "idempotency_keys", "feeds", "changes")
+]
 
 
 def test_tables_that_are_distributed_under_load_and_brought_back_fail_no_request(

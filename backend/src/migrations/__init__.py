@@ -23,6 +23,9 @@ _VERSION = Statement(f"SELECT convert_to(version_num, 'UTF8') FROM {VERSION_TABL
 _WRONG_TIME_ZONES = Statement(f"SELECT convert_to(place, 'UTF8') FROM ({citus.WRONG_TIME_ZONES}) _")  # noqa: S608 - a constant
 
 
+_LEFT_BEHIND = Statement(f"SELECT convert_to(name, 'UTF8') FROM ({citus.LEFT_BEHIND}) _")  # noqa: S608 - a constant
+
+
 async def upgrade(engine: AsyncEngine, connection_string: str) -> None:
     """Bring the tables up to date, in one transaction, one process at a time.
 
@@ -36,6 +39,7 @@ async def upgrade(engine: AsyncEngine, connection_string: str) -> None:
         version = None
     if is_distributed(engine):
         await _check_time_zones(engine)
+        await _check_triggers(engine)
     if version is not None and version.decode() >= HEAD:
         return
     # With its own engine: rewriting a large table may take longer than a request's statement may.
@@ -66,6 +70,16 @@ async def _check_time_zones(engine: AsyncEngine) -> None:
             f"The time zone of {b', '.join(wrong).decode()} is not UTC, which would change the "
             "times and ETags of the rows there: on the coordinator, run "
             f"ALTER DATABASE {engine.url.database} SET timezone = 'UTC'"
+        )
+
+
+async def _check_triggers(engine: AsyncEngine) -> None:
+    """Where the rows of `tasks` are, its triggers have to find the tables that they write to."""
+    for table in await fetch_all(engine, _LEFT_BEHIND):
+        raise CannotStart(
+            f"The table {table.decode()} is not distributed as tasks is, and writes would fail: "
+            "on the coordinator, run SELECT create_distributed_table("
+            f"'{table.decode()}', 'user_id', colocate_with => 'tasks')"
         )
 
 
