@@ -245,8 +245,8 @@ def test_a_hidden_page_asks_for_nothing_and_shows_all_when_it_is_seen(
     page.clock.fast_forward(6_000)  # longer than any pause
     create(api, user, title="c")
     shows(other, "a", "b", "c")
-    assert asked == []
     assert "c" not in page.locator("body").inner_text()
+    assert asked == []
 
     hidden(page, "false")
 
