@@ -238,10 +238,10 @@ def test_a_hidden_page_asks_for_nothing_and_shows_all_when_it_is_seen(
     create(api, user, title="a")
     shows(page, "a")
     hidden(page, "true")
-    asked: list[str] = []
-    page.on("request", lambda request: asked.append(request.url))
     create(api, user, title="b")
     shows(other, "a", "b")
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
     page.clock.fast_forward(6_000)  # longer than any pause
     create(api, user, title="c")
     shows(other, "a", "b", "c")
