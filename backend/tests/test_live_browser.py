@@ -231,24 +231,47 @@ def hidden(page: Page, is_hidden: str) -> None:
     }}""")
 
 
-def test_a_page_that_was_hidden_shows_what_changed_at_once(
-    tabs: Tabs, network: Gate, api: httpx.Client, user: str
+def test_a_hidden_page_asks_for_nothing_and_shows_all_when_it_is_seen(
+    tabs: Tabs, api: httpx.Client, user: str
 ) -> None:
-    page, other = tabs.open(network.port), tabs.open()
+    page, other = tabs.open(), tabs.open()
     create(api, user, title="a")
     shows(page, "a")
     hidden(page, "true")
     create(api, user, title="b")
     shows(other, "a", "b")
-    asked = network.opened
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.clock.fast_forward(6_000)  # longer than any pause
     create(api, user, title="c")
     shows(other, "a", "b", "c")
-    assert network.opened == asked
     assert "c" not in page.locator("body").inner_text()
+    assert asked == []
 
     hidden(page, "false")
 
     shows(page, "a", "b", "c")
+
+
+def test_a_page_that_was_sent_away_comes_back_when_it_is_seen(
+    browser: Browser, frontend: str, postgres: str, api: httpx.Client, user: str, tmp_path: Path
+) -> None:
+    settings = {"DATABASE_URL": postgres, "CORS_ORIGINS": frontend, "LIVE_IDLE_SECONDS": "2"}
+    with serving(tmp_path / "log", AUTH_MODE="open", **settings) as server:
+        tabs = Tabs(browser, frontend, server, user, DOCUMENTS["stream"])
+        page = tabs.open()
+        assert eventually(lambda: "GET /api/{user_id}/tasks/changes 200" in server.log)
+        asked: list[str] = []
+        page.on("request", lambda request: asked.append(request.url))
+        page.clock.fast_forward(60_000)
+        create(api, user, title="a")
+        hidden(page, "true")
+        assert asked == []
+
+        hidden(page, "false")
+
+        shows(page, "a")
+        page.context.close()
 
 
 def forget(postgres: str, user: str) -> None:
