@@ -26,7 +26,13 @@ SET citus.enable_unsafe_triggers = on;
 SELECT create_distributed_table('changes', 'user_id');
 SELECT create_distributed_table('feeds', 'user_id', colocate_with => 'changes');
 SELECT create_distributed_table('idempotency_keys', 'user_id', colocate_with => 'changes');
-SELECT create_distributed_table('tasks', 'user_id', colocate_with => 'changes');
+SELECT create_distributed_table('tasks', 'user_id', colocate_with => 'changes')
+"""
+UNDISTRIBUTE = """
+SELECT undistribute_table('tasks');
+SELECT undistribute_table('idempotency_keys');
+SELECT undistribute_table('feeds');
+SELECT undistribute_table('changes')
 """
 WITH_WORKERS = """
 SELECT citus_set_coordinator_host('{coordinator.host}', {coordinator.port});
@@ -107,9 +113,20 @@ async def distribute(url: str) -> None:
         await upgrade(engine, url)
     finally:
         await engine.dispose()
+    await _execute_each(url, DISTRIBUTE)
+
+
+async def undistribute(url: str) -> None:
+    """Bring the rows back to the coordinator."""
+    await _execute_each(url, UNDISTRIBUTE)
+
+
+async def _execute_each(url: str, statements: str) -> None:
+    """Not in one transaction: rows that are copied are logged in tables that are there already."""
     connection = await asyncpg.connect(url)
     try:
-        await connection.execute(DISTRIBUTE)
+        for statement in statements.split(";"):
+            await connection.execute(statement)
     finally:
         await connection.close()
 

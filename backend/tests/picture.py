@@ -25,7 +25,7 @@ def main() -> None:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 1280, "height": 900})
         page.goto(f"{server.url}/docs")
-        expect(page.locator(".opblock")).to_have_count(10)
+        expect(page.locator(".opblock")).to_have_count(11)
         page.screenshot(path=PICTURE)
         browser.close()
 

@@ -189,7 +189,7 @@ def test_docs_work_with_no_internet_and_try_an_operation_out(
     errors = errors_of(page)
 
     page.goto(at(server, "/docs"))
-    expect(page.locator(".opblock")).to_have_count(10)
+    expect(page.locator(".opblock")).to_have_count(11)
     expect(page.get_by_role("button", name="Authorize")).to_have_count(0)
     create = page.locator("#operations-tasks-createTask")
     create.locator(".opblock-summary").click()
@@ -209,7 +209,7 @@ def test_docs_send_the_token(page: Page, server: Server, refused: list[str]) -> 
     errors = errors_of(page)
 
     page.goto(at(server, "/docs"))
-    expect(page.locator(".opblock")).to_have_count(10)
+    expect(page.locator(".opblock")).to_have_count(11)
     page.locator(".auth-wrapper .authorize").first.click()
     page.locator(".auth-container input").fill(token("ada"))
     page.locator(".auth-btn-wrapper .authorize").click()

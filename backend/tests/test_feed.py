@@ -5,6 +5,7 @@ import json
 import random
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeAlias
 from uuid import UUID, uuid4
@@ -358,7 +359,7 @@ async def listed_text(engine: AsyncEngine, user: str) -> bytes:
 async def aged(url: str, user: str, first: int, last: int) -> None:
     await execute(
         url,
-        "UPDATE changes SET at = at - interval '31 days' "
+        f"UPDATE changes SET at = '{datetime.now(UTC) - timedelta(days=31)}' "
         f"WHERE user_id = '{user}' AND seq BETWEEN {first} AND {last}",
     )
 
@@ -481,6 +482,21 @@ async def test_in_a_restored_database_what_came_after_is_gone(
         assert len(await since(second, user, known)) == 1
         await second.dispose()
     await first.dispose()
+
+
+async def test_all_clients_can_be_told_to_begin_anew(
+    engine: AsyncEngine, empty_database: str, user: str
+) -> None:
+    """As after tables were moved to or from Citus."""
+    nothing_yet = await now(engine, user)
+    await created(engine, user)
+    one = await now(engine, user)
+    await execute(empty_database, "UPDATE changes SET at = '2026-11-22 12:00'")
+
+    with pytest.raises(ChangesGone):
+        await since(engine, user, one)
+    assert len(await since(engine, user, nothing_yet)) == 1
+    assert await since(engine, user, await now(engine, user)) == []
 
 
 async def test_who_has_seen_no_change_yet_is_told_of_another_database(

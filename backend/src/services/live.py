@@ -141,6 +141,9 @@ class Live:
             yield
         finally:
             self.listeners.discard(listener)
+            if not self.listeners and self.following is not None:
+                self.following.cancel()
+                self.following = None
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
@@ -148,17 +151,22 @@ class Live:
         task.add_done_callback(self.tasks.discard)
 
     async def _follow(self) -> None:
-        """Serve whoever is behind, as long as anybody listens."""
+        """Serve whoever is behind, and end all streams in the end."""
         stopping = asyncio.create_task(self.stopping.wait())
-        while self.listeners and not stopping.done():
-            listeners = list(self.listeners)
-            starts = range(0, len(listeners), AT_ONCE)
-            for start in starts:
-                look = asyncio.create_task(self._look(listeners[start : start + AT_ONCE]))
-                await asyncio.wait({stopping, look}, return_when=asyncio.FIRST_COMPLETED)
+        look: asyncio.Task[None] | None = None
+        try:
+            while self.listeners and not stopping.done():
+                listeners = list(self.listeners)
+                starts = range(0, len(listeners), AT_ONCE)
+                for start in starts:
+                    look = asyncio.create_task(self._look(listeners[start : start + AT_ONCE]))
+                    await asyncio.wait({stopping, look}, return_when=asyncio.FIRST_COMPLETED)
+                    look.cancel()
+                    await asyncio.wait({stopping}, timeout=POLL_SECONDS / len(starts))
+        finally:
+            stopping.cancel()
+            if look is not None:
                 look.cancel()
-                await asyncio.wait({stopping}, timeout=POLL_SECONDS / len(starts))
-        stopping.cancel()
         for listener in self.listeners:
             if listener.stream is not None:
                 self._start(listener.stream.end())

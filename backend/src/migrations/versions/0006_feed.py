@@ -72,7 +72,8 @@ CREATE TRIGGER log_deletes AFTER DELETE ON tasks
 REFERENCING OLD TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION log_changes()
 """
 
-# Nothing in the service does these two, but someone may by hand.
+# Nothing in the service does these two, but someone may by hand. Where Citus spreads `tasks`, the
+# table of the trigger is one of its shards.
 LOG_LEAVING = """
 CREATE FUNCTION log_leaving() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
@@ -92,7 +93,7 @@ WHEN (OLD.user_id <> NEW.user_id OR OLD.id <> NEW.id) EXECUTE FUNCTION log_leavi
 DELETE_FIRST = """
 CREATE FUNCTION delete_first() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    DELETE FROM tasks;
+    EXECUTE format('DELETE FROM %s', TG_RELID::regclass);
     RETURN NULL;
 END $$
 """
