@@ -477,6 +477,7 @@ async def test_a_users_changes_are_read_once_for_all_of_his_streams(
         await until(lambda: all(stream.said == ["a"] for stream in streams))
 
     assert sent.count(SINCE) == 1
+    assert hub.pages == {}
 
 
 @pytest.mark.usefixtures("fast")
