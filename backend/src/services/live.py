@@ -232,7 +232,7 @@ class Live:
         if reading is None:
             reading = self.pages[key] = asyncio.create_task(self._read(user_id, since))
             reading.add_done_callback(lambda _: self.pages.pop(key))
-        return await asyncio.shield(reading)
+        return await reading
 
     async def _read(self, user_id: str, since: Position | None) -> Page:
         async with self.readers:
