@@ -53,6 +53,9 @@ _PLANS = "the coordinator's plan does not show the indexes of the workers"
 _EARLIER = "a table with the earlier key cannot be distributed before it is upgraded"
 
 NOT_ON_CITUS = {
+    "test_a_shared_statement_planned_for_an_empty_table_does_not_read_all_of_a_large_one": (
+        "nothing is shared there"
+    ),
     "test_a_change_costs_no_index_of_tasks_anything": "the workers count these updates",
     "test_statements_over_several_users_do_not_deadlock": "several servers write theirs at once",
     "test_a_batch_without_a_key_is_applied_once_and_its_outcome_is_unknown": "there it is a "
