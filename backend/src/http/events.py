@@ -86,8 +86,10 @@ class EventStream(Response):
             yield
             return
         timer = self.loop.call_later(self.seconds, self._fail, self.time_is_up)
-        yield
-        timer.cancel()
+        try:
+            yield
+        finally:
+            timer.cancel()
 
     def _fail(self, error: Exception) -> None:
         self.failing = self.loop.create_task(self.fail(error))
