@@ -164,7 +164,7 @@ def _rooms() -> Iterator[str]:
     boxes = PARTS | BENEATH
     for part, box in boxes.items():
         beneath = SHARED if part in ROOMS else PARTS
-        targets = sorted(found[part] & set(beneath), key=lambda name: boxes[name].x)
+        targets = sorted(found[part] & set(beneath), key=lambda name: (boxes[name].x, name))
         for place, target in enumerate(targets):
             start = box.x + 26 * (place - (len(targets) - 1) / 2)
             yield _arrow(_through_gaps((start, box.bottom), boxes[target]), "application")
