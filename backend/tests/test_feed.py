@@ -35,6 +35,14 @@ Driver: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 INSERT = "INSERT INTO tasks VALUES ($1, $2, 'Buy milk', NULL, false, now(), now())"
 
 
+def apply(tasks: dict[str, Task], changes: list[dict[str, Any]]) -> None:
+    for change in changes:
+        if "deleted" in change:
+            tasks.pop(change["id"], None)
+        else:
+            tasks[change["id"]] = change
+
+
 class Replica:
     """What a client keeps who follows the feed."""
 
@@ -43,19 +51,12 @@ class Replica:
         self.position = position
         self.tasks: dict[str, Task] = {}
 
-    def apply(self, changes: list[dict[str, Any]]) -> None:
-        for change in changes:
-            if "deleted" in change:
-                self.tasks.pop(change["id"], None)
-            else:
-                self.tasks[change["id"]] = change
-
     async def follow(self, engine: AsyncEngine, limit: int = 1000) -> None:
         """Read to the end."""
         more = True
         while more:
             page = await feed_service.changes(engine, self.user, self.position, limit)
-            self.apply(read(page))
+            apply(self.tasks, read(page))
             self.position, more = page.position, page.more
 
 
@@ -333,11 +334,7 @@ async def test_who_syncs_page_by_page_while_others_write_has_what_is_there(
         more = True
         while more:
             answer = (await api.get(f"{tasks_path(user)}/changes?since={token}&limit=100")).json()
-            for change in answer["changes"]:
-                if "deleted" in change:
-                    replica.pop(change["id"], None)
-                else:
-                    replica[change["id"]] = change
+            apply(replica, answer["changes"])
             token, more = answer["next"], answer["more"]
         there = (await api.get(tasks_path(user))).json()
 

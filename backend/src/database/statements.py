@@ -198,9 +198,7 @@ def insert_row(table: Table, given: Iterable[str], feeds: Table | None = None) -
     )
 
 
-def insert_row_once(
-    table: Table, given: Iterable[str], keys: Table, row_id: str, feeds: Table | None = None
-) -> Creation:
+def insert_row_once(table: Table, given: Iterable[str], keys: Table, row_id: str) -> Creation:
     """Create a row unless the key already did; return the row as it was created.
 
     A key is kept with its `fingerprint` and the id of its row, in the column `row_id`. If the key
@@ -238,7 +236,7 @@ def insert_row_once(
     )
     found = owned(select(*of_the_row), keys).where(key.key == bindparam("key")).cte("made")
     json = select(func.row_to_json(_row(table, found).cte("row").table_valued()))
-    return insert_row(table, given, feeds)._replace(
+    return insert_row(table, given)._replace(
         at_once=compiled_answer(answer.add_cte(created, cleared), repeatable=True),
         kept=compiled_answer(
             kept.returning(key[row_id].label("id"), key.fingerprint), repeatable=True

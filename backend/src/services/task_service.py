@@ -65,7 +65,7 @@ _GIVEN = TaskCreate.model_fields
 
 GET = select_row(TASKS)
 CREATE = insert_row(TASKS, _GIVEN, FEEDS)
-CREATE_ONCE = insert_row_once(TASKS, _GIVEN, KEYS, "task_id", FEEDS)
+CREATE_ONCE = insert_row_once(TASKS, _GIVEN, KEYS, "task_id")
 BATCH = change_rows(TASKS, _GIVEN, KEYS, "task_id")
 
 update_statement = partial(update_row, TASKS, feeds=FEEDS)
