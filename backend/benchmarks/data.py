@@ -66,7 +66,7 @@ async def settle(url: str, rows_to_delete: int = 0) -> None:
         url,
         "DELETE FROM tasks WHERE user_id >= 'c' AND user_id < 'e'",
         _INSERT.format(user="'d' || row % 1000", first=1, last=rows_to_delete),
-        "VACUUM ANALYZE tasks",
+        "VACUUM ANALYZE",
         "CHECKPOINT",
     )
 

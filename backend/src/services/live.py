@@ -20,7 +20,7 @@ from src.services import feed_service
 
 POLL_SECONDS = 0.5
 
-AT_ONCE = 1000
+AT_ONCE = 250
 """How many listeners one query is for; several queries are spread over POLL_SECONDS."""
 
 SILENT_SECONDS = 30.0

@@ -10,7 +10,7 @@ down_revision = "0005_keys_by_owner"
 
 # Users are always counted in the same order, so that statements over several cannot deadlock.
 # Citus finds no transition table in a statement that names another table: there, in a loop, for
-# twice the time. One statement in ten deletes up to 20 old changes of its users, the oldest first:
+# twice the time. One statement in 50 deletes up to 100 old changes of its users, the oldest first:
 # while the change that a token names is there, so is every later one.
 LOG_CHANGES = """
 CREATE FUNCTION log_changes() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -44,13 +44,13 @@ BEGIN
             FROM feed, unnest(of_user.ids) WITH ORDINALITY AS task (id, place);
         END LOOP;
     END IF;
-    IF random() < 0.1 THEN
+    IF random() < 0.02 THEN
         FOR of_user IN SELECT DISTINCT user_id FROM changed LOOP
             DELETE FROM changes WHERE user_id = of_user.user_id AND seq < (
                 SELECT coalesce(min(seq) FILTER (WHERE at > now() - interval '30 days'), max(seq))
                 FROM (
                     SELECT seq, at FROM changes WHERE user_id = of_user.user_id
-                    ORDER BY seq LIMIT 21
+                    ORDER BY seq LIMIT 101
                 ) AS oldest
             );
         END LOOP;
