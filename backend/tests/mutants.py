@@ -50,7 +50,13 @@ TESTS = {
         -k 'cursor or test_pages and (order or link or postgresql)'
     """,
     "src/database/etag.py": "tests/test_conditions.py -k 'postgresql or etag or known'",
+    "src/database/position.py": """
+        tests/test_changes.py -k 'not jwt and (token or order)'
+    """,
     "src/database/shares.py": "tests/test_connections.py",
+    "src/database/sharing.py": """
+        tests/test_sharing.py -k 'not (session or breaks or slow or without_postgresql)'
+    """,
     "src/database/statements.py": """
         tests/test_statements.py tests/test_lost_answers.py tests/test_idempotency.py
         tests/test_conditions.py tests/test_pages.py tests/test_update_task.py tests/test_notes.py
@@ -64,6 +70,10 @@ TESTS = {
         tests/test_conditions.py -k 'not (50_ or servers or lost or version)'
     """,
     "src/http/contract.py": "tests/test_contract.py -k 'published or no_token or description'",
+    "src/http/events.py": """
+        tests/test_live.py
+        -k 'begins or event or comment or head or logged or ends_with or no_token or frontend'
+    """,
     "src/http/links.py": """
         tests/test_pages.py tests/test_create_task.py tests/test_odd_input.py
         -k 'not jwt and (link or odd_input or create_task)'
@@ -99,6 +109,14 @@ TESTS = {
         tests/test_toggle_task.py tests/test_odd_input.py tests/test_contract.py
         -k '(published or not jwt) and (published or not test_contract)
         and not (anyone or cases or with_tokens or answer_is or come_go)'
+    """,
+    "src/services/feed_service.py": """
+        tests/test_changes.py tests/test_feed.py
+        -k 'not jwt and (test_changes or hand or old or restored or new or seen_no or page_by_page)'
+    """,
+    "src/services/live.py": """
+        tests/test_live.py
+        -k 'not frontend and not no_token and not who_does_not and not process'
     """,
     "src/services/rows.py": """
         tests/test_filters.py tests/test_pages.py tests/test_idempotency.py
