@@ -55,7 +55,7 @@ TESTS = {
     """,
     "src/database/shares.py": "tests/test_connections.py",
     "src/database/sharing.py": """
-        tests/test_sharing.py -k 'not (session or breaks or slow or without_postgresql)'
+        tests/test_sharing.py -k 'not (session or breaks or slow)'
     """,
     "src/database/statements.py": """
         tests/test_statements.py tests/test_lost_answers.py tests/test_idempotency.py
@@ -111,8 +111,9 @@ TESTS = {
         and not (anyone or cases or with_tokens or answer_is or come_go)'
     """,
     "src/services/feed_service.py": """
-        tests/test_changes.py tests/test_feed.py
-        -k 'not jwt and (test_changes or hand or old or restored or new or seen_no or page_by_page)'
+        tests/test_changes.py tests/test_feed.py tests/test_live.py
+        -k 'not jwt and (test_changes or hand or old or restored or new or seen_no or page_by_page
+        or goes_on)'
     """,
     "src/services/live.py": """
         tests/test_live.py

@@ -1,6 +1,6 @@
 """Where a client is in a feed: an opaque token, which no other database takes for its own."""
 
-from base64 import b64decode, urlsafe_b64encode
+from base64 import urlsafe_b64decode, urlsafe_b64encode
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, NamedTuple
 
@@ -38,9 +38,7 @@ def encode(position: Position) -> str:
 def decode(text: str) -> Position:
     """Raises ValueError for a text that `encode` never returns."""
     padded = text.encode("ascii") + b"=" * (-len(text) % 4)
-    position = Position(
-        *_READ.validate_json(b64decode(padded, altchars=b"-_", validate=True), strict=True)
-    )
+    position = Position(*_READ.validate_json(urlsafe_b64decode(padded)))
     if encode(position) != text:
         raise ValueError("written in another way")
     return position

@@ -73,7 +73,8 @@ class EventStream(Response):
         self.request = Request(scope, receive)
         self.loop = asyncio.get_running_loop()
         self.send = send
-        await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
+        start = {"type": "http.response.start", "status": self.status_code}
+        await send(start | {"headers": self.raw_headers})
         await self.send_retry(randint(*RETRY_MILLISECONDS))  # noqa: S311 - no secret
         if not scope["is_head"]:
             with self._timer(), self.listening(self):
