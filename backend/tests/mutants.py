@@ -113,11 +113,7 @@ TESTS = {
     "src/services/feed_service.py": """
         tests/test_changes.py tests/test_feed.py tests/test_live.py
         -k 'not jwt and (test_changes or hand or old or restored or new or seen_no or page_by_page
-        or goes_on)'
-    """,
-    "src/services/live.py": """
-        tests/test_live.py
-        -k 'not frontend and not no_token and not who_does_not and not process'
+        or each_change)'
     """,
     "src/services/rows.py": """
         tests/test_filters.py tests/test_pages.py tests/test_idempotency.py
