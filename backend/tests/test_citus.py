@@ -657,9 +657,9 @@ def test_tables_that_are_distributed_under_load_and_brought_back_fail_no_request
         most_with_a_title, writes = asyncio.run(counted(local))
 
     assert most_with_a_title == 1
-    assert all(writes[task] <= len(answers) for task, answers in load.toggles.items())
-    assert all(writes[task] >= sum(answers) for task, answers in load.toggles.items())
     assert len(load.toggles) == 4
+    for task, answers in load.toggles.items():
+        assert sum(answers) <= writes[task] <= len(answers)
     assert set(figures.answers) <= {"200", "201", "503"}
     assert figures.answers["503"] <= figures.answers.total() / 100
     assert (figures.lost, load.wrong_reads) == (0, 0)
