@@ -23,7 +23,7 @@ ACCEPTED: dict[str, dict[str, str]] = {
     "src/database/position.py": {
         "urlsafe_b64encode(to_json(position)).decode().rstrip('=') → "
         "urlsafe_b64encode(to_json(position)).decode().rstrip('=~')": "no ~ is in it",
-        "ge=0 → ge=1": "of two times, 1970 is no more likely than the microsecond after it",
+        "ge=0 → ge=1": "no change is from the first microsecond of 1970",
         "ValueError('written in another way') → ValueError('written in another way~')": (
             "nobody is shown it"
         ),
