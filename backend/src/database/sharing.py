@@ -1,9 +1,14 @@
 """Requests that wait together share a statement.
 
 While few statements of a kind are under way, a request sends its own at once. Beyond that, requests
-wait until one of those returns, or for a moment, and go together in one statement. As long as many
-do, even the first waits for the others of its turn of the event loop. A request that this statement
-does not answer sends its own after all: its row is locked, gone, or asked for twice.
+wait until one of those returns, or for a moment, and go together in one statement. Once many have
+gone together, even the first waits for the others of its turn of the event loop, until one goes by
+itself again. A request that a shared statement does not answer sends its own after all: its row is
+locked, gone, or asked for twice.
+
+A shared statement with no other under way leaves some of those who wait to the next one. Then
+PostgreSQL works for one half of the clients while Python works for the other half. If all went
+together, each would stand idle while the other works.
 """
 
 import asyncio
@@ -11,10 +16,10 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeAlias
 
-ALONE = 4
+ALONE = 2
 """How many statements of a kind may be under way before requests wait for each other."""
 
-WAIT_SECONDS = 0.001
+WAIT_SECONDS = 0.003
 """How long they wait if no statement returns."""
 
 MANY = 4
@@ -50,8 +55,11 @@ class Queue:
     under_way: int = 0
     waiting: list[Turn] = field(default_factory=list)
     timer: asyncio.Handle | None = None
+    answered: int = 0
+    """How many of those whom the last shared statement answered have not asked again."""
+
     is_busy: bool = False
-    """Whether many went together the last time."""
+    """Whether many have gone together, and none by itself since."""
 
     is_calling: bool = False
     """Whether a shared statement waits for its connection."""
@@ -73,6 +81,7 @@ class Queue:
         loop = asyncio.get_running_loop()
         turn = Turn((values["user_id"], values["id"]), values, loop.create_future())
         self.waiting.append(turn)
+        self.answered = max(0, self.answered - 1)
         if self.timer is None:
             call, soon = self._call, self.under_way == 0
             self.timer = loop.call_soon(call) if soon else loop.call_later(WAIT_SECONDS, call)
@@ -98,25 +107,37 @@ class Queue:
 
         def asked() -> list[Values]:
             if not turns:  # otherwise its connection broke, and it is sent again
-                turns.extend(self._take(MOST))
-                self._call()
+                turns.extend(self._take(self._number_to_take()))
             first_for_each_row = {turn.key: turn.values for turn in reversed(turns)}
             return [*first_for_each_row.values()]
 
         try:
             answers = await self.together(asked)
-            for turn in turns:
-                answer = answers.pop(turn.key, None) if self.changes else answers.get(turn.key)
-                if not turn.answer.done():  # or its client has gone
-                    turn.answer.set_result(answer)
         except Exception as error:
-            for turn in turns or self._take(len(self.waiting)):
-                if not turn.answer.done():
+            failed = turns or self._take(len(self.waiting))
+            self._return()
+            for turn in failed:
+                if not turn.answer.done():  # or its client has gone
                     turn.answer.set_exception(error)
-        self._return()
+            return
+        self.answered = len(turns)
+        self._return()  # first, so that the next statement is sent before these go on
+        for turn in turns:
+            answer = answers.pop(turn.key, None) if self.changes else answers.get(turn.key)
+            if not turn.answer.done():
+                turn.answer.set_result(answer)
+
+    def _number_to_take(self) -> int:
+        """Half of the clients who wait or were just answered, so that the others are the next."""
+        if self.under_way > 1:
+            return MOST
+        half = (len(self.waiting) + self.answered + 1) // 2
+        return min(max(half, MANY), MOST)
 
     def _take(self, most: int) -> list[Turn]:
         taken, self.waiting = self.waiting[:most], self.waiting[most:]
         self.is_calling = False
-        self.is_busy = len(taken) >= MANY
+        self.is_busy = len(taken) >= (2 if self.is_busy else MANY)
+        if self.waiting and self.timer is None:
+            self.timer = asyncio.get_running_loop().call_later(WAIT_SECONDS, self._call)
         return taken
