@@ -3,8 +3,8 @@
 import asyncio
 import json
 import re
-import statistics
-from collections.abc import Awaitable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from src.database import engine as engine_room
 from src.database.engine import Statement, create_engine
 from src.database.exceptions import DatabaseUnavailable
-from src.database.sharing import ALONE, MANY, MOST
+from src.database.sharing import ALONE, MANY, MOST, WAIT_SECONDS, Key, Queue, Values
 from src.migrations import upgrade
 from src.schemas.task import TaskCreate
 from src.services import task_service
@@ -26,7 +26,7 @@ from tests.faults.gate import gate
 from tests.faults.load import connected
 from tests.pgbouncer import host
 
-WAITING = "SELECT count(*) FROM pg_locks WHERE relation = 'tasks'::regclass AND NOT granted"
+WAITING = "SELECT count(*) FROM pg_locks WHERE relation IS NOT NULL AND NOT granted"
 
 
 @dataclass
@@ -128,20 +128,48 @@ async def test_after_many_requests_even_the_first_waits_for_the_others(
     assert await statements_for(ALONE) == [1] * ALONE
 
 
+def queue_with(connecting: float, sizes: list[int]) -> Queue:
+    """A queue whose statements take no time, and note for how many they are."""
+
+    async def together(asked: Callable[[], list[Values]]) -> dict[Key, bytes]:
+        await asyncio.sleep(connecting)
+        values = asked()
+        sizes.append(len(values))
+        await asyncio.sleep(0)
+        return {(each["user_id"], each["id"]): b"" for each in values}
+
+    async def alone(_: Values) -> bytes:
+        await asyncio.sleep(0)
+        return b""
+
+    return Queue(alone, together, changes=True)
+
+
+async def ask(queue: Queue, clients: int, times: int = 1) -> None:
+    async def client(number: int) -> None:
+        for _ in range(times):
+            await queue.answer({"user_id": number, "id": number})
+
+    await asyncio.gather(*(client(number) for number in range(clients)))
+
+
 @pytest.mark.anyio
-async def test_while_half_of_the_clients_are_answered_a_statement_is_for_the_other_half(
-    engine: AsyncEngine, sent: list[Sent]
-) -> None:
-    tasks = await some_tasks(engine, 16)
-    sent.clear()
+async def test_clients_take_turns_in_two_halves() -> None:
+    sizes: list[int] = []
 
-    async def client(task: tuple[str, UUID]) -> None:
-        for _ in range(30):
-            await task_service.toggle_task(engine, *task)
+    await ask(queue_with(0, sizes), clients=16, times=30)
 
-    await asyncio.gather(*(client(task) for task in tasks))
+    assert len(sizes) > 40
+    assert set(sizes[10:-10]) == {8}
 
-    assert statistics.median(each.asked for each in sent) == len(tasks) // 2
+
+@pytest.mark.anyio
+async def test_all_who_waited_for_a_connection_go_together() -> None:
+    sizes: list[int] = []
+
+    await ask(queue_with(2 * WAIT_SECONDS, sizes), clients=ALONE + 16)
+
+    assert sizes == [16]
 
 
 @pytest.mark.anyio
@@ -358,17 +386,13 @@ async def test_a_session_that_is_ended_under_a_shared_statement_fails_nobody(
     engine = create_engine(direct_database, pool_size=5)
     await upgrade(engine, direct_database)
     tasks = await some_tasks(engine, 30)
-    async with connected(direct_database) as admin, connected(direct_database) as locking:
-        transaction = locking.transaction()
-        await transaction.start()
-        await locking.execute("LOCK TABLE tasks")
+    async with connected(direct_database) as admin, held(direct_database, "changes"):
         toggles = [asyncio.create_task(task_service.toggle_task(engine, *task)) for task in tasks]
-        await until_waiting(admin, 3)
+        await until_waiting(admin, ALONE + 1)
         await admin.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_locks"
-            " WHERE relation = 'tasks'::regclass AND NOT granted"
+            " WHERE relation = 'changes'::regclass AND NOT granted"
         )
-        await transaction.rollback()
     toggled = await asyncio.gather(*toggles)
     await engine.dispose()
 
@@ -379,36 +403,45 @@ async def test_a_session_that_is_ended_under_a_shared_statement_fails_nobody(
 async def test_a_connection_that_breaks_fails_only_the_changes_in_its_statement(
     direct_database: str,
 ) -> None:
-    """Reads and creates are sent again; whether a change was applied, nobody knows."""
+    """Creates are sent again; whether a change was applied, nobody knows."""
     with gate(host(direct_database)) as link:
         engine = create_engine(link.url.replace("/postgres?", f"/{name_of(direct_database)}?"), 10)
         await upgrade(engine, direct_database)
-        tasks = await some_tasks(engine, 90)
-        reads, changes = tasks[:30], tasks[30:60]
-        async with connected(direct_database) as admin, connected(direct_database) as locking:
-            transaction = locking.transaction()
-            await transaction.start()
-            await locking.execute("LOCK TABLE tasks")
-            requests = [
-                *(asyncio.create_task(task_service.get_task(engine, *task)) for task in reads),
-                *(asyncio.create_task(created(engine, "new")) for _ in range(30)),
-                *(asyncio.create_task(task_service.toggle_task(engine, *task)) for task in changes),
-            ]
-            await until_waiting(admin, 5)
+        tasks = await some_tasks(engine, 60)
+        users, changed = [user for user, _ in tasks[:30]], tasks[30:]
+        async with connected(direct_database) as admin, held(direct_database, "changes"):
+            creates = [asyncio.create_task(created(engine, user)) for user in users]
+            toggles = [asyncio.create_task(task_service.toggle_task(engine, *t)) for t in changed]
+            await until_waiting(admin, 2 * (ALONE + 1))
             link.cut()
-            await transaction.rollback()
-            answers = await outcomes(requests)
-            toggled = await admin.fetchval("SELECT count(*) FROM tasks WHERE completed")
-            made = await admin.fetchval("SELECT count(*) FROM tasks WHERE user_id = 'new'")
-        await asyncio.gather(*(task_service.toggle_task(engine, *task) for task in tasks[60:]))
+        ids = await asyncio.gather(*creates)
+        refused = await outcomes(toggles)
+        async with connected(direct_database) as admin:
+            made = await admin.fetchval(
+                "SELECT count(*) FROM tasks WHERE user_id = ANY($1)", [*users]
+            )
+        await asyncio.gather(*(task_service.toggle_task(engine, *task) for task in tasks))
         await engine.dispose()
 
-    assert [json.loads(answer)["user_id"] for answer in answers[:30]] == [user for user, _ in reads]
-    assert len(set(answers[30:60])) == made == 30
-    refused = [type(answer) for answer in answers[60:]].count(DatabaseUnavailable)
-    done = [answer for answer in answers[60:] if isinstance(answer, bytes)]
-    assert refused + len(done) == 30
-    assert len(done) <= toggled <= 30
+    assert len(set(ids)) == 30
+    assert made == 30 + len(users)
+    assert {type(error) for error in refused} == {DatabaseUnavailable}
+
+
+@pytest.mark.anyio
+async def test_reads_whose_connection_breaks_are_sent_again(direct_database: str) -> None:
+    with gate(host(direct_database)) as link:
+        engine = create_engine(link.url.replace("/postgres?", f"/{name_of(direct_database)}?"), 10)
+        await upgrade(engine, direct_database)
+        tasks = await some_tasks(engine, 30)
+        async with connected(direct_database) as admin, held(direct_database, "tasks"):
+            reads = [asyncio.create_task(task_service.get_task(engine, *task)) for task in tasks]
+            await until_waiting(admin, ALONE + 1)
+            link.cut()
+        answers = await asyncio.gather(*reads)
+        await engine.dispose()
+
+    assert [json.loads(answer)["user_id"] for answer in answers] == [user for user, _ in tasks]
 
 
 @pytest.mark.usefixtures("is_shared")
@@ -436,6 +469,14 @@ SLOW_LINE = re.compile(r"1\.\d s, a statement for (\d+) requests: .* FROM tasks 
 
 def name_of(database: str) -> str:
     return urlsplit(database).path.removeprefix("/")
+
+
+@asynccontextmanager
+async def held(database: str, table: str) -> AsyncIterator[None]:
+    """Let statements wait for a table; for `changes`, only after they were sent."""
+    async with connected(database) as holder, holder.transaction():
+        await holder.execute(f"LOCK TABLE {table}")
+        yield
 
 
 async def until_waiting(admin: "asyncpg.Connection[asyncpg.Record]", number: int) -> None:

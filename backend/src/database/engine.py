@@ -308,12 +308,12 @@ async def _fetch_together(
         connection: PoolProxiedConnection, statement: Statement, _: list[object]
     ) -> list[asyncpg.Record]:
         values = asked()
-        return await _fetch_once(connection, statement, [to_json(values)], requests=len(values))
+        try:
+            return await _fetch_once(connection, statement, [to_json(values)], requests=len(values))
+        except (asyncpg.PostgresError, ValueError):
+            return []
 
-    try:
-        records = await _until_sent(engine, fetch_once, statement, [])
-    except (asyncpg.PostgresError, ValueError):
-        return {}
+    records = await _until_sent(engine, fetch_once, statement, [])
     return {(user_id, row_id): answer for user_id, row_id, answer in records}
 
 

@@ -2,18 +2,19 @@
 
 While few statements of a kind are under way, a request sends its own at once. Beyond that, requests
 wait until one of those returns, or for a moment, and go together in one statement. Once many have
-gone together, even the first waits for the others of its turn of the event loop, until one goes by
-itself again. A request that a shared statement does not answer sends its own after all: its row is
-locked, gone, or asked for twice.
+gone together, even the first waits for the others of its turn of the event loop. This ends when a
+shared statement is for one request only. A request that a shared statement does not answer sends
+its own after all: its row is locked, gone, or asked for twice.
 
-A shared statement with no other under way leaves some of those who wait to the next one. Then
-PostgreSQL works for one half of the clients while Python works for the other half. If all went
-together, each would stand idle while the other works.
+If no other is under way, a shared statement takes half of the clients, counting those just
+answered. PostgreSQL then works for one half while Python works for the other. If all went together,
+one of the two would always be idle.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from time import monotonic
 from typing import NamedTuple, TypeAlias
 
 ALONE = 2
@@ -56,10 +57,13 @@ class Queue:
     waiting: list[Turn] = field(default_factory=list)
     timer: asyncio.Handle | None = None
     answered: int = 0
-    """How many of those whom the last shared statement answered have not asked again."""
+    """How many clients of the last shared statement may soon ask again.
+
+    Whoever waits next counts as one of them.
+    """
 
     is_busy: bool = False
-    """Whether many have gone together, and none by itself since."""
+    """Whether many have gone together, and each shared statement since was for several."""
 
     is_calling: bool = False
     """Whether a shared statement waits for its connection."""
@@ -104,10 +108,13 @@ class Queue:
 
     async def _answer_together(self) -> None:
         turns: list[Turn] = []
+        began = monotonic()
 
         def asked() -> list[Values]:
             if not turns:  # otherwise its connection broke, and it is sent again
-                turns.extend(self._take(self._number_to_take()))
+                turns.extend(
+                    self._take(MOST if monotonic() - began > WAIT_SECONDS else self._half())
+                )
             first_for_each_row = {turn.key: turn.values for turn in reversed(turns)}
             return [*first_for_each_row.values()]
 
@@ -127,8 +134,7 @@ class Queue:
             if not turn.answer.done():
                 turn.answer.set_result(answer)
 
-    def _number_to_take(self) -> int:
-        """Half of the clients who wait or were just answered, so that the others are the next."""
+    def _half(self) -> int:
         if self.under_way > 1:
             return MOST
         half = (len(self.waiting) + self.answered + 1) // 2
@@ -138,6 +144,8 @@ class Queue:
         taken, self.waiting = self.waiting[:most], self.waiting[most:]
         self.is_calling = False
         self.is_busy = len(taken) >= (2 if self.is_busy else MANY)
-        if self.waiting and self.timer is None:
+        if len(taken) == MOST:
+            self._call()
+        elif self.waiting and self.timer is None:
             self.timer = asyncio.get_running_loop().call_later(WAIT_SECONDS, self._call)
         return taken
