@@ -112,9 +112,8 @@ class Queue:
 
         def asked() -> list[Values]:
             if not turns:  # otherwise its connection broke, and it is sent again
-                turns.extend(
-                    self._take(MOST if monotonic() - began > WAIT_SECONDS else self._half())
-                )
+                takes_all = self.under_way > 1 or monotonic() - began > WAIT_SECONDS
+                turns.extend(self._take(MOST if takes_all else self._half()))
             first_for_each_row = {turn.key: turn.values for turn in reversed(turns)}
             return [*first_for_each_row.values()]
 
@@ -135,8 +134,6 @@ class Queue:
                 turn.answer.set_result(answer)
 
     def _half(self) -> int:
-        if self.under_way > 1:
-            return MOST
         half = (len(self.waiting) + self.answered + 1) // 2
         return min(max(half, MANY), MOST)
 
