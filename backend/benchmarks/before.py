@@ -11,7 +11,7 @@ from pathlib import Path
 
 from benchmarks import data, peers, report
 from benchmarks.bench import FULL, RESULTS, Progress, measure
-from src.database.embedded import embedded_server
+from src.framework.sql.embedded import embedded_server
 
 SIZE = replace(FULL, rounds=9, seconds=2)
 

@@ -30,9 +30,9 @@ from benchmarks.issuer import Issuer, sharing_a_secret, with_a_key_server
 from benchmarks.load import Load, Row
 from benchmarks.peers import Peer, Running
 from benchmarks.proxy import proxy
-from src.database.cursor import encode
-from src.database.embedded import embedded_server
-from src.database.engine import create_engine
+from src.framework.sql.cursor import encode
+from src.framework.sql.embedded import embedded_server
+from src.framework.sql.engine import create_engine
 from src.migrations import upgrade
 from tests.citus import beside
 from tests.pgbouncer import BUILT, pgbouncer

@@ -11,9 +11,9 @@ import sys
 from uvicorn import Server
 
 from src.config import Settings, get_settings, log_format
-from src.exceptions import DO_NOT_RESTART
-from src.http.logs import configure_logging, log_from_the_first_line, standard_output
-from src.http.process import Config, Supervisor, allow_many_connections, log_end
+from src.framework.exceptions import DO_NOT_RESTART
+from src.framework.server.logs import configure_logging, log_from_the_first_line, standard_output
+from src.framework.server.process import Config, Supervisor, allow_many_connections, log_end
 
 # Longer than a load balancer's, so that it is never the service that closes a connection in use.
 KEEP_ALIVE_SECONDS = 75
@@ -34,7 +34,7 @@ def main() -> None:
         host=settings.host,
         port=settings.port,
         workers=settings.workers,
-        http="src.http.protocol:HTTPProtocol",
+        http="src.framework.server.protocol:HTTPProtocol",
         log_config=None,
         access_log=False,
         # Nothing needs the client's address or scheme.

@@ -24,11 +24,11 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from src.addresses import is_on_this_machine
-from src.database import embedded
-from src.database.connection_string import parse
-from src.exceptions import DO_NOT_RESTART
-from src.http.logs import print_error
+from src.framework.addresses import is_on_this_machine
+from src.framework.exceptions import DO_NOT_RESTART
+from src.framework.server.logs import print_error
+from src.framework.sql import embedded
+from src.framework.sql.connection_string import parse
 
 MIN_SECRET_BYTES = 32
 

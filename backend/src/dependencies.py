@@ -14,8 +14,8 @@ from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import PydanticCustomError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from src.auth.exceptions import NotTheOwner
-from src.http.conditions import ETAGS, are_etags
+from src.framework.auth.exceptions import NotTheOwner
+from src.framework.web.conditions import ETAGS, are_etags
 from src.schemas.feed import TOKEN, Token
 from src.schemas.task import UserId
 from src.services.live import Live

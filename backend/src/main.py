@@ -13,19 +13,19 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from src.auth.tokens import Rules, SecretKey, Tokens
 from src.config import Settings, get_settings
-from src.database.embedded import embedded_server
-from src.database.engine import create_engine, is_worth_waiting_for
-from src.database.exceptions import DatabaseUnavailable
-from src.exceptions import CannotStart
-from src.http import docs
-from src.http.application import Application
-from src.http.contract import complete
-from src.http.logs import configure_logging
-from src.http.middleware import CORS
-from src.http.open_mode import OpenMode
-from src.http.process import drain_before_stop, end_with_parent, log_end
+from src.framework.auth.tokens import Rules, SecretKey, Tokens
+from src.framework.exceptions import CannotStart
+from src.framework.server.logs import configure_logging
+from src.framework.server.open_mode import OpenMode
+from src.framework.server.process import drain_before_stop, end_with_parent, log_end
+from src.framework.sql.embedded import embedded_server
+from src.framework.sql.engine import create_engine, is_worth_waiting_for
+from src.framework.sql.exceptions import DatabaseUnavailable
+from src.framework.web import docs
+from src.framework.web.application import Application
+from src.framework.web.contract import complete
+from src.framework.web.middleware import CORS
 from src.migrations import upgrade
 from src.routers import health, tasks
 from src.routers.problems import EXCEPTION_HANDLERS
@@ -117,7 +117,7 @@ def read_tokens(settings: Settings, stopping: asyncio.Event) -> Tokens | None:
     if settings.auth_secret is not None:
         return Tokens(SecretKey(settings.auth_secret.get_secret_value().encode()), rules)
     # Its HTTP client takes 5 MB, which only a service with a key server needs.
-    from src.auth.jwks import JWKS  # noqa: PLC0415 - see above
+    from src.framework.auth.jwks import JWKS  # noqa: PLC0415 - see above
 
     return Tokens(JWKS(settings.auth_jwks_url or "", stopping), rules)
 

@@ -16,7 +16,7 @@ from uuid import uuid4
 import asyncpg
 import psutil
 
-from src.database.engine import create_engine
+from src.framework.sql.engine import create_engine
 from src.migrations import upgrade
 
 # As the README says, but with fewer shards, which are made in less time.

@@ -14,8 +14,8 @@ import httpx
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from src.database.embedded import embedded_server
-from src.database.engine import create_engine
+from src.framework.sql.embedded import embedded_server
+from src.framework.sql.engine import create_engine
 from src.migrations import upgrade
 from tests.citus import beside, citus_database, distribute
 from tests.pgbouncer import BUILT, pgbouncer

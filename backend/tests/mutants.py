@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from src.database.embedded import embedded_server
+from src.framework.sql.embedded import embedded_server
 from tests.mutants_accepted import ACCEPTED
 
 BACKEND = Path(__file__).resolve().parent.parent
@@ -40,24 +40,26 @@ MOST = 20
 
 # Of each module the quick tests that are about it, the quickest first.
 TESTS = {
-    "src/auth/tokens.py": """
+    "src/framework/auth/tokens.py": """
         tests/test_auth.py tests/test_jwks.py
         -k '(test_auth or unknown_key_is_refused) and not (without_postgresql or any_header)'
     """,
-    "src/database/connection_string.py": "tests/test_connection_string.py -k 'not the_service'",
-    "src/database/cursor.py": """
+    "src/framework/sql/connection_string.py": """
+        tests/test_connection_string.py -k 'not the_service'
+    """,
+    "src/framework/sql/cursor.py": """
         tests/test_statements.py tests/test_pages.py
         -k 'cursor or test_pages and (order or link or postgresql)'
     """,
-    "src/database/etag.py": "tests/test_conditions.py -k 'postgresql or etag or known'",
-    "src/database/position.py": """
+    "src/framework/sql/etag.py": "tests/test_conditions.py -k 'postgresql or etag or known'",
+    "src/framework/sql/position.py": """
         tests/test_changes.py -k 'not jwt and (token or order)'
     """,
-    "src/database/shares.py": "tests/test_connections.py",
-    "src/database/sharing.py": """
+    "src/framework/sql/shares.py": "tests/test_connections.py",
+    "src/framework/sql/sharing.py": """
         tests/test_sharing.py -k 'not (session or breaks or slow)'
     """,
-    "src/database/statements.py": """
+    "src/framework/sql/statements.py": """
         tests/test_statements.py tests/test_lost_answers.py tests/test_idempotency.py
         tests/test_conditions.py tests/test_pages.py tests/test_update_task.py tests/test_notes.py
         tests/test_filters.py
@@ -65,37 +67,39 @@ TESTS = {
         or empty or update or notes or 50_creates or lost_answers or number_of_all)
         and not (outlives or index or servers or come_go or postgresql or by_number)'
     """,
-    "src/database/uuid7.py": "tests/test_uuid7.py",
-    "src/http/conditions.py": """
+    "src/framework/sql/uuid7.py": "tests/test_uuid7.py",
+    "src/framework/web/conditions.py": """
         tests/test_conditions.py -k 'not (50_ or servers or lost or version)'
     """,
-    "src/http/contract.py": "tests/test_contract.py -k 'published or no_token or description'",
-    "src/http/events.py": """
+    "src/framework/web/contract.py": """
+        tests/test_contract.py -k 'published or no_token or description'
+    """,
+    "src/framework/web/events.py": """
         tests/test_live.py
         -k 'begins or event or comment or head or logged or ends_with or no_token or frontend'
     """,
-    "src/http/links.py": """
+    "src/framework/web/links.py": """
         tests/test_pages.py tests/test_create_task.py tests/test_odd_input.py
         -k 'not jwt and (link or odd_input or create_task)'
     """,
-    "src/http/preferences.py": "tests/test_filters.py -k preferences_are_read",
-    "src/http/problems.py": """
+    "src/framework/web/preferences.py": "tests/test_filters.py -k preferences_are_read",
+    "src/framework/web/problems.py": """
         tests/test_fastapi.py tests/test_http.py tests/test_odd_input.py tests/test_contract.py
         tests/test_create_task.py tests/test_toggle_task.py tests/test_pages.py
         tests/test_failures.py
         -k 'test_http or odd_input or handle or published or none_is_refused or unexpected
         or standby or (create_task or toggle_task) and not jwt'
     """,
-    "src/http/responses.py": """
+    "src/framework/web/responses.py": """
         tests/test_compression.py tests/test_conditions.py tests/test_long_lists.py
         -k 'not (50_ or servers or lost or version) and not long_lists or closed'
     """,
-    "src/http/routing.py": """
+    "src/framework/web/routing.py": """
         tests/test_odd_input.py tests/test_connection.py tests/test_conditions.py tests/test_http.py
         tests/test_fastapi.py tests/test_routing.py
         -k 'routing or fastapi or odd_input or test_http or encod or several'
     """,
-    "src/http/spool.py": """
+    "src/framework/web/spool.py": """
         tests/test_spool.py tests/test_long_lists.py
         -k 'test_spool or every_task or every_encoding'
     """,

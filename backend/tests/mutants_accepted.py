@@ -9,18 +9,18 @@ ALIAS = "an alias has any name"
 TURNS = "others wait longer for their turns; benchmarks show it"
 
 ACCEPTED: dict[str, dict[str, str]] = {
-    "src/auth/tokens.py": {
+    "src/framework/auth/tokens.py": {
         "LEEWAY_SECONDS = 30 → LEEWAY_SECONDS = 31": "a test would have to be as quick as a second",
         "{'kty': 'oct', 'k': encoded, 'alg': 'HS256'} → "
         "{'kty': 'oct', 'k': encoded, 'alg~': 'HS256'}": "what PyJWT takes for a secret anyway",
     },
-    "src/database/connection_string.py": AS_FALSE,
-    "src/database/cursor.py": {
+    "src/framework/sql/connection_string.py": AS_FALSE,
+    "src/framework/sql/cursor.py": {
         "urlsafe_b64encode(to_json(cursor)).decode().rstrip('=') → "
         "urlsafe_b64encode(to_json(cursor)).decode().rstrip('=~')": "no ~ is in it",
         "2000 + year % 400 → 2000 - year % 400": "leap years are as far before 2000 as after it",
     },
-    "src/database/position.py": {
+    "src/framework/sql/position.py": {
         "urlsafe_b64encode(to_json(position)).decode().rstrip('=') → "
         "urlsafe_b64encode(to_json(position)).decode().rstrip('=~')": "no ~ is in it",
         "ge=0 → ge=1": "no change is from the first microsecond of 1970",
@@ -28,19 +28,19 @@ ACCEPTED: dict[str, dict[str, str]] = {
             "nobody is shown it"
         ),
     },
-    "src/database/shares.py": AS_FALSE
+    "src/framework/sql/shares.py": AS_FALSE
     | {
         "turn.done() → turn": "a turn is cancelled, and so done, with the task that waits for it",
         "timer.cancel() → pass": "a timer that comes late finds the turn done and does nothing",
     },
-    "src/database/sharing.py": {
+    "src/framework/sql/sharing.py": {
         "ALONE = 2 → ALONE = 3": TUNED,
         "self.under_way == 0 → self.under_way != 0": TURNS,
         "self._call() → pass": TURNS,
         "self.timer.cancel() → self.timer": "who is called too often finds nobody waiting",
         "self.calls.add(call) → pass": "Python seldom forgets a task that nobody holds",
     },
-    "src/database/statements.py": {
+    "src/framework/sql/statements.py": {
         "f'{model} is not a table' → f'{model} is not a table~'": (
             "for the type checker: SQLModel maps every model to a table"
         ),
@@ -54,28 +54,28 @@ ACCEPTED: dict[str, dict[str, str]] = {
         "made.join(row, true())) → "
         "select(case((is_same, func.row_to_json(row.table_valued()))))": "FROM names both anyway",
     },
-    "src/database/uuid7.py": {
+    "src/framework/sql/uuid7.py": {
         "_last_tick = 0 → _last_tick = 1": "every clock is far ahead of either",
         "_last_tick + 1 → _last_tick + 2": "still later than the tick before",
     },
-    "src/http/links.py": {
+    "src/framework/web/links.py": {
         '_IN_A_PATH = "%/:@!$&\'()*+,;=~" → _IN_A_PATH = "%/:@!$&\'()*+,;=~~"': "one ~ is enough",
         "path_of(request).rstrip('/') → path_of(request).rstrip('/~')": (
             "no path of a collection ends with ~"
         ),
     },
-    "src/http/problems.py": {
+    "src/framework/web/problems.py": {
         "problem(400, 'The request ended before its body did') → "
         "problem(400, 'The request ended before its body did~')": "nobody is there to read it",
     },
-    "src/http/responses.py": {
+    "src/framework/web/responses.py": {
         "encoding is not None or self.spool.is_in_file → "
         "encoding is not None and self.spool.is_in_file": TURNS,
     },
-    "src/http/routing.py": {
+    "src/framework/web/routing.py": {
         "include_url=False → include_url=True": "problems have no member for it; it takes time",
     },
-    "src/http/spool.py": {
+    "src/framework/web/spool.py": {
         "SHORT = 100 → SHORT = 101": TUNED,
         "PIECE_BYTES // 4 → PIECE_BYTES * 4": TUNED,
     },

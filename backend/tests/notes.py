@@ -19,10 +19,11 @@ from sqlmodel import Field, Index, PrimaryKeyConstraint, SQLModel, Text
 from typing_extensions import TypedDict
 
 from src.config import get_settings
-from src.database.cursor import Cursor, decode, kinds_of
-from src.database.engine import Statement, compiled
-from src.database.etag import etag
-from src.database.statements import (
+from src.dependencies import Engine, IdempotencyKey, IfMatch, IfNoneMatch, UserInPath, own_token
+from src.framework.sql.cursor import Cursor, decode, kinds_of
+from src.framework.sql.engine import Statement, compiled
+from src.framework.sql.etag import etag
+from src.framework.sql.statements import (
     delete_row,
     insert_row,
     insert_row_once,
@@ -31,12 +32,11 @@ from src.database.statements import (
     table_of,
     update_row,
 )
-from src.dependencies import Engine, IdempotencyKey, IfMatch, IfNoneMatch, UserInPath, own_token
-from src.http.conditions import Condition, condition
-from src.http.links import page_link, path_of_new
-from src.http.problems import problem
-from src.http.responses import JSONArray, JSONBytes, conditional, tagged
-from src.http.routing import DirectRoute
+from src.framework.web.conditions import Condition, condition
+from src.framework.web.links import page_link, path_of_new
+from src.framework.web.problems import problem
+from src.framework.web.responses import JSONArray, JSONBytes, conditional, tagged
+from src.framework.web.routing import DirectRoute
 from src.main import create_app
 from src.services import rows
 from src.services.exceptions import NotFound

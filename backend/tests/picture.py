@@ -5,7 +5,7 @@ from tempfile import TemporaryDirectory
 
 from playwright.sync_api import expect, sync_playwright
 
-from src.database.embedded import embedded_server
+from src.framework.sql.embedded import embedded_server
 from tests import rooms
 from tests.conftest import tool
 from tests.serving import BACKEND, serving

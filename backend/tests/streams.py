@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from src.http.events import MEDIA_TYPE
+from src.framework.web.events import MEDIA_TYPE
 from tests.tasks import tasks_path
 
 SECONDS = 10

@@ -16,9 +16,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from src.auth.exceptions import NotAuthenticated
-from src.auth.tokens import Rules, SecretKey, Tokens
-from src.database.embedded import embedded_server
+from src.framework.auth.exceptions import NotAuthenticated
+from src.framework.auth.tokens import Rules, SecretKey, Tokens
+from src.framework.sql.embedded import embedded_server
 from tests.serving import FRONTEND_ORIGIN, Server, eventually, serving
 from tests.tasks import assert_problem, create, listed, tasks_path
 from tests.tokens import SECRET, bearer, claims_of, handmade, key_server, signing_key, token
@@ -753,7 +753,7 @@ def bearer_of(value: str) -> list[tuple[bytes, bytes]]:
 
 @pytest.mark.anyio
 async def test_memory_is_bounded_however_many_tokens_come(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("src.auth.tokens.REMEMBERED_TOKENS", 3)
+    monkeypatch.setattr("src.framework.auth.tokens.REMEMBERED_TOKENS", 3)
     tokens = Tokens(SecretKey(SECRET.encode()), Rules(None, None, "sub"))
     values = [token("ada", jti=str(number)) for number in range(10)]
 

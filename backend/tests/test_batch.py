@@ -12,9 +12,9 @@ import httpx
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from src.database.engine import _pool, is_distributed, ping
-from src.database.etag import etag
-from src.database.statements import CLEARED_KEYS
+from src.framework.sql.engine import _pool, is_distributed, ping
+from src.framework.sql.etag import etag
+from src.framework.sql.statements import CLEARED_KEYS
 from src.schemas.batch import MAX_OPERATIONS
 from src.schemas.listing import TaskListing
 from src.schemas.task import TaskCreate

@@ -10,9 +10,9 @@ import httpx
 import jwt
 import pytest
 
-from src.auth.exceptions import NotAuthenticated
-from src.auth.jwks import JWKS
-from src.auth.tokens import Rules, Tokens
+from src.framework.auth.exceptions import NotAuthenticated
+from src.framework.auth.jwks import JWKS
+from src.framework.auth.tokens import Rules, Tokens
 from tests.better_auth import BetterAuth, User, better_auth, install_better_auth
 from tests.serving import free_port, serving
 from tests.tasks import assert_problem, create, listed, tasks_path

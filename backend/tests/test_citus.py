@@ -21,8 +21,8 @@ import httpx
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from src.database import engine as engine_room
-from src.database.engine import create_engine, fetch_all, is_distributed, ping
+from src.framework.sql import engine as engine_room
+from src.framework.sql.engine import create_engine, fetch_all, is_distributed, ping
 from src.migrations import HEAD
 from src.schemas.task import TaskCreate
 from src.services import task_service

@@ -12,7 +12,7 @@ import httpx
 import pytest
 from zstandard import ZstdDecompressor
 
-from src.http.responses import COMPRESSED_FROM_BYTES
+from src.framework.web.responses import COMPRESSED_FROM_BYTES
 from tests.conftest import execute
 from tests.serving import Server
 from tests.tasks import create, task_path, tasks_path, unknown_path

@@ -14,7 +14,7 @@ import pytest
 import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from src.http.protocol import HTTPProtocol
+from src.framework.server.protocol import HTTPProtocol
 from tests.connections import chunked, connected, request
 from tests.serving import Server, eventually, free_port, serving, started
 from tests.tasks import create, listed, task_path, tasks_path

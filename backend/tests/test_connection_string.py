@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from src.config import get_settings
-from src.database.connection_string import parse
+from src.framework.sql.connection_string import parse
 from tests.serving import started
 
 HOST = "ep-cool-name-123456.eu-central-1.aws.neon.tech"

@@ -11,9 +11,9 @@ import pytest
 from sqlalchemy import literal_column, select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from src.database.engine import POOL_WAIT_SECONDS, Statement, compiled, create_engine, fetch
-from src.database.exceptions import DatabaseUnavailable
-from src.database.shares import Shares
+from src.framework.sql.engine import POOL_WAIT_SECONDS, Statement, compiled, create_engine, fetch
+from src.framework.sql.exceptions import DatabaseUnavailable
+from src.framework.sql.shares import Shares
 
 PID = compiled(select(literal_column("pg_backend_pid()")))
 NEW, NEWER = [compiled(select(literal_column(str(n)).label("n"))) for n in (1, 2)]

@@ -13,8 +13,8 @@ import pytest
 import schemathesis
 from schemathesis import Case, GenerationMode, HookContext
 
-from src.database.cursor import encode
-from src.http.conditions import is_etag_list
+from src.framework.sql.cursor import encode
+from src.framework.web.conditions import is_etag_list
 from src.schemas.feed import TOKEN
 from src.schemas.listing import OTHER_NAMES
 from tests.serving import BACKEND, Server

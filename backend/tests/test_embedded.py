@@ -18,7 +18,7 @@ import fasteners
 import psutil
 import pytest
 
-from src.database.embedded import embedded_server
+from src.framework.sql.embedded import embedded_server
 from tests.conftest import execute
 from tests.serving import serving, started
 from tests.tasks import create, listed

@@ -13,8 +13,8 @@ import httpx
 import psutil
 import pytest
 
-from src.database.embedded import embedded_server
-from src.database.engine import create_engine
+from src.framework.sql.embedded import embedded_server
+from src.framework.sql.engine import create_engine
 from src.migrations import upgrade
 from tests.conftest import execute
 from tests.serving import FRONTEND_ORIGIN, Server, eventually, serving, started

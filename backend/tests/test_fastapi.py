@@ -14,7 +14,7 @@ from starlette.responses import JSONResponse, StreamingResponse
 
 from src.config import Settings
 from src.dependencies import get_engine
-from src.http.routing import DirectRoutes
+from src.framework.web.routing import DirectRoutes
 from src.main import TaskAPI, create_app
 from src.services.exceptions import TaskNotFound
 from tests.tasks import assert_problem, tasks_path, unknown_path

@@ -15,8 +15,8 @@ import httpx
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from src.database.engine import create_engine
-from src.database.position import Position
+from src.framework.sql.engine import create_engine
+from src.framework.sql.position import Position
 from src.migrations import upgrade
 from src.schemas.listing import TaskListing
 from src.schemas.task import TaskCreate

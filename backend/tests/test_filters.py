@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from src.http.preferences import preferences
+from src.framework.web.preferences import preferences
 from tests.tasks import Task, assert_problem, create, tasks_path, unknown_path
 
 NOW = datetime.now(UTC)

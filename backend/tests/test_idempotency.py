@@ -15,8 +15,8 @@ import httpx
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from src.database.engine import create_engine, ping
-from src.database.statements import CLEARED_KEYS
+from src.framework.sql.engine import create_engine, ping
+from src.framework.sql.statements import CLEARED_KEYS
 from src.schemas.task import TaskCreate
 from src.services.exceptions import KeyReused
 from src.services.task_service import create_task

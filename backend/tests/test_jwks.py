@@ -22,9 +22,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from src.auth.exceptions import KeysUnavailable, NotAuthenticated
-from src.auth.jwks import FETCH_SECONDS, JWKS, SEARCH_SECONDS, SEARCHES
-from src.auth.tokens import Rules, Tokens
+from src.framework.auth.exceptions import KeysUnavailable, NotAuthenticated
+from src.framework.auth.jwks import FETCH_SECONDS, JWKS, SEARCH_SECONDS, SEARCHES
+from src.framework.auth.tokens import Rules, Tokens
 from tests.serving import BACKEND, Server, environment, eventually, free_port, serving, started
 from tests.tasks import assert_problem, tasks_path
 from tests.tokens import (
@@ -377,7 +377,7 @@ async def test_the_first_search_after_start_up_does_not_wait(issuer: KeyServer) 
 async def test_after_a_few_searches_there_is_none_for_a_while(
     issuer: KeyServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("src.auth.jwks.SEARCH_SECONDS", 3600.0)
+    monkeypatch.setattr("src.framework.auth.jwks.SEARCH_SECONDS", 3600.0)
     keys = keys_of(issuer)
     async with keys.kept_fresh():
         for number in range(100):
@@ -392,7 +392,7 @@ async def test_after_a_few_searches_there_is_none_for_a_while(
 async def test_a_flood_of_invented_ids_delays_a_new_key_by_one_pause(
     issuer: KeyServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("src.auth.jwks.SEARCH_SECONDS", 0.5)
+    monkeypatch.setattr("src.framework.auth.jwks.SEARCH_SECONDS", 0.5)
     keys = keys_of(issuer)
     async with asyncio.timeout(10), keys.kept_fresh():
         for number in range(100):
@@ -409,7 +409,7 @@ async def test_a_flood_of_invented_ids_delays_a_new_key_by_one_pause(
 async def test_every_search_comes_back_in_time(
     issuer: KeyServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("src.auth.jwks.SEARCH_SECONDS", 0.01)
+    monkeypatch.setattr("src.framework.auth.jwks.SEARCH_SECONDS", 0.01)
     keys = keys_of(issuer)
     async with keys.kept_fresh():
         for _ in range(2):
@@ -456,7 +456,7 @@ async def refreshed(issuer: KeyServer) -> None:
 async def test_keys_are_added_and_removed_in_the_background(
     issuer: KeyServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("src.auth.jwks.REFRESH_SECONDS", 0.02)
+    monkeypatch.setattr("src.framework.auth.jwks.REFRESH_SECONDS", 0.02)
     keys = keys_of(issuer)
     tokens = trusting_tokens(keys)
     before = FIRST.token("ada")
@@ -485,7 +485,7 @@ async def test_an_outage_ends_in_the_background(
 ) -> None:
     keys = keys_of(issuer)
     issuer.be_away()
-    monkeypatch.setattr("src.auth.jwks.RETRY_SECONDS", 0.02)
+    monkeypatch.setattr("src.framework.auth.jwks.RETRY_SECONDS", 0.02)
     async with keys.kept_fresh():
         assert keys.known("first") is None
         issuer.publish(FIRST)
@@ -496,8 +496,8 @@ async def test_an_outage_ends_in_the_background(
 async def test_refreshing_continues_after_any_answer(
     issuer: KeyServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("src.auth.jwks.REFRESH_SECONDS", 0.02)
-    monkeypatch.setattr("src.auth.jwks.RETRY_SECONDS", 0.02)
+    monkeypatch.setattr("src.framework.auth.jwks.REFRESH_SECONDS", 0.02)
+    monkeypatch.setattr("src.framework.auth.jwks.RETRY_SECONDS", 0.02)
     keys = keys_of(issuer)
     async with keys.kept_fresh():
         for answer in NO_SETS.values():
@@ -569,7 +569,7 @@ async def test_an_empty_set_removes_every_key(issuer: KeyServer) -> None:
 async def test_a_fetch_without_an_answer_times_out(
     issuer: KeyServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("src.auth.jwks.FETCH_SECONDS", 0.1)
+    monkeypatch.setattr("src.framework.auth.jwks.FETCH_SECONDS", 0.1)
     issuer.may_answer.clear()
     keys = keys_of(issuer)
     async with asyncio.timeout(5), keys.kept_fresh():
@@ -581,7 +581,7 @@ async def test_a_fetch_without_an_answer_times_out(
 async def test_a_fetch_with_a_trickling_answer_times_out(
     issuer: KeyServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("src.auth.jwks.FETCH_SECONDS", 0.1)
+    monkeypatch.setattr("src.framework.auth.jwks.FETCH_SECONDS", 0.1)
     issuer.seconds_per_byte = 0.05
     keys = keys_of(issuer)
     async with asyncio.timeout(5), keys.kept_fresh():

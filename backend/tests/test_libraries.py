@@ -17,7 +17,7 @@ from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from src.config import Settings
-from src.database.engine import was_not_sent
+from src.framework.sql.engine import was_not_sent
 from tests.test_layers import SRC
 
 # Each private name, and the file that may use it.

@@ -15,8 +15,8 @@ import httpx
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from src.database import engine as engine_room
-from src.database.engine import Statement
+from src.framework.sql import engine as engine_room
+from src.framework.sql.engine import Statement
 from src.schemas.task import TaskCreate
 from src.services import live, task_service
 from src.services.feed_service import MOVED, SINCE

@@ -16,7 +16,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from src.http.logs import TextFormatter
+from src.framework.server.logs import TextFormatter
 from tests.serving import (
     BACKEND,
     Server,
@@ -121,7 +121,7 @@ def test_a_failed_start_is_logged_as_json_objects(
 def test_uncaught_errors_are_logged_as_json_objects() -> None:
     script = """
 import threading, warnings
-from src.http.logs import log_from_the_first_line
+from src.framework.server.logs import log_from_the_first_line
 
 class Ungrateful:
     def __del__(self):
@@ -151,7 +151,7 @@ raise RuntimeError("fourth")
 def test_a_warning_is_written_at_once_even_by_a_process_that_hangs(tmp_path: Path) -> None:
     script = """
 import asyncio, logging, time
-from src.http.logs import configure_logging
+from src.framework.server.logs import configure_logging
 
 async def hang():
     configure_logging("info", "text")("GET", "/", 200, 0.001, "mine", None)

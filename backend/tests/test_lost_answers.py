@@ -11,8 +11,8 @@ from uuid import UUID
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from src.database.engine import Run, create_engine, fetch_in_transaction
-from src.database.exceptions import DatabaseUnavailable
+from src.framework.sql.engine import Run, create_engine, fetch_in_transaction
+from src.framework.sql.exceptions import DatabaseUnavailable
 from src.schemas.listing import TaskListing
 from src.schemas.task import TaskCreate
 from src.services import task_service

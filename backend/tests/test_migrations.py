@@ -21,7 +21,7 @@ from sqlalchemy import Connection, inspect
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlmodel import SQLModel
 
-from src.database.engine import create_engine
+from src.framework.sql.engine import create_engine
 from src.migrations import HEAD, LOCK, VERSION_TABLE, VERSIONS, upgrade
 from src.schemas.listing import TaskListing
 from src.schemas.task import TaskCreate
@@ -311,7 +311,7 @@ async def test_an_upgrade_may_take_longer_than_a_requests_statement(
 
 UPGRADE = """
 import asyncio, sys
-from src.database.engine import create_engine
+from src.framework.sql.engine import create_engine
 from src.migrations import upgrade
 
 async def main():

@@ -10,8 +10,8 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from src.database.engine import create_engine
-from src.database.statements import insert_row, insert_row_once
+from src.framework.sql.engine import create_engine
+from src.framework.sql.statements import insert_row, insert_row_once
 from tests.conftest import database
 from tests.notes import CREATE, CREATE_ONCE, GET, KEYS, NOTES, Base, Sort, list_statement
 from tests.serving import free_port, serving

@@ -15,9 +15,9 @@ import pytest
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
-from src.addresses import is_loopback
-from src.http.listening import listening_addresses
-from src.http.open_mode import OpenMode
+from src.framework.addresses import is_loopback
+from src.framework.server.listening import listening_addresses
+from src.framework.server.open_mode import OpenMode
 from tests.serving import (
     FRONTEND_ORIGIN,
     NO_TLS,

@@ -184,7 +184,7 @@ def test_a_late_reader_gets_every_line(postgres: str, workers: str, number: sign
 
 def test_lines_of_processes_that_share_a_slow_pipe_stay_whole() -> None:
     writer = (
-        "import sys, time; from src.http.logs import standard_output\n"
+        "import sys, time; from src.framework.server.logs import standard_output\n"
         "output = standard_output('text')\n"
         "for _ in range(20): output.write([sys.argv[1] * 200] * 50); time.sleep(0.02)\n"
         "output.flush()"
@@ -207,7 +207,8 @@ def test_lines_of_processes_that_share_a_slow_pipe_stay_whole() -> None:
 def test_lines_dropped_on_a_full_disk_are_counted_when_there_is_room(tmp_path: Path) -> None:
     """A line that was cut short is ended, so that the next one stands alone."""
     writer = (
-        "import os, resource, signal, sys, time; from src.http.logs import standard_output\n"
+        "import os, resource, signal, sys, time\n"
+        "from src.framework.server.logs import standard_output\n"
         "output = standard_output('text')\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, -1))\n"
         "for number in range(30): output.write([f'before {number:0100}']); output.flush()\n"
@@ -227,7 +228,7 @@ def test_lines_dropped_on_a_full_disk_are_counted_when_there_is_room(tmp_path: P
 
 def test_a_non_blocking_pipe_gets_every_line() -> None:
     writer = (
-        "from src.http.logs import standard_output; output = standard_output('text')\n"
+        "from src.framework.server.logs import standard_output; output = standard_output('text')\n"
         "for number in range(300): output.write([f'{number:0100}'])\n"
         "output.flush()"
     )

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from src.database.engine import create_engine
+from src.framework.sql.engine import create_engine
 from src.migrations import upgrade
 from src.schemas.listing import Sort, TaskListing
 from src.schemas.task import TaskCreate

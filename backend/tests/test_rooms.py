@@ -15,7 +15,7 @@ from uvicorn import Config
 from uvicorn.server import ServerState
 
 from src.config import Settings
-from src.http.protocol import HTTPProtocol
+from src.framework.server.protocol import HTTPProtocol
 from src.main import create_app
 from tests.rooms import PICTURE, WAY, draw
 from tests.tasks import tasks_path

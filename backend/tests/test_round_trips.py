@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from benchmarks.proxy import Link, proxy
-from src.database.etag import etag
+from src.framework.sql.etag import etag
 from tests.pgbouncer import host
 from tests.serving import serving
 from tests.tasks import Task, create, task_path, tasks_path, unknown_path

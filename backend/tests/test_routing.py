@@ -29,7 +29,7 @@ from starlette.routing import Match
 from starlette.types import ASGIApp, Scope
 
 from src.dependencies import TASK_ID, IdempotencyKey, IfNoneMatch, TaskId, UserInPath
-from src.http.routing import DirectRoute, DirectRoutes, decode_path
+from src.framework.web.routing import DirectRoute, DirectRoutes, decode_path
 from src.main import app
 from src.schemas.listing import TaskListing
 from src.schemas.task import CompletionOrNone, TaskCreate, TaskUpdate

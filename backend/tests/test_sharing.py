@@ -15,10 +15,10 @@ import asyncpg
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from src.database import engine as engine_room
-from src.database.engine import Statement, create_engine
-from src.database.exceptions import DatabaseUnavailable
-from src.database.sharing import ALONE, MANY, MOST, WAIT_SECONDS, Key, Queue, Values
+from src.framework.sql import engine as engine_room
+from src.framework.sql.engine import Statement, create_engine
+from src.framework.sql.exceptions import DatabaseUnavailable
+from src.framework.sql.sharing import ALONE, MANY, MOST, WAIT_SECONDS, Key, Queue, Values
 from src.migrations import upgrade
 from src.schemas.task import TaskCreate
 from src.services import task_service

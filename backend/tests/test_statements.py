@@ -16,12 +16,12 @@ from pydantic_core import to_json
 from sqlalchemy import literal, select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from src.database import statements as statements_of
-from src.database.cursor import kinds_of
-from src.database.embedded import embedded_server
-from src.database.engine import Statement, compiled, compiled_answer
-from src.database.uuid7 import instant, next_tick, uuid7
-from src.http.conditions import Condition
+from src.framework.sql import statements as statements_of
+from src.framework.sql.cursor import kinds_of
+from src.framework.sql.embedded import embedded_server
+from src.framework.sql.engine import Statement, compiled, compiled_answer
+from src.framework.sql.uuid7 import instant, next_tick, uuid7
+from src.framework.web.conditions import Condition
 from src.schemas.listing import Sort
 from src.schemas.task import TaskCreate
 from src.services import task_service

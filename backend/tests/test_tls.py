@@ -15,8 +15,8 @@ import asyncpg
 import pytest
 import trustme
 
-from src.database.engine import Statement, create_engine, fetch
-from src.database.exceptions import DatabaseUnavailable
+from src.framework.sql.engine import Statement, create_engine, fetch
+from src.framework.sql.exceptions import DatabaseUnavailable
 from tests.conftest import execute, install, tool
 from tests.serving import eventually, free_port, serving, started
 from tests.tasks import create, listed

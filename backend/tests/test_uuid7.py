@@ -6,7 +6,7 @@ from uuid import RFC_4122
 
 import pytest
 
-from src.database.uuid7 import instant, next_tick, uuid7
+from src.framework.sql.uuid7 import instant, next_tick, uuid7
 
 
 def test_the_fields_are_where_the_standard_puts_them() -> None:

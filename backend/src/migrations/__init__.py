@@ -7,10 +7,10 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from src.database import citus
-from src.database.engine import Statement, create_engine, fetch, fetch_all, is_distributed
-from src.database.exceptions import DatabaseUnavailable
-from src.exceptions import CannotStart
+from src.framework.exceptions import CannotStart
+from src.framework.sql import citus
+from src.framework.sql.engine import Statement, create_engine, fetch, fetch_all, is_distributed
+from src.framework.sql.exceptions import DatabaseUnavailable
 
 VERSIONS = Path(__file__).parent / "versions"
 HEAD = max(path.stem for path in VERSIONS.glob("[0-9]*.py"))

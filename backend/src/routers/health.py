@@ -3,11 +3,11 @@
 from fastapi import APIRouter, Request, Response
 from starlette.responses import JSONResponse
 
-from src.database.engine import ping
 from src.dependencies import Engine
-from src.http.contract import example, headers
-from src.http.problems import UNEXPECTED, Stopping, documented
-from src.http.routing import DirectRoute
+from src.framework.sql.engine import ping
+from src.framework.web.contract import example, headers
+from src.framework.web.problems import UNEXPECTED, Stopping, documented
+from src.framework.web.routing import DirectRoute
 from src.routers.problems import UNAVAILABLE
 from src.schemas.task import Message
 

@@ -5,12 +5,12 @@ import re
 
 from fastapi import Request, Response
 
-from src.auth.exceptions import KeysUnavailable, NotAuthenticated, NotTheOwner
-from src.database.exceptions import DatabaseUnavailable
-from src.http.conditions import ConditionNotMet
-from src.http.links import path_beside
-from src.http.problems import HANDLERS, Handler, invalid, later, problem
-from src.http.spool import NoRoom
+from src.framework.auth.exceptions import KeysUnavailable, NotAuthenticated, NotTheOwner
+from src.framework.sql.exceptions import DatabaseUnavailable
+from src.framework.web.conditions import ConditionNotMet
+from src.framework.web.links import path_beside
+from src.framework.web.problems import HANDLERS, Handler, invalid, later, problem
+from src.framework.web.spool import NoRoom
 from src.services.exceptions import BatchRefused, ChangesGone, KeyReused, TaskNotFound
 
 CHANGES_GONE = "The changes since this token are no longer known; get a new token, then the list"

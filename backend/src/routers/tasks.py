@@ -7,10 +7,6 @@ from fastapi import APIRouter, Body, HTTPException, Query, Request, Response, Se
 from pydantic_core import to_json
 from starlette.convertors import StringConvertor, register_url_convertor
 
-from src.auth.exceptions import NotAuthenticated
-from src.auth.tokens import EXPIRED
-from src.database.etag import etag
-from src.database.position import encode
 from src.dependencies import (
     TASK_ID,
     Engine,
@@ -27,13 +23,17 @@ from src.dependencies import (
     own_token,
     seconds_left,
 )
-from src.http import events
-from src.http.conditions import condition, matches
-from src.http.contract import example, headers
-from src.http.events import EventStream, until_gone
-from src.http.links import page_link, path_of, path_of_new
-from src.http.preferences import preferences, seconds_to_wait
-from src.http.problems import (
+from src.framework.auth.exceptions import NotAuthenticated
+from src.framework.auth.tokens import EXPIRED
+from src.framework.sql.etag import etag
+from src.framework.sql.position import encode
+from src.framework.web import events
+from src.framework.web.conditions import condition, matches
+from src.framework.web.contract import example, headers
+from src.framework.web.events import EventStream, until_gone
+from src.framework.web.links import page_link, path_of, path_of_new
+from src.framework.web.preferences import preferences, seconds_to_wait
+from src.framework.web.problems import (
     BROKEN_PATH,
     UNEXPECTED,
     WRONG_MEDIA_TYPE,
@@ -41,8 +41,8 @@ from src.http.problems import (
     documented,
     too_large,
 )
-from src.http.responses import JSONArray, JSONBytes, conditional, etag_in, tagged
-from src.http.routing import DirectRoute
+from src.framework.web.responses import JSONArray, JSONBytes, conditional, etag_in, tagged
+from src.framework.web.routing import DirectRoute
 from src.routers.problems import (
     CHANGES_GONE,
     LIST_IS_KNOWN,

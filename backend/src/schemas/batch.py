@@ -17,7 +17,7 @@ from pydantic import (
 from pydantic_core import InitErrorDetails, PydanticCustomError
 from typing_extensions import TypedDict
 
-from src.http.conditions import ETAGS, are_etags
+from src.framework.web.conditions import ETAGS, are_etags
 from src.schemas.task import TaskCreate, TaskPublic, TaskUpdate
 
 MAX_OPERATIONS = 100

@@ -6,7 +6,7 @@ from uuid import UUID
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
-from src.database.position import Position, decode, encode
+from src.framework.sql.position import Position, decode, encode
 from src.schemas.listing import whole_number
 from src.schemas.task import TaskPublic
 

@@ -21,7 +21,7 @@ from pydantic import (
 from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import PydanticCustomError
 
-from src.database.cursor import Cursor, decode, encode, kinds_of
+from src.framework.sql.cursor import Cursor, decode, encode, kinds_of
 from src.schemas.task import Priority, Tag, TaskPublic, has_characters, instant
 
 MAX_PAGE = 1000

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple, Protocol
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from src.database.exceptions import DatabaseUnavailable
-from src.database.position import Position, encode
+from src.framework.sql.exceptions import DatabaseUnavailable
+from src.framework.sql.position import Position, encode
 from src.services import feed_service
 
 POLL_SECONDS = 0.5

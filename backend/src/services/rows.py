@@ -10,8 +10,8 @@ from uuid import UUID
 from pydantic_core import from_json, to_json
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from src.database.cursor import encode
-from src.database.engine import (
+from src.framework.sql.cursor import encode
+from src.framework.sql.engine import (
     Run,
     Statement,
     fetch,
@@ -21,11 +21,11 @@ from src.database.engine import (
     fetch_into,
     is_distributed,
 )
-from src.database.etag import etag
-from src.database.statements import KEY_LIFETIME, Batch, Creation, delete_row, update_row
-from src.database.uuid7 import instant, next_tick, uuid7
-from src.http.conditions import Condition, ConditionNotMet
-from src.http.spool import Spool, spool_array, spool_batches
+from src.framework.sql.etag import etag
+from src.framework.sql.statements import KEY_LIFETIME, Batch, Creation, delete_row, update_row
+from src.framework.sql.uuid7 import instant, next_tick, uuid7
+from src.framework.web.conditions import Condition, ConditionNotMet
+from src.framework.web.spool import Spool, spool_array, spool_batches
 from src.services.exceptions import BatchRefused, KeyReused, NotFound
 
 AT_ONCE = 1000

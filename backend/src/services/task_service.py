@@ -31,8 +31,8 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from src.database.engine import Statement
-from src.database.statements import (
+from src.framework.sql.engine import Statement
+from src.framework.sql.statements import (
     change_row,
     change_rows,
     compiled_list,
@@ -46,7 +46,7 @@ from src.database.statements import (
     table_of,
     update_row,
 )
-from src.http.conditions import Condition, condition
+from src.framework.web.conditions import Condition, condition
 from src.models.feed import Feed
 from src.models.idempotency_key import IdempotencyKey
 from src.models.task import Task

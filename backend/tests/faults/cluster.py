@@ -7,7 +7,7 @@ from pathlib import Path
 
 import psutil
 
-from src.database.embedded import embedded_server
+from src.framework.sql.embedded import embedded_server
 
 
 class Cluster:

@@ -30,7 +30,7 @@ def impatient(**seconds: float) -> list[str]:
     return [
         sys.executable,
         "-c",
-        f"from src.http import protocol; {limits}; from src.__main__ import main; main()",
+        f"from src.framework.web import protocol; {limits}; from src.__main__ import main; main()",
     ]
 
 

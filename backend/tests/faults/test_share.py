@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from src.config import Settings
-from src.http.problems import RETRY_AFTER_SECONDS
+from src.framework.web.problems import RETRY_AFTER_SECONDS
 from tests.faults.cluster import Cluster
 from tests.faults.conftest import Report
 from tests.faults.load import Client, Figures, clients, connected, message

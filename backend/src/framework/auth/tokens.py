@@ -20,10 +20,10 @@ from jwt.exceptions import (
     PyJWTError,
 )
 
-from src.auth.exceptions import NotAuthenticated
+from src.framework.auth.exceptions import NotAuthenticated
 
 if TYPE_CHECKING:
-    from src.auth.jwks import JWKS
+    from src.framework.auth.jwks import JWKS
 
 LEEWAY_SECONDS = 30
 """How far the issuer's clock may be ahead, for `nbf` and `iat`."""

@@ -14,11 +14,11 @@ from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from src.exceptions import CannotStart
-from src.http.logs import LogRequest
-from src.http.middleware import RequestMiddleware
-from src.http.open_mode import OpenMode
-from src.http.routing import DirectRoute, DirectRoutes
+from src.framework.exceptions import CannotStart
+from src.framework.server.logs import LogRequest
+from src.framework.server.open_mode import OpenMode
+from src.framework.web.middleware import RequestMiddleware
+from src.framework.web.routing import DirectRoute, DirectRoutes
 
 
 class Application(FastAPI):

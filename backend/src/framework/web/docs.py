@@ -12,8 +12,8 @@ from fastapi.openapi.docs import get_redoc_html
 from starlette.responses import HTMLResponse, RedirectResponse
 from xxhash import xxh3_128_hexdigest
 
-from src.http.responses import conditional
-from src.http.routing import DirectRoute
+from src.framework.web.responses import conditional
+from src.framework.web.routing import DirectRoute
 
 # Keeps the pages' libraries from loading anything from other hosts.
 CONTENT_SECURITY_POLICY = (

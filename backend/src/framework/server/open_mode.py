@@ -16,10 +16,10 @@ from functools import lru_cache
 
 from starlette.types import ASGIApp, Scope
 
-from src.addresses import is_loopback
-from src.exceptions import DO_NOT_RESTART, CannotStart
-from src.http.listening import Address, listening_addresses
-from src.http.problems import problem
+from src.framework.addresses import is_loopback
+from src.framework.exceptions import DO_NOT_RESTART, CannotStart
+from src.framework.server.listening import Address, listening_addresses
+from src.framework.web.problems import problem
 
 EXPOSED = (
     "The service listens on %s, which other machines can reach, and would answer anyone: "

@@ -19,7 +19,7 @@ from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from src.http.problems import problem
+from src.framework.web.problems import problem
 
 SLICE = 8 * 1024
 """Bytes to parse before checking whether a request has to wait."""

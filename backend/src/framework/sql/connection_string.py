@@ -19,7 +19,7 @@ from urllib.parse import unquote
 
 from sqlalchemy import URL
 
-from src.addresses import is_on_this_machine
+from src.framework.addresses import is_on_this_machine
 
 logger = logging.getLogger(__name__)
 

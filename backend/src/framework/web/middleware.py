@@ -16,10 +16,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from src.exceptions import CannotStart
-from src.http.logs import LogRequest
-from src.http.problems import BROKEN_PATH, answer, problem
-from src.http.routing import decode_path
+from src.framework.exceptions import CannotStart
+from src.framework.server.logs import LogRequest
+from src.framework.web.problems import BROKEN_PATH, answer, problem
+from src.framework.web.routing import decode_path
 
 _SAFE_ID = re.compile(rb"[\w.:/+=@-]{1,128}", re.ASCII)
 _HOST = re.compile(rb"(\[[0-9A-Fa-f:.]+\]|[\w.~!$&'()*+,;=%-]*)(:[0-9]*)?", re.ASCII)

@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Hashable
 from dataclasses import dataclass, field
 
-from src.database.exceptions import DatabaseUnavailable
+from src.framework.sql.exceptions import DatabaseUnavailable
 
 
 @dataclass(slots=True)

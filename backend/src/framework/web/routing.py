@@ -26,7 +26,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 from typing_extensions import TypedDict
 
-from src.http.problems import BROKEN_QUERY, ENCODED, MAX_BODY_BYTES, PATCH_TYPES, too_large
+from src.framework.web.problems import BROKEN_QUERY, ENCODED, MAX_BODY_BYTES, PATCH_TYPES, too_large
 
 _ABOUT_BODY = ("content-encoding", "content-length", "content-type", "transfer-encoding")
 _BROKEN_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")

@@ -14,8 +14,8 @@ from urllib.parse import urlsplit
 import httpx
 from jwt import PyJWK
 
-from src.addresses import is_on_this_machine
-from src.auth.exceptions import KeysUnavailable
+from src.framework.addresses import is_on_this_machine
+from src.framework.auth.exceptions import KeysUnavailable
 
 ALGORITHMS = ("EdDSA", "ES256", "RS256")
 REFRESH_SECONDS = 300.0

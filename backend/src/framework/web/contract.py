@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from itertools import chain
 from typing import Any, TypeAlias
 
-from src.http.problems import MEDIA_TYPE, PATCH_TYPES
+from src.framework.web.problems import MEDIA_TYPE, PATCH_TYPES
 
 Header: TypeAlias = dict[str, object]
 

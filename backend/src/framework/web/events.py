@@ -10,8 +10,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from src.http.problems import answer
-from src.http.protocol import ENDS_WITH_CLIENT
+from src.framework.server.protocol import ENDS_WITH_CLIENT
+from src.framework.web.problems import answer
 
 MEDIA_TYPE = "text/event-stream"
 

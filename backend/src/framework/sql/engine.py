@@ -27,11 +27,11 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry, PoolProxiedConnection
 from sqlalchemy.sql.dml import UpdateBase
 
-from src.database import citus
-from src.database.connection_string import parse
-from src.database.exceptions import DatabaseUnavailable
-from src.database.shares import Shares
-from src.database.sharing import Key, Queue, Values
+from src.framework.sql import citus
+from src.framework.sql.connection_string import parse
+from src.framework.sql.exceptions import DatabaseUnavailable
+from src.framework.sql.shares import Shares
+from src.framework.sql.sharing import Key, Queue, Values
 
 CONNECT_SECONDS = 5.0
 STATEMENT_SECONDS = 8.0

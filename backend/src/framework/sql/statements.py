@@ -53,8 +53,8 @@ from sqlalchemy.sql.dml import ReturningDelete, ReturningInsert
 from sqlalchemy.sql.visitors import iterate, replacement_traverse
 from sqlmodel import SQLModel
 
-from src.database.engine import Statement, compiled, compiled_answer
-from src.database.etag import etag_of
+from src.framework.sql.engine import Statement, compiled, compiled_answer
+from src.framework.sql.etag import etag_of
 
 KEY_LIFETIME = timedelta(hours=24)
 """How long an idempotency key is kept."""

@@ -1,0 +1,1 @@
+"""The process: sockets, HTTP's bytes, logs, signals and workers."""
