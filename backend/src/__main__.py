@@ -22,14 +22,14 @@ KEEP_ALIVE_SECONDS = 75
 SHUTDOWN_SECONDS = 5
 
 
-def main() -> None:
+def main(app: str = "src.main:app") -> None:
     log_from_the_first_line(log_format())
     settings = get_settings()
     configure_logging(settings.log_level, settings.log_format)
     say_where(settings)
     allow_many_connections()
     config = Config(
-        "src.main:app",
+        app,
         settings.log_format,
         host=settings.host,
         port=settings.port,

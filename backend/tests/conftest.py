@@ -19,7 +19,7 @@ from src.framework.sql.engine import create_engine
 from src.migrations import upgrade
 from tests.citus import beside, citus_database, distribute
 from tests.pgbouncer import BUILT, pgbouncer
-from tests.serving import DEFAULTS, SETTINGS, Server, serving
+from tests.serving import COMMAND, DEFAULTS, PLAIN, SETTINGS, Server, serving
 from tests.tokens import SECRET, TokenOfThePath
 
 
@@ -80,13 +80,14 @@ def full(pytestconfig: pytest.Config) -> bool:
     return bool(pytestconfig.getoption("full", False))
 
 
-# The tests of the tasks' endpoints run with and without tokens.
+# These tests run on the fast path without tokens, and without it with tokens.
 IN_BOTH_MODES = {
     "batch",
     "create_task",
     "delete_task",
     "get_task",
     "list_tasks",
+    "odd_input",
     "patch_task",
     "toggle_task",
     "update_task",
@@ -208,15 +209,17 @@ def server(
 ) -> Iterator[Server]:
     """One service for all tests that need none of their own.
 
-    The open one has nothing set but its port and folder; the one named `jwt` asks for tokens.
+    The open one has nothing set but its port and folder; the one named `jwt` asks for tokens, and
+    has no fast path.
     """
+    command = PLAIN if request.param == "jwt" else COMMAND
     if request.param == "jwt":
         settings = {"DATABASE_URL": postgres, "AUTH_MODE": "jwt", "AUTH_SECRET": SECRET}
     elif any(map(request.config.getoption, ("pooler", "citus", "postgres"))):
         settings = {"DATABASE_URL": postgres}
     else:
         settings = DEFAULTS | {"DATA_DIR": str(data_dir)}
-    with serving(tmp_path_factory.mktemp("server") / "log", **settings) as server:
+    with serving(tmp_path_factory.mktemp("server") / "log", command, **settings) as server:
         server.auth = TokenOfThePath() if request.param == "jwt" else None
         yield server
         server.stop(signal.SIGINT)  # which does not drain

@@ -78,6 +78,10 @@ TESTS = {
         tests/test_live.py
         -k 'begins or event or comment or head or logged or ends_with or no_token or frontend'
     """,
+    "src/framework/web/fast.py": """
+        tests/test_routing.py tests/test_odd_input.py tests/test_fastapi.py
+        -k 'routing or fastapi or odd_input and not jwt'
+    """,
     "src/framework/web/links.py": """
         tests/test_pages.py tests/test_create_task.py tests/test_odd_input.py
         -k 'not jwt and (link or odd_input or create_task)'
@@ -99,7 +103,7 @@ TESTS = {
         tests/test_fastapi.py tests/test_routing.py
         -k 'routing or fastapi or odd_input or test_http or encod or several'
     """,
-    "src/framework/web/spool.py": """
+    "src/framework/spool.py": """
         tests/test_spool.py tests/test_long_lists.py
         -k 'test_spool or every_task or every_encoding'
     """,

@@ -72,10 +72,10 @@ ACCEPTED: dict[str, dict[str, str]] = {
         "encoding is not None or self.spool.is_in_file → "
         "encoding is not None and self.spool.is_in_file": TURNS,
     },
-    "src/framework/web/routing.py": {
+    "src/framework/web/fast.py": {
         "include_url=False → include_url=True": "problems have no member for it; it takes time",
     },
-    "src/framework/web/spool.py": {
+    "src/framework/spool.py": {
         "SHORT = 100 → SHORT = 101": TUNED,
         "PIECE_BYTES // 4 → PIECE_BYTES * 4": TUNED,
     },

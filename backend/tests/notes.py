@@ -1,4 +1,4 @@
-"""A second resource, built from the rooms alone, to show what adding one takes.
+"""A second resource, built on the framework alone, to show what adding one takes.
 
 In the service it would be a file in each of models, schemas, services and routers, and a migration.
 """
@@ -36,7 +36,7 @@ from src.framework.web.conditions import Condition, condition
 from src.framework.web.links import page_link, path_of_new
 from src.framework.web.problems import problem
 from src.framework.web.responses import JSONArray, JSONBytes, conditional, tagged
-from src.framework.web.routing import DirectRoute
+from src.framework.web.routing import StrictRoute
 from src.main import create_app
 from src.services import rows
 from src.services.exceptions import NotFound
@@ -187,7 +187,7 @@ NoteId = Annotated[UUID, Path()]
 router = APIRouter(
     prefix="/api/{user_id:segment}/notes",
     dependencies=[Security(own_token)],
-    route_class=DirectRoute,
+    route_class=StrictRoute,
 )
 
 
@@ -258,5 +258,5 @@ async def note_not_found(_request: Request, _error: Exception) -> Response:
 
 
 app = create_app(get_settings())
-app.router.routes += router.routes
+app.include_router(router)
 app.add_exception_handler(NoteNotFound, note_not_found)

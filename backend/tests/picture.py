@@ -1,4 +1,4 @@
-"""Write the pictures that the READMEs show, of the rooms and of /docs: `make picture`."""
+"""Write the picture of /docs that the README shows: `make picture`."""
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -6,7 +6,6 @@ from tempfile import TemporaryDirectory
 from playwright.sync_api import expect, sync_playwright
 
 from src.framework.sql.embedded import embedded_server
-from tests import rooms
 from tests.conftest import tool
 from tests.serving import BACKEND, serving
 
@@ -14,7 +13,6 @@ PICTURE = BACKEND.parent / "specs/001-backend-api-database/docs.png"
 
 
 def main() -> None:
-    rooms.PICTURE.write_text(rooms.draw())
     chromium = tool("chromium", "chromium-browser", "google-chrome")
     with (
         TemporaryDirectory() as folder,

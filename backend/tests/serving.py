@@ -18,6 +18,9 @@ from src.config import Settings
 
 BACKEND = Path(__file__).resolve().parent.parent
 COMMAND = (sys.executable, "-m", "src")
+PLAIN = (sys.executable, "-m", "tests.plain")
+"""Without the fast path."""
+
 FRONTEND_ORIGIN = "http://localhost:3000"
 
 # Every setting as it is when nobody sets it: an empty variable hides what a developer's .env says.

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from math import inf
 from typing import Annotated, Any
 
 import httpx
@@ -14,9 +15,9 @@ from starlette.responses import JSONResponse, StreamingResponse
 
 from src.config import Settings
 from src.dependencies import get_engine
-from src.framework.web.routing import DirectRoutes
 from src.main import TaskAPI, create_app
 from src.services.exceptions import TaskNotFound
+from src.services.live import Live
 from tests.tasks import assert_problem, tasks_path, unknown_path
 
 
@@ -222,11 +223,43 @@ async def test_a_dependency_can_be_overridden_by_one_of_another_kind(
     assert used == ["other"] * 3
 
 
-@pytest.mark.anyio
-async def test_our_own_routes_have_one_layer_around_them(app: TaskAPI) -> None:
-    async with calling(app) as api:
-        await api.get(tasks_path("ada"))
+ODD_REQUESTS: list[tuple[str, str, dict[str, Any]]] = [
+    ("POST", "", {"content": b'{"title": "%b"}' % (b"x" * 200_000)}),
+    ("POST", "", {"content": b'{"title": "Buy milk", "description": NaN}'}),
+    ("POST", "", {"content": b'{"title": "\xff"}'}),
+    ("POST", "", {"content": b'{"title": "\\ud800"}'}),
+    ("POST", "", {"content": b"[" * 1000}),
+    ("POST", "", {"content": b"{}", "headers": {"Content-Encoding": "gzip"}}),
+    ("POST", "", {"content": b"{}", "headers": {"Content-Type": "text/plain"}}),
+    ("POST", "", {"content": b'{"title": 7}'}),
+    ("GET", "?q=%FF", {}),
+    ("GET", "?limit=0&sort=colour", {}),
+    ("GET", "", {"headers": [("If-None-Match", '"a"'), ("If-None-Match", "b")]}),
+    ("GET", "/changes?since=", {}),
+    ("GET", "/changes?since=x", {}),
+    ("GET", "/7", {}),
+    ("PATCH", "/7", {"content": b"{}", "headers": {"Content-Type": "application/json-patch+json"}}),
+    ("PUT", "", {}),
+    ("OPTIONS", "", {}),
+]
 
-    stack: Any = app.middleware_stack
-    assert stack.app.router is app.router
-    assert isinstance(stack.app, DirectRoutes)
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("odd", ODD_REQUESTS, ids=lambda odd: f"{odd[0]} {odd[1]} {odd[2]}"[:40])
+async def test_an_override_and_the_fast_path_change_no_limit_and_no_sentence(
+    engine: AsyncEngine, odd: tuple[str, str, dict[str, Any]]
+) -> None:
+    method, path, options = odd
+    options = {"headers": {"Content-Type": "application/json"}} | options
+    answers = []
+    for is_fast, overrides in [(True, {}), (True, {get_engine: lambda: engine}), (False, {})]:
+        app = create_app(Settings(auth_mode="open", log_level="warning"), is_fast=is_fast)
+        app.engine = engine
+        app.live = Live(engine, app.stopping, inf)
+        app.dependency_overrides.update(overrides)
+        async with calling(app) as api:
+            answer = await api.request(method, tasks_path("ada") + path, **options)
+        answers.append((answer.status_code, answer.content, answer.headers.get("allow")))
+
+    assert answers[1:] == [answers[0]] * 2
+    assert answers[0][0] < 500

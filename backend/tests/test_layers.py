@@ -1,47 +1,58 @@
-"""Imports point one way: down the application's layers, and never from a room to them."""
+"""Imports point one way: down the application's layers, and never from the framework to them."""
 
 import ast
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 SRC = Path(__file__).resolve().parent.parent / "src"
+FRAMEWORK = SRC / "framework"
 
-ROOMS = {"auth", "database", "http"}
-
-# Which parts of `src` each part may import, itself aside.
+# Which parts of `src` each part may import, itself aside. `framework` stands for its modules that
+# no package of it has for itself.
 MAY_IMPORT: dict[str, set[str]] = {
-    "addresses": set(),
-    "auth": {"addresses"},
-    "config": {"addresses", "database", "exceptions", "http"},
-    "database": {"addresses", "exceptions"},
-    "dependencies": {"auth", "http", "schemas", "services"},
+    "framework": set(),
+    "framework.auth": {"framework"},
+    "framework.sql": {"framework"},
+    "framework.web": {"framework"},
+    "framework.server": {"framework", "framework.web"},
+    "models": set(),
+    "schemas": {"framework.sql", "framework.web"},
+    "services": {"framework", "framework.sql", "framework.web", "models", "schemas"},
+    "dependencies": {"framework.auth", "framework.web", "schemas", "services"},
+    "routers": {
+        "dependencies",
+        "framework",
+        "framework.auth",
+        "framework.sql",
+        "framework.web",
+        "schemas",
+        "services",
+    },
+    "migrations": {"framework", "framework.sql", "models"},
+    "config": {"framework", "framework.server", "framework.sql"},
     "development_token": {"config"},
-    "exceptions": set(),
-    "http": {"addresses", "exceptions"},
     "main": {
-        "auth",
         "config",
-        "database",
-        "exceptions",
-        "http",
+        "framework",
+        "framework.auth",
+        "framework.server",
+        "framework.sql",
+        "framework.web",
         "migrations",
         "routers",
         "services",
     },
-    "__main__": {"config", "exceptions", "http"},
-    "migrations": {"database", "exceptions", "models"},
-    "models": set(),
-    "routers": {"auth", "database", "dependencies", "http", "schemas", "services"},
-    "schemas": {"database", "http"},
-    "services": {"database", "http", "models", "schemas"},
+    "__main__": {"config", "framework", "framework.server"},
 }
 
 # Which libraries a part must not reach, even through other parts.
 WEB = {"fastapi", "starlette", "uvicorn"}
 SQL = {"alembic", "asyncpg", "sqlalchemy", "sqlmodel"}
 MAY_NOT_REACH = {
-    "database": WEB,
+    "framework.sql": WEB,
+    "framework.web": SQL,
     "models": WEB,
     "schemas": WEB | SQL,
     "services": WEB,
@@ -64,52 +75,63 @@ def file_of(module: str) -> Path | None:
     return next((file for file in files if file.exists()), None)
 
 
-def reached(path: Path, seen: set[str]) -> set[str]:
-    for name in imports(path) - seen:
-        seen.add(name)
-        if name.startswith("src.") and (file := file_of(name)):
-            reached(file, seen)
-    return seen
+def imported_files(path: Path) -> set[Path]:
+    names = {name for name in imports(path) if name.startswith("src.")}
+    return {file for name in names if (file := file_of(name))} - {path}
 
 
-def files(part: str) -> list[Path]:
-    found = [*(SRC / part).rglob("*.py"), *SRC.glob(f"{part}.py")]
-    assert found
+def part_of(path: Path) -> str:
+    parents = [*path.relative_to(SRC).with_suffix("").parts[:-1]]
+    return ".".join(parents[:2]) if parents[:1] == ["framework"] else (parents or [path.stem])[0]
+
+
+def libraries(path: Path, seen: set[Path]) -> set[str]:
+    """Return the libraries that a module reaches, itself or through others."""
+    seen.add(path)
+    found = {name.split(".")[0] for name in imports(path)}
+    for file in imported_files(path) - seen:
+        found |= libraries(file, seen)
     return found
 
 
-def imported(part: str) -> set[str]:
-    """Which other parts of `src` this one imports."""
-    names = {name for path in files(part) for name in imports(path) if name.startswith("src.")}
-    return {name.split(".")[1] for name in names} - {part}
+def files(part: str | None = None) -> list[Path]:
+    paths = [path for path in sorted(SRC.rglob("*.py")) if path != SRC / "__init__.py"]
+    return [path for path in paths if part in {None, part_of(path)}]
 
 
 def test_every_part_has_its_place() -> None:
-    parts = {path.stem for path in SRC.iterdir() if path.name not in {"__init__.py", "__pycache__"}}
-
-    assert parts == set(MAY_IMPORT)
-    assert set(MAY_IMPORT) >= ROOMS
+    assert {part_of(path) for path in files()} == set(MAY_IMPORT)
 
 
 @pytest.mark.parametrize("part", MAY_IMPORT)
 def test_a_part_imports_only_what_is_below_it(part: str) -> None:
-    assert imported(part) <= MAY_IMPORT[part]
+    imported = {part_of(file) for path in files(part) for file in imported_files(path)}
+
+    assert imported - {part} <= MAY_IMPORT[part]
+
+
+def test_no_import_leads_back() -> None:
+    TopologicalSorter(MAY_IMPORT).prepare()
+    TopologicalSorter({path: imported_files(path) for path in files()}).prepare()
 
 
 @pytest.mark.parametrize("part", MAY_NOT_REACH)
 def test_a_part_never_reaches_the_libraries_of_another(part: str) -> None:
     for path in files(part):
-        libraries = {name.split(".")[0] for name in reached(path, set())}
-        assert libraries.isdisjoint(MAY_NOT_REACH[part]), path
+        assert libraries(path, set()).isdisjoint(MAY_NOT_REACH[part]), path
 
 
 @pytest.mark.parametrize("path", files("routers"), ids=lambda path: path.stem)
 def test_a_router_has_no_sql(path: Path) -> None:
-    libraries = {name.split(".")[0] for name in imports(path)}
-
-    assert libraries.isdisjoint(SQL)
+    assert {name.split(".")[0] for name in imports(path)}.isdisjoint(SQL)
 
 
-@pytest.mark.parametrize("room", sorted(ROOMS))
-def test_a_room_has_a_docstring(room: str) -> None:
-    assert ast.get_docstring(ast.parse((SRC / room / "__init__.py").read_text()))
+def test_only_main_knows_the_fast_path() -> None:
+    fast = FRAMEWORK / "web/fast.py"
+
+    assert [path for path in files() if fast in imported_files(path)] == [SRC / "main.py"]
+
+
+@pytest.mark.parametrize("package", ["auth", "server", "sql", "web"])
+def test_a_package_of_the_framework_has_a_docstring(package: str) -> None:
+    assert ast.get_docstring(ast.parse((FRAMEWORK / package / "__init__.py").read_text()))

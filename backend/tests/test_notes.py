@@ -1,4 +1,4 @@
-"""A second resource, built from the rooms, keeps the rules of the first."""
+"""A second resource, built on the framework, keeps the rules of the first."""
 
 import asyncio
 import sys

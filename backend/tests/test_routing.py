@@ -1,9 +1,7 @@
-"""DirectRoute reads a request like FastAPI's own route, or raises TypeError."""
+"""StrictRoute and the fast path read a request as FastAPI's own route does."""
 
-import re
 from collections.abc import AsyncIterator, Awaitable, Callable
-from inspect import iscoroutinefunction
-from typing import Annotated
+from typing import Annotated, Any
 
 import httpx
 import pytest
@@ -20,16 +18,16 @@ from fastapi import (
     Response,
 )
 from fastapi.exceptions import RequestValidationError
-from fastapi.middleware.asyncexitstack import AsyncExitStackMiddleware
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, ConfigDict
 from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.responses import JSONResponse
 from starlette.routing import Match
-from starlette.types import ASGIApp, Scope
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from src.dependencies import TASK_ID, IdempotencyKey, IfNoneMatch, TaskId, UserInPath
-from src.framework.web.routing import DirectRoute, DirectRoutes, decode_path
+from src.framework.web.fast import DirectCall, FastPath, Unsupported
+from src.framework.web.routing import StrictRoute, decode_path
 from src.main import app
 from src.schemas.listing import TaskListing
 from src.schemas.task import CompletionOrNone, TaskCreate, TaskUpdate
@@ -45,7 +43,7 @@ async def method_of(request: Request) -> str:
     return request.method
 
 
-def application_of(route_class: type[APIRoute]) -> FastAPI:
+def application_of(route_class: type[APIRoute], *, is_fast: bool) -> FastAPI:
     router = APIRouter(route_class=route_class)
 
     @router.post("/{user_id}/{task_id}")
@@ -80,8 +78,29 @@ def application_of(route_class: type[APIRoute]) -> FastAPI:
         return JSONResponse([user_id, dict(changes)])
 
     made = FastAPI(exception_handlers={RequestValidationError: say_errors})
-    made.router.routes += router.routes
+    made.include_router(router)
+    if is_fast:
+        made.add_middleware(FastPath, application=made)
+        made.add_middleware(ExceptionMiddleware, handlers=made.exception_handlers)
     return made
+
+
+KINDS: list[tuple[type[APIRoute], bool]] = [
+    (APIRoute, False),
+    (StrictRoute, False),
+    (StrictRoute, True),
+]
+
+
+async def answers(method: str, url: str, **options: Any) -> list[tuple[int, object]]:  # noqa: ANN401 - httpx's
+    """Return the answers of FastAPI's route, of ours, and of the fast path."""
+    found = []
+    for route_class, is_fast in KINDS:
+        transport = httpx.ASGITransport(application_of(route_class, is_fast=is_fast))
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            answer = await client.request(method, url, **options)
+        found.append((answer.status_code, answer.json()))
+    return found
 
 
 PATHS = [f"/ada/{TASK_ID}", "/ada/7", f"/{'u' * 256}/7", "/ada"]
@@ -104,14 +123,9 @@ BODIES: list[object] = [
 @pytest.mark.parametrize("path", PATHS, ids=["a task", "a bad id", "a long user", "a user"])
 @pytest.mark.parametrize("body", BODIES, ids=repr)
 async def test_a_request_is_read_as_fastapi_reads_it(method: str, path: str, body: object) -> None:
-    answers = []
-    for route_class in (APIRoute, DirectRoute):
-        transport = httpx.ASGITransport(application_of(route_class))
-        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
-            answer = await client.request(method, path, json=body)
-        answers.append((answer.status_code, answer.json()))
+    first, *others = await answers(method, path, json=body)
 
-    assert answers[0] == answers[1]
+    assert others == [first, first]
 
 
 QUERIES = [
@@ -135,15 +149,10 @@ QUERIES = [
 async def test_a_query_and_a_header_are_read_as_fastapi_reads_them(
     query: str, etag: str | None
 ) -> None:
-    answers = []
-    for route_class in (APIRoute, DirectRoute):
-        transport = httpx.ASGITransport(application_of(route_class))
-        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
-            headers = {} if etag is None else {"If-None-Match": etag}
-            answer = await client.get(f"/ada{query}", headers=headers)
-        answers.append((answer.status_code, answer.json()))
+    headers = {} if etag is None else {"If-None-Match": etag}
+    first, *others = await answers("GET", f"/ada{query}", headers=headers)
 
-    assert answers[0] == answers[1]
+    assert others == [first, first]
 
 
 @pytest.mark.anyio
@@ -152,15 +161,10 @@ async def test_a_query_and_a_header_are_read_as_fastapi_reads_them(
 )
 @pytest.mark.parametrize("key", [None, "plain", '"quoted"', "", "k" * 256])
 async def test_an_optional_body_is_read_as_fastapi_reads_it(body: object, key: str | None) -> None:
-    answers = []
-    for route_class in (APIRoute, DirectRoute):
-        transport = httpx.ASGITransport(application_of(route_class))
-        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
-            headers = {} if key is None else {"Idempotency-Key": key}
-            answer = await client.patch("/ada", json=body, headers=headers)
-        answers.append((answer.status_code, answer.json()))
+    headers = {} if key is None else {"Idempotency-Key": key}
+    first, *others = await answers("PATCH", "/ada", json=body, headers=headers)
 
-    assert answers[0] == answers[1]
+    assert others == [first, first]
 
 
 async def opened() -> AsyncIterator[str]:
@@ -182,7 +186,7 @@ class Demanding(BaseModel):
 
 
 @pytest.mark.parametrize(
-    "asked",
+    "kind",
     [
         Annotated[str, Depends(opened)],
         Annotated[str, Depends(of_a_header)],
@@ -202,14 +206,14 @@ class Demanding(BaseModel):
         "a response",
     ],
 )
-def test_an_endpoint_with_an_unsupported_parameter_is_a_type_error(asked: object) -> None:
+def test_an_endpoint_with_a_parameter_of_another_kind_is_left_to_fastapi(kind: object) -> None:
     async def endpoint(more: str) -> Response:
         return Response(more)
 
-    endpoint.__annotations__["more"] = asked
+    endpoint.__annotations__["more"] = kind
 
-    with pytest.raises(TypeError, match="endpoint: a DirectRoute does not support more"):
-        DirectRoute("/", endpoint)
+    with pytest.raises(Unsupported):
+        DirectCall(StrictRoute("/", endpoint))
 
 
 def answered_at_once(request: Request) -> None:
@@ -222,22 +226,29 @@ class MadeOfTheRequest:
     async def __call__(self, request: Request) -> None: ...
 
 
+@pytest.mark.anyio
 @pytest.mark.parametrize("guard", [opened, of_a_header, answered_at_once, MadeOfTheRequest])
-def test_a_guard_that_is_not_an_async_function_of_the_request_is_a_type_error(
-    guard: Callable[..., object],
-) -> None:
+async def test_a_guard_of_another_kind_is_left_to_fastapi(guard: Callable[..., object]) -> None:
     async def endpoint() -> Response:
-        return Response()
+        return JSONResponse("reached")
 
-    router = APIRouter(route_class=DirectRoute, dependencies=[Depends(guard)])
+    app = FastAPI()
+    router = APIRouter(route_class=StrictRoute, dependencies=[Depends(guard)])
+    router.add_api_route("/", endpoint)
+    app.include_router(router)
+    app.add_middleware(FastPath, application=app)
+    [(_, calls)] = [each for each in FastPath(app, app).paths if each[0].match("/")]
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        answer = await client.get("/", headers={"name": "ada"})
 
-    with pytest.raises(TypeError, match=re.escape(f"a DirectRoute does not support {guard}")):
-        router.get("/")(endpoint)
+    assert calls == {"GET": None}
+    assert answer.json() == "reached"
 
 
 @pytest.mark.parametrize("text", ["a", "a/b", "%", "%2F", "%25", "%0A", "a\n", "%2f%", "é"])
 def test_a_path_that_is_made_of_any_text_leads_back_to_it(text: str) -> None:
-    route = DirectRoute("/{name:segment}", answer_of("any"))
+    route = StrictRoute("/{name:segment}", answer_of("any"))
     url = httpx.URL(f"http://test{route.url_path_for(route.name, name=text)}")
 
     path = decode_path({"raw_path": url.raw_path})
@@ -256,8 +267,10 @@ def answer_of(text: str) -> Callable[[], Awaitable[Response]]:
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("root_path", ["", "/prefix"])
-async def test_a_direct_route_is_found_where_fastapis_router_finds_it(root_path: str) -> None:
-    direct = APIRouter(route_class=DirectRoute)
+async def test_the_fast_path_finds_an_endpoint_where_fastapis_router_finds_it(
+    root_path: str,
+) -> None:
+    router = APIRouter(route_class=StrictRoute)
     for method, path in [
         ("GET", "/{name}"),
         ("GET", "/new"),
@@ -266,19 +279,16 @@ async def test_a_direct_route_is_found_where_fastapis_router_finds_it(root_path:
         ("PUT", "/{name}"),
         ("GET", "/{name}/parts/{part}"),
     ]:
-        direct.add_api_route(path, answer_of(f"{method} {path}"), methods=[method])
+        router.add_api_route(path, answer_of(f"{method} {path}"), methods=[method])
     app = FastAPI()
-    app.router.routes += direct.routes
+    app.include_router(router)
     app.add_api_route("/plain", answer_of("plain"), methods=["DELETE"])
-    app.router.routes += [DirectRoute("/{other}", answer_of("other"), methods=["DELETE"])]
+    app.router.routes += [StrictRoute("/{other}", answer_of("other"), methods=["DELETE"])]
     app.mount("/new", JSONResponse("mounted"))
-    app.router.routes += [
-        DirectRoute("/new/late", answer_of("late"), methods=["GET"]),
-    ]
+    app.router.routes += [StrictRoute("/new/late", answer_of("late"), methods=["GET"])]
 
-    async def answers(routes: ASGIApp) -> list[tuple[int, str]]:
-        app.middleware_stack = ExceptionMiddleware(AsyncExitStackMiddleware(routes))
-        transport = httpx.ASGITransport(app, root_path=root_path)
+    async def answers(application: ASGIApp) -> list[tuple[int, str]]:
+        transport = httpx.ASGITransport(application, root_path=root_path)
         async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as api:
             found = [
                 await api.request(method, root_path + path)
@@ -287,23 +297,24 @@ async def test_a_direct_route_is_found_where_fastapis_router_finds_it(root_path:
             ]
         return [(response.status_code, response.text) for response in found]
 
-    asked_in_turn = await answers(app.router)
+    of_fastapi = await answers(app)
 
-    assert await answers(DirectRoutes(app.router)) == asked_in_turn
-    assert [status for status, _ in asked_in_turn].count(200) == 17
+    assert await answers(FastPath(app, app)) == of_fastapi
+    assert [status for status, _ in of_fastapi].count(200) == 17
+
+
+async def nothing(_scope: Scope, _receive: Receive, _send: Send) -> None:
+    raise AssertionError("FastAPI was asked")
 
 
 @pytest.mark.anyio
-async def test_a_direct_route_is_found_without_asking_the_router() -> None:
+async def test_the_fast_path_answers_without_fastapi() -> None:
     app = FastAPI()
     for method, path in [("GET", "/a"), ("POST", "/a"), ("GET", "/a/{name}"), ("PUT", "/b")]:
-        route = DirectRoute(path, answer_of(f"{method} {path}"), methods=[method])
+        route = StrictRoute(path, answer_of(f"{method} {path}"), methods=[method])
         app.router.routes.append(route)
-    routes = DirectRoutes(app.router)
-    routes.router = APIRouter()  # which has none
-    app.middleware_stack = routes
 
-    transport = httpx.ASGITransport(app)
+    transport = httpx.ASGITransport(FastPath(nothing, app))
     async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
         answers = [
             (await client.request(method, path)).text
@@ -318,14 +329,13 @@ async def test_an_endpoint_finds_in_its_scope_what_fastapis_router_puts_there() 
     seen: list[Scope] = []
 
     async def endpoint(request: Request) -> Response:
-        seen.append(dict(request.scope))
+        seen.append({name: request.scope[name] for name in ("path_params", "endpoint", "route")})
         return Response()
 
     app = FastAPI()
-    app.router.routes.append(DirectRoute("/{name}", endpoint))
-    for routes in (app.router, DirectRoutes(app.router)):
-        app.middleware_stack = routes
-        transport = httpx.ASGITransport(app)
+    app.router.routes.append(StrictRoute("/{name}", endpoint))
+    for application in (app, FastPath(nothing, app)):
+        transport = httpx.ASGITransport(application)
         async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
             await client.get("/ada")
 
@@ -335,7 +345,8 @@ async def test_an_endpoint_finds_in_its_scope_what_fastapis_router_puts_there() 
 
 
 @pytest.mark.anyio
-async def test_the_guards_of_a_router_run_in_turn_before_the_body_is_read() -> None:
+@pytest.mark.parametrize("is_fast", [True, False])
+async def test_the_guards_of_a_router_run_in_turn_before_the_body_is_read(is_fast: bool) -> None:
     ran: list[str] = []
 
     async def first(_request: Request) -> None:
@@ -345,14 +356,17 @@ async def test_the_guards_of_a_router_run_in_turn_before_the_body_is_read() -> N
         ran.append("second")
         raise HTTPException(403)
 
-    router = APIRouter(route_class=DirectRoute, dependencies=[Depends(first), Depends(second)])
+    router = APIRouter(route_class=StrictRoute, dependencies=[Depends(first), Depends(second)])
 
     @router.post("/")
     async def create(_task: TaskCreate) -> Response:
         return Response()
 
     app = FastAPI()
-    app.router.routes += router.routes
+    app.include_router(router)
+    if is_fast:
+        app.add_middleware(FastPath, application=app)
+        app.add_middleware(ExceptionMiddleware, handlers=app.exception_handlers)
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
         answer = await client.post("/", content=b"no JSON")
@@ -361,11 +375,18 @@ async def test_the_guards_of_a_router_run_in_turn_before_the_body_is_read() -> N
     assert ran == ["first", "second"]
 
 
-def test_every_endpoint_is_called_without_generator_dependencies() -> None:
-    routes = [route for route in app.routes if isinstance(route, APIRoute)]
+def test_every_documented_endpoint_is_on_the_fast_path() -> None:
+    middleware: list[object] = [each.cls for each in app.user_middleware]
+    routes = [
+        call.route for _, calls in FastPath(nothing, app).paths for call in calls.values() if call
+    ]
+    on_it = {(method, route.path_format) for route in routes for method in route.methods or ()}
+    documented = {
+        (method.upper(), path)
+        for path, operations in app.openapi()["paths"].items()
+        for method in operations
+    }
 
-    assert len(routes) >= 8
-    for route in routes:
-        assert isinstance(route, DirectRoute)
-        for dependency in route.given_by.values():
-            assert iscoroutinefunction(dependency)
+    assert FastPath in middleware
+    assert len(documented) >= 11
+    assert documented <= on_it

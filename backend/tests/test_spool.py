@@ -11,8 +11,8 @@ from psutil import Process
 from starlette.types import Receive, Scope, Send
 from zstandard import get_frame_parameters
 
+from src.framework.spool import PIECE_BYTES, NoRoom, Spool, spool_array, spool_batches
 from src.framework.web.responses import JSONArray
-from src.framework.web.spool import PIECE_BYTES, NoRoom, Spool, spool_array, spool_batches
 
 MEBIBYTE = 1024 * 1024
 

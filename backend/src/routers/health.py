@@ -7,7 +7,7 @@ from src.dependencies import Engine
 from src.framework.sql.engine import ping
 from src.framework.web.contract import example, headers
 from src.framework.web.problems import UNEXPECTED, Stopping, documented
-from src.framework.web.routing import DirectRoute
+from src.framework.web.routing import StrictRoute
 from src.routers.problems import UNAVAILABLE
 from src.schemas.task import Message
 
@@ -18,7 +18,7 @@ router = APIRouter(
     prefix="/health",
     tags=["health"],
     responses=documented(500, "An unexpected error", UNEXPECTED),
-    route_class=DirectRoute,
+    route_class=StrictRoute,
 )
 
 

@@ -6,11 +6,11 @@ import re
 from fastapi import Request, Response
 
 from src.framework.auth.exceptions import KeysUnavailable, NotAuthenticated, NotTheOwner
+from src.framework.spool import NoRoom
 from src.framework.sql.exceptions import DatabaseUnavailable
 from src.framework.web.conditions import ConditionNotMet
 from src.framework.web.links import path_beside
 from src.framework.web.problems import HANDLERS, Handler, invalid, later, problem
-from src.framework.web.spool import NoRoom
 from src.services.exceptions import BatchRefused, ChangesGone, KeyReused, TaskNotFound
 
 CHANGES_GONE = "The changes since this token are no longer known; get a new token, then the list"

@@ -42,7 +42,7 @@ from src.framework.web.problems import (
     too_large,
 )
 from src.framework.web.responses import JSONArray, JSONBytes, conditional, etag_in, tagged
-from src.framework.web.routing import DirectRoute
+from src.framework.web.routing import StrictRoute
 from src.routers.problems import (
     CHANGES_GONE,
     LIST_IS_KNOWN,
@@ -213,7 +213,7 @@ router = APIRouter(
     tags=["tasks"],
     dependencies=[Security(own_token)],
     responses=ANY,
-    route_class=DirectRoute,
+    route_class=StrictRoute,
 )
 
 

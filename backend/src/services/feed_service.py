@@ -22,10 +22,10 @@ from sqlalchemy import (
 )
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from src.framework.spool import Spool, spool_array
 from src.framework.sql.engine import Statement, compiled_answer, fetch, fetch_all, fetch_into
 from src.framework.sql.position import Position, encode
 from src.framework.sql.statements import owned, select_for_many, table_of
-from src.framework.web.spool import Spool, spool_array
 from src.models.feed import Change, Feed
 from src.models.task import Task
 from src.services.exceptions import ChangesGone

@@ -10,6 +10,7 @@ from uuid import UUID
 from pydantic_core import from_json, to_json
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from src.framework.spool import Spool, spool_array, spool_batches
 from src.framework.sql.cursor import encode
 from src.framework.sql.engine import (
     Run,
@@ -25,7 +26,6 @@ from src.framework.sql.etag import etag
 from src.framework.sql.statements import KEY_LIFETIME, Batch, Creation, delete_row, update_row
 from src.framework.sql.uuid7 import instant, next_tick, uuid7
 from src.framework.web.conditions import Condition, ConditionNotMet
-from src.framework.web.spool import Spool, spool_array, spool_batches
 from src.services.exceptions import BatchRefused, KeyReused, NotFound
 
 AT_ONCE = 1000

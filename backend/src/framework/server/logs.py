@@ -8,12 +8,15 @@ import select
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from functools import cache, lru_cache
 from time import time
 from types import TracebackType
-from typing import TypeAlias
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from src.framework.web.middleware import LogRequest, Peer
 
 FLUSH_SECONDS = 0.1
 
@@ -25,12 +28,6 @@ BUFFER_BYTES = 2**20
 
 PIPE_BUF: int = getattr(select, "PIPE_BUF", 512)
 """Up to this size, a pipe does not mix a write with those of other processes: POSIX `write`."""
-
-Peer: TypeAlias = tuple[str, int] | None
-"""Address and port; a Unix socket has none."""
-
-LogRequest: TypeAlias = Callable[[str, str, int, float, str, Peer], None]
-"""Takes method, path template, status, seconds, request id and peer."""
 
 MAX_PEER = 64
 """Longer than any address. Plain uvicorn reads it from a header, which may contain anything."""
@@ -208,7 +205,7 @@ class BatchingHandler(logging.Handler):
 
 
 @cache
-def configure_logging(level: str, style: str) -> LogRequest:
+def configure_logging(level: str, style: str) -> "LogRequest":
     """Send all logs to standard output, and return the function that logs a request.
 
     uvicorn's own lines appear from `warning` up (with `debug`, from `info`), and request lines at
@@ -229,7 +226,7 @@ def configure_logging(level: str, style: str) -> LogRequest:
     line = _REQUEST[style]
 
     def log_request(  # noqa: PLR0913, PLR0917 - what a line has
-        method: str, path: str, status: int, seconds: float, request_id: str, peer: Peer
+        method: str, path: str, status: int, seconds: float, request_id: str, peer: "Peer"
     ) -> None:
         address = _escaped(peer[0][:MAX_PEER]) if peer else "-"
         handler.add(

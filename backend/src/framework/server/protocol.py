@@ -19,6 +19,7 @@ from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
+from src.framework.web.events import ENDS_WITH_CLIENT
 from src.framework.web.problems import problem
 
 SLICE = 8 * 1024
@@ -53,9 +54,6 @@ LARGE = 64 * 1024
 
 LINGER_SECONDS = 0.2
 """How long a shutdown waits for requests that are on their way."""
-
-ENDS_WITH_CLIENT = "ends_with_client"
-"""In a request's `state`: its answer has no other end than the client's."""
 
 logger = logging.getLogger(__name__)
 

@@ -1,8 +1,9 @@
 """Where a client is in a feed: an opaque token, which no other database takes for its own."""
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, NamedTuple
+from typing import Annotated
 
 from pydantic import Field, TypeAdapter
 from pydantic_core import to_json
@@ -10,7 +11,8 @@ from pydantic_core import to_json
 _ZERO = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-class Position(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Position:
     """The number of a change and its time, in microseconds since 1970.
 
     A restored database gives the same numbers again, but at other times. Before the first change,
@@ -32,7 +34,7 @@ _READ = TypeAdapter(
 
 
 def encode(position: Position) -> str:
-    return urlsafe_b64encode(to_json(position)).decode().rstrip("=")
+    return urlsafe_b64encode(to_json((position.seq, position.at))).decode().rstrip("=")
 
 
 def decode(text: str) -> Position:

@@ -13,7 +13,7 @@ from starlette.responses import HTMLResponse, RedirectResponse
 from xxhash import xxh3_128_hexdigest
 
 from src.framework.web.responses import conditional
-from src.framework.web.routing import DirectRoute
+from src.framework.web.routing import StrictRoute
 
 # Keeps the pages' libraries from loading anything from other hosts.
 CONTENT_SECURITY_POLICY = (
@@ -21,7 +21,7 @@ CONTENT_SECURITY_POLICY = (
     "img-src 'self' data:; worker-src 'self' blob:"
 )
 
-router = APIRouter(include_in_schema=False, route_class=DirectRoute)
+router = APIRouter(include_in_schema=False, route_class=StrictRoute)
 
 _SWAGGER_UI = Template((files(__package__) / "docs.html").read_text())
 

@@ -10,10 +10,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from src.framework.server.protocol import ENDS_WITH_CLIENT
 from src.framework.web.problems import answer
 
 MEDIA_TYPE = "text/event-stream"
+
+ENDS_WITH_CLIENT = "ends_with_client"
+"""Set in a request's `state` for streams: close when the client closes its half."""
 
 RETRY_MILLISECONDS = (1000, 5000)
 """How long a client waits before it reconnects: at random, so that not all come at once."""

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from random import getrandbits
 from time import perf_counter
-from typing import Any
+from typing import Any, TypeAlias
 
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
@@ -17,9 +17,14 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from src.framework.exceptions import CannotStart
-from src.framework.server.logs import LogRequest
 from src.framework.web.problems import BROKEN_PATH, answer, problem
 from src.framework.web.routing import decode_path
+
+Peer: TypeAlias = tuple[str, int] | None
+"""Address and port; a Unix socket has none."""
+
+LogRequest: TypeAlias = Callable[[str, str, int, float, str, Peer], None]
+"""Takes method, path template, status, seconds, request id and peer."""
 
 _SAFE_ID = re.compile(rb"[\w.:/+=@-]{1,128}", re.ASCII)
 _HOST = re.compile(rb"(\[[0-9A-Fa-f:.]+\]|[\w.~!$&'()*+,;=%-]*)(:[0-9]*)?", re.ASCII)
@@ -85,10 +90,9 @@ class RequestMiddleware:
         if self.stopping.is_set():
             own_headers.append((b"connection", b"close"))
         method = scope["method"]
-        # A copy: uvicorn reads its own scope to leave out the body of HEAD.
-        scope = {**scope, "request_id": request_id.decode(), "is_head": method == "HEAD"}
-        if method == "HEAD":
-            scope["method"] = "GET"
+        if method == "HEAD":  # uvicorn reads its own scope to leave out the body
+            scope = {**scope, "method": "GET"}
+        scope["request_id"], scope["is_head"] = request_id.decode(), method == "HEAD"
         status = 0
 
         async def send_with_headers(message: Message) -> None:

@@ -8,11 +8,12 @@ from typing import Any, TypeAlias, cast
 
 from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import iter_route_contexts
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
-from starlette.routing import Match, Route
+from starlette.routing import Match
 
 from src.framework.web.problem_schema import Problem
 
@@ -101,6 +102,10 @@ async def answer(request: Request, error: Exception) -> Response:
     return problem(500, UNEXPECTED)
 
 
+def wrong_media_type(method: str) -> HTTPException:
+    return HTTPException(415, WRONG_MEDIA_TYPE, ACCEPT_PATCH if method == "PATCH" else None)
+
+
 def later(detail: str) -> Response:
     """Answer 503 with Retry-After."""
     return problem(503, detail, {"Retry-After": str(RETRY_AFTER_SECONDS)})
@@ -122,14 +127,17 @@ async def _disconnected(_request: Request, _error: ClientDisconnect) -> Response
 
 
 async def _invalid(request: Request, error: RequestValidationError) -> Response:
-    if isinstance(error.body, bytes):
-        accept = ACCEPT_PATCH if request.method == "PATCH" else {}
-        return problem(415, WRONG_MEDIA_TYPE, accept)
+    if isinstance(error.body, bytes):  # FastAPI parsed nothing
+        return await _http_exception(request, wrong_media_type(request.method))
     errors = [
-        {"loc": item["loc"], "msg": _in_plain_words(item), "type": item["type"]}
+        {"loc": _place(item), "msg": _in_plain_words(item), "type": item["type"]}
         for item in error.errors()
     ]
     return invalid(422, errors)
+
+
+def _place(error: dict[str, Any]) -> object:
+    return ("body",) if error["type"] == "json_invalid" else error["loc"]
 
 
 def invalid(status: int, errors: list[dict[str, Any]]) -> Response:
@@ -139,6 +147,8 @@ def invalid(status: int, errors: list[dict[str, Any]]) -> Response:
 
 def _in_plain_words(error: dict[str, Any]) -> str:
     """Say what to send, where pydantic says what went wrong inside."""
+    if error["type"] == "json_invalid" and "ctx" in error:
+        return str(error["ctx"]["error"])
     if error["loc"] == ("body",) and error["type"] != "json_invalid":
         return NO_OBJECT
     if error["type"].startswith("uuid_"):
@@ -169,9 +179,9 @@ def _method_not_allowed(request: Request) -> Response:
 
 def _methods(request: Request) -> list[str]:
     methods = {"OPTIONS"}
-    for route in request.app.routes:
-        if isinstance(route, Route) and route.matches(request.scope)[0] is not Match.NONE:
-            methods |= route.methods or set()
+    for route in iter_route_contexts(request.app.routes):
+        if route.methods and route.matches(request.scope)[0] is not Match.NONE:
+            methods |= route.methods
     if "GET" in methods:
         methods.add("HEAD")
     return sorted(methods)

@@ -10,8 +10,8 @@ from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
+from src.framework.spool import Spool, zstd_encoder
 from src.framework.web.conditions import ConditionNotMet, matches
-from src.framework.web.spool import Spool, zstd_encoder
 
 COMPRESSED_FROM_BYTES = 8 * 1024
 
