@@ -219,7 +219,8 @@ def server(
         settings = {"DATABASE_URL": postgres}
     else:
         settings = DEFAULTS | {"DATA_DIR": str(data_dir)}
-    with serving(tmp_path_factory.mktemp("server") / "log", command, **settings) as server:
+    log = tmp_path_factory.mktemp("server") / "log"
+    with serving(log, command, anew=True, **settings) as server:
         server.auth = TokenOfThePath() if request.param == "jwt" else None
         yield server
         server.stop(signal.SIGINT)  # which does not drain

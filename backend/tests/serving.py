@@ -15,6 +15,7 @@ from pathlib import Path
 import httpx
 
 from src.config import Settings
+from tests import starter
 
 BACKEND = Path(__file__).resolve().parent.parent
 COMMAND = (sys.executable, "-m", "src")
@@ -29,6 +30,9 @@ DEFAULTS = dict.fromkeys([*map(str.upper, Settings.model_fields), "BETTER_AUTH_S
 # A database of one's own is open on purpose only; to wait for one, or for clients, takes time.
 SETTINGS = DEFAULTS | {"AUTH_MODE": "open", "DATABASE_WAIT_SECONDS": "0", "DRAIN_SECONDS": "0"}
 
+READ_LATE = {*DEFAULTS, "SSL_CERT_FILE", "TMPDIR"}
+"""The variables that the service and its libraries do not read while Python imports them."""
+
 NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 """For clients that need none: httpx takes 20 ms to make each its own."""
 
@@ -36,7 +40,7 @@ NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 @dataclass
 class Server:
     url: str
-    process: subprocess.Popen[bytes]
+    process: starter.Process
     log_file: Path
     auth: httpx.Auth | None = None
 
@@ -85,18 +89,27 @@ def eventually(holds: Callable[[], bool], seconds: float = 10) -> bool:
 
 
 @contextmanager
-def started(log_file: Path, command: Sequence[str] = COMMAND, **settings: str) -> Iterator[Server]:
-    """Start the service, without waiting until it is ready."""
+def started(
+    log_file: Path, command: Sequence[str] = COMMAND, *, anew: bool = False, **settings: str
+) -> Iterator[Server]:
+    """Start the service, without waiting until it is ready.
+
+    It is forked from a process that has imported most of it, or with `anew` a Python of its own.
+    """
     port = settings["PORT"] = settings.get("PORT") or str(free_port())
+    is_module = tuple(command[:2]) == COMMAND[:2]
     with log_file.open("wb") as log:
-        process = subprocess.Popen(
-            command,
-            cwd=BACKEND,
-            env=environment(**settings),
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
+        if is_module and not anew and {*settings} <= READ_LATE and sys.platform == "linux":
+            process: starter.Process = starter.fork(command[2:], environment(**settings), log)
+        else:
+            process = subprocess.Popen(
+                command,
+                cwd=BACKEND,
+                env=environment(**settings),
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
     server = Server(f"http://127.0.0.1:{port}", process, log_file)
     try:
         yield server
@@ -105,9 +118,11 @@ def started(log_file: Path, command: Sequence[str] = COMMAND, **settings: str) -
 
 
 @contextmanager
-def serving(log_file: Path, command: Sequence[str] = COMMAND, **settings: str) -> Iterator[Server]:
-    """Start the service and wait until it is ready."""
-    with started(log_file, command, **settings) as server:
+def serving(
+    log_file: Path, command: Sequence[str] = COMMAND, *, anew: bool = False, **settings: str
+) -> Iterator[Server]:
+    """Start the service, as `started` does, and wait until it is ready."""
+    with started(log_file, command, anew=anew, **settings) as server:
         wait_until_ready(server)
         yield server
 

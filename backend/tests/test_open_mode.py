@@ -311,7 +311,7 @@ def test_without_an_authentication_setting_it_ends_when_it_listens_beyond_loopba
 def test_it_ends_without_any_request(unset: dict[str, str], tmp_path: Path) -> None:
     port = str(free_port())
     command = (*UVICORN, "--host", "0.0.0.0", "--port", port)
-    with started(tmp_path / "log", command, PORT=port, **unset) as server:
+    with started(tmp_path / "log", command, anew=True, PORT=port, **unset) as server:
         assert server.process.wait(timeout=30) == 3
 
     assert EXPOSED.format(address=f"0.0.0.0:{port}") in server.log
@@ -348,7 +348,7 @@ def test_a_loopback_address_is_served(unset: dict[str, str], tmp_path: Path) -> 
         (*UVICORN, "--host", "localhost", "--port", port, "--workers", "2"),
         (sys.executable, "-c", LEAVE_SOCKET, "127.0.0.1", port, *UVICORN),
     ]:
-        with serving(tmp_path / "log", command, PORT=port, **unset) as server:
+        with serving(tmp_path / "log", command, anew=True, PORT=port, **unset) as server:
             assert httpx.get(f"{server.url}{tasks_path('ada')}").status_code == 200
 
 

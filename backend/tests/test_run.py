@@ -88,7 +88,8 @@ def test_it_prints_its_addresses_and_nothing_else(tmp_path: Path) -> None:
 
 def test_a_killed_service_loses_no_task_and_starts_again(tmp_path: Path) -> None:
     data_dir = tmp_path / "data"
-    with serving(tmp_path / "log", DATA_DIR=str(data_dir)) as server, server.client() as api:
+    log = tmp_path / "log"
+    with serving(log, anew=True, DATA_DIR=str(data_dir)) as server, server.client() as api:
         tasks = [create(api, "ada", title=f"Task {number}") for number in range(10)]
         server.stop(signal.SIGKILL)
     assert postgres_processes(data_dir)
@@ -127,7 +128,7 @@ def test_a_pid_that_another_program_has_now_is_not_a_server(tmp_path: Path) -> N
 def test_two_services_on_the_same_data_share_one_server(tmp_path: Path) -> None:
     data = str(tmp_path / "data")
     with serving(tmp_path / "one", DATA_DIR=data) as one, one.client() as first:
-        with serving(tmp_path / "two", DATA_DIR=data) as two, two.client() as second:
+        with serving(tmp_path / "two", anew=True, DATA_DIR=data) as two, two.client() as second:
             task = create(first, "ada")
             assert listed(second, "ada") == [task]
             one.stop(signal.SIGINT)
@@ -151,7 +152,7 @@ def test_services_that_start_and_stop_together_all_find_the_server(tmp_path: Pat
 
 def test_a_first_start_that_is_killed_midway_does_not_harm_the_next(tmp_path: Path) -> None:
     data_dir = tmp_path / "data"
-    with started(tmp_path / "log", DATA_DIR=str(data_dir)) as server:
+    with started(tmp_path / "log", anew=True, DATA_DIR=str(data_dir)) as server:
         assert eventually((data_dir / "postgres.unfinished" / "PG_VERSION").exists)
         server.stop(signal.SIGKILL)
     for process in postgres_processes(data_dir):

@@ -130,7 +130,7 @@ def test_workers_that_are_stopped_as_they_start_end_in_order(
 
 
 def test_ctrl_c_while_the_service_imports_shows_no_traceback(postgres: str, tmp_path: Path) -> None:
-    with started(tmp_path / "log", DATABASE_URL=postgres) as server:
+    with started(tmp_path / "log", anew=True, DATABASE_URL=postgres) as server:
         process = psutil.Process(server.process.pid)
         assert eventually(lambda: "pydantic_core" in str(process.memory_maps()))
         server.process.send_signal(signal.SIGINT)

@@ -1,0 +1,190 @@
+"""Starts services for tests: one process imports what they need, and forks for each of them.
+
+Python takes 1.2 s of a processor to import a service, and the tests start some 200. A forked one is
+a process like any other, with its own environment, session, sockets and signals, and runs all of
+`python -m src` or `python -m uvicorn …`. Services only share what was imported before, and nothing
+of that depends on the environment.
+"""
+
+import atexit
+import json
+import os
+import runpy
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from pkgutil import walk_packages
+from typing import Any, BinaryIO, Protocol
+
+BACKEND = Path(__file__).resolve().parent.parent
+
+READ_SETTINGS = {"src.__main__", "src.main", "src.development_token"}
+"""The modules that each service has to import itself."""
+
+LIBRARIES = (
+    "alembic.command",
+    "httptools",
+    "uvicorn.lifespan.on",
+    "uvicorn.loops.uvloop",
+    "uvicorn.supervisors",
+    "uvloop",
+)
+"""What services import as they start, besides the imports in `src`."""
+
+REQUEST_BYTES = 2**17
+"""More than a command and its environment have."""
+
+
+class Process(Protocol):
+    """What tests use of `subprocess.Popen`."""
+
+    @property
+    def pid(self) -> int: ...
+
+    @property
+    def returncode(self) -> int | Any: ...  # noqa: ANN401 - as in typeshed
+
+    def poll(self) -> int | None: ...
+
+    def wait(self, timeout: float | None = None) -> int: ...
+
+    def send_signal(self, sig: int) -> None: ...
+
+    def kill(self) -> None: ...
+
+
+class Forked:
+    """A forked process, used like a `subprocess.Popen`.
+
+    Its parent is a keeper, a process that sends the pid and later the exit status to `connection`.
+    As with `Popen`, the process stays a zombie until a test asks for its status.
+    """
+
+    def __init__(self, connection: socket.socket) -> None:
+        self.returncode: int | None = None
+        self._connection = connection
+        self.pid = self._receive()
+
+    def _receive(self) -> int:
+        if message := self._connection.recv(32):
+            return int(message)
+        raise RuntimeError("The process that starts services has ended")
+
+    def poll(self) -> int | None:
+        with suppress(subprocess.TimeoutExpired):
+            self.wait(0)
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        if self.returncode is None:
+            self._connection.settimeout(timeout)
+            try:
+                self.returncode = self._receive()
+            except (BlockingIOError, TimeoutError):
+                raise subprocess.TimeoutExpired("a forked service", timeout or 0) from None
+            with self._connection:
+                self._connection.settimeout(None)
+                self._connection.shutdown(socket.SHUT_WR)
+                self._connection.recv(1)  # returns when the keeper has ended the zombie
+        return self.returncode
+
+    def send_signal(self, sig: int) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, sig)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+
+def fork(module: Sequence[str], environment: Mapping[str, str], output: BinaryIO) -> Forked:
+    """Run a module with its arguments, as `python -m` does, in a session of its own.
+
+    Python reads its own variables, PYTHON…, only when it starts: those have no effect.
+    """
+    here, there = socket.socketpair(type=socket.SOCK_SEQPACKET)
+    with there:
+        request = json.dumps([list(module), dict(environment)]).encode()
+        socket.send_fds(_starter()[1], [request], [there.fileno(), output.fileno()])
+    return Forked(here)
+
+
+@cache
+def _starter() -> tuple[subprocess.Popen[bytes], socket.socket]:
+    """Start the process that forks. It ends when this one closes the socket."""
+    here, there = socket.socketpair(type=socket.SOCK_SEQPACKET)
+    with there:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tests.starter", str(there.fileno())],
+            cwd=BACKEND,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            pass_fds=[there.fileno()],
+            start_new_session=True,
+        )
+    atexit.register(process.wait, 10)  # only so does `time make test` count its services' time
+    atexit.register(here.close)
+    return process, here
+
+
+def _serve(requests: socket.socket) -> list[str]:
+    """Fork for each request. Return, in the process that is forked, what it is to run."""
+    while True:
+        request, descriptors, _, _ = socket.recv_fds(requests, REQUEST_BYTES, 2)
+        with suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG) != (0, 0):
+                pass
+        if not request:
+            sys.exit()
+        connection, output = descriptors
+        if os.fork() == 0:
+            if pid := os.fork():
+                os.close(output)
+                _keep(pid, connection)
+            command, environment = json.loads(request)
+            _become(environment, output)
+            return [*map(str, command)]
+        os.close(connection)
+        os.close(output)
+
+
+def _keep(pid: int, descriptor: int) -> None:
+    with socket.socket(fileno=descriptor) as connection:
+        connection.sendall(b"%d" % pid)
+        ended = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+        assert ended is not None
+        has_exited = ended.si_code == os.CLD_EXITED
+        with suppress(OSError):  # the tests are gone
+            connection.sendall(b"%d" % (ended.si_status if has_exited else -ended.si_status))
+            connection.recv(1)
+        os.waitpid(pid, 0)
+    os._exit(0)
+
+
+def _become(environment: dict[str, str], output: int) -> None:
+    """Do what `subprocess.Popen` would do for a new process."""
+    os.setsid()
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+    os.environ.clear()
+    os.environ.update(environment)
+
+
+def _modules() -> Iterator[str]:
+    yield from LIBRARIES
+    for module in walk_packages([str(BACKEND / "src")], "src."):
+        if module.name not in READ_SETTINGS and not module.name.startswith("src.migrations."):
+            yield module.name
+
+
+if __name__ == "__main__":
+    for name in _modules():
+        import_module(name)
+    module, *sys.argv[1:] = _serve(socket.socket(fileno=int(sys.argv[1])))
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
