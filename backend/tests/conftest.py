@@ -220,7 +220,7 @@ def server(
     else:
         settings = DEFAULTS | {"DATA_DIR": str(data_dir)}
     log = tmp_path_factory.mktemp("server") / "log"
-    with serving(log, command, anew=True, **settings) as server:
+    with serving(log, command, **settings) as server:
         server.auth = TokenOfThePath() if request.param == "jwt" else None
         yield server
         server.stop(signal.SIGINT)  # which does not drain

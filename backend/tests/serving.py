@@ -19,7 +19,10 @@ from tests import starter
 
 BACKEND = Path(__file__).resolve().parent.parent
 COMMAND = (sys.executable, "-m", "src")
-PLAIN = (sys.executable, "-m", "tests.plain")
+FORKED = "forked"
+"""Of a command: what follows is a module with its arguments, which `tests.starter` runs."""
+SERVICE = (FORKED, "src")
+PLAIN = (FORKED, "tests.plain")
 """Without the fast path."""
 
 FRONTEND_ORIGIN = "http://localhost:3000"
@@ -89,19 +92,19 @@ def eventually(holds: Callable[[], bool], seconds: float = 10) -> bool:
 
 
 @contextmanager
-def started(
-    log_file: Path, command: Sequence[str] = COMMAND, *, anew: bool = False, **settings: str
-) -> Iterator[Server]:
+def started(log_file: Path, command: Sequence[str] = SERVICE, **settings: str) -> Iterator[Server]:
     """Start the service, without waiting until it is ready.
 
-    It is forked from a process that has imported most of it, or with `anew` a Python of its own.
+    `SERVICE` forks it from a process that has imported most of it; `COMMAND` starts a new Python.
     """
     port = settings["PORT"] = settings.get("PORT") or str(free_port())
-    is_module = tuple(command[:2]) == COMMAND[:2]
+    first, *module = command
     with log_file.open("wb") as log:
-        if is_module and not anew and {*settings} <= READ_LATE and sys.platform == "linux":
-            process: starter.Process = starter.fork(command[2:], environment(**settings), log)
+        if first == FORKED and {*settings} <= READ_LATE and sys.platform == "linux":
+            process: starter.Process = starter.fork(module, environment(**settings), log)
         else:
+            if first == FORKED:
+                command = (sys.executable, "-m", *module)
             process = subprocess.Popen(
                 command,
                 cwd=BACKEND,
@@ -118,11 +121,9 @@ def started(
 
 
 @contextmanager
-def serving(
-    log_file: Path, command: Sequence[str] = COMMAND, *, anew: bool = False, **settings: str
-) -> Iterator[Server]:
+def serving(log_file: Path, command: Sequence[str] = SERVICE, **settings: str) -> Iterator[Server]:
     """Start the service, as `started` does, and wait until it is ready."""
-    with started(log_file, command, anew=anew, **settings) as server:
+    with started(log_file, command, **settings) as server:
         wait_until_ready(server)
         yield server
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,7 +15,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from src.framework.server.protocol import HTTPProtocol
 from tests.connections import chunked, connected, request
-from tests.serving import Server, eventually, free_port, serving, started
+from tests.serving import FORKED, Server, eventually, free_port, serving, started
 from tests.tasks import create, listed, task_path, tasks_path
 
 MILK = b'{"title": "Buy milk"}'
@@ -320,7 +319,7 @@ def test_plain_uvicorn_refuses_an_upgrade_and_closes(
     postgres: str, tmp_path: Path, user: str, http: str
 ) -> None:
     port = str(free_port())
-    command = [sys.executable, "-m", "uvicorn", "src.main:app", "--http", http, "--port", port]
+    command = [FORKED, "uvicorn", "src.main:app", "--http", http, "--port", port]
     wish = ["Connection: Upgrade", "Upgrade: x"]
     head, _, body = request("POST", tasks_path(user), *wish, body=stolen(user)).partition(
         b"\r\n\r\n"

@@ -19,6 +19,7 @@ import pytest
 from src.framework.server.logs import TextFormatter
 from tests.serving import (
     BACKEND,
+    FORKED,
     Server,
     environment,
     eventually,
@@ -29,7 +30,7 @@ from tests.serving import (
 )
 
 NOBODY = "postgresql://ada:secret@127.0.0.1:{port}/tasks?sslmode=disable"
-PLAIN = (sys.executable, "-m", "uvicorn", "src.main:app")
+PLAIN = (FORKED, "uvicorn", "src.main:app")
 
 
 def objects(log: str) -> list[dict[str, Any]]:

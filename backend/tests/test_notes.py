@@ -1,7 +1,6 @@
 """A second resource, built on the framework, keeps the rules of the first."""
 
 import asyncio
-import sys
 from collections.abc import Iterator
 from itertools import chain
 from typing import Any
@@ -14,7 +13,7 @@ from src.framework.sql.engine import create_engine
 from src.framework.sql.statements import insert_row, insert_row_once
 from tests.conftest import database
 from tests.notes import CREATE, CREATE_ONCE, GET, KEYS, NOTES, Base, Sort, list_statement
-from tests.serving import free_port, serving
+from tests.serving import FORKED, free_port, serving
 from tests.tasks import assert_problem, tasks_path
 from tests.tokens import SECRET, TokenOfThePath, bearer, token
 
@@ -34,7 +33,7 @@ async def make_tables(url: str) -> None:
 def api(postgres: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
     """A client of a service with tokens that also has notes."""
     port = str(free_port())
-    command = (sys.executable, "-m", "uvicorn", "tests.notes:app", "--port", port)
+    command = (FORKED, "uvicorn", "tests.notes:app", "--port", port)
     settings = {"PORT": port, "AUTH_MODE": "jwt", "AUTH_SECRET": SECRET}
     with database(postgres) as url:
         asyncio.run(make_tables(url))

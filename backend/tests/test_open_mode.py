@@ -19,6 +19,7 @@ from src.framework.addresses import is_loopback
 from src.framework.server.listening import listening_addresses
 from src.framework.server.open_mode import OpenMode
 from tests.serving import (
+    FORKED,
     FRONTEND_ORIGIN,
     NO_TLS,
     Server,
@@ -255,6 +256,7 @@ def own_address() -> str:
 
 
 UVICORN = (sys.executable, "-m", "uvicorn", "src.main:app", "--no-access-log")
+FORKED_UVICORN = (FORKED, *UVICORN[2:])
 
 EXPOSED = (
     "The service listens on {address}, which other machines can reach, and would answer anyone: "
@@ -297,7 +299,7 @@ def test_without_an_authentication_setting_it_ends_when_it_listens_beyond_loopba
     unset: dict[str, str], tmp_path: Path, host: str, loopback: str, loop: str
 ) -> None:
     port = str(free_port())
-    command = (*UVICORN, "--host", host, "--port", port, "--loop", loop)
+    command = (*FORKED_UVICORN, "--host", host, "--port", port, "--loop", loop)
     with started(tmp_path / "log", command, PORT=port, **unset) as server:
         statuses = statuses_until_it_ends(server, loopback)
 
@@ -311,7 +313,7 @@ def test_without_an_authentication_setting_it_ends_when_it_listens_beyond_loopba
 def test_it_ends_without_any_request(unset: dict[str, str], tmp_path: Path) -> None:
     port = str(free_port())
     command = (*UVICORN, "--host", "0.0.0.0", "--port", port)
-    with started(tmp_path / "log", command, anew=True, PORT=port, **unset) as server:
+    with started(tmp_path / "log", command, PORT=port, **unset) as server:
         assert server.process.wait(timeout=30) == 3
 
     assert EXPOSED.format(address=f"0.0.0.0:{port}") in server.log
@@ -348,7 +350,7 @@ def test_a_loopback_address_is_served(unset: dict[str, str], tmp_path: Path) -> 
         (*UVICORN, "--host", "localhost", "--port", port, "--workers", "2"),
         (sys.executable, "-c", LEAVE_SOCKET, "127.0.0.1", port, *UVICORN),
     ]:
-        with serving(tmp_path / "log", command, anew=True, PORT=port, **unset) as server:
+        with serving(tmp_path / "log", command, PORT=port, **unset) as server:
             assert httpx.get(f"{server.url}{tasks_path('ada')}").status_code == 200
 
 
@@ -357,7 +359,7 @@ def test_a_unix_socket_is_served_under_any_name(unset: dict[str, str], tmp_path:
     path = f"{tmp_path}/socket"
     transport = httpx.HTTPTransport(uds=path, retries=0)
     with (
-        started(tmp_path / "log", (*UVICORN, "--uds", path), **unset),
+        started(tmp_path / "log", (*FORKED_UVICORN, "--uds", path), **unset),
         httpx.Client(transport=transport, base_url="http://tasks.example") as api,
     ):
         assert eventually(lambda: Path(path).exists(), seconds=30)
@@ -371,7 +373,7 @@ def test_with_an_authentication_setting_every_address_is_served(
     unset: dict[str, str], tmp_path: Path, said: dict[str, str], status: int
 ) -> None:
     port = str(free_port())
-    command = (*UVICORN, "--host", "0.0.0.0", "--port", port)
+    command = (*FORKED_UVICORN, "--host", "0.0.0.0", "--port", port)
     with serving(tmp_path / "log", command, PORT=port, **unset | said):
         for host in ["127.0.0.1", own_address()]:
             response = httpx.get(f"http://{host}:{port}{tasks_path('ada')}")

@@ -14,6 +14,7 @@ import pytest
 from tests.conftest import install
 from tests.serving import (
     BACKEND,
+    COMMAND,
     Server,
     environment,
     eventually,
@@ -89,7 +90,7 @@ def test_it_prints_its_addresses_and_nothing_else(tmp_path: Path) -> None:
 def test_a_killed_service_loses_no_task_and_starts_again(tmp_path: Path) -> None:
     data_dir = tmp_path / "data"
     log = tmp_path / "log"
-    with serving(log, anew=True, DATA_DIR=str(data_dir)) as server, server.client() as api:
+    with serving(log, COMMAND, DATA_DIR=str(data_dir)) as server, server.client() as api:
         tasks = [create(api, "ada", title=f"Task {number}") for number in range(10)]
         server.stop(signal.SIGKILL)
     assert postgres_processes(data_dir)
@@ -128,7 +129,7 @@ def test_a_pid_that_another_program_has_now_is_not_a_server(tmp_path: Path) -> N
 def test_two_services_on_the_same_data_share_one_server(tmp_path: Path) -> None:
     data = str(tmp_path / "data")
     with serving(tmp_path / "one", DATA_DIR=data) as one, one.client() as first:
-        with serving(tmp_path / "two", anew=True, DATA_DIR=data) as two, two.client() as second:
+        with serving(tmp_path / "two", COMMAND, DATA_DIR=data) as two, two.client() as second:
             task = create(first, "ada")
             assert listed(second, "ada") == [task]
             one.stop(signal.SIGINT)
@@ -152,7 +153,7 @@ def test_services_that_start_and_stop_together_all_find_the_server(tmp_path: Pat
 
 def test_a_first_start_that_is_killed_midway_does_not_harm_the_next(tmp_path: Path) -> None:
     data_dir = tmp_path / "data"
-    with started(tmp_path / "log", anew=True, DATA_DIR=str(data_dir)) as server:
+    with started(tmp_path / "log", COMMAND, DATA_DIR=str(data_dir)) as server:
         assert eventually((data_dir / "postgres.unfinished" / "PG_VERSION").exists)
         server.stop(signal.SIGKILL)
     for process in postgres_processes(data_dir):

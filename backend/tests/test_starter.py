@@ -8,23 +8,25 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.serving import eventually, serving, started
+from tests.serving import COMMAND, SERVICE, eventually, serving, started
 
 
-@pytest.mark.parametrize("anew", [False, True])
-def test_a_service_that_cannot_start_ends_with_its_status(tmp_path: Path, anew: bool) -> None:
-    with started(tmp_path / "log", anew=anew, WORKERS="none") as server:
+@pytest.mark.parametrize("command", [SERVICE, COMMAND], ids=["forked", "started"])
+def test_a_service_that_cannot_start_ends_with_its_status(
+    tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    with started(tmp_path / "log", command, WORKERS="none") as server:
         assert server.process.wait(timeout=30) == 3
         assert server.process.poll() == server.process.returncode == 3
 
     assert server.log.startswith("Cannot start. WORKERS: must be a valid integer")
 
 
-@pytest.mark.parametrize("anew", [False, True])
+@pytest.mark.parametrize("command", [SERVICE, COMMAND], ids=["forked", "started"])
 def test_a_service_that_a_signal_ends_is_a_zombie_until_someone_asks(
-    postgres: str, tmp_path: Path, anew: bool
+    postgres: str, tmp_path: Path, command: tuple[str, ...]
 ) -> None:
-    with serving(tmp_path / "log", anew=anew, DATABASE_URL=postgres) as server:
+    with serving(tmp_path / "log", command, DATABASE_URL=postgres) as server:
         process = psutil.Process(server.process.pid)
         assert process.cwd() == str(Path(__file__).parent.parent)
         assert os.getsid(process.pid) == os.getpgid(process.pid) == process.pid

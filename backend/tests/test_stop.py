@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import psutil
 import pytest
 
-from tests.serving import DEFAULTS, Server, eventually, serving, started
+from tests.serving import COMMAND, DEFAULTS, Server, eventually, serving, started
 from tests.tasks import tasks_path
 
 LONG = "30"
@@ -130,7 +130,7 @@ def test_workers_that_are_stopped_as_they_start_end_in_order(
 
 
 def test_ctrl_c_while_the_service_imports_shows_no_traceback(postgres: str, tmp_path: Path) -> None:
-    with started(tmp_path / "log", anew=True, DATABASE_URL=postgres) as server:
+    with started(tmp_path / "log", COMMAND, DATABASE_URL=postgres) as server:
         process = psutil.Process(server.process.pid)
         assert eventually(lambda: "pydantic_core" in str(process.memory_maps()))
         server.process.send_signal(signal.SIGINT)
