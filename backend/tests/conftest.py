@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 import asyncpg
@@ -142,12 +143,32 @@ def postgres(
 
 @pytest.fixture
 def empty_database(request: pytest.FixtureRequest, postgres: str) -> Iterator[str]:
-    """The connection string of a database of the test's own."""
+    """The connection string of a database of the test's own, without tables."""
     cluster = request.config.getoption("citus")
     with citus_database(cluster) if cluster else database(postgres) as url:
         if cluster and request.module.__name__ not in MAKES_ITS_TABLES:
             asyncio.run(distribute(url))
         yield url
+
+
+@pytest.fixture
+def own_database(request: pytest.FixtureRequest, postgres: str) -> Iterator[str]:
+    """The connection string of a database of the test's own, with tables."""
+    if request.config.getoption("citus"):
+        url = request.getfixturevalue("empty_database")
+        asyncio.run(make_tables(url))
+        yield url
+    else:
+        with database(postgres, request.getfixturevalue("template")) as url:
+            yield url
+
+
+@pytest.fixture(scope="session")
+def template(direct: str) -> Iterator[str]:
+    """The name of a database with tables to copy, which nobody is connected to."""
+    with database(direct) as url:
+        asyncio.run(make_tables(url))
+        yield name_of(url)
 
 
 @pytest.fixture
@@ -166,15 +187,16 @@ def locks(pytestconfig: pytest.Config) -> str:
 
 
 @pytest.fixture
-def direct_database(direct: str) -> Iterator[str]:
-    with database(direct) as url:
+def direct_database(direct: str, template: str) -> Iterator[str]:
+    """The connection string, without any pooler, of a database of the test's own, with tables."""
+    with database(direct, template) as url:
         yield url
 
 
 @contextmanager
-def database(postgres: str) -> Iterator[str]:
+def database(postgres: str, template: str = "template1") -> Iterator[str]:
     name = f"test_{uuid4().hex}"
-    asyncio.run(execute(postgres, f"CREATE DATABASE {name}"))
+    asyncio.run(execute(postgres, f"CREATE DATABASE {name} TEMPLATE {template}"))
     yield beside(postgres, name)
     asyncio.run(execute(postgres, f"DROP DATABASE {name} WITH (FORCE)"))
 
@@ -190,6 +212,18 @@ def pooler(request: pytest.FixtureRequest, direct: str, tmp_path: Path) -> Itera
     folder.mkdir()
     with pgbouncer(program, direct, folder, prepared_statements=prepared_statements) as url:
         yield url
+
+
+def name_of(url: str) -> str:
+    return urlsplit(url).path.removeprefix("/")
+
+
+async def make_tables(url: str) -> None:
+    engine = create_engine(url, pool_size=1)
+    try:
+        await upgrade(engine, url)
+    finally:
+        await engine.dispose()
 
 
 async def execute(url: str, sql: str) -> None:
@@ -234,10 +268,9 @@ def api(server: Server) -> Iterator[httpx.Client]:
 
 
 @pytest.fixture
-async def engine(empty_database: str) -> AsyncIterator[AsyncEngine]:
+async def engine(own_database: str) -> AsyncIterator[AsyncEngine]:
     """The application's own engine, on a database of the test's own."""
-    engine = create_engine(empty_database, pool_size=5)
-    await upgrade(engine, empty_database)
+    engine = create_engine(own_database, pool_size=5)
     yield engine
     await engine.dispose()
 

@@ -749,13 +749,13 @@ def test_a_refused_batch_leaves_its_expired_key_as_it_is(
 
 @pytest.mark.anyio
 async def test_a_batch_with_a_key_deletes_some_of_its_users_expired_keys_only(
-    engine: AsyncEngine, empty_database: str
+    engine: AsyncEngine, own_database: str
 ) -> None:
     insert = (
         "INSERT INTO idempotency_keys SELECT '{}', 'key-' || n, 'of another', gen_random_uuid(), "
         "now() - interval '{} hours' FROM generate_series(1, {}) n"
     )
-    driver = await asyncpg.connect(empty_database)
+    driver = await asyncpg.connect(own_database)
     for name, hours, number in (("ada", 25, CLEARED_KEYS + 5), ("bob", 25, 3), ("eve", 23, 3)):
         await driver.execute(insert.format(name, hours, number))
     operation: Any = {"op": "delete", "id": uuid4()}

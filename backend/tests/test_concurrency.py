@@ -83,13 +83,13 @@ def test_lists_are_in_creation_order_through_different_workers(
             client.close()
 
 
-def test_three_servers_on_one_database_agree(empty_database: str, tmp_path: Path) -> None:
+def test_three_servers_on_one_database_agree(own_database: str, tmp_path: Path) -> None:
     """Each request goes to the next server, as behind a load balancer."""
     with ExitStack() as stack:
         apis = [
             stack.enter_context(
                 stack.enter_context(
-                    serving(tmp_path / f"log{number}", DATABASE_URL=empty_database)
+                    serving(tmp_path / f"log{number}", DATABASE_URL=own_database)
                 ).client()
             )
             for number in range(3)

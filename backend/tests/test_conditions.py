@@ -155,10 +155,10 @@ def test_the_same_tasks_with_another_page_after_them_are_another_list(
     assert last_again.headers["etag"] == last.headers["etag"]
 
 
-def test_two_servers_give_the_same_etags(empty_database: str, tmp_path: Path) -> None:
+def test_two_servers_give_the_same_etags(own_database: str, tmp_path: Path) -> None:
     with (
-        serving(tmp_path / "log1", DATABASE_URL=empty_database) as one,
-        serving(tmp_path / "log2", DATABASE_URL=empty_database) as other,
+        serving(tmp_path / "log1", DATABASE_URL=own_database) as one,
+        serving(tmp_path / "log2", DATABASE_URL=own_database) as other,
         one.client() as api,
         other.client() as api_too,
     ):

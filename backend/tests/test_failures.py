@@ -14,16 +14,14 @@ import psutil
 import pytest
 
 from src.framework.sql.embedded import embedded_server
-from src.framework.sql.engine import create_engine
-from src.migrations import upgrade
 from tests.conftest import execute
 from tests.serving import FRONTEND_ORIGIN, Server, eventually, serving, started
 from tests.tasks import assert_problem, create, listed, tasks_path
 
 
-def test_an_unexpected_error_reveals_no_internals(empty_database: str, tmp_path: Path) -> None:
-    with serving(tmp_path / "log", DATABASE_URL=empty_database) as server:
-        asyncio.run(execute(empty_database, "ALTER TABLE tasks RENAME TO hidden"))
+def test_an_unexpected_error_reveals_no_internals(own_database: str, tmp_path: Path) -> None:
+    with serving(tmp_path / "log", DATABASE_URL=own_database) as server:
+        asyncio.run(execute(own_database, "ALTER TABLE tasks RENAME TO hidden"))
 
         response = httpx.get(
             f"{server.url}/api/ada/tasks",
@@ -97,16 +95,9 @@ def alter(url: str, setting: str, value: str) -> None:
     asyncio.run(execute(url, f"ALTER DATABASE {name} SET {setting} = '{value}'"))
 
 
-async def make_tables(url: str) -> None:
-    engine = create_engine(url, pool_size=1)
-    await upgrade(engine, url)
-    await engine.dispose()
-
-
 def test_a_read_only_database_serves_reads_and_503_for_writes(
     direct_database: str, tmp_path: Path
 ) -> None:
-    asyncio.run(make_tables(direct_database))
     alter(direct_database, "default_transaction_read_only", "on")
     with serving(tmp_path / "log", DATABASE_URL=direct_database) as server, server.client() as api:
         assert listed(api, "ada") == []
@@ -114,10 +105,10 @@ def test_a_read_only_database_serves_reads_and_503_for_writes(
 
 
 def test_times_are_in_utc_whatever_the_databases_own_zone(
-    empty_database: str, tmp_path: Path
+    own_database: str, tmp_path: Path
 ) -> None:
-    alter(empty_database, "timezone", "America/New_York")
-    with serving(tmp_path / "log", DATABASE_URL=empty_database) as server, server.client() as api:
+    alter(own_database, "timezone", "America/New_York")
+    with serving(tmp_path / "log", DATABASE_URL=own_database) as server, server.client() as api:
         assert create(api, "ada")["created_at"].endswith("+00:00")
 
 

@@ -88,11 +88,11 @@ async def numbers(driver: Driver, user: str) -> list[int]:
 
 
 async def test_what_is_done_by_hand_is_in_the_feed(
-    engine: AsyncEngine, empty_database: str, user: str
+    engine: AsyncEngine, own_database: str, user: str
 ) -> None:
     position = await now(engine, user)
     one, other = uuid4(), uuid4()
-    async with connected(empty_database) as driver:
+    async with connected(own_database) as driver:
         await driver.execute(INSERT, one, user)
         await driver.execute(INSERT, other, user)
         await driver.execute("UPDATE tasks SET title = 'b' WHERE user_id = $1", user)
@@ -105,10 +105,10 @@ async def test_what_is_done_by_hand_is_in_the_feed(
 
 
 async def test_a_transaction_that_is_undone_leaves_no_number_out(
-    engine: AsyncEngine, empty_database: str, user: str
+    engine: AsyncEngine, own_database: str, user: str
 ) -> None:
     await created(engine, user)
-    async with connected(empty_database) as driver:
+    async with connected(own_database) as driver:
         transaction = driver.transaction()
         await transaction.start()
         await driver.execute(INSERT, uuid4(), user)
@@ -119,25 +119,25 @@ async def test_a_transaction_that_is_undone_leaves_no_number_out(
 
 
 async def test_truncate_deletes_each_task(
-    engine: AsyncEngine, empty_database: str, user: str
+    engine: AsyncEngine, own_database: str, user: str
 ) -> None:
     task = await created(engine, user)
     position = await now(engine, user)
-    async with connected(empty_database) as driver:
+    async with connected(own_database) as driver:
         await driver.execute("TRUNCATE tasks")
 
     assert await since(engine, user, position) == [{"id": task["id"], "deleted": True}]
 
 
 async def test_a_task_that_gets_another_owner_is_deleted_for_the_first(
-    engine: AsyncEngine, empty_database: str, user: str, pytestconfig: pytest.Config
+    engine: AsyncEngine, own_database: str, user: str, pytestconfig: pytest.Config
 ) -> None:
     if pytestconfig.getoption("citus"):
         pytest.skip("Citus lets nobody change the column that a table is distributed by")
     other = f"{user}-other"
     task = await created(engine, user)
     positions = [await now(engine, each) for each in (user, other)]
-    async with connected(empty_database) as driver:
+    async with connected(own_database) as driver:
         await driver.execute("UPDATE tasks SET user_id = $1", other)
 
     assert await since(engine, user, positions[0]) == [{"id": task["id"], "deleted": True}]
@@ -146,11 +146,11 @@ async def test_a_task_that_gets_another_owner_is_deleted_for_the_first(
 
 
 async def test_a_task_that_gets_another_id_is_deleted_and_created(
-    engine: AsyncEngine, empty_database: str, user: str
+    engine: AsyncEngine, own_database: str, user: str
 ) -> None:
     task, other = await created(engine, user), uuid4()
     position = await now(engine, user)
-    async with connected(empty_database) as driver:
+    async with connected(own_database) as driver:
         await driver.execute("UPDATE tasks SET id = $1 WHERE user_id = $2", other, user)
 
     changes = await since(engine, user, position)
@@ -191,19 +191,19 @@ async def heard_of_late_commit(engine: AsyncEngine, url: str, user: str) -> list
 
 
 async def test_a_commit_that_comes_late_is_heard_of(
-    engine: AsyncEngine, empty_database: str, user: str
+    engine: AsyncEngine, own_database: str, user: str
 ) -> None:
-    assert await heard_of_late_commit(engine, empty_database, user) == ["early", "late"]
+    assert await heard_of_late_commit(engine, own_database, user) == ["early", "late"]
 
 
 async def test_without_the_counter_it_is_missed(
-    engine: AsyncEngine, empty_database: str, user: str, pytestconfig: pytest.Config
+    engine: AsyncEngine, own_database: str, user: str, pytestconfig: pytest.Config
 ) -> None:
     if pytestconfig.getoption("citus"):
         pytest.skip("the sequence would have to be on every server")
-    await execute(empty_database, WITHOUT_COUNTER)
+    await execute(own_database, WITHOUT_COUNTER)
 
-    assert await heard_of_late_commit(engine, empty_database, user) == ["late"]
+    assert await heard_of_late_commit(engine, own_database, user) == ["late"]
 
 
 async def test_two_first_writes_of_a_user_at_once_are_both_in_it(engine: AsyncEngine) -> None:
@@ -216,13 +216,11 @@ async def test_two_first_writes_of_a_user_at_once_are_both_in_it(engine: AsyncEn
 
 
 @pytest.mark.usefixtures("engine")
-async def test_statements_over_several_users_do_not_deadlock(
-    empty_database: str, full: bool
-) -> None:
+async def test_statements_over_several_users_do_not_deadlock(own_database: str, full: bool) -> None:
     users = [f"user-{number}" for number in range(10)]
 
     async def insert(turns: int) -> None:
-        async with connected(empty_database) as driver:
+        async with connected(own_database) as driver:
             for _ in range(turns):
                 chosen = random.sample(users, k=random.randint(1, 10)) * 2
                 await driver.execute(
@@ -233,7 +231,7 @@ async def test_statements_over_several_users_do_not_deadlock(
 
     await asyncio.gather(*(insert(2000 if full else 60) for _ in range(8)))
 
-    async with connected(empty_database) as driver:
+    async with connected(own_database) as driver:
         for user in users:
             found = await numbers(driver, user)
             assert found == list(range(1, len(found) + 1))
@@ -269,21 +267,21 @@ async def write_over_http(server: Server, user: str, turns: int) -> None:
 
 
 @pytest.fixture
-def two_servers(empty_database: str, tmp_path: Path) -> Iterator[list[Server]]:
+def two_servers(own_database: str, tmp_path: Path) -> Iterator[list[Server]]:
     with (
-        serving(tmp_path / "one", DATABASE_URL=empty_database) as one,
-        serving(tmp_path / "other", DATABASE_URL=empty_database) as other,
+        serving(tmp_path / "one", DATABASE_URL=own_database) as one,
+        serving(tmp_path / "other", DATABASE_URL=own_database) as other,
     ):
         yield [one, other]
 
 
 async def test_8_writers_through_two_servers_and_by_hand_are_followed_without_a_gap(
-    two_servers: list[Server], engine: AsyncEngine, empty_database: str, user: str, full: bool
+    two_servers: list[Server], engine: AsyncEngine, own_database: str, user: str, full: bool
 ) -> None:
     turns = 8500 if full else 60
     replicas = [Replica(user, await now(engine, user)) for _ in range(3)]
     writers = [write_over_http(server, user, turns) for server in two_servers * 2]
-    writers += [write_by_hand(empty_database, user, turns) for _ in range(4)]
+    writers += [write_by_hand(own_database, user, turns) for _ in range(4)]
     writing = asyncio.gather(*writers)
 
     async def follow(replica: Replica, limit: int) -> None:
@@ -297,7 +295,7 @@ async def test_8_writers_through_two_servers_and_by_hand_are_followed_without_a_
     ]
     await asyncio.gather(writing, *followers)
 
-    async with connected(empty_database) as driver:
+    async with connected(own_database) as driver:
         found = await numbers(driver, user)
     listed = json.loads(await listed_text(engine, user))
     assert found == list(range(1, len(found) + 1))
@@ -310,10 +308,10 @@ async def test_8_writers_through_two_servers_and_by_hand_are_followed_without_a_
 
 
 async def test_who_syncs_page_by_page_while_others_write_has_what_is_there(
-    two_servers: list[Server], empty_database: str, user: str, full: bool
+    two_servers: list[Server], own_database: str, user: str, full: bool
 ) -> None:
     tasks = 100_000 if full else 2000
-    async with connected(empty_database) as driver:
+    async with connected(own_database) as driver:
         await driver.execute(
             "INSERT INTO tasks SELECT gen_random_uuid(), $1, 'Task ' || n, NULL, false, now(), "
             "now() FROM generate_series(1, $2) AS n",
@@ -362,15 +360,15 @@ async def aged(url: str, user: str, first: int, last: int) -> None:
 
 
 async def test_a_months_old_changes_go_and_their_tokens_with_them(
-    engine: AsyncEngine, empty_database: str, user: str
+    engine: AsyncEngine, own_database: str, user: str
 ) -> None:
     positions = [await now(engine, user)]
     for _ in range(30):
         await created(engine, user)
         positions.append(await now(engine, user))
-    await aged(empty_database, user, 1, 25)
+    await aged(own_database, user, 1, 25)
 
-    async with connected(empty_database) as driver:
+    async with connected(own_database) as driver:
         while 25 in await numbers(driver, user):
             positions[25] = Position(25, 0)
             await created(engine, user)
@@ -384,11 +382,11 @@ async def test_a_months_old_changes_go_and_their_tokens_with_them(
 
 
 async def test_the_newest_change_stays_however_old_it_is(
-    engine: AsyncEngine, empty_database: str, user: str
+    engine: AsyncEngine, own_database: str, user: str
 ) -> None:
     for _ in range(3):
         await created(engine, user)
-    await aged(empty_database, user, 1, 3)
+    await aged(own_database, user, 1, 3)
     position = await now(engine, user)
 
     # Others' writes, and deletes of old changes, do not touch it.
@@ -400,13 +398,13 @@ async def test_the_newest_change_stays_however_old_it_is(
 
 
 async def test_of_an_old_change_that_is_younger_than_a_later_one_neither_goes(
-    engine: AsyncEngine, empty_database: str, user: str
+    engine: AsyncEngine, own_database: str, user: str
 ) -> None:
     for _ in range(3):
         await created(engine, user)
-    await aged(empty_database, user, 2, 2)
+    await aged(own_database, user, 2, 2)
 
-    async with connected(empty_database) as driver:
+    async with connected(own_database) as driver:
         for _ in range(300):
             await created(engine, user)
 
@@ -414,14 +412,14 @@ async def test_of_an_old_change_that_is_younger_than_a_later_one_neither_goes(
 
 
 async def test_a_change_costs_no_index_of_tasks_anything(
-    engine: AsyncEngine, empty_database: str, user: str
+    engine: AsyncEngine, own_database: str, user: str
 ) -> None:
     """Updates stay within their page (HOT), of tasks as of the counter."""
     task = await created(engine, user)
     for _ in range(50):
         await task_service.toggle_task(engine, user, UUID(task["id"]))
 
-    async with connected(empty_database) as driver:
+    async with connected(own_database) as driver:
         await driver.execute("SELECT pg_stat_force_next_flush()")
         await engine.dispose()
         await asyncio.sleep(0)
@@ -458,16 +456,15 @@ def is_one_server(pytestconfig: pytest.Config) -> None:
 
 
 async def test_in_a_restored_database_what_came_after_is_gone(
-    empty_database: str,
+    own_database: str,
     user: str,
     is_one_server: None,  # noqa: ARG001 - skips
 ) -> None:
-    first = create_engine(empty_database, pool_size=1)
-    await upgrade(first, empty_database)
+    first = create_engine(own_database, pool_size=1)
     await created(first, user)
     known = await now(first, user)
     await first.dispose()
-    async with copied(empty_database) as restored:
+    async with copied(own_database) as restored:
         await created(first, user)
         later = await now(first, user)
         second = create_engine(restored, pool_size=1)
@@ -482,13 +479,13 @@ async def test_in_a_restored_database_what_came_after_is_gone(
 
 
 async def test_all_clients_can_be_told_to_begin_anew(
-    engine: AsyncEngine, empty_database: str, user: str
+    engine: AsyncEngine, own_database: str, user: str
 ) -> None:
     """As after tables were moved to or from Citus."""
     nothing_yet = await now(engine, user)
     await created(engine, user)
     one = await now(engine, user)
-    await execute(empty_database, "UPDATE changes SET at = '2026-11-22 12:00'")
+    await execute(own_database, "UPDATE changes SET at = '2026-11-22 12:00'")
 
     with pytest.raises(ChangesGone):
         await since(engine, user, one)

@@ -141,11 +141,11 @@ def test_a_refused_create_does_not_use_up_its_key(api: httpx.Client, user: str) 
     assert post(api, user, "key").status_code == 201
 
 
-def test_a_key_outlives_the_service(empty_database: str, tmp_path: Path) -> None:
-    with serving(tmp_path / "log1", DATABASE_URL=empty_database) as server, server.client() as api:
+def test_a_key_outlives_the_service(own_database: str, tmp_path: Path) -> None:
+    with serving(tmp_path / "log1", DATABASE_URL=own_database) as server, server.client() as api:
         first = post(api, "ada", "key")
         server.process.kill()
-    with serving(tmp_path / "log2", DATABASE_URL=empty_database) as server, server.client() as api:
+    with serving(tmp_path / "log2", DATABASE_URL=own_database) as server, server.client() as api:
         assert_same_answer(post(api, "ada", "key"), first)
         assert_problem(post(api, "ada", "key", {"title": "Buy bread"}), 422, REUSED)
         assert listed(api, "ada") == [first.json()]
@@ -266,10 +266,10 @@ def test_a_key_is_not_new_before_24_hours(api: httpx.Client, postgres: str, user
 
 
 @pytest.fixture
-async def driver(empty_database: str, engine: AsyncEngine) -> AsyncIterator[Any]:
+async def driver(own_database: str, engine: AsyncEngine) -> AsyncIterator[Any]:
     """A connection to the engine's database."""
     assert engine.pool
-    connection = await asyncpg.connect(empty_database)
+    connection = await asyncpg.connect(own_database)
     yield connection
     await connection.close()
 
@@ -333,12 +333,12 @@ async def engine_with_50_connections(url: str) -> AsyncEngine:
 @pytest.mark.anyio
 @pytest.mark.parametrize("expired", [50, 400])
 async def test_50_concurrent_creates_that_delete_each_others_keys_do_not_deadlock(
-    empty_database: str,
+    own_database: str,
     driver: Any,  # noqa: ANN401 - has no types
     expired: int,
 ) -> None:
     """Each uses an expired key that the others try to delete."""
-    many = await engine_with_50_connections(empty_database)
+    many = await engine_with_50_connections(own_database)
     await insert_keys(driver, "ada", expired, hours=25)
 
     async with asyncio.timeout(10):
@@ -364,10 +364,10 @@ async def test_50_concurrent_creates_that_delete_each_others_keys_do_not_deadloc
 
 @pytest.mark.anyio
 async def test_50_concurrent_creates_with_one_expired_key_make_one_task(
-    empty_database: str,
+    own_database: str,
     driver: Any,  # noqa: ANN401 - has no types
 ) -> None:
-    many = await engine_with_50_connections(empty_database)
+    many = await engine_with_50_connections(own_database)
     await insert_keys(driver, "ada", 20, hours=25)
 
     tasks = await asyncio.gather(

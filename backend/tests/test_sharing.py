@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 from uuid import UUID, uuid4
 
 import asyncpg
@@ -19,10 +18,10 @@ from src.framework.sql import engine as engine_room
 from src.framework.sql.engine import Statement, create_engine
 from src.framework.sql.exceptions import DatabaseUnavailable
 from src.framework.sql.sharing import ALONE, MANY, MOST, WAIT_SECONDS, Key, Queue, Values
-from src.migrations import upgrade
 from src.schemas.task import TaskCreate
 from src.services import task_service
 from src.services.exceptions import TaskNotFound
+from tests.conftest import name_of
 from tests.faults.gate import gate
 from tests.faults.load import connected
 from tests.pgbouncer import host
@@ -262,11 +261,11 @@ async def test_a_shared_answer_is_byte_for_byte_that_of_a_request_alone(
 
 
 @pytest.mark.anyio
-async def test_a_locked_task_delays_nobody_else(engine: AsyncEngine, empty_database: str) -> None:
+async def test_a_locked_task_delays_nobody_else(engine: AsyncEngine, own_database: str) -> None:
     tasks = await some_tasks(engine, 30)
     locked = tasks[20]
 
-    async with connected(empty_database) as admin:
+    async with connected(own_database) as admin:
         transaction = admin.transaction()
         await transaction.start()
         await admin.execute(
@@ -390,7 +389,6 @@ async def test_a_session_that_is_ended_under_a_shared_statement_fails_nobody(
     direct_database: str,
 ) -> None:
     engine = create_engine(direct_database, pool_size=5)
-    await upgrade(engine, direct_database)
     tasks = await some_tasks(engine, 30)
     async with connected(direct_database) as admin, held(direct_database, "changes"):
         toggles = [asyncio.create_task(task_service.toggle_task(engine, *task)) for task in tasks]
@@ -412,7 +410,6 @@ async def test_a_connection_that_breaks_fails_only_the_changes_in_its_statement(
     """Creates are sent again; whether a change was applied, nobody knows."""
     with gate(host(direct_database)) as link:
         engine = create_engine(link.url.replace("/postgres?", f"/{name_of(direct_database)}?"), 10)
-        await upgrade(engine, direct_database)
         tasks = await some_tasks(engine, 60)
         users, changed = [user for user, _ in tasks[:30]], tasks[30:]
         async with connected(direct_database) as admin, held(direct_database, "changes"):
@@ -438,7 +435,6 @@ async def test_a_connection_that_breaks_fails_only_the_changes_in_its_statement(
 async def test_reads_whose_connection_breaks_are_sent_again(direct_database: str) -> None:
     with gate(host(direct_database)) as link:
         engine = create_engine(link.url.replace("/postgres?", f"/{name_of(direct_database)}?"), 10)
-        await upgrade(engine, direct_database)
         tasks = await some_tasks(engine, 30)
         async with connected(direct_database) as admin, held(direct_database, "tasks"):
             reads = [asyncio.create_task(task_service.get_task(engine, *task)) for task in tasks]
@@ -453,10 +449,10 @@ async def test_reads_whose_connection_breaks_are_sent_again(direct_database: str
 @pytest.mark.usefixtures("is_shared")
 @pytest.mark.anyio
 async def test_a_slow_statement_is_logged_with_the_number_of_its_requests(
-    engine: AsyncEngine, empty_database: str, caplog: pytest.LogCaptureFixture
+    engine: AsyncEngine, own_database: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     tasks = await some_tasks(engine, 20)
-    async with connected(empty_database) as locking:
+    async with connected(own_database) as locking:
         transaction = locking.transaction()
         await transaction.start()
         await locking.execute("LOCK TABLE tasks")
@@ -471,10 +467,6 @@ async def test_a_slow_statement_is_logged_with_the_number_of_its_requests(
 
 
 SLOW_LINE = re.compile(r"1\.\d s, a statement for (\d+) requests: .* FROM tasks WHERE")
-
-
-def name_of(database: str) -> str:
-    return urlsplit(database).path.removeprefix("/")
 
 
 @asynccontextmanager

@@ -296,11 +296,11 @@ async def test_a_list_finds_its_tasks_by_an_index_of_their_owner(engine: AsyncEn
 @pytest.mark.parametrize("condition", [None, Condition([], wanted=False)], ids=["plain", "if"])
 @pytest.mark.parametrize("change", ["update", "toggle"])
 async def test_a_change_is_dated_no_earlier_than_the_one_before(
-    engine: AsyncEngine, empty_database: str, change: str, condition: Condition | None
+    engine: AsyncEngine, own_database: str, change: str, condition: Condition | None
 ) -> None:
     """The database's clock may be behind the clock that dated the row."""
     task = json.loads(await task_service.create_task(engine, "ada", TaskCreate(title="Buy milk")))
-    await execute(empty_database, "UPDATE tasks SET updated_at = '2999-01-01T00:00:00Z'")
+    await execute(own_database, "UPDATE tasks SET updated_at = '2999-01-01T00:00:00Z'")
 
     if change == "update":
         changed = await task_service.update_task(

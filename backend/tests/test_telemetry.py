@@ -61,11 +61,11 @@ def collecting() -> Iterator[Collector]:
 
 
 def test_requests_are_traced_by_route_where_otel_variables_say_whereto(
-    tmp_path: Path, empty_database: str
+    tmp_path: Path, own_database: str
 ) -> None:
     with collecting() as collector:
         settings = {
-            "DATABASE_URL": empty_database,
+            "DATABASE_URL": own_database,
             "OTEL_EXPORTER_OTLP_ENDPOINT": collector.url,
             "OTEL_EXPORTER_OTLP_COMPRESSION": "none",
         }
@@ -83,12 +83,12 @@ def test_requests_are_traced_by_route_where_otel_variables_say_whereto(
 
 
 def test_telemetry_that_nothing_can_export_stops_the_start_with_a_sentence(
-    tmp_path: Path, empty_database: str
+    tmp_path: Path, own_database: str
 ) -> None:
     missing = "import sys; sys.modules['opentelemetry.exporter'] = None\n"
     (tmp_path / "sitecustomize.py").write_text(missing)
     settings = {
-        "DATABASE_URL": empty_database,
+        "DATABASE_URL": own_database,
         "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9",
         "PYTHONPATH": str(tmp_path),
     }
