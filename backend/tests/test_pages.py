@@ -274,6 +274,17 @@ def test_a_page_has_at_most_limit_tasks_and_the_last_has_no_link(
     assert list(pages(api, user, limit=3)) == [tasks[:3], tasks[3:6], tasks[6:]]
 
 
+@pytest.mark.parametrize("limit", [1, 2, 3, 4, 5])
+def test_a_page_of_large_tasks_has_a_link(api: httpx.Client, user: str, limit: int) -> None:
+    """They leave in pieces, and any may begin with the task that the link is made of."""
+    for number in range(6):
+        create(api, user, title=f"Task {number}", description="💡" * 5000)
+
+    found = [task["title"] for page in pages(api, user, limit=limit) for task in page]
+
+    assert found == [f"Task {number}" for number in range(6)]
+
+
 def test_a_full_page_may_be_the_last(api: httpx.Client, user: str) -> None:
     tasks = [create(api, user) for _ in range(6)]
 

@@ -67,7 +67,8 @@ async def page(
         if limit is None:
             return None
         del rows[length:]
-        return Page(await spool_array(rows), encode(sort, rows[-1]), total)
+        cursor = encode(sort, rows[-1])  # first: the spool takes the rows apart
+        return Page(await spool_array(rows), cursor, total)
 
     found = await fetch_into(engine, counting or statement, spool_page, **values, limit=length + 1)
     if found is None:
