@@ -490,6 +490,7 @@ def test_a_token_may_have_more_claims(api: httpx.Client, claims: dict[str, Any])
 
 
 NOW = int(time.time())
+NOT_NUMBERS = "The token's times must be numbers of seconds"
 TIMES: dict[str, tuple[dict[str, Any], str]] = {
     "expired": ({"exp": NOW - 3600}, "The token has expired"),
     "expires never": ({"exp": None}, "The token has no claim exp"),
@@ -515,6 +516,13 @@ TIMES: dict[str, tuple[dict[str, Any], str]] = {
         "The token cannot be read: Expiration Time claim*",
     ),
     "expired before time": ({"exp": -(10**300)}, "The token has expired"),
+    "expires at a text of digits": ({"exp": "9999999999"}, NOT_NUMBERS),
+    "expires at a text with underscores": ({"exp": "9_999_999_999"}, NOT_NUMBERS),
+    "expires at a text of other digits": ({"exp": "٩٩٩٩٩٩٩٩٩٩"}, NOT_NUMBERS),
+    "expires after all numbers": ({"exp": 10**400}, NOT_NUMBERS),
+    "valid from a text on": ({"nbf": " 1 "}, NOT_NUMBERS),
+    "issued at a text": ({"iat": "1"}, NOT_NUMBERS),
+    "issued before all numbers": ({"iat": -(10**400)}, NOT_NUMBERS),
     "not yet valid": ({"nbf": NOW + 3600}, "The token is not valid yet; compare the clocks"),
     "valid from a word on": (
         {"nbf": "soon"},

@@ -381,6 +381,10 @@ ID = str(uuid4())
             {"op": "delete", "id": ID, "if_match": '"\0"'},
             "operations.1.if_match: must be * or a list of entity tags",
         ),
+        (
+            {"op": "delete", "id": ID, "if_match": '"a"' + "," * 998},
+            "operations.1.if_match: must have at most 1000 characters",
+        ),
         ({"op": "delete", "id": ID, "if_match": None}, "operations.1.if_match: must be a string"),
         (
             {"op": "delete", "id": ID, "if_match": ['"a"']},

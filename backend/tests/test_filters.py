@@ -3,11 +3,13 @@
 from datetime import UTC, datetime, timedelta
 from itertools import combinations, permutations
 from typing import Any
+from urllib.parse import parse_qs
 
 import httpx
 import pytest
 
-from src.framework.web.preferences import preferences
+from src.framework.web.preferences import MOST_ITEMS, preferences, weights
+from src.schemas.listing import TaskListing
 from tests.tasks import Task, assert_problem, create, tasks_path, unknown_path
 
 NOW = datetime.now(UTC)
@@ -209,6 +211,8 @@ WRONG: list[tuple[dict[str, str], str]] = [
     ({"priority": "high,none"}, "priority.1"),
     ({"tags": "x" * 51}, "tags.0"),
     ({"tags": "a\0"}, "tags.0"),
+    ({"tags": ",".join(map(str, range(21)))}, "tags"),
+    ({"priority": ",".join(map(str, range(21)))}, "priority"),
     ({"due_date_from": "soon"}, "due_date_from"),
     ({"due_date_to": "2026-02-30"}, "due_date_to"),
     ({"due_date_to": "9999-12-31T23:59:59-01:00"}, "due_date_to"),
@@ -224,6 +228,22 @@ def test_a_wrong_value_is_refused_by_name(
 
     assert_problem(response, 422)
     assert response.json()["detail"].startswith(f"{name}: ")
+
+
+@pytest.mark.parametrize("query", ["tags=a&tag=a,a&tags= a ,b", "priority=high,HIGH&priority=low"])
+def test_a_repeated_value_reaches_no_statement(query: str) -> None:
+    """PostgreSQL would compare each with each row."""
+    sent: dict[str, list[str]] = parse_qs(query)
+
+    listing = TaskListing.model_validate(sent)
+
+    assert (listing.tags, listing.priority) in [(("a", "b"), ()), ((), ("high", "low"))]
+
+
+def test_a_list_takes_thousands_of_repeats(api: httpx.Client, user: str, tasks: list[Task]) -> None:
+    assert titles(api, user, {"tags": ",".join(["home"] * 4000)}) == ["a", "c", "d"]
+    assert titles(api, user, {"priority": ",".join(["low"] * 4000)}) == ["a"]
+    assert len(tasks) == 4
 
 
 def test_a_word_that_nobody_knows_is_answered_with_those_that_are_known(
@@ -396,3 +416,10 @@ def test_another_users_tasks_are_never_counted_or_listed(
     assert response.json() == []
     assert response.headers["x-total-count"] == "0"
     assert api.get(unknown_path(user)).status_code == 404
+
+
+def test_the_first_hundred_items_of_a_field_count() -> None:
+    many = [f"a{number}" for number in range(20_000)]
+
+    assert [*preferences(",".join(many))] == many[:MOST_ITEMS]
+    assert [*weights(",".join(many))] == many[:MOST_ITEMS]

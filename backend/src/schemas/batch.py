@@ -22,16 +22,29 @@ from src.schemas.task import TaskCreate, TaskPublic, TaskUpdate
 
 MAX_OPERATIONS = 100
 
+MAX_IF_MATCH = 1000
+"""Characters of an operation's `if_match`: 26 of our ETags. All of them are compared at once."""
+
 _ID = "019aa3c5-5d3e-7c1f-9d0a-6b1f2c3d4e5f"
 _ETAG = '"5d41402abc4b2a765d41402abc4b2a76"'
 
+
+def _is_short(if_match: str) -> str:
+    if len(if_match) > MAX_IF_MATCH:
+        raise PydanticCustomError(
+            "string_length", "must have at most {maximum} characters", {"maximum": MAX_IF_MATCH}
+        )
+    return if_match
+
+
 OperationIfMatch = Annotated[
     StrictStr,
+    AfterValidator(_is_short),
     AfterValidator(are_etags),
     Field(
         description="Apply the batch only if the task still has one of these ETags, in quotes as "
         "in the header If-Match.",
-        json_schema_extra=ETAGS,
+        json_schema_extra={**ETAGS, "maxLength": MAX_IF_MATCH},
     ),
 ]
 

@@ -22,7 +22,7 @@ from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import PydanticCustomError
 
 from src.framework.sql.cursor import Cursor, decode, encode, kinds_of
-from src.schemas.task import Priority, Tag, TaskPublic, has_characters, instant
+from src.schemas.task import MAX_TAGS, Priority, Tag, TaskPublic, has_characters, instant
 
 MAX_PAGE = 1000
 MAX_NUMBER = 2**31 - 1
@@ -140,7 +140,7 @@ def _add(ours: Sent, other: str, text: Any) -> None:  # noqa: ANN401 - a text, o
     elif name == "sort":
         text = _column(text)
     elif name == "tags":
-        ours[name] = [*_texts(ours.get(name, [])), *_texts(text)]
+        ours[name] = [*_several(ours.get(name, [])), *_several(text)]
         return
     if ours.setdefault(name, text) != text:
         raise _wrong(other, f"contradicts {name}")
@@ -185,14 +185,28 @@ def _column(sort: str) -> str:
     return sort.removesuffix(name) + _SORTED_BY.get(name, name)
 
 
+def _several(texts: Any) -> list[str]:  # noqa: ANN401 - a text, or several
+    return texts if isinstance(texts, list) else [texts]
+
+
 def _texts(texts: Any) -> list[str]:  # noqa: ANN401 - a text, or several
-    """Read a list that is joined by commas, sent in several parameters, or both."""
-    parts = ",".join(texts if isinstance(texts, list) else [texts]).split(",")
-    return [part.strip() for part in parts if part.strip()]
+    """Read a list that is joined by commas, sent in several parameters, or both.
+
+    PostgreSQL would compare each repeat with each row, so there are none. Raises
+    PydanticCustomError for more than a task has.
+    """
+    parts = ",".join(_several(texts)).split(",")
+    distinct = [*dict.fromkeys(part.strip() for part in parts if part.strip())]
+    if len(distinct) > MAX_TAGS:
+        raise PydanticCustomError(
+            "too_many", "must have at most {maximum} different values", {"maximum": MAX_TAGS}
+        )
+    return distinct
 
 
 def _ranks(texts: object) -> list[str]:
-    return [rank for text in _texts(texts) if (rank := text.lower()) != "all"]
+    ranks = dict.fromkeys(text.lower() for text in _texts(texts))
+    return [rank for rank in ranks if rank != "all"]
 
 
 def _either(text: str) -> bool:
@@ -271,6 +285,7 @@ class TaskListing(BaseModel):
             {
                 "type": "array",
                 "items": {"enum": [*get_args(Priority), "all", ""]},
+                "maxItems": MAX_TAGS,
                 "examples": [["high", "urgent"]],
             }
         ),
@@ -286,6 +301,7 @@ class TaskListing(BaseModel):
             {
                 "type": "array",
                 "items": {"type": "string", "pattern": "^[^\\u0000]{0,50}$"},
+                "maxItems": MAX_TAGS,
                 "examples": [["home"]],
             }
         ),

@@ -63,7 +63,7 @@ class Rules:
 @dataclass(frozen=True, slots=True)
 class Verified:
     user: str
-    expires: int
+    expires: float
     key: PyJWK
     key_id: str | None
 
@@ -123,7 +123,7 @@ class Tokens:
         user = claims[self.rules.user_claim]
         if not isinstance(user, str) or str(header.get("typ", "jwt")).lower() not in _TYPES:
             raise NotAuthenticated("The token is not meant for this API")
-        return Verified(user, int(claims["exp"]), key, key_id)
+        return Verified(user, _moments(claims)["exp"], key, key_id)
 
     def _claims(self, token: bytes, key: PyJWK) -> dict[str, Any]:
         rules = self.rules
@@ -144,6 +144,17 @@ class Tokens:
             )
         except _UNREADABLE as error:
             raise NotAuthenticated(_in_plain_words(error)) from None
+
+
+def _moments(claims: dict[str, Any]) -> dict[str, float]:
+    """Read the claims that are times. PyJWT takes texts, too; RFC 7519 §2 wants numbers."""
+    sent = {name: claims[name] for name in ("exp", "iat", "nbf") if name in claims}
+    try:
+        if all(type(time) in {int, float} for time in sent.values()):
+            return {name: float(time) for name, time in sent.items()}
+    except OverflowError:
+        pass
+    raise NotAuthenticated("The token's times must be numbers of seconds")
 
 
 def _in_plain_words(error: Exception) -> str:

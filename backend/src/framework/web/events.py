@@ -10,9 +10,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from src.framework.web.preferences import weights
 from src.framework.web.problems import answer
 
 MEDIA_TYPE = "text/event-stream"
+_JSON = ("application/json", "application/*", "*/*")
 
 ENDS_WITH_CLIENT = "ends_with_client"
 """Set in a request's `state` for streams: close when the client closes its half."""
@@ -29,9 +31,15 @@ _HEADERS = [
 
 
 def asked_for(request: Request) -> bool:
-    """Whether the client accepts events by name: `*/*` alone gets JSON (RFC 9110 §12.5.1)."""
-    items = request.headers.get("accept", "").lower().split(",")
-    return any(item.partition(";")[0].strip() == MEDIA_TYPE for item in items)
+    """Whether the client accepts events by name, and JSON less or later: RFC 9110 §12.5.1.
+
+    `*/*` alone gets JSON.
+    """
+    asked = weights(",".join(request.headers.getlist("accept")))
+    events = asked.get(MEDIA_TYPE, 0)
+    json = next((asked[kind] for kind in _JSON if kind in asked), 0)
+    first = next((kind for kind in asked if kind in {MEDIA_TYPE, _JSON[0]}), None)
+    return events > json or (events == json > 0 and first == MEDIA_TYPE)
 
 
 async def until_gone(request: Request) -> None:

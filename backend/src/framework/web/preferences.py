@@ -1,6 +1,11 @@
-"""What clients would like, but do not need: `Prefer` (RFC 7240)."""
+"""What clients would like: `Prefer` (RFC 7240), and the weights of `Accept…` (RFC 9110 §12.4.2).
+
+Of a list, the first MOST_ITEMS count: a head has room for thousands.
+"""
 
 import re
+
+MOST_ITEMS = 100
 
 _PREFERENCE = re.compile(r'\s*([!#-\'*+.^-z|~A-Z0-9-]+)\s*(?:=\s*(?:"([^"]*)"|([^\s;,"]*)))?')
 
@@ -8,7 +13,7 @@ _PREFERENCE = re.compile(r'\s*([!#-\'*+.^-z|~A-Z0-9-]+)\s*(?:=\s*(?:"([^"]*)"|([
 def preferences(prefer: str | None) -> dict[str, str]:
     """Read each preference and its value, without parameters; of two alike the first counts: §2."""
     found: dict[str, str] = {}
-    for item in (prefer or "").split(","):
+    for item in _items(prefer or ""):
         if parts := _PREFERENCE.match(item):
             found.setdefault(parts[1].lower(), parts[2] or parts[3] or "")
     return found
@@ -18,3 +23,21 @@ def seconds_to_wait(prefer: str | None, most: int) -> int:
     """Return how many seconds the client would wait for an answer (§4.3); 0 if it does not say."""
     text = preferences(prefer).get("wait", "")
     return min(int(text), most) if re.fullmatch("[0-9]{1,9}", text) else 0
+
+
+_QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')
+_WEIGHT = re.compile(r"\s*q=([01](?:\.[0-9]{0,3})?)\s*")
+
+
+def weights(accept: str) -> dict[str, float]:
+    """Read the weight of each name in lower case, in the order of the field; 1 if it has none."""
+    found: dict[str, float] = {}
+    for item in _items(_QUOTED.sub("", accept.lower())):
+        name, *parameters = item.split(";")
+        given = [weight[1] for each in parameters if (weight := _WEIGHT.fullmatch(each))]
+        found[name.strip()] = float(given[0]) if given else 1
+    return found
+
+
+def _items(field: str) -> list[str]:
+    return field.split(",", MOST_ITEMS)[:MOST_ITEMS]

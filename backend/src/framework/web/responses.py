@@ -1,7 +1,6 @@
 """Responses with JSON that is already encoded, and its validators (RFC 9110 §8.8)."""
 
 import asyncio
-import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeAlias
 from zlib import compressobj
@@ -12,6 +11,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from src.framework.spool import Spool, zstd_encoder
 from src.framework.web.conditions import ConditionNotMet, matches
+from src.framework.web.preferences import weights
 
 COMPRESSED_FROM_BYTES = 8 * 1024
 
@@ -138,11 +138,7 @@ def conditional(
 
 def _chosen(accept_encoding: list[str]) -> str | None:
     """Return the encoding that the client prefers, None for identity: RFC 9110 §12.5.3."""
-    weights: dict[str, float] = {}
-    for item in ",".join(accept_encoding).lower().split(","):
-        name, _, weight = item.partition(";")
-        given = re.fullmatch(r"\s*q=([01](?:\.[0-9]{0,3})?)\s*", weight)
-        weights[name.strip()] = float(given[1]) if given else 1
-    offered = {name: weights.get(name, weights.get("*", 0)) for name in (*_ENCODERS, "identity")}
+    asked = weights(",".join(accept_encoding))
+    offered = {name: asked.get(name, asked.get("*", 0)) for name in (*_ENCODERS, "identity")}
     best = max(offered, key=offered.__getitem__)
     return best if best in _ENCODERS and offered[best] > 0 else None
