@@ -32,6 +32,23 @@ from src.framework.sql.connection_string import parse
 
 MIN_SECRET_BYTES = 32
 
+AUTH_ADVICE = {
+    "ExpiredSignatureError": "Its client has to get a new one; compare the clocks if it is new",
+    "ImmatureSignatureError": "Compare this machine's clock with the issuer's",
+    "InvalidAlgorithmError": "Set AUTH_JWKS_URL for tokens signed with a private key, AUTH_SECRET "
+    "for HS256",
+    "InvalidAudienceError": "Set AUTH_AUDIENCE to a value of its aud",
+    "InvalidIssuerError": "Set AUTH_ISSUER to its iss, letter for letter",
+    "InvalidSignatureError": "Set AUTH_JWKS_URL or AUTH_SECRET to what its issuer signs with",
+    "MalformedTokenError": "Its client has to send a signed token: three parts, not encrypted",
+    "MissingRequiredClaimError": "Set AUTH_USER_CLAIM to the claim that names the user; exp, and "
+    "iss and aud where AUTH_ISSUER and AUTH_AUDIENCE are set, are required",
+    "UnknownKeyError": "Set AUTH_JWKS_URL to the keys of its issuer",
+    "WrongTypeError": "Set AUTH_USER_CLAIM to a claim with a text or a whole number; its typ must "
+    "be JWT or at+jwt",
+}
+"""What the log says to do about a refused token, by the error."""
+
 BACKEND = Path(__file__).resolve().parent.parent
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from src.config import Settings, get_settings
+from src.config import AUTH_ADVICE, Settings, get_settings
 from src.framework.auth.tokens import Rules, SecretKey, Tokens
 from src.framework.exceptions import CannotStart
 from src.framework.server.logs import configure_logging
@@ -125,7 +125,9 @@ def create_app(settings: Settings, *, is_fast: bool = True) -> TaskAPI:
 def read_tokens(settings: Settings, stopping: asyncio.Event) -> Tokens | None:
     if settings.auth_mode == "open":
         return None
-    rules = Rules(settings.auth_issuer, settings.auth_audience, settings.auth_user_claim)
+    rules = Rules(
+        settings.auth_issuer, settings.auth_audience, settings.auth_user_claim, AUTH_ADVICE
+    )
     if settings.auth_secret is not None:
         return Tokens(SecretKey(settings.auth_secret.get_secret_value().encode()), rules)
     # Its HTTP client takes 5 MB, which only a service with a key server needs.

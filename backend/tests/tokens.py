@@ -10,7 +10,7 @@ from base64 import urlsafe_b64encode
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from socketserver import BaseRequestHandler, ThreadingTCPServer
 from threading import Event, Thread
 from typing import Any, TypeAlias
@@ -19,10 +19,13 @@ from urllib.parse import unquote_to_bytes
 import httpx
 import jwt
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric.ed448 import Ed448PrivateKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from jwt.algorithms import get_default_algorithms
 
-PrivateKey: TypeAlias = Ed25519PrivateKey | ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
+PrivateKey: TypeAlias = (
+    Ed25519PrivateKey | Ed448PrivateKey | ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
+)
 
 SECRET = "a secret of 32 bytes, for tests only"
 
@@ -80,7 +83,8 @@ class SigningKey:
         return self._as_jwk(self.private)
 
     def _as_jwk(self, key: object) -> dict[str, Any]:
-        document = get_default_algorithms()[self.algorithm].to_jwk(key, as_dict=True)
+        named = self.algorithm.replace("Ed25519", "EdDSA").replace("Ed448", "EdDSA")
+        document = get_default_algorithms()[named].to_jwk(key, as_dict=True)
         return document | {"alg": self.algorithm} | ({} if self.id is None else {"kid": self.id})
 
     def token(self, user: object, **claims: object) -> str:
@@ -88,11 +92,20 @@ class SigningKey:
         return jwt.encode(claims_of(user, **claims), self.private, self.algorithm, header)
 
 
+_RSA = cache(partial(rsa.generate_private_key, 65537, 2048))
 _GENERATE: dict[str, Callable[[], PrivateKey]] = {
     "EdDSA": Ed25519PrivateKey.generate,
+    "Ed25519": Ed25519PrivateKey.generate,
+    "Ed448": Ed448PrivateKey.generate,
     "ES256": partial(ec.generate_private_key, ec.SECP256R1()),
+    "ES384": partial(ec.generate_private_key, ec.SECP384R1()),
+    "ES512": partial(ec.generate_private_key, ec.SECP521R1()),
     "RS256": partial(rsa.generate_private_key, 65537, 2048),
+    # One key for all of these: it takes a tenth of a second.
+    **dict.fromkeys(["RS384", "RS512", "PS256", "PS384", "PS512"], _RSA),
 }
+ASYMMETRIC = list(_GENERATE)
+"""The asymmetric algorithms of RFC 7518 and 8037, also by their names of RFC 9864."""
 
 
 def signing_key(key_id: str | None, algorithm: str = "EdDSA") -> SigningKey:

@@ -8,16 +8,14 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import cache
 from time import monotonic
-from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
-from jwt import PyJWK
 
 from src.framework.addresses import is_on_this_machine
 from src.framework.auth.exceptions import KeysUnavailable
+from src.framework.auth.keys import Key, public_key
 
-ALGORITHMS = ("EdDSA", "ES256", "RS256")
 REFRESH_SECONDS = 300.0
 RETRY_SECONDS = 30.0
 FETCH_SECONDS = 5.0
@@ -42,7 +40,7 @@ logger = logging.getLogger(__name__)
 
 
 class JWKS:
-    """The key server's keys by their ids.
+    """The key server's keys.
 
     Fetched at start-up, every REFRESH_SECONDS, and for an unknown key as often as SEARCHES and
     SEARCH_SECONDS allow, with one request at a time. Known keys stay until the server answers with
@@ -52,30 +50,35 @@ class JWKS:
     def __init__(self, url: str, stopping: asyncio.Event) -> None:
         self.url = url
         self.stopping = stopping
-        self.keys: dict[str | None, PyJWK] = {}
+        self.by_document: dict[str, Key] = {}
+        self.trusted: frozenset[Key] = frozenset()
         self.fetching: asyncio.Task[None] | None = None
         self.searched_until = 0.0
         self.is_reachable = False
 
-    def known(self, key_id: str | None) -> PyJWK | None:
-        """Look up a key by its id. A token without an id matches if there is exactly one key."""
-        if key_id is None and len(self.keys) == 1:
-            return next(iter(self.keys.values()))
-        return self.keys.get(key_id)
+    def known(self, key_id: str | None) -> list[Key]:
+        """Return the keys that a token may be signed with.
 
-    async def find(self, key_id: str | None) -> PyJWK | None:
-        """Look up a key, and ask the server for it if it is unknown.
+        They have its key id; if none has, they have no id. A token without an id names no key, so
+        it may be signed with any (RFC 7515 §4.1.4: the id is a hint).
+        """
+        keys = list(self.by_document.values())
+        if key_id is None:
+            return keys
+        return [key for key in keys if key.id == key_id] or [key for key in keys if key.id is None]
 
-        Raises KeysUnavailable for an unknown key when the server does not answer, or is not asked
+    async def find(self, key_id: str | None) -> list[Key]:
+        """Ask the server for its keys, if a search is left, and return the known ones.
+
+        Raises KeysUnavailable when there is none, and the server does not answer, or is not asked
         because the service is stopping.
         """
-        if (key := self.known(key_id)) is None:
-            if self.fetching is not None or self._may_search():
-                await self._fetch_together()
-            key = self.known(key_id)
-            if key is None and not self.is_reachable:
-                raise KeysUnavailable
-        return key
+        if self.fetching is not None or self._may_search():
+            await self._fetch_together()
+        known = self.known(key_id)
+        if not known and not self.is_reachable:
+            raise KeysUnavailable
+        return known
 
     @asynccontextmanager
     async def kept_fresh(self) -> AsyncIterator[None]:
@@ -131,20 +134,32 @@ class JWKS:
     async def _fetch(self) -> None:
         try:
             async with asyncio.timeout(FETCH_SECONDS):
-                keys = await _read(await _get(self.url))
+                keys = await self._read(await _get(self.url))
         except Exception as error:  # whatever the answer, the known keys stay
             self.is_reachable = False
             logger.warning("The keys cannot be fetched from AUTH_JWKS_URL: %r", error)
         else:
             self.is_reachable = True
-            self.keys = {key_id: self._unchanged(key_id, key) for key_id, key in keys.items()}
+            self.by_document, self.trusted = keys, frozenset(keys.values())
         finally:
             self.fetching = None
 
-    def _unchanged(self, key_id: str | None, key: PyJWK) -> PyJWK:
-        """Keep the object of an unchanged key: tokens that it verified stay verified."""
-        known = self.keys.get(key_id)
-        return known if known is not None and known.key == key.key else key
+    async def _read(self, body: bytes) -> dict[str, Key]:
+        """Parse a JWK set. An answer that is not one may raise any exception.
+
+        The object of an unchanged key stays: tokens that it verified stay verified.
+        """
+        match json.loads(body):
+            case {"keys": [*documents]}:
+                keys = {}
+                for document in documents:
+                    # Many keys take long; let requests run in between.
+                    await asyncio.sleep(0)
+                    text = json.dumps(document, sort_keys=True)
+                    if key := self.by_document.get(text) or public_key(document):
+                        keys[text] = key
+                return keys
+        raise ValueError("the response is not a JWK set")
 
 
 async def _get(url: str) -> bytes:
@@ -190,32 +205,3 @@ async def _body(response: httpx.Response) -> bytes:
         if len(body) > MAX_BYTES:
             raise ValueError(f"the response has more than {MAX_BYTES} bytes")
     return body
-
-
-async def _read(body: bytes) -> dict[str | None, PyJWK]:
-    """Parse a JWK set. An answer that is not one may raise any exception."""
-    match json.loads(body):
-        case {"keys": [*documents]}:
-            keys = {}
-            for document in documents:
-                # Many keys take long; let requests run in between.
-                await asyncio.sleep(0)
-                if (key := _key(document)) is not None:
-                    keys[key.key_id] = key
-            return keys
-    raise ValueError("the response is not a JWK set")
-
-
-def _key(document: dict[str, Any]) -> PyJWK | None:
-    """Parse a public signature key; None for any other."""
-    try:
-        key = PyJWK.from_dict(document)
-    except Exception:  # an unreadable key must not discard the others
-        return None
-    is_usable = (
-        key.algorithm_name in ALGORITHMS
-        and key.public_key_use in (None, "sig")
-        and isinstance(key.key_id, str | None)
-        and "d" not in document
-    )
-    return key if is_usable else None

@@ -1,26 +1,30 @@
 """Bearer tokens: who is calling (RFC 6750, RFC 7519, RFC 8725)."""
 
+import logging
 import re
-from base64 import urlsafe_b64encode
+from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager, nullcontext
-from dataclasses import dataclass
-from time import time
+from dataclasses import dataclass, field
+from itertools import islice
+from math import inf
+from time import monotonic, time
 from typing import TYPE_CHECKING, Any
 
 import jwt
-from jwt import PyJWK
 from jwt.exceptions import (
     ExpiredSignatureError,
     ImmatureSignatureError,
     InvalidAlgorithmError,
     InvalidAudienceError,
     InvalidIssuerError,
+    InvalidKeyError,
     InvalidSignatureError,
     MissingRequiredClaimError,
     PyJWTError,
 )
 
 from src.framework.auth.exceptions import NotAuthenticated
+from src.framework.auth.keys import Key
 
 if TYPE_CHECKING:
     from src.framework.auth.jwks import JWKS
@@ -31,6 +35,14 @@ LEEWAY_SECONDS = 30
 MAX_TOKEN_BYTES = 16 * 1024
 REMEMBERED_TOKENS = 4096
 
+TRIED_KEYS = 16
+"""How many keys a token that names none of them is tried with."""
+
+LOG_SECONDS = 60.0
+"""How long a reason is not logged again."""
+
+MAX_REASON = 200
+
 EXPIRED = "The token has expired"
 
 # RFC 8725 §3.11: a token of another type has another purpose.
@@ -40,6 +52,31 @@ _TOKEN = re.compile(rb"[\w~+/-]+\.[\w~+/-]+\.[\w~+/-]+=*", re.ASCII)
 # Includes errors of its parsers that PyJWT lets through.
 _UNREADABLE = (PyJWTError, ValueError, TypeError, OverflowError, RecursionError)
 
+# Another key may verify a token that one key does not.
+_NOT_BY_THIS_KEY = (InvalidAlgorithmError, InvalidKeyError, InvalidSignatureError)
+
+logger = logging.getLogger(__name__)
+
+
+class MalformedTokenError(PyJWTError):
+    """The header has no token, or more than one."""
+
+
+class TimesNotNumbersError(PyJWTError):
+    """PyJWT takes texts as times, too; RFC 7519 §2 wants numbers."""
+
+
+class UnreadableHeaderError(PyJWTError):
+    """The token's first part is not a JOSE header."""
+
+
+class UnknownKeyError(PyJWTError):
+    """No key has the token's key id."""
+
+
+class WrongTypeError(PyJWTError):
+    """The token's `typ` is that of another purpose, or its user claim names nobody."""
+
 
 _PLAIN_WORDS: dict[type, str] = {
     ExpiredSignatureError: EXPIRED,
@@ -48,6 +85,11 @@ _PLAIN_WORDS: dict[type, str] = {
     InvalidAudienceError: "The token is for another audience",
     InvalidIssuerError: "The token is from another issuer",
     InvalidSignatureError: "The token's signature is wrong",
+    MalformedTokenError: "Send one token, as in Authorization: Bearer header.claims.signature",
+    TimesNotNumbersError: "The token's times must be numbers of seconds",
+    UnknownKeyError: "The token's key is unknown",
+    UnreadableHeaderError: "The token cannot be read",
+    WrongTypeError: "The token is not meant for this API",
 }
 
 
@@ -58,28 +100,29 @@ class Rules:
     issuer: str | None
     audience: str | None
     user_claim: str
+    advice: Mapping[str, str] = field(default_factory=dict)
+    """What to do about an error, by the name of its class, for the log."""
 
 
 @dataclass(frozen=True, slots=True)
 class Verified:
     user: str
     expires: float
-    key: PyJWK
-    key_id: str | None
+    key: Key
 
 
 class SecretKey:
     """An HS256 secret shared with the issuer. Key ids are ignored."""
 
     def __init__(self, secret: bytes) -> None:
-        encoded = urlsafe_b64encode(secret).decode()
-        self.key = PyJWK.from_dict({"kty": "oct", "k": encoded, "alg": "HS256"})
+        self.keys = [Key(None, ("HS256",), secret)]
+        self.trusted = frozenset(self.keys)
 
-    def known(self, _key_id: str | None) -> PyJWK | None:
-        return self.key
+    def known(self, _key_id: str | None) -> list[Key]:
+        return self.keys
 
-    async def find(self, _key_id: str | None) -> PyJWK | None:
-        return self.key
+    async def find(self, _key_id: str | None) -> list[Key]:
+        return self.keys
 
     def kept_fresh(self) -> AbstractAsyncContextManager[None]:
         return nullcontext()
@@ -92,69 +135,110 @@ class Tokens:
         self.keys = keys
         self.rules = rules
         self.remembered: dict[bytes, Verified] = {}
+        self.logged: dict[str, float] = {}
 
     async def verified(self, headers: list[tuple[bytes, bytes]]) -> Verified:
         """Return whose token the request has, and when it expires.
 
         Raises NotAuthenticated, and KeysUnavailable when the token cannot be checked.
         """
-        token = _bearer(headers)
-        verified = self.remembered.get(token)
-        if verified is None or self.keys.known(verified.key_id) is not verified.key:
-            verified = await self._verify(token)
-            if len(self.remembered) >= REMEMBERED_TOKENS:
-                del self.remembered[next(iter(self.remembered))]
-            self.remembered[token] = verified
-        if time() >= verified.expires:
-            self.remembered.pop(token, None)
-            raise NotAuthenticated(EXPIRED)
+        try:
+            token = _bearer(headers)
+            verified = self.remembered.get(token)
+            if verified is None or verified.key not in self.keys.trusted:
+                verified = await self._verify(token)
+                if len(self.remembered) >= REMEMBERED_TOKENS:
+                    del self.remembered[next(iter(self.remembered))]
+                self.remembered[token] = verified
+            if time() >= verified.expires:
+                self.remembered.pop(token, None)
+                raise ExpiredSignatureError
+        except _UNREADABLE as error:
+            raise self._refusal(error) from None
         return verified
 
     async def _verify(self, token: bytes) -> Verified:
+        """Raises any of _UNREADABLE."""
         try:
             header = jwt.get_unverified_header(token)
         except _UNREADABLE:
-            raise NotAuthenticated("The token cannot be read") from None
-        key_id = header.get("kid")
-        key = await self.keys.find(key_id)
-        if key is None:
-            raise NotAuthenticated("The token's key is unknown")
-        claims = self._claims(token, key)
-        user = claims[self.rules.user_claim]
-        if not isinstance(user, str) or str(header.get("typ", "jwt")).lower() not in _TYPES:
-            raise NotAuthenticated("The token is not meant for this API")
-        return Verified(user, _moments(claims)["exp"], key, key_id)
-
-    def _claims(self, token: bytes, key: PyJWK) -> dict[str, Any]:
-        rules = self.rules
+            raise UnreadableHeaderError from None
+        key_id, algorithm = header.get("kid"), header.get("alg")
+        known = self.keys.known(key_id)
         try:
-            return jwt.decode(
-                token,
-                key,
-                algorithms=[key.algorithm_name],
-                issuer=rules.issuer,
-                audience=rules.audience,
-                leeway=LEEWAY_SECONDS,
-                options={
-                    "enforce_minimum_key_length": True,
-                    "require": ["exp", rules.user_claim],
-                    "verify_aud": rules.audience is not None,
-                    "verify_iss": rules.issuer is not None,
-                },
-            )
-        except _UNREADABLE as error:
-            raise NotAuthenticated(_in_plain_words(error)) from None
+            verified = self._checked(token, algorithm, known)
+        except (*_NOT_BY_THIS_KEY, UnknownKeyError):
+            if key_id is not None and any(key.id == key_id for key in known):
+                raise
+            found = await self.keys.find(key_id)
+            if found == known:
+                raise
+            verified = self._checked(token, algorithm, found)
+        if str(header.get("typ", "jwt")).lower() not in _TYPES:
+            raise WrongTypeError
+        return verified
+
+    def _checked(self, token: bytes, algorithm: object, keys: list[Key]) -> Verified:
+        """Try the keys in turn, each only with the algorithms that fit it.
+
+        Raises the error of the last key.
+        """
+        error: PyJWTError = InvalidAlgorithmError() if keys else UnknownKeyError()
+        for key in islice((key for key in keys if algorithm in key.algorithms), TRIED_KEYS):
+            try:
+                claims = self._claims(token, key)
+            except _NOT_BY_THIS_KEY as refused:
+                error = refused
+            else:
+                return Verified(_user(claims[self.rules.user_claim]), _moments(claims)["exp"], key)
+        raise error
+
+    def _claims(self, token: bytes, key: Key) -> dict[str, Any]:
+        rules = self.rules
+        return jwt.decode(
+            token,
+            key.value,
+            algorithms=key.algorithms,
+            issuer=rules.issuer,
+            audience=rules.audience,
+            leeway=LEEWAY_SECONDS,
+            options={
+                "enforce_minimum_key_length": True,
+                "require": ["exp", rules.user_claim],
+                "verify_aud": rules.audience is not None,
+                "verify_iss": rules.issuer is not None,
+                "verify_sub": False,  # some issuers number their users
+            },
+        )
+
+    def _refusal(self, error: Exception) -> NotAuthenticated:
+        """Log the reason, at most once in LOG_SECONDS, and return it for the client."""
+        reason, kind = _in_plain_words(error), type(error).__name__
+        if monotonic() - self.logged.get(kind, -inf) > LOG_SECONDS:
+            self.logged[kind] = monotonic()
+            advice = self.rules.advice.get(kind, "")
+            logger.warning("A token was refused. %s. %s", reason[:MAX_REASON], advice)
+        return NotAuthenticated(reason)
+
+
+def _user(claim: object) -> str:
+    """Return the user that a claim names: a text, or a whole number's decimal text."""
+    if isinstance(claim, float) and claim.is_integer() and abs(claim) < 2**53:
+        claim = int(claim)
+    if isinstance(claim, bool) or not isinstance(claim, str | int):
+        raise WrongTypeError
+    return str(claim)
 
 
 def _moments(claims: dict[str, Any]) -> dict[str, float]:
-    """Read the claims that are times. PyJWT takes texts, too; RFC 7519 §2 wants numbers."""
+    """Read the claims that are times."""
     sent = {name: claims[name] for name in ("exp", "iat", "nbf") if name in claims}
     try:
         if all(type(time) in {int, float} for time in sent.values()):
             return {name: float(time) for name, time in sent.items()}
     except OverflowError:
         pass
-    raise NotAuthenticated("The token's times must be numbers of seconds")
+    raise TimesNotNumbersError
 
 
 def _in_plain_words(error: Exception) -> str:
@@ -175,7 +259,5 @@ def _bearer(headers: list[tuple[bytes, bytes]]) -> bytes:
         raise NotAuthenticated
     token = token.strip(b" ")
     if len(sent) > 1 or len(token) > MAX_TOKEN_BYTES or not _TOKEN.fullmatch(token):
-        raise NotAuthenticated(
-            "Send one token, as in Authorization: Bearer header.claims.signature"
-        )
+        raise MalformedTokenError
     return token
