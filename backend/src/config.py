@@ -81,7 +81,7 @@ class Settings(BaseSettings):
     """
 
     auth_jwks_url: str | None = None
-    """The URL of the key server's public keys (EdDSA, ES256, RS256)."""
+    """The URL of the key server's public keys (any asymmetric algorithm)."""
 
     auth_secret: SecretStr | None = Field(
         default=None, validation_alias=AliasChoices("auth_secret", "better_auth_secret")

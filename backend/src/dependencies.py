@@ -36,8 +36,9 @@ class OwnToken(HTTPBearer):
         tokens = request.app.tokens
         if tokens is not None and "token_expires" not in request.scope:
             verified = await tokens.verified(request.scope["headers"])
-            if verified.user != request.path_params["user_id"]:
-                raise NotTheOwner
+            user_id = request.path_params["user_id"]
+            if verified.user != user_id:
+                raise NotTheOwner(verified.user.casefold() == user_id.casefold())
             request.scope["token_expires"] = verified.expires
 
 

@@ -655,6 +655,27 @@ def test_user_ids_that_differ_in_any_character_are_different_users(
 @pytest.mark.parametrize(
     ("user", "segment"),
     [
+        ("0198c0de-5d3e-7c1f-9d0a-6b1f2c3d4e5f", "0198C0DE-5D3E-7C1F-9D0A-6B1F2C3D4E5F"),
+        ("auth0|Ada", "auth0%7Cada"),
+        ("Ada@app.example", "ada@app.example"),
+    ],
+)
+def test_the_answer_says_where_only_capitals_differ(
+    api: httpx.Client, user: str, segment: str
+) -> None:
+    response = api.get(f"/api/{segment}/tasks", headers=bearer(token(user)))
+
+    assert_problem(
+        response,
+        403,
+        "These tasks belong to another user: capitals count, and the token's user differs from "
+        "the path's in them only",
+    )
+
+
+@pytest.mark.parametrize(
+    ("user", "segment"),
+    [
         ("ada", "ada"),
         ("ada", "%61%64%61"),
         ("%61da", "%2561da"),

@@ -22,6 +22,9 @@ NO_ROOM = "The list is too long to send just now; request pages with limit"
 NOT_AS_ASKED = "The task does not meet If-Match or If-None-Match"
 NOT_AUTHENTICATED = "Send a token, as in Authorization: Bearer header.claims.signature"
 NOT_THE_OWNER = "These tasks belong to another user"
+OTHER_CAPITALS = (
+    f"{NOT_THE_OWNER}: capitals count, and the token's user differs from the path's in them only"
+)
 TASK_CHANGED = "The task has changed since; get it again"
 TASK_NOT_FOUND = "Task not found"
 UNAVAILABLE = "The database cannot be reached just now; try again in a moment"
@@ -82,8 +85,8 @@ async def _batch_refused(_request: Request, error: BatchRefused) -> Response:
     return invalid(412 if error.changed else 404, errors)
 
 
-async def _not_the_owner(_request: Request, _error: NotTheOwner) -> Response:
-    return problem(403, NOT_THE_OWNER)
+async def _not_the_owner(_request: Request, error: NotTheOwner) -> Response:
+    return problem(403, OTHER_CAPITALS if error.only_capitals_differ else NOT_THE_OWNER)
 
 
 async def _not_found(_request: Request, _error: TaskNotFound) -> Response:

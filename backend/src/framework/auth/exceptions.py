@@ -6,7 +6,11 @@ class NotAuthenticated(Exception):
 
 
 class NotTheOwner(Exception):
-    """The token is valid, but belongs to another user."""
+    """The token is valid, but belongs to another user; perhaps only capitals differ."""
+
+    def __init__(self, only_capitals_differ: bool) -> None:
+        super().__init__()
+        self.only_capitals_differ = only_capitals_differ
 
 
 class KeysUnavailable(Exception):
