@@ -45,5 +45,6 @@ def public_key(document: dict[str, Any]) -> Key | None:
         return None
     if not isinstance(key_id, str | None) or (stated is not None and stated not in fitting):
         return None
-    has_one_algorithm = stated is None or kind == "OKP"  # which has two names
-    return Key(key_id, fitting if has_one_algorithm else (stated,), value)
+    if stated is None or kind == "OKP":  # whose one algorithm has two names
+        return Key(key_id, fitting, value)
+    return Key(key_id, (stated,), value)
