@@ -53,34 +53,42 @@ class Changes(NamedTuple):
 
 
 def _now_statement() -> Statement:
+    """Compile the position of now: that of the last change, or if the log is empty, its number."""
     last = owned(select(_CHANGE.seq, _AT.label("at")), CHANGES)
     found = last.order_by(_CHANGE.seq.desc()).limit(literal_column("1")).subquery("last")
     user = select(literal_column("1")).subquery("user")
     position = func.json_build_array(
-        func.coalesce(found.c.seq, literal_column("0")), func.coalesce(found.c.at, _EPOCH)
+        func.coalesce(found.c.seq, _counted(), literal_column("0")),
+        func.coalesce(found.c.at, _EPOCH),
     )
     row = select(position).select_from(user.outerjoin(found, true()))
     return compiled_answer(row, repeatable=True)
 
 
+def _counted() -> ColumnElement[int]:
+    number: ColumnElement[int] = owned(select(FEEDS.c.seq), FEEDS).scalar_subquery()
+    return number
+
+
 def _since_statement() -> Statement:
     """Compile a page, whose last row says whether its beginning is known, and where it ends.
 
-    A position is known while the log has the change with its number and time. The one before the
-    first change is known while the first is there.
+    A position is known while the log has the change with its number and time. One with the time of
+    the epoch is before the first change, or of an empty log. It is known while the next change is
+    there, or while there is none.
     """
     after, at = (bindparam(name, type_=BigInteger) for name in ("seq", "at"))
     mine = owned(select(_CHANGE.seq), CHANGES)
     is_there = mine.where(
         _CHANGE.seq == after, _CHANGE.at == bindparam("time", type_=_CHANGE.at.type)
     )
-    first = mine.where(_CHANGE.seq == literal_column("1")).exists()
-    is_beginning = and_(
-        after == literal_column("0"),
-        at == _EPOCH,
-        or_(first, ~owned(select(FEEDS.c.seq), FEEDS).exists()),
+    is_next_there = mine.where(_CHANGE.seq == after + literal_column("1")).exists()
+    is_last = and_(
+        func.coalesce(_counted(), literal_column("0")) == after,
+        ~mine.where(_CHANGE.seq > after).exists(),
     )
-    known = select(or_(is_there.exists(), is_beginning).label("is_known")).cte("known")
+    is_without_change = and_(at == _EPOCH, or_(is_next_there, is_last))
+    known = select(or_(is_there.exists(), is_without_change).label("is_known")).cte("known")
     is_known = select(known.c.is_known).scalar_subquery()
     log = (
         owned(select(_CHANGE.seq, _AT.label("at"), _CHANGE.task_id), CHANGES)
@@ -119,7 +127,7 @@ NOW = _now_statement()
 SINCE = _since_statement()
 MOVED = select_for_many(
     owned(select(FEEDS.c.user_id, FEEDS.c.seq), FEEDS).where(
-        FEEDS.c.seq > bindparam("seq", type_=BigInteger)
+        FEEDS.c.seq != bindparam("seq", type_=BigInteger)
     )
 )
 
@@ -158,6 +166,9 @@ def _spooled(rows: list[bytes], position: Position, *, more: bool) -> Awaitable[
 
 
 async def moved(engine: AsyncEngine, user_ids: list[str], seqs: list[int]) -> dict[str, int]:
-    """Return the number of the last change of those users who have one after the given number."""
+    """Return the number of the last change of those users for whom it is another than this.
+
+    In a restored database, it may be a smaller one.
+    """
     found = map(from_json, await fetch_all(engine, MOVED, user_ids=user_ids, seqs=seqs))
     return {feed["user_id"]: feed["seq"] for feed in found}

@@ -29,6 +29,9 @@ SILENT_SECONDS = 30.0
 MOST_CHANGES = 100
 """How many changes an event may have."""
 
+CHECK_SECONDS = 30.0
+"""A stream without changes is read this often: a restored database may have forgotten it."""
+
 READERS = 4
 """How many feeds are read at once, so that others find connections, too."""
 
@@ -71,6 +74,7 @@ class Listener:
     fail: Callable[[Exception], Awaitable[None]]
     stream: Stream | None
     heard_at: float
+    read_at: float
     is_waiting: bool = False
     """Whether it hears of the next change only; a new stream hears its first page at once."""
 
@@ -79,7 +83,7 @@ class Listener:
     def is_behind(self, last: dict[str, int]) -> bool:
         if self.position is None or not self.is_waiting:
             return True
-        return last.get(self.user_id, self.position.seq) > self.position.seq
+        return last.get(self.user_id, self.position.seq) != self.position.seq
 
 
 class Live:
@@ -106,7 +110,8 @@ class Live:
         async def hear(page: Page) -> None:
             await stream.send_event(page.data, encode(page.position))
 
-        listener = Listener(user_id, since, hear, stream.fail, stream, stream.loop.time())
+        now = stream.loop.time()
+        listener = Listener(user_id, since, hear, stream.fail, stream, heard_at=now, read_at=now)
         with self._listening(listener):
             self._start(self._serve(listener))
             yield
@@ -121,7 +126,10 @@ class Live:
         async def hear(_: object) -> None:
             changed.set()
 
-        listener = Listener(user_id, since, hear, hear, None, loop.time(), is_waiting=True)
+        now = loop.time()
+        listener = Listener(
+            user_id, since, hear, hear, None, heard_at=now, read_at=now, is_waiting=True
+        )
         ends = [
             asyncio.ensure_future(end) for end in (changed.wait(), self.stopping.wait(), is_gone)
         ]
@@ -191,8 +199,10 @@ class Live:
             logger.exception("Streams cannot be served")
             return
         self.is_database_away = False
+        unread_since = asyncio.get_running_loop().time() - CHECK_SECONDS
         for listener in free:
-            if not listener.is_busy and listener.is_behind(last):
+            is_due = listener.is_behind(last) or listener.read_at < unread_since
+            if not listener.is_busy and is_due:
                 self._start(self._serve(listener))
 
     def _keep_open(self, listeners: list[Listener]) -> None:
@@ -214,9 +224,11 @@ class Live:
             more = True
             while more and listener in self.listeners:
                 page = await self._page(listener.user_id, listener.position)
-                await listener.hear(page)
+                listener.read_at = asyncio.get_running_loop().time()
+                if not listener.is_waiting or page.position != listener.position:
+                    await listener.hear(page)
+                    listener.heard_at = asyncio.get_running_loop().time()
                 listener.position, more = page.position, page.more
-                listener.heard_at = asyncio.get_running_loop().time()
                 listener.is_waiting = True
         except DatabaseUnavailable:
             pass  # it is still behind

@@ -3,11 +3,16 @@
 import sqlalchemy as sa
 from alembic import op
 
+from src.migrations.rights import keep_private
+
 revision = "0001_earlier_table"
 down_revision = None
 
 
 def upgrade() -> None:
+    connection = op.get_bind()
+    schema = connection.exec_driver_sql("SELECT current_schema()").scalar_one()
+    is_new = not sa.inspect(connection).has_table("tasks", schema=schema)
     op.create_table(
         "tasks",
         sa.Column("id", sa.Uuid, primary_key=True),
@@ -20,3 +25,5 @@ def upgrade() -> None:
         if_not_exists=True,
     )
     op.create_index("ix_tasks_user_id", "tasks", ["user_id"], if_not_exists=True)
+    for table in ["task_api_version", *(["tasks"] if is_new else [])]:
+        keep_private(connection, table)

@@ -3,6 +3,8 @@
 import sqlalchemy as sa
 from alembic import op
 
+from src.migrations.rights import keep_private
+
 revision = "0003_pages_and_keys"
 down_revision = "0002_owner_in_key"
 
@@ -19,3 +21,4 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("user_id", "key"),
     )
     op.create_index("idempotency_keys_by_age", "idempotency_keys", ["created_at"])
+    keep_private(op.get_bind(), "idempotency_keys")

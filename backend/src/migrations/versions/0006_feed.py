@@ -4,6 +4,7 @@ import sqlalchemy as sa
 from alembic import op
 
 from src.migrations import colocate
+from src.migrations.rights import keep_private
 
 revision = "0006_feed"
 down_revision = "0005_keys_by_owner"
@@ -136,6 +137,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("user_id", "seq"),
     )
     for table in ("feeds", "changes"):
+        keep_private(op.get_bind(), table)
         colocate(op.get_bind(), table)
     for statement in (
         FEED_EPOCH,
