@@ -103,7 +103,8 @@ BEGIN
     ELSE
         INSERT INTO {schema}.feeds (user_id, seq)
         SELECT user_id, max(seq) FROM (
-            SELECT user_id, seq FROM {schema}.changes UNION ALL SELECT user_id, 1 FROM {schema}.tasks
+            SELECT user_id, seq FROM {schema}.changes
+            UNION ALL SELECT user_id, 1 FROM {schema}.tasks
         ) AS known GROUP BY user_id;
     END IF;
     RETURN NULL;
