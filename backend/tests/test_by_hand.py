@@ -100,7 +100,7 @@ def pg_program(name: str) -> Path:
 
 
 def dumped(url: str, *options: str) -> bytes:
-    command = [str(pg_program("pg_dump")), "--data-only", *options, url]
+    command = [str(pg_program("pg_dump")), *options, url]
     return subprocess.run(command, check=True, capture_output=True).stdout
 
 
@@ -116,7 +116,7 @@ async def test_data_is_restored_into_tables_that_are_there(
     task = await created(engine, user)
     await task_service.toggle_task(engine, user, UUID(task["id"]))
     known = await now(engine, user)
-    restored(direct_database, dumped(own_database, *options))
+    restored(direct_database, dumped(own_database, "--data-only", *options))
     other = create_engine(direct_database, pool_size=1)
     new = await now(other, user)
     again = await created(other, user)

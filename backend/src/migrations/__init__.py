@@ -1,8 +1,10 @@
 """The tables, created and brought up to date at start-up."""
 
+import logging
 from pathlib import Path
 
 import asyncpg
+from pydantic_core import from_json
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -11,14 +13,23 @@ from src.framework.exceptions import CannotStart
 from src.framework.sql import citus
 from src.framework.sql.engine import Statement, create_engine, fetch, fetch_all, is_distributed
 from src.framework.sql.exceptions import DatabaseUnavailable
+from src.framework.sql.statements import table_of
+from src.migrations import checks
+from src.models.feed import Change, Feed
+from src.models.idempotency_key import IdempotencyKey
+from src.models.task import Task
+
+VERSION_TABLE = checks.VERSION_TABLE
+MODELS = (Task, IdempotencyKey, Feed, Change)
 
 VERSIONS = Path(__file__).parent / "versions"
-HEAD = max(path.stem for path in VERSIONS.glob("[0-9]*.py"))
+REVISIONS = sorted(path.stem for path in VERSIONS.glob("[0-9]*.py"))
+HEAD = REVISIONS[-1]
 LOCK = 0x7461736B73  # "tasks"
 
-VERSION_TABLE = "task_api_version"
+logger = logging.getLogger(__name__)
 
-_VERSION = Statement(f"SELECT convert_to(version_num, 'UTF8') FROM {VERSION_TABLE}")  # noqa: S608 - a constant
+_FACTS = Statement(checks.FACTS)
 
 _WRONG_TIME_ZONES = Statement(f"SELECT convert_to(place, 'UTF8') FROM ({citus.WRONG_TIME_ZONES}) _")  # noqa: S608 - a constant
 
@@ -30,18 +41,47 @@ async def upgrade(engine: AsyncEngine, connection_string: str) -> None:
     """Bring the tables up to date, in one transaction, one process at a time.
 
     Does nothing if a newer release has upgraded them; this one does not use its columns.
-    Raises DatabaseUnavailable, and CannotStart when PostgreSQL refuses a change or would write
-    times in another time zone than UTC.
+    Raises DatabaseUnavailable, and CannotStart when the database or a table in it is not fit for
+    the service, the role lacks a right, or PostgreSQL would write times in another time zone.
     """
     try:
-        version = await fetch(engine, _VERSION)
-    except asyncpg.UndefinedTableError:
-        version = None
-    if is_distributed(engine):
-        await _check_time_zones(engine)
-        await _check_triggers(engine)
-    if version is not None and version.decode() >= HEAD:
-        return
+        facts = from_json(await fetch(engine, _FACTS) or b"")
+        revision = await _revision(engine, facts)
+        if is_distributed(engine):
+            await _check_time_zones(engine)
+            await _check_triggers(engine)
+        if revision < int(HEAD[:4]):
+            await _upgrade_alone(connection_string)
+            facts = from_json(await fetch(engine, _FACTS) or b"")
+    except asyncpg.PostgresError as error:
+        raise CannotStart(f"The tables cannot be brought up to date: {error}") from error
+    if revision <= int(HEAD[:4]):
+        checks.check_before_serving(facts, _columns())
+    for sentence in checks.exposed(facts):
+        logger.warning(sentence)
+
+
+async def _revision(engine: AsyncEngine, facts: checks.Facts) -> int:
+    """Return the number of the tables' revision, 0 if there are none."""
+    checks.check_database(facts)
+    checks.check_version_table(facts)
+    if checks.VERSION_TABLE not in facts["relations"]:
+        return 0
+    versions = await fetch_all(engine, Statement(_versions(facts)))
+    return checks.revision_number([version.decode() for version in versions], REVISIONS)
+
+
+def _versions(facts: checks.Facts) -> str:
+    schema = facts["schema"].replace('"', '""')
+    table = f'"{schema}".{checks.VERSION_TABLE}'
+    return f"SELECT convert_to(version_num, 'UTF8') FROM {table} LIMIT 3"  # noqa: S608 - quoted
+
+
+def _columns() -> dict[str, list[str]]:
+    return {model.__tablename__: table_of(model).c.keys() for model in MODELS}
+
+
+async def _upgrade_alone(connection_string: str) -> None:
     # With its own engine: rewriting a large table may take longer than a request's statement may.
     patient = create_engine(connection_string, pool_size=1, statement_seconds=None)
     try:
@@ -93,6 +133,24 @@ def _upgrade(connection: Connection) -> None:
     from alembic import command  # noqa: PLC0415 - most starts do not need it
     from alembic.config import Config  # noqa: PLC0415
 
-    config = Config(attributes={"connection": connection})
-    config.set_main_option("script_location", str(VERSIONS.parent))
-    command.upgrade(config, "head")
+    # Once more, because another process may have upgraded them before this one had the lock.
+    facts = from_json(connection.exec_driver_sql(checks.FACTS).scalar_one())
+    checks.check_version_table(facts)
+    revision = 0
+    if checks.VERSION_TABLE in facts["relations"]:
+        versions = connection.exec_driver_sql(_versions(facts)).scalars()
+        revision = checks.revision_number([version.decode() for version in versions], REVISIONS)
+    if revision < int(HEAD[:4]):
+        checks.check_before_upgrade(facts, revision)
+        connection.execute(text(_FIRST), {"schema": facts["schema"]})
+        config = Config(attributes={"connection": connection, "schema": facts["schema"]})
+        config.set_main_option("script_location", str(VERSIONS.parent))
+        command.upgrade(config, "head")
+        facts = from_json(connection.exec_driver_sql(checks.FACTS).scalar_one())
+        checks.check_before_serving(facts, _columns())
+
+
+_FIRST = """
+SELECT set_config('search_path', concat_ws(', ', quote_ident(:schema),
+    nullif(current_setting('search_path'), '')), true)
+"""

@@ -13,5 +13,6 @@ context.configure(
     connection=context.config.attributes["connection"],
     target_metadata=SQLModel.metadata,
     version_table=VERSION_TABLE,
+    version_table_schema=context.config.attributes.get("schema"),
 )
 context.run_migrations()

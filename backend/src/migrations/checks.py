@@ -1,0 +1,228 @@
+"""What the database has to be before the service touches it, and before it serves.
+
+`FACTS` describes it in one statement. Every check takes the facts and raises CannotStart with a
+sentence that says what does not fit and what to do.
+"""
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from src.framework.exceptions import CannotStart
+
+Facts: TypeAlias = dict[str, Any]
+
+VERSION_TABLE = "task_api_version"
+
+MADE_BY = {
+    "tasks": 1,
+    "idempotency_keys": 3,
+    "task_priority": 4,
+    "feeds": 6,
+    "changes": 6,
+}
+"""The number of the revision that makes a table or type."""
+
+RIGHTS = {
+    "tasks": "SELECT INSERT UPDATE DELETE",
+    "feeds": "SELECT INSERT UPDATE",
+    "changes": "SELECT INSERT DELETE",
+    "idempotency_keys": "SELECT INSERT UPDATE DELETE",
+    VERSION_TABLE: "SELECT",
+}
+
+EARLIER = {
+    "id": ["uuid"],
+    "user_id": ["character varying(255)"],
+    "title": ["character varying(500)"],
+    "description": ["character varying", "text"],
+    "completed": ["boolean"],
+    "created_at": ["timestamp without time zone"],
+    "updated_at": ["timestamp without time zone"],
+}
+"""The columns of the table that the earlier version made, as in migration 0001."""
+
+FACTS = (Path(__file__).parent / "facts.sql").read_text()
+
+KINDS = {
+    "v": "a view",
+    "m": "a materialized view",
+    "p": "a partitioned table",
+    "f": "a foreign table",
+    "S": "a sequence",
+    "i": "an index",
+    "c": "a type",
+    "type": "a type",
+}
+
+WAYS_ON = (
+    "it is left as it is; give the service a schema of its own, with ALTER ROLE … SET search_path, "
+    "or a database of its own"
+)
+
+
+def check_database(facts: Facts) -> None:
+    """Refuse a database that cannot hold every text, and one without a schema for our tables."""
+    if facts["encoding"] != "UTF8":
+        raise CannotStart(
+            f"The database {facts['database']} is encoded in {facts['encoding']}, which cannot "
+            "hold every text: make one WITH ENCODING 'UTF8' TEMPLATE template0"
+        )
+    if facts["schema"] is None:
+        raise CannotStart(
+            f"The search_path of the role {facts['role']} is {facts['search_path'] or 'empty'} and "
+            "names no schema that the role may use: make one, grant USAGE on it, or change the "
+            "search_path"
+        )
+
+
+def check_version_table(facts: Facts) -> None:
+    """Refuse a version table that is another program's, or that we may not read."""
+    table = facts["relations"].get(VERSION_TABLE)
+    if table is None:
+        return
+    column = {"version_num": ["character varying(32)"]}
+    misfit = _misfit(table, column, "PRIMARY KEY (version_num)")
+    if misfit:
+        raise _not_ours(VERSION_TABLE, misfit)
+    if "SELECT" not in table["rights"] or table["is_hidden"]:
+        raise _without_right(facts, "SELECT", VERSION_TABLE)
+
+
+def revision_number(versions: list[str], known: Iterable[str]) -> int:
+    """Return the number of the revision in the version table; a newer release's is unknown to us.
+
+    Raises CannotStart unless there is one of the form 0008_….
+    """
+    known = list(known)
+    [version] = versions if len(versions) == 1 else [""]
+    newest = max(int(revision[:4]) for revision in known)
+    if re.fullmatch(r"[0-9]{4}_\w+", version, re.ASCII) and (
+        version in known or int(version[:4]) > newest
+    ):
+        return int(version[:4])
+    found = ", ".join(map(repr, versions)) or "nothing"
+    raise CannotStart(
+        f"The tables cannot be brought up to date: {VERSION_TABLE} has {found} and not one "
+        f"revision such as {max(known)}: restore what it had, or use another database"
+    )
+
+
+def check_before_upgrade(facts: Facts, revision: int) -> None:
+    """Refuse to change tables that are another program's, or that belong to another role."""
+    relations = facts["relations"]
+    for name, made_by in MADE_BY.items():
+        found = relations.get(name)
+        if found is None or made_by <= revision:
+            continue
+        if name != "tasks":
+            raise _not_ours(name, f"is {KINDS.get(found['kind'], 'a table')} already")
+        if misfit := _misfit(found, EARLIER, "PRIMARY KEY (id)"):
+            raise _not_ours(name, misfit)
+    for name, found in relations.items():
+        if not found.get("is_ours", True):
+            raise CannotStart(
+                f"The tables cannot be brought up to date: the table {name} belongs to the role "
+                f"{found['owner']}: start this release once as {found['owner']}"
+            )
+    if not facts["may_create"]:
+        schema, role = facts["schema"], facts["role"]
+        raise CannotStart(
+            f"The tables cannot be brought up to date: the role {role} may not create tables in "
+            f"the schema {schema}: run GRANT CREATE ON SCHEMA {schema} TO {role}, or start this "
+            "release once as a role that may"
+        )
+
+
+def check_before_serving(facts: Facts, columns: dict[str, list[str]]) -> None:
+    """Refuse tables without a column of ours, hidden ones, and a role that may not use them."""
+    for name, wanted in columns.items():
+        found = facts["relations"].get(name)
+        if found is None:
+            raise _not_ours(name, "is missing, although the version table is there", ours=True)
+        if not found["is_found"]:
+            raise _not_ours(name, f"is hidden by another in {facts['search_path']}", ours=True)
+        absent = [column for column in wanted if column not in found["columns"]]
+        if absent:
+            raise _not_ours(name, f"has no column {absent[0]}", ours=True)
+    for name, rights in RIGHTS.items():
+        found = facts["relations"][name]
+        for right in rights.split():
+            if right not in found["rights"]:
+                raise _without_right(facts, right, name)
+        if found["is_hidden"]:
+            raise CannotStart(
+                f"Row security hides every row of the table {name} from the role {facts['role']}: "
+                f"start as its owner {found['owner']}, or make a policy for the role"
+            )
+    if not facts["may_call"]:
+        raise CannotStart(
+            f"The role {facts['role']} may not call feed_epoch(): run GRANT EXECUTE ON FUNCTION "
+            f"feed_epoch() TO {facts['role']}"
+        )
+
+
+def exposed(facts: Facts) -> list[str]:
+    """Return a sentence for each role that is everybody's and may read tables of ours."""
+    relations = {name: facts["relations"].get(name) or {} for name in RIGHTS}
+    sentences = []
+    for role in sorted({role for found in relations.values() for role in found.get("open_to", [])}):
+        readable = [name for name, found in relations.items() if role in found.get("open_to", [])]
+        if role != facts["role"]:
+            tables, name = ", ".join(readable), role.upper() if role == "public" else role
+            sentences.append(
+                f"The role {name} can read {tables}: run REVOKE ALL ON {tables} FROM {name}, "
+                "unless you granted it on purpose"
+            )
+    return sentences
+
+
+def _misfit(table: Facts, columns: dict[str, list[str]], key: str) -> str | None:
+    """Say what makes a table another than the one with these columns and this key, if anything."""
+    if table["kind"] != "r":
+        return f"is {KINDS.get(table['kind'], 'no table')}"
+    absent = [f"has no column {name}" for name in columns if name not in table["columns"]]
+    other = [
+        f"has a column {name} {what}"
+        for name, column in table["columns"].items()
+        if (what := _column_misfit(name, column, columns.get(name)))
+    ]
+    wrong_key = [f"has {table['key'] or 'no primary key'} instead of {key}"]
+    more = [f"has {each}" for each in table["more"]]
+    misfits = [*other, *absent, *(wrong_key if table["key"] != key else []), *more]
+    return misfits[0] if misfits else None
+
+
+def _column_misfit(name: str, column: Facts, types: list[str] | None) -> str | None:
+    if types is None:
+        return "of its own"
+    kind = column["type"]
+    if kind not in types and not _is_long_description(name, kind):
+        return f"of type {kind} instead of {types[0]}"
+    if column["is_required"] == (name == "description"):
+        return f"that is {'' if column['is_required'] else 'not '}NOT NULL"
+    if column["has_default"]:
+        return "with a default"
+    return "with a collation" if column["has_collation"] else None
+
+
+def _is_long_description(name: str, kind: str) -> bool:
+    length = re.fullmatch(r"character varying\(([0-9]+)\)", kind)
+    return name == "description" and length is not None and int(length[1]) > 500
+
+
+def _not_ours(name: str, misfit: str, *, ours: bool = False) -> CannotStart:
+    whose = "" if ours else "is another program's: it "
+    ways = "restore it, or use another schema by search_path or another database"
+    return CannotStart(
+        f"The tables cannot be brought up to date: {name} {whose}{misfit}; "
+        f"{ways if ours else WAYS_ON}"
+    )
+
+
+def _without_right(facts: Facts, right: str, name: str) -> CannotStart:
+    return CannotStart(
+        f"The role {facts['role']} lacks the right {right} on the table {name}: "
+        f"run GRANT {RIGHTS[name].replace(' ', ', ')} ON {name} TO {facts['role']}"
+    )

@@ -1,0 +1,427 @@
+"""The service takes over its own tables, and nobody else's. What one can mend is a sentence."""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from uuid import uuid4
+
+import asyncpg
+import pytest
+
+from src.framework.exceptions import CannotStart
+from src.migrations import HEAD, VERSION_TABLE
+from tests.citus import beside
+from tests.conftest import database, execute
+from tests.serving import serving, started
+from tests.tasks import create, listed
+from tests.test_by_hand import dumped
+from tests.test_failures import sentence
+from tests.test_migrations import EARLIER, upgraded
+
+
+@pytest.fixture(autouse=True)
+def _is_one_server(pytestconfig: pytest.Config) -> None:
+    if pytestconfig.getoption("citus"):
+        pytest.skip("makes the tables of other programs, and roles")
+
+
+def everything(url: str) -> list[bytes]:
+    """The whole database as SQL, without the word that each dump has of its own."""
+    lines = dumped(url).splitlines()
+    return [line for line in lines if not line.startswith((b"\\restrict", b"\\unrestrict"))]
+
+
+def refused(url: str) -> str:
+    """Start on a database, which has to be refused and left as it is; return the sentence."""
+    before = everything(url)
+    with pytest.raises(CannotStart) as caught:
+        asyncio.run(upgraded(url))
+    assert everything(url) == before
+    return str(caught.value)
+
+
+@pytest.fixture(scope="module")
+def shared(direct: str) -> Iterator[str]:
+    with database(direct) as url:
+        yield url
+
+
+@pytest.fixture
+def without_tables(shared: str) -> str:
+    """The connection string of a database without tables, which the tests use in turn."""
+    asyncio.run(execute(shared, "DROP SCHEMA public CASCADE; CREATE SCHEMA public"))
+    asyncio.run(execute(shared, "DROP FOREIGN DATA WRAPPER IF EXISTS w CASCADE"))
+    return shared
+
+
+@pytest.fixture(scope="module")
+def with_tables(direct: str, template: str) -> Iterator[str]:
+    with database(direct, template) as url:
+        yield url
+
+
+INTEGER_IDS = """
+CREATE TABLE tasks (
+    id serial PRIMARY KEY, user_id text NOT NULL, title text NOT NULL, created_at timestamp
+)
+"""
+PRISMA = """
+CREATE TABLE tasks (
+    id text PRIMARY KEY, "userId" text NOT NULL, title text NOT NULL, done boolean NOT NULL,
+    "createdAt" timestamp(3) NOT NULL DEFAULT CURRENT_TIMESTAMP
+)
+"""
+
+
+def earlier(old: str, new: str) -> str:
+    assert old in EARLIER
+    return EARLIER.replace(old, new)
+
+
+OTHERS = {
+    INTEGER_IDS: "a column id of type integer instead of uuid",
+    PRISMA: "a column id of type text instead of uuid",
+    earlier("id UUID", "id VARCHAR(36)"): "a column id of type character varying(36)",
+    earlier("user_id VARCHAR(255)", "user_id VARCHAR(100)"): "user_id of type character varying(1",
+    earlier("title VARCHAR(500)", "title TEXT"): "a column title of type text",
+    earlier("title VARCHAR(500)", "title VARCHAR(200)"): "a column title of type",
+    earlier("description VARCHAR", "description VARCHAR(500)"): "a column description of type",
+    earlier("description VARCHAR", "description VARCHAR NOT NULL"): "description that is NOT NULL",
+    earlier("title VARCHAR(500) NOT NULL", "title VARCHAR(500)"): "title that is not NOT NULL",
+    earlier("completed BOOLEAN", "completed INTEGER"): "a column completed of type integer",
+    earlier("created_at TIMESTAMP WITHOUT", "created_at TIMESTAMP WITH"): "created_at of type",
+    earlier("id UUID NOT NULL", "id UUID NOT NULL DEFAULT gen_random_uuid()"): "id with a default",
+    earlier("title VARCHAR(500)", 'title VARCHAR(500) COLLATE "C"'): "title with a collation",
+    earlier("completed BOOLEAN", "priority INTEGER, completed BOOLEAN"): "a column priority of its",
+    earlier("    description VARCHAR,\n", ""): "no column description",
+    earlier("PRIMARY KEY (id)", "PRIMARY KEY (user_id, id)"): "PRIMARY KEY (user_id, id) instead",
+    earlier(",\n    PRIMARY KEY (id)", ""): "no primary key instead of PRIMARY KEY (id)",
+    earlier("PRIMARY KEY (id)", "PRIMARY KEY (id), UNIQUE (title)"): "constraint tasks_title_key",
+    earlier("PRIMARY KEY (id)", "PRIMARY KEY (id), CHECK (title <> '')"): "tasks_title_check",
+    f"{EARLIER} CREATE UNIQUE INDEX one_title ON tasks (user_id, title)": "the index one_title",
+    earlier("ON tasks (user_id)", "ON tasks (user_id, title)"): "the index ix_tasks_user_id",
+    "CREATE TABLE users (id varchar(255) PRIMARY KEY);"
+    + earlier("user_id VARCHAR(255)", "user_id VARCHAR(255) REFERENCES users"): "user_id_fkey",
+    f"{EARLIER} CREATE TABLE parts (task uuid REFERENCES tasks)": "parts_task_fkey, which refers",
+    f"{EARLIER} CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';"
+    "CREATE TRIGGER stamp BEFORE UPDATE ON tasks FOR EACH ROW EXECUTE FUNCTION f()": "trigger st",
+    f"{EARLIER} CREATE RULE nothing AS ON DELETE TO tasks DO INSTEAD NOTHING": "the rule nothing",
+    f"{EARLIER} ALTER TABLE tasks ENABLE ROW LEVEL SECURITY": "row security",
+    f"{EARLIER} CREATE TABLE more_tasks () INHERITS (tasks)": "more_tasks, which inherits from it",
+    earlier("CREATE TABLE", "CREATE UNLOGGED TABLE"): "UNLOGGED",
+    "CREATE VIEW tasks AS SELECT 1 AS id": "tasks is another program's: it is a view",
+    "CREATE MATERIALIZED VIEW tasks AS SELECT 1 AS id": "it is a materialized view",
+    "CREATE TABLE tasks (id uuid) PARTITION BY HASH (id)": "it is a partitioned table",
+    "CREATE SEQUENCE tasks": "it is a sequence",
+    "CREATE TYPE tasks AS (id uuid)": "it is a type",
+    "CREATE TYPE tasks AS ENUM ('a')": "it is a type",
+    "CREATE FOREIGN DATA WRAPPER w; CREATE SERVER s FOREIGN DATA WRAPPER w;"
+    "CREATE FOREIGN TABLE tasks (id uuid) SERVER s": "it is a foreign table",
+}
+
+
+@pytest.mark.parametrize(("sql", "misfit"), OTHERS.items())
+def test_another_programs_tasks_are_left_byte_for_byte(
+    without_tables: str, sql: str, misfit: str
+) -> None:
+    asyncio.run(execute(without_tables, sql))
+
+    said = refused(without_tables)
+
+    assert said.startswith("The tables cannot be brought up to date: tasks is another program's")
+    assert misfit in said
+    assert "search_path" in said
+    assert "database of its own" in said
+
+
+@pytest.mark.parametrize("name", ["feeds", "changes", "idempotency_keys", "task_priority"])
+@pytest.mark.parametrize("kind", ["TABLE {} (id int)", "VIEW {} AS SELECT 1", "SEQUENCE {}"])
+def test_another_programs_table_of_any_name_of_ours_is_left_as_it_is(
+    without_tables: str, name: str, kind: str
+) -> None:
+    asyncio.run(execute(without_tables, f"CREATE {kind.format(name)}"))
+
+    assert f"{name} is another program's" in refused(without_tables)
+
+
+SAME = {
+    "the same": EARLIER,
+    "text": earlier("description VARCHAR", "description TEXT"),
+    "a longer varchar": earlier("description VARCHAR", "description VARCHAR(2000)"),
+    "another order": earlier(
+        "title VARCHAR(500) NOT NULL,\n    description VARCHAR,",
+        "description VARCHAR,\n    title VARCHAR(500) NOT NULL,",
+    ),
+    "without its index": EARLIER.partition("CREATE INDEX")[0],
+    "with one more index": f"{EARLIER} CREATE INDEX by_title ON tasks (title)",
+    "another name of the key": earlier("PRIMARY KEY", "CONSTRAINT pk_tasks PRIMARY KEY"),
+}
+
+
+@pytest.mark.parametrize("sql", SAME.values(), ids=SAME)
+def test_the_earlier_table_is_taken_over(without_tables: str, sql: str) -> None:
+    asyncio.run(execute(without_tables, sql))
+
+    asyncio.run(upgraded(without_tables))
+
+
+def test_both_ways_on_work(empty_database: str, tmp_path: Path) -> None:
+    """The service starts in another schema, beside the tables of the other program."""
+    asyncio.run(execute(empty_database, f"{INTEGER_IDS}; CREATE SCHEMA app"))
+    name = empty_database.partition("?")[0].rpartition("/")[2]
+    asyncio.run(execute(empty_database, f"ALTER DATABASE {name} SET search_path = app, public"))
+
+    for log in ("first", "second"):
+        with serving(tmp_path / log, DATABASE_URL=empty_database) as server, server.client() as api:
+            assert create(api, log) in listed(api, log)
+    asyncio.run(execute(empty_database, "INSERT INTO public.tasks VALUES (1, 'ada', 'Buy milk')"))
+
+
+# The version table
+
+
+BAD_VERSIONS = ["", "abc", "zzz", "0008", "0003_unknown", "ae1027a6acf5", "0008-x", "٠٠٠٨_x"]
+
+
+@pytest.mark.parametrize("version", BAD_VERSIONS)
+def test_a_version_that_is_no_revision_is_refused(own_database: str, version: str) -> None:
+    asyncio.run(execute(own_database, f"UPDATE {VERSION_TABLE} SET version_num = '{version}'"))
+
+    assert f"{VERSION_TABLE} has {version!r} and not one revision such as {HEAD}" in refused(
+        own_database
+    )
+
+
+@pytest.mark.parametrize(
+    ("sql", "found"),
+    [
+        ("DELETE FROM task_api_version", "has nothing and not one revision"),
+        ("INSERT INTO task_api_version VALUES ('0001_earlier_table')", "has '0"),
+        ("DROP TABLE task_api_version; CREATE TABLE task_api_version (id int)", "column id of its"),
+        ("DROP TABLE task_api_version; CREATE VIEW task_api_version AS SELECT 1", "is a view"),
+        ("ALTER TABLE task_api_version ALTER version_num TYPE text", "version_num of type text"),
+        ("ALTER TABLE task_api_version ADD colour text", "a column colour of its own"),
+        ("DROP TABLE tasks", "tasks is missing"),
+        ("ALTER TABLE tasks DROP title", "tasks has no column title"),
+        ("ALTER TABLE idempotency_keys RENAME TO k", "idempotency_keys is missing"),
+    ],
+)
+def test_tables_that_do_not_go_together_are_refused(
+    own_database: str, sql: str, found: str
+) -> None:
+    asyncio.run(execute(own_database, sql))
+
+    assert found in refused(own_database)
+
+
+@pytest.mark.parametrize("version", ["9999_newer", "0099_x"])
+def test_a_newer_release_may_be_beside_this_one(own_database: str, version: str) -> None:
+    asyncio.run(execute(own_database, f"UPDATE {VERSION_TABLE} SET version_num = '{version}'"))
+
+    asyncio.run(upgraded(own_database))
+
+
+def test_a_table_that_hides_ours_is_refused(own_database: str) -> None:
+    name = own_database.partition("?")[0].rpartition("/")[2]
+    asyncio.run(execute(own_database, "CREATE SCHEMA app; CREATE TABLE app.tasks (id int)"))
+    asyncio.run(execute(own_database, f"ALTER DATABASE {name} SET search_path = app, public"))
+
+    assert "tasks is hidden by another in app, public" in refused(own_database)
+
+
+# The database and the role
+
+
+@pytest.mark.parametrize("encoding", ["LATIN1", "WIN1252", "EUC_JP", "SQL_ASCII"])
+def test_a_database_that_cannot_hold_every_text_is_refused(
+    postgres: str, tmp_path: Path, encoding: str
+) -> None:
+    name = f"test_{uuid4().hex}"
+    asyncio.run(
+        execute(
+            postgres,
+            f"CREATE DATABASE {name} ENCODING {encoding} LOCALE 'C' TEMPLATE template0",
+        )
+    )
+    with started(tmp_path / "log", DATABASE_URL=beside(postgres, name)) as server:
+        assert server.process.wait(timeout=30) == 3
+
+    assert f"The database {name} is encoded in {encoding}" in sentence(server.log)
+    assert "ENCODING 'UTF8'" in sentence(server.log)
+    assert "Traceback" not in server.log
+    asyncio.run(execute(postgres, f"DROP DATABASE {name} WITH (FORCE)"))
+
+
+@contextmanager
+def role(url: str, *grants: str, name: str = "") -> Iterator[str]:
+    """The connection string of a new role that may use the schema, and what it is granted."""
+    name = name or f"role_{uuid4().hex}"
+    asyncio.run(execute(url, f"CREATE ROLE {name} LOGIN; GRANT USAGE ON SCHEMA public TO {name}"))
+    try:
+        for grant in grants:
+            asyncio.run(execute(url, f"GRANT {grant} TO {name}"))
+        yield url.replace("postgres:@", f"{name}:@", 1)
+    finally:
+        asyncio.run(execute(url, f"DROP OWNED BY {name}; DROP ROLE {name}"))
+
+
+def grants_without(table: str = "", right: str = "") -> list[str]:
+    rights = {
+        "tasks": ["SELECT", "INSERT", "UPDATE", "DELETE"],
+        "feeds": ["SELECT", "INSERT", "UPDATE"],
+        "changes": ["SELECT", "INSERT", "DELETE"],
+        "idempotency_keys": ["SELECT", "INSERT", "UPDATE", "DELETE"],
+        VERSION_TABLE: ["SELECT"],
+    }
+    if table:
+        rights[table].remove(right)
+    return [f"{', '.join(names)} ON {name}" for name, names in rights.items() if names]
+
+
+@pytest.mark.parametrize(
+    ("table", "right"),
+    [
+        *(("tasks", right) for right in ("SELECT", "INSERT", "UPDATE", "DELETE")),
+        *(("feeds", right) for right in ("SELECT", "INSERT", "UPDATE")),
+        *(("changes", right) for right in ("SELECT", "INSERT", "DELETE")),
+        *(("idempotency_keys", right) for right in ("SELECT", "INSERT", "UPDATE", "DELETE")),
+        (VERSION_TABLE, "SELECT"),
+    ],
+)
+def test_a_role_that_lacks_a_right_is_refused(with_tables: str, table: str, right: str) -> None:
+    with (
+        role(with_tables, *grants_without(table, right)) as url,
+        pytest.raises(CannotStart, match=f"lacks the right {right} on the table {table}: run"),
+    ):
+        asyncio.run(upgraded(url))
+
+
+def test_a_role_with_just_these_rights_serves(own_database: str, tmp_path: Path) -> None:
+    with role(own_database, *grants_without()) as url:
+        with serving(tmp_path / "log", DATABASE_URL=url) as server, server.client() as api:
+            task = create(api, "ada")
+            answer = api.post(
+                "/api/ada/tasks", json={"title": "a"}, headers={"Idempotency-Key": "a"}
+            )
+            assert answer.status_code == 201
+            assert api.get("/api/ada/tasks/changes").status_code == 200
+            assert api.delete(f"/api/ada/tasks/{task['id']}").status_code == 200
+        assert "WARNING" not in server.log
+
+
+def test_a_role_that_may_not_create_tables_is_told_what_to_grant(without_tables: str) -> None:
+    with (
+        role(without_tables) as url,
+        pytest.raises(CannotStart, match="run GRANT CREATE ON SCHEMA public TO role_"),
+    ):
+        asyncio.run(upgraded(url))
+
+
+def test_a_role_that_does_not_own_the_tables_cannot_upgrade_them(empty_database: str) -> None:
+    asyncio.run(execute(empty_database, EARLIER))
+    with (
+        role(empty_database, "CREATE ON SCHEMA public", "ALL ON tasks") as url,
+        pytest.raises(CannotStart, match="belongs to the role postgres: start this release"),
+    ):
+        asyncio.run(upgraded(url))
+
+
+def test_a_role_without_a_schema_is_told_so(empty_database: str) -> None:
+    name = empty_database.partition("?")[0].rpartition("/")[2]
+    asyncio.run(execute(empty_database, f"ALTER DATABASE {name} SET search_path = nowhere"))
+
+    assert "names no schema that the role may use" in refused(empty_database)
+
+
+def test_rows_that_row_security_hides_are_refused(own_database: str) -> None:
+    asyncio.run(execute(own_database, "ALTER TABLE tasks ENABLE ROW LEVEL SECURITY"))
+    with (
+        role(own_database, *grants_without()) as url,
+        pytest.raises(CannotStart, match="Row security hides every row of the table tasks"),
+    ):
+        asyncio.run(upgraded(url))
+    asyncio.run(upgraded(own_database))
+
+
+def test_a_function_that_a_role_may_not_call_is_named(own_database: str) -> None:
+    asyncio.run(execute(own_database, "REVOKE ALL ON FUNCTION feed_epoch() FROM PUBLIC"))
+    with (
+        role(own_database, *grants_without()) as url,
+        pytest.raises(CannotStart, match="may not call feed_epoch"),
+    ):
+        asyncio.run(upgraded(url))
+
+
+# Exposure
+
+
+async def readers(url: str) -> set[tuple[str, str]]:
+    """Everyone but the owner who has a right on a table, and the table."""
+    connection = await asyncpg.connect(url)
+    rows = await connection.fetch(
+        "SELECT DISTINCT relname, CASE grantee WHEN 0 THEN 'PUBLIC' ELSE grantee::regrole::text END"
+        " AS grantee FROM pg_class, aclexplode(relacl) WHERE grantee <> relowner"
+        " AND relnamespace = 'public'::regnamespace AND relkind = 'r'"
+    )
+    await connection.close()
+    return {(row["grantee"], row["relname"]) for row in rows}
+
+
+@contextmanager
+def roles_of_a_host(url: str) -> Iterator[str]:
+    """The roles that hosts make; default privileges give them and another role every right."""
+    other = f"role_{uuid4().hex}"
+    names = ["anon", "anonymous", "authenticated", other]
+    for name in names:
+        asyncio.run(execute(url, f"CREATE ROLE {name}"))
+    asyncio.run(
+        execute(
+            url,
+            f"ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT ALL ON TABLES TO {', '.join(names)};"
+            "ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO PUBLIC;"
+            f"GRANT USAGE ON SCHEMA public TO {', '.join(names)}",
+        )
+    )
+    try:
+        yield other
+    finally:
+        for name in names:
+            asyncio.run(execute(url, f"DROP OWNED BY {name}; DROP ROLE {name}"))
+
+
+TABLES = {"tasks", "feeds", "changes", "idempotency_keys", VERSION_TABLE}
+
+
+def test_new_tables_are_their_owners_alone_whatever_the_default_privileges_are(
+    empty_database: str,
+) -> None:
+    with roles_of_a_host(empty_database):
+        asyncio.run(upgraded(empty_database))
+
+        assert asyncio.run(readers(empty_database)) == set()
+
+
+def test_rights_that_everyone_has_are_taken_and_those_of_other_roles_stay(
+    empty_database: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with roles_of_a_host(empty_database) as other:
+        asyncio.run(execute(empty_database, EARLIER))
+        asyncio.run(execute(empty_database, "GRANT SELECT (title) ON tasks TO anon"))
+        asyncio.run(upgraded(empty_database))
+
+        assert asyncio.run(readers(empty_database)) == {(other, "tasks")}
+        assert "can read" not in caplog.text
+
+        for sql in (
+            f"GRANT SELECT ON feeds TO {other}",
+            "GRANT SELECT (title) ON tasks TO anon",
+            "GRANT SELECT ON tasks, feeds TO PUBLIC",
+        ):
+            asyncio.run(execute(empty_database, sql))
+        asyncio.run(upgraded(empty_database))
+
+        assert (other, "feeds") in asyncio.run(readers(empty_database))
+        assert "The role anon can read tasks, feeds: run REVOKE ALL ON tasks, feeds" in caplog.text
+        assert "The role PUBLIC can read tasks, feeds" in caplog.text
+        assert other not in caplog.text
