@@ -1,11 +1,13 @@
 import asyncio
 import os
+import random
 import re
 import shutil
 import signal
 import subprocess
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urlsplit
 from uuid import uuid4
@@ -21,16 +23,23 @@ from src.migrations import upgrade
 from tests.citus import beside, citus_database, distribute
 from tests.pgbouncer import BUILT, pgbouncer
 from tests.serving import COMMAND, DEFAULTS, PLAIN, SETTINGS, Server, serving
+from tests.skips import told
 from tests.tokens import SECRET, TokenOfThePath
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--pooler", type=Path, help="a PgBouncer to run the tests through")
     parser.addoption("--postgres", help="the connection string of a PostgreSQL that runs already")
+    parser.addoption("--seed", type=int, help="draw generated cases as on another day: YYYYMMDD")
     parser.addoption("--citus", help="that of a Citus cluster's coordinator, to distribute on")
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
+    # Hypothesis reads its own option, and workers get both.
+    if config.option.seed is None:
+        config.option.seed = int(f"{datetime.now(UTC):%Y%m%d}")
+    config.option.hypothesis_seed = str(config.option.seed)
     if config.getoption("pooler"):
         SETTINGS["DATABASE_POOL_SIZE"] = "40"
 
@@ -44,6 +53,23 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for item in items:
             if why := NOT_ON_CITUS.get(item.name.partition("[")[0]):
                 item.add_marker(pytest.mark.skip(reason=why))
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    random.seed(item.config.option.seed)
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    skipped = [report.longrepr[2] for report in terminalreporter.stats.get("skipped", [])]
+    seed = config.option.seed
+    terminalreporter.section("what did not run, and with which cases")
+    for line in [
+        *told(skipped),
+        f"Generated cases are of seed {seed}; --seed={seed} generates them again.",
+    ]:
+        terminalreporter.write_line(line)
 
 
 def _fixtures(item: pytest.Item) -> list[str]:
@@ -73,6 +99,12 @@ NOT_ON_CITUS = {
 
 MAKES_ITS_TABLES = {"tests.test_migrations"}
 """The tests that make their tables in an empty database; all others find them distributed."""
+
+
+@pytest.fixture
+def seed(pytestconfig: pytest.Config) -> int:
+    """What generated cases are drawn with, another number each day."""
+    return int(pytestconfig.option.seed)
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import re
 from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
 from pathlib import Path
-from random import Random
+from random import Random, random
 from typing import Any, TypeAlias
 from urllib.parse import urlsplit
 from uuid import uuid4
@@ -102,9 +102,9 @@ async def mixed_clients(server: Server, times: int) -> None:
     _, foreign = await ask(*connections[0], "POST", tasks_path("someone"), {"title": "Foreign"})
     try:
         async with asyncio.TaskGroup() as clients:
-            for number, connection in enumerate(connections):
+            for connection in connections:
                 asks = partial(ask, *connection)
-                clients.create_task(mixed_requests(asks, times, foreign, Random(number)))
+                clients.create_task(mixed_requests(asks, times, foreign, Random(random())))
     finally:
         for _, writer in connections:
             writer.close()

@@ -227,7 +227,7 @@ class TaskCreate(BaseModel):
     completed: StrictBool = Field(default=False, json_schema_extra=_without_default)
     priority: SentPriority = Field(default="medium", json_schema_extra=_without_default)
     due_date: SentDueDate = None
-    tags: SentTags = Field(default_factory=list, json_schema_extra=_without_default)
+    tags: SentTags = Field(default_factory=list)
 
 
 class TaskUpdate(TypedDict, total=False):

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Iterator
 from pathlib import Path
-from random import Random
+from random import Random, random
 from typing import Any
 
 import pytest
@@ -24,7 +24,7 @@ class Person:
     def __init__(self, client: Client, everyone: list[Task], number: int) -> None:
         self.client = client
         self.everyone = everyone
-        self.chance = Random(number)
+        self.chance = Random(random())
         self.titles = (f"Title {number}.{turn}" for turn in range(10**9))
         self.tasks: dict[str, Task] = {}
 

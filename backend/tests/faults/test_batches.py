@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from itertools import count
 from pathlib import Path
-from random import Random
+from random import Random, random
 from typing import Any
 
 import psutil
@@ -64,10 +64,10 @@ async def test_batches_beside_single_writes_over_the_same_tasks_never_deadlock(
                 for _ in range(20)
             ]
             senders = [
-                asyncio.create_task(batch(client, Random(number), tasks))
-                for number, client in enumerate(opened[:10])
+                asyncio.create_task(batch(client, Random(random()), tasks))
+                for client in opened[:10]
             ]
-            writers = [write(client, Random(n), tasks) for n, client in enumerate(opened[10:])]
+            writers = [write(client, Random(random()), tasks) for client in opened[10:]]
             await asyncio.gather(*senders, *writers)
             last = (await opened[0].request("GET", tasks_path("ada"))).json
         async with connected(own.url) as admin:

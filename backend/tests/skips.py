@@ -1,0 +1,38 @@
+"""Says at the end of a run which tests were skipped for want of what, and how to get it."""
+
+from collections import Counter
+from collections.abc import Iterable
+
+from tests.pgbouncer import BUILT
+
+NEEDS = "needs "
+
+PACKAGES = {
+    "buildah": "buildah",
+    "chromium": "chromium",
+    "nginx": "nginx-light",
+    "node": "npm",
+    "npm": "npm",
+    "npx": "npm",
+    "pgbouncer": "pgbouncer",
+}
+"""The Debian package of each program that a test may need."""
+
+COMMANDS = {str(BUILT): "bash tests/build_pgbouncer.sh"}
+"""What makes the other programs."""
+
+
+def told(reasons: Iterable[str]) -> list[str]:
+    """Return a line for each missing program, one for each other reason, and how to install all."""
+    counts = Counter(reason.removeprefix("Skipped: ") for reason in reasons)
+    missing = [
+        name
+        for reason in counts
+        if reason.startswith(NEEDS) and (name := reason.removeprefix(NEEDS)) in PACKAGES | COMMANDS
+    ]
+    packages = sorted({PACKAGES[name] for name in missing if name in PACKAGES})
+    commands = [COMMANDS[name] for name in missing if name in COMMANDS]
+    if packages:
+        commands.insert(0, f"apt-get install {' '.join(packages)}")
+    lines = [f"{number:5} skipped: {reason}" for reason, number in counts.most_common()]
+    return lines + [f"To run what needs a program: {' && '.join(commands)}"] * bool(commands)
