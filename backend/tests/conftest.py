@@ -5,6 +5,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -34,12 +35,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--citus", help="that of a Citus cluster's coordinator, to distribute on")
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
-    # Hypothesis reads its own option, and workers get both.
-    if config.option.seed is None:
+    if config.option.seed is None:  # workers get the option as it is after this
         config.option.seed = int(f"{datetime.now(UTC):%Y%m%d}")
-    config.option.hypothesis_seed = str(config.option.seed)
     if config.getoption("pooler"):
         SETTINGS["DATABASE_POOL_SIZE"] = "40"
 
@@ -53,6 +51,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for item in items:
             if why := NOT_ON_CITUS.get(item.name.partition("[")[0]):
                 item.add_marker(pytest.mark.skip(reason=why))
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    # Hypothesis's own option would import it, in 0.7 s, also for tests that do without.
+    if core := sys.modules.get("hypothesis.core"):
+        vars(core)["global_force_seed"] = session.config.option.seed
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -1,0 +1,76 @@
+"""The tests say at their end what did not run, and with which seed the others did."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.serving import BACKEND
+from tests.skips import told
+
+SKIPPING = """
+import random
+
+import pytest
+from hypothesis import given, strategies as st
+from tests.conftest import tool
+
+
+@pytest.mark.parametrize("each", range(3))
+def test_in_a_browser(each, chromium):
+    pass
+
+
+def test_behind_a_proxy():
+    tool("nginx")
+
+
+def test_on_a_cluster(citus):
+    pass
+
+
+@given(st.integers(0, 2**64))
+def test_a_generated_case(number):
+    with open("drawn", "a") as file:
+        print(number, random.random(), file=file)
+"""
+
+
+def outcome(folder: Path, *options: str) -> tuple[str, str]:
+    """Run the tests above where no program is found; return what is said and what is drawn."""
+    (folder / "drawn").unlink(missing_ok=True)
+    (folder / "test_skipping.py").write_text(SKIPPING)
+    command = [sys.executable, "-m", "pytest", "--numprocesses=1", "-p", "tests.conftest"]
+    said = subprocess.run(
+        [*command, "-c", BACKEND / "pyproject.toml", *options, "test_skipping.py"],
+        cwd=folder,
+        env=os.environ | {"PATH": "/nowhere", "PYTHONPATH": str(BACKEND)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return said.stdout, (folder / "drawn").read_text()
+
+
+def test_a_run_ends_with_what_was_skipped_and_its_seed(tmp_path: Path) -> None:
+    said, drawn = outcome(tmp_path, "--seed=7")
+    _, again = outcome(tmp_path, "--seed=7")
+    _, other = outcome(tmp_path, "--seed=8")
+
+    assert (
+        """
+    3 skipped: needs chromium
+    1 skipped: needs nginx
+    1 skipped: needs --citus, the coordinator of a Citus cluster: no registry has one
+To run what needs a program: apt-get install chromium nginx-light
+Generated cases are of seed 7; --seed=7 generates them again.
+"""
+        in said
+    )
+    assert len(drawn.splitlines()) > 50
+    assert drawn == again != other
+
+
+def test_nothing_is_said_of_programs_that_are_there() -> None:
+    assert told([]) == []
+    assert told(["Skipped: needs IPv6"]) == ["    1 skipped: needs IPv6"]
