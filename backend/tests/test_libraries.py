@@ -22,8 +22,8 @@ from tests.test_layers import SRC
 
 # Each private name, and the file that may use it.
 PRIVATE = {
-    ("database/engine.py", "_transport"),
-    ("http/protocol.py", "_start_asgi_task"),
+    ("framework/sql/engine.py", "_transport"),
+    ("framework/server/protocol.py", "_start_asgi_task"),
 }
 
 # By their documentation, though they begin with an underscore.

@@ -30,7 +30,8 @@ def impatient(**seconds: float) -> list[str]:
     return [
         sys.executable,
         "-c",
-        f"from src.framework.web import protocol; {limits}; from src.__main__ import main; main()",
+        "from src.__main__ import main; from src.framework.server import protocol; "
+        f"{limits}; main()",
     ]
 
 
