@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -130,21 +131,36 @@ def test_docs_keep_the_user_that_was_typed_into_one_operation_for_all(
     expect(user_of(opened(page, "patchTask"))).to_have_value("grace / 😀")
 
 
+@pytest.fixture(scope="module")
+def docs(browser: Browser, server: Server) -> Iterator[Page]:
+    """The documentation on one screen, which takes a second to load."""
+    context = browser.new_context(bypass_csp=True, viewport={"width": 1280, "height": 900})
+    page = context.new_page()
+    page.goto(at(server, "/docs"))
+    yield page
+    context.close()
+
+
+@contextmanager
+def open_in(page: Page, name: str) -> Iterator[Locator]:
+    """Open an operation, and close it after the block."""
+    operation = opened(page, name)
+    yield operation
+    operation.locator(".opblock-summary").click()
+    expect(operation.get_by_role("button", name="Execute")).to_have_count(0)
+
+
 @OPEN
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_docs_show_an_operation_from_its_path_to_execute_on_one_screen(
-    page: Page, server: Server, name: str
+    docs: Page, name: str
 ) -> None:
-    page.set_viewport_size({"width": 1280, "height": 900})
-    page.goto(at(server, "/docs"))
-
-    operation = opened(page, name)
-
-    expect(operation.get_by_role("button", name="Execute")).to_be_in_viewport(ratio=1)
-    expect(operation.locator(".opblock-summary")).to_be_in_viewport(ratio=1)
-    expect(operation.locator("tr[data-param-name=If-Match]")).to_be_visible()
-    expect(operation.locator("tr[data-param-name=X-Request-ID]")).to_be_hidden()
-    expect(operation.locator(".parameters").first).not_to_contain_text("pattern")
+    with open_in(docs, name) as operation:
+        expect(operation.get_by_role("button", name="Execute")).to_be_in_viewport(ratio=1)
+        expect(operation.locator(".opblock-summary")).to_be_in_viewport(ratio=1)
+        expect(operation.locator("tr[data-param-name=If-Match]")).to_be_visible()
+        expect(operation.locator("tr[data-param-name=X-Request-ID]")).to_be_hidden()
+        expect(operation.locator(".parameters").first).not_to_contain_text("pattern")
 
 
 @OPEN
@@ -157,14 +173,9 @@ def test_docs_show_an_operation_from_its_path_to_execute_on_one_screen(
         ("toggleTaskCompletion", "completed"),
     ],
 )
-def test_docs_begin_an_example_with_its_main_fields(
-    page: Page, server: Server, name: str, first: str
-) -> None:
-    page.goto(at(server, "/docs"))
-
-    body = opened(page, name).locator("textarea")
-
-    expect(body).to_have_value(re.compile(rf'^{{\s*"{first}"'))
+def test_docs_begin_an_example_with_its_main_fields(docs: Page, name: str, first: str) -> None:
+    with open_in(docs, name) as operation:
+        expect(operation.locator("textarea")).to_have_value(re.compile(rf'^{{\s*"{first}"'))
 
 
 @OPEN

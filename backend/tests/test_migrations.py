@@ -349,14 +349,15 @@ def start_up(urls: list[str], together: Barrier) -> None:
 def test_8_processes_start_at_once_on_an_empty_database_again_and_again(
     postgres: str, full: bool
 ) -> None:
-    names = [f"race_{uuid4().hex}" for _ in range(20 if full else 5)]
+    names = [f"race_{uuid4().hex}" for _ in range(20 if full else 3)]
     for name in names:
         asyncio.run(execute(postgres, f"CREATE DATABASE {name}"))
     urls = [beside(postgres, name) for name in names]
-    spawn = multiprocessing.get_context("spawn")
-    together = spawn.Barrier(8)
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    together = context.Barrier(8)
 
-    processes = [spawn.Process(target=start_up, args=(urls, together)) for _ in range(8)]
+    processes = [context.Process(target=start_up, args=(urls, together)) for _ in range(8)]
     for process in processes:
         process.start()
     for process in processes:

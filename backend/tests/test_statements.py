@@ -1,5 +1,6 @@
 """One statement per request, scoped by its owner, served by the key's index."""
 
+import asyncio
 import json
 import re
 from collections.abc import Iterator
@@ -19,14 +20,14 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from src.framework.sql import statements as statements_of
 from src.framework.sql.cursor import kinds_of
 from src.framework.sql.embedded import embedded_server
-from src.framework.sql.engine import Statement, compiled, compiled_answer
+from src.framework.sql.engine import Statement, compiled, compiled_answer, create_engine
 from src.framework.sql.uuid7 import instant, next_tick, uuid7
 from src.framework.web.conditions import Condition
 from src.schemas.listing import Sort
 from src.schemas.task import TaskCreate
 from src.services import task_service
 from src.services.task_service import list_statement
-from tests.conftest import execute
+from tests.conftest import database, execute
 from tests.serving import serving
 from tests.tasks import create, task_path, tasks_path, unknown_path
 
@@ -160,28 +161,47 @@ async def insert(
     return [(row[1], row[0]) for row in rows]
 
 
+async def fetch_value(url: str, sql: str, *arguments: object) -> Any:  # noqa: ANN401 - as asyncpg has it
+    connection = await asyncpg.connect(url)
+    try:
+        return await connection.fetchval(sql, *arguments)
+    finally:
+        await connection.close()
+
+
 def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
     yield plan
     for child in plan.get("Plans", []):
         yield from nodes(child)
 
 
+@pytest.fixture(scope="module")
+def large(postgres: str, template: str) -> Iterator[tuple[str, str, UUID]]:
+    """A database with 20,000 tasks, and the owner and id of one of them."""
+    with database(postgres, template) as url:
+        yield url, *asyncio.run(fill(url))
+
+
+async def fill(url: str) -> tuple[str, UUID]:
+    engine = create_engine(url, pool_size=1)
+    rows = await insert(engine, users=500, each=40)
+    await engine.dispose()
+    return rows[1234]
+
+
 @pytest.mark.anyio
 @pytest.mark.parametrize("statement", FINDING.values(), ids=FINDING)
 async def test_a_statement_finds_its_tasks_by_the_keys_index(
-    engine: AsyncEngine, statement: Statement
+    large: tuple[str, str, UUID], statement: Statement
 ) -> None:
-    owner, task_id = (await insert(engine, users=500, each=40))[1234]
+    url, owner, task_id = large
     arguments = values(owner, task_id)
 
-    async with engine.connect() as connection:
-        raw = await connection.get_raw_connection()
-        driver = raw.driver_connection
-        assert isinstance(driver, asyncpg.Connection)
-        explained = await driver.fetchval(
-            f"EXPLAIN (FORMAT JSON) {statement.sql}",
-            *[arguments[name] for name in statement.parameters],
-        )
+    explained = await fetch_value(
+        url,
+        f"EXPLAIN (FORMAT JSON) {statement.sql}",
+        *[arguments[name] for name in statement.parameters],
+    )
     plan = list(nodes(json.loads(explained)[0]["Plan"]))
 
     indexed = [node for node in plan if "Index Name" in node]

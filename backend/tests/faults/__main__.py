@@ -13,6 +13,7 @@ RESULTS = Path(__file__).resolve().parents[2] / "benchmarks" / "results" / "faul
 ALL = [
     "tests/faults",
     "tests/test_contract.py::test_the_service_keeps_its_contract_in_a_thousand_cases",
+    "tests/test_contract.py::test_the_service_keeps_its_contract_with_tokens",
     "tests/test_feed.py::test_8_writers_through_two_servers_and_by_hand_are_followed_without_a_gap",
     "tests/test_feed.py::test_statements_over_several_users_do_not_deadlock",
     "tests/test_feed.py::test_who_syncs_page_by_page_while_others_write_has_what_is_there",
