@@ -30,10 +30,10 @@ from benchmarks.issuer import Issuer, sharing_a_secret, with_a_key_server
 from benchmarks.load import Load, Row
 from benchmarks.peers import Peer, Running
 from benchmarks.proxy import proxy
-from src.framework.sql.cursor import encode
 from src.framework.sql.embedded import embedded_server
 from src.framework.sql.engine import create_engine
 from src.migrations import upgrade
+from src.schemas.paging import cursor_text
 from tests.citus import beside
 from tests.pgbouncer import BUILT, pgbouncer
 
@@ -347,7 +347,7 @@ def batches(url: str, times: int = 20) -> dict[str, float]:
 
 
 def cursor_after(task: dict[str, object]) -> str:
-    return encode("created_at", json.dumps(task).encode())
+    return cursor_text("created_at", json.dumps(task).encode())
 
 
 def by_postgres_alone(url: str, rows: list[Row], size: Size, progress: Progress) -> dict[str, Load]:

@@ -15,15 +15,12 @@ from pydantic_core import PydanticCustomError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from src.framework.auth.exceptions import NotTheOwner
-from src.framework.web.conditions import ETAGS, are_etags
-from src.schemas.feed import TOKEN, Token
-from src.schemas.task import UserId
-from src.services.live import Live
+from src.schemas.changes import TOKEN, Token
+from src.schemas.fields import EXAMPLE_ID, ETags, UserId
+from src.services.listeners import Listeners
 
 # A string as in RFC 9651 §3.3.3, with or without its quotes.
 _KEY = re.compile(r'"(?P<quoted>(?:[ !#-\[\]-~]|\\["\\])*)"|(?P<bare>[!#-~][!-~]*)')
-
-TASK_ID = "019aa3c5-5d3e-7c1f-9d0a-6b1f2c3d4e5f"
 
 
 class OwnToken(HTTPBearer):
@@ -52,9 +49,9 @@ async def get_engine(request: Request) -> AsyncEngine:
     return engine
 
 
-async def get_live(request: Request) -> Live:
-    live: Live = request.app.live
-    return live
+async def get_listeners(request: Request) -> Listeners:
+    listeners: Listeners = request.app.listeners
+    return listeners
 
 
 def seconds_left(request: Request) -> float:
@@ -71,9 +68,9 @@ def _is_key(text: str) -> str:
 
 
 Engine = Annotated[AsyncEngine, Depends(get_engine)]
-LiveChanges = Annotated[Live, Depends(get_live)]
+ChangeListeners = Annotated[Listeners, Depends(get_listeners)]
 UserInPath = Annotated[UserId, Path()]
-TaskId = Annotated[UUID, Path(description="The task's id.", examples=[TASK_ID])]
+IdInPath = Annotated[UUID, Path(description="The id, as in the answers.", examples=[EXAMPLE_ID])]
 IdempotencyKey = Annotated[
     str | SkipJsonSchema[None],
     AfterValidator(_is_key),
@@ -85,32 +82,29 @@ IdempotencyKey = Annotated[
         json_schema_extra={"pattern": r'^([!#-~][!-~]{0,254}|"([ !#-\[\]-~]|\\["\\]){1,255}")$'},
     ),
 ]
-ETags = Annotated[str | SkipJsonSchema[None], AfterValidator(are_etags)]
+ETagsOrNone = ETags | SkipJsonSchema[None]
 IfMatch = Annotated[
-    ETags,
+    ETagsOrNone,
     Header(
         alias="If-Match",
-        description="Apply only if the task still has one of these ETags, otherwise 412. Weak "
-        "ETags match too, because compressing proxies weaken them.",
-        json_schema_extra=ETAGS,
+        description="Apply only if the resource still has one of these ETags, otherwise 412. "
+        "Weak ETags match too, because compressing proxies weaken them.",
     ),
 ]
 IfListMatches = Annotated[
-    ETags,
+    ETagsOrNone,
     Header(
         alias="If-Match",
         description="Only `*` matches: a list always exists, and its ETags are weak. Anything "
         "else is 412.",
-        json_schema_extra=ETAGS,
     ),
 ]
 IfNoneMatch = Annotated[
-    ETags,
+    ETagsOrNone,
     Header(
         alias="If-None-Match",
         description="Apply only if the resource has none of these ETags; `*` matches any. "
         "Otherwise 304 for GET and HEAD, 412 for other methods.",
-        json_schema_extra=ETAGS,
     ),
 ]
 LastEventId = Annotated[
@@ -126,7 +120,7 @@ Prefer = Annotated[
     str | SkipJsonSchema[None],
     Header(
         alias="Prefer",
-        description="`count=exact` for the number of all tasks that the filters let through, in "
+        description="`count=exact` for the number of all rows that the filters let through, in "
         "X-Total-Count.",
         examples=["count=exact"],
     ),

@@ -2,37 +2,29 @@
 
 import asyncio
 import gc
-import logging
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager, nullcontext, suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, nullcontext
 from functools import partial
-from itertools import chain, repeat
 from math import inf
-from time import monotonic
 from typing import Any
 
+from fastapi.routing import APIRoute
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from src.config import AUTH_ADVICE, Settings, get_settings
+from src.database import opened_engine
 from src.framework.auth.tokens import Rules, SecretKey, Tokens
-from src.framework.exceptions import CannotStart
 from src.framework.server.logs import configure_logging
 from src.framework.server.open_mode import OpenMode
 from src.framework.server.process import drain_before_stop, end_with_parent, log_end
-from src.framework.sql.embedded import embedded_server
-from src.framework.sql.engine import create_engine, is_worth_waiting_for
-from src.framework.sql.exceptions import DatabaseUnavailable
 from src.framework.web import docs
 from src.framework.web.application import Application
-from src.framework.web.contract import complete
+from src.framework.web.contract import finish_openapi
 from src.framework.web.fast import FastPath
 from src.framework.web.middleware import CORS, RequestMiddleware
-from src.migrations import upgrade
-from src.routers import health, tasks
+from src.routers import batches, changes, health, tasks
 from src.routers.problems import EXCEPTION_HANDLERS
-from src.services.live import Live
-
-logger = logging.getLogger(__name__)
+from src.services.listeners import Listeners
 
 GARBAGE_THRESHOLD = 20_000
 """New objects between two garbage collections; a request has 45."""
@@ -44,14 +36,22 @@ PREFLIGHT_SECONDS = 7200
 class TaskAPI(Application):
     open_mode: OpenMode | None
     engine: AsyncEngine
-    live: Live
+    listeners: Listeners
     tokens: Tokens | None
 
     def openapi(self) -> dict[str, Any]:
         """In open mode, the contract asks for no token."""
         if self.openapi_schema is None:
-            complete(super().openapi(), tasks.HEADER_EXAMPLES, with_tokens=self.tokens is not None)
+            finish_openapi(
+                super().openapi(), tasks.HEADER_EXAMPLES, with_tokens=self.tokens is not None
+            )
         return super().openapi()
+
+
+def operation_id(route: APIRoute) -> str:
+    """Return the endpoint's name as clients write it: listUserTasks for list_user_tasks."""
+    first, *words = route.name.split("_")
+    return first + "".join(map(str.capitalize, words))
 
 
 def create_app(settings: Settings, *, is_fast: bool = True) -> TaskAPI:
@@ -66,6 +66,7 @@ def create_app(settings: Settings, *, is_fast: bool = True) -> TaskAPI:
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
+        generate_unique_id_function=operation_id,
         exception_handlers=EXCEPTION_HANDLERS,
         lifespan=partial(lifespan, settings),
     )
@@ -107,7 +108,7 @@ def create_app(settings: Settings, *, is_fast: bool = True) -> TaskAPI:
             "X-Request-ID",
         ),
     )
-    for router in (tasks.router, health.router, docs.router):
+    for router in (tasks.router, batches.router, changes.router, health.router, docs.router):
         app.include_router(router)
     # A request meets the last middleware first. Tracing learns the route from FastAPI's router.
     if is_fast and not app.wants_telemetry:
@@ -138,64 +139,24 @@ def read_tokens(settings: Settings, stopping: asyncio.Event) -> Tokens | None:
 
 @asynccontextmanager
 async def lifespan(settings: Settings, app: TaskAPI) -> AsyncIterator[None]:
-    """Start the embedded database if it is used, bring the tables up to date, open the pool."""
+    """Open what the application needs, and close it at the end."""
     app.check_telemetry()
     end_with_parent()
     drain_before_stop(app.stopping, settings.drain_seconds)
-    with database_url(settings) as url:
-        engine = create_engine(url, settings.database_pool_size)
-        try:
-            await upgrade_when_reachable(engine, url, settings.database_wait_seconds, app.stopping)
-            app.engine = engine
-            async with (
-                app.tokens.keys.kept_fresh() if app.tokens else nullcontext(),
-                app.open_mode.watched() if app.open_mode else nullcontext(),
-            ):
-                app.live = Live(engine, app.stopping, settings.live_idle_seconds or inf)
-                # Objects from start-up stay: scanning them each time stalls requests by 30 ms.
-                gc.collect()
-                gc.freeze()
-                # Requests leave no cycles; looking for them as often as by default takes 5 µs each.
-                gc.set_threshold(GARBAGE_THRESHOLD, 20, 20)
-                yield
-        finally:
-            await engine.dispose()
+    async with (
+        opened_engine(settings, app.stopping) as app.engine,
+        app.tokens.keys.kept_fresh() if app.tokens else nullcontext(),
+        app.open_mode.watched() if app.open_mode else nullcontext(),
+    ):
+        app.listeners = Listeners(app.engine, app.stopping, settings.live_idle_seconds or inf)
+        # Objects from start-up stay: scanning them each time stalls requests by 30 ms.
+        gc.collect()
+        gc.freeze()
+        # Requests leave no cycles; looking for them as often as by default takes 5 µs each.
+        gc.set_threshold(GARBAGE_THRESHOLD, 20, 20)
+        yield
     # The signal that uvicorn sends itself next ends the process at once.
     log_end()
-
-
-async def upgrade_when_reachable(
-    engine: AsyncEngine, url: str, seconds: float, stopping: asyncio.Event
-) -> None:
-    """Bring the tables up to date, trying for `seconds` with growing pauses.
-
-    Raises CannotStart after that, when trying again would not help, and when told to stop.
-    """
-    deadline = monotonic() + seconds
-    for pause in chain((0.25, 0.5, 1, 2), repeat(4)):
-        try:
-            await upgrade(engine, url)
-        except DatabaseUnavailable as error:
-            left = deadline - monotonic()
-            if left <= 0 or not is_worth_waiting_for(error):
-                raise CannotStart(
-                    f"The database cannot be reached ({error}): check DATABASE_URL"
-                ) from error
-            logger.warning("Waiting %.0f s more for the database (%s)", left, error)
-        else:
-            return
-        with suppress(TimeoutError):
-            await asyncio.wait_for(stopping.wait(), min(pause, left))
-            raise CannotStart("The service was stopped while it waited for the database")
-
-
-@contextmanager
-def database_url(settings: Settings) -> Iterator[str]:
-    if settings.database_url is None:
-        with embedded_server(settings.data_dir) as url:
-            yield url
-    else:
-        yield settings.database_url.get_secret_value()
 
 
 app = create_app(get_settings())

@@ -47,12 +47,12 @@ TESTS = {
     "src/framework/sql/connection_string.py": """
         tests/test_connection_string.py -k 'not the_service'
     """,
-    "src/framework/sql/cursor.py": """
+    "src/schemas/paging.py": """
         tests/test_statements.py tests/test_pages.py
         -k 'cursor or test_pages and (order or link or postgresql)'
     """,
     "src/framework/sql/etag.py": "tests/test_conditions.py -k 'postgresql or etag or known'",
-    "src/framework/sql/position.py": """
+    "src/schemas/changes.py": """
         tests/test_changes.py -k 'not jwt and (token or order)'
     """,
     "src/framework/sql/shares.py": "tests/test_connections.py",
@@ -107,7 +107,7 @@ TESTS = {
         tests/test_spool.py tests/test_long_lists.py
         -k 'test_spool or every_task or every_encoding'
     """,
-    "src/schemas/listing.py": """
+    "src/schemas/task_listing.py": """
         tests/test_filters.py tests/test_pages.py tests/test_contract.py
         -k '(published or not jwt) and (test_filters or limit or parameter or order or cursor
         or published) and not (come_go or postgresql or random or any_position)'

@@ -12,14 +12,17 @@ import httpx
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from src.framework.condition import Condition
 from src.framework.sql.engine import _pool, is_distributed, ping
 from src.framework.sql.etag import etag
 from src.framework.sql.statements import CLEARED_KEYS
+from src.framework.web.conditions import condition
 from src.schemas.batch import MAX_OPERATIONS
-from src.schemas.listing import TaskListing
 from src.schemas.task import TaskCreate
+from src.schemas.task_listing import TaskListing
+from src.services.batch_service import apply_batch
 from src.services.exceptions import BatchRefused, KeyReused
-from src.services.task_service import apply_batch, create_task, list_tasks
+from src.services.task_service import create_task, list_tasks
 from tests.conftest import execute
 from tests.serving import Server, eventually
 from tests.tasks import (
@@ -792,6 +795,10 @@ async def in_steps(engine: AsyncEngine) -> AsyncIterator[AsyncEngine]:
     assert is_distributed(engine)
 
 
+def conditions(operations: list[Any]) -> list[Condition | None]:
+    return [condition(operation.get("if_match"), None) for operation in operations]
+
+
 @pytest.mark.anyio
 async def test_the_steps_for_distributed_tables_do_the_same(in_steps: AsyncEngine) -> None:
     made: list[Any] = [{"op": "create", "task": TaskCreate(title=f"Task {n}")} for n in range(4)]
@@ -810,13 +817,13 @@ async def test_the_steps_for_distributed_tables_do_the_same(in_steps: AsyncEngin
         {"op": "update", "id": ids[3], "if_match": other, "task": {"title": "Lost"}},
     ]
 
-    answer = await apply_batch(in_steps, "ada", operations, "key")
-    again = await apply_batch(in_steps, "ada", operations, "key")
+    answer = await apply_batch(in_steps, "ada", operations, "key", conditions(operations))
+    again = await apply_batch(in_steps, "ada", operations, "key", conditions(operations))
     with pytest.raises(KeyReused):
         await apply_batch(in_steps, "ada", operations[3:], "key")
     for key in (None, "new"):
         with pytest.raises(BatchRefused) as problem:
-            await apply_batch(in_steps, "ada", refused, key)
+            await apply_batch(in_steps, "ada", refused, key, conditions(refused))
         assert (problem.value.missing, problem.value.changed) == ([1], [2])
 
     assert again == answer

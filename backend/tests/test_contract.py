@@ -11,7 +11,7 @@ from uuid import uuid4
 
 import pytest
 
-from src.schemas.feed import TOKEN
+from src.schemas.changes import TOKEN
 from tests.serving import BACKEND, Server
 from tests.tasks import create
 from tests.tokens import bearer, token

@@ -16,8 +16,8 @@ from starlette.responses import JSONResponse, StreamingResponse
 from src.config import Settings
 from src.dependencies import get_engine
 from src.main import TaskAPI, create_app
-from src.services.exceptions import TaskNotFound
-from src.services.live import Live
+from src.services.exceptions import NotFound
+from src.services.listeners import Listeners
 from tests.tasks import assert_problem, tasks_path, unknown_path
 
 
@@ -140,7 +140,7 @@ async def test_added_middleware_sees_every_answer(app: TaskAPI) -> None:
 
 @pytest.mark.anyio
 async def test_a_replaced_handler_answers_our_errors(app: TaskAPI) -> None:
-    @app.exception_handler(TaskNotFound)
+    @app.exception_handler(NotFound)
     def gone(_request: Request, _error: Exception) -> Response:
         return JSONResponse("gone", 410)
 
@@ -255,7 +255,7 @@ async def test_an_override_and_the_fast_path_change_no_limit_and_no_sentence(
     for is_fast, overrides in [(True, {}), (True, {get_engine: lambda: engine}), (False, {})]:
         app = create_app(Settings(auth_mode="open", log_level="warning"), is_fast=is_fast)
         app.engine = engine
-        app.live = Live(engine, app.stopping, inf)
+        app.listeners = Listeners(engine, app.stopping, inf)
         app.dependency_overrides.update(overrides)
         async with calling(app) as api:
             answer = await api.request(method, tasks_path("ada") + path, **options)

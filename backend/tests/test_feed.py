@@ -16,10 +16,10 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from src.framework.sql.engine import create_engine
-from src.framework.sql.position import Position
 from src.migrations import upgrade
-from src.schemas.listing import TaskListing
+from src.schemas.changes import Position
 from src.schemas.task import TaskCreate
+from src.schemas.task_listing import TaskListing
 from src.services import feed_service, task_service
 from src.services.exceptions import ChangesGone
 from src.services.feed_service import Changes

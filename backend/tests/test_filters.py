@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from src.framework.web.preferences import MOST_ITEMS, preferences, weights
-from src.schemas.listing import TaskListing
+from src.schemas.task_listing import TaskListing
 from tests.tasks import Task, assert_problem, create, tasks_path, unknown_path
 
 NOW = datetime.now(UTC)

@@ -18,9 +18,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from src.framework.sql import engine as engine_room
 from src.framework.sql.engine import Statement
 from src.schemas.task import TaskCreate
-from src.services import live, task_service
+from src.services import listeners, task_service
 from src.services.feed_service import MOVED, SINCE
-from src.services.live import Live
+from src.services.listeners import Listeners
 from tests.serving import FRONTEND_ORIGIN, Server, eventually, serving
 from tests.streams import streaming
 from tests.tasks import Task, assert_problem, task_path, tasks_path
@@ -451,14 +451,14 @@ async def until(holds: Callable[[], bool]) -> None:
 
 @pytest.fixture
 def fast(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(live, "POLL_SECONDS", 0.05)
+    monkeypatch.setattr(listeners, "POLL_SECONDS", 0.05)
 
 
 @pytest.mark.usefixtures("fast")
 async def test_one_query_asks_for_all_who_listen(
     engine: AsyncEngine, sent: list[Statement]
 ) -> None:
-    hub = Live(engine, asyncio.Event(), 60)
+    hub = Listeners(engine, asyncio.Event(), 60)
     streams = [Recorded() for _ in range(50)]
     async with AsyncExitStack() as listening:
         for number, stream in enumerate(streams):
@@ -479,7 +479,7 @@ async def test_one_query_asks_for_all_who_listen(
 async def test_a_users_changes_are_read_once_for_all_of_his_streams(
     engine: AsyncEngine, sent: list[Statement], user: str
 ) -> None:
-    hub = Live(engine, asyncio.Event(), 60)
+    hub = Listeners(engine, asyncio.Event(), 60)
     streams = [Recorded() for _ in range(20)]
     async with AsyncExitStack() as listening:
         for stream in streams:
@@ -497,8 +497,8 @@ async def test_a_users_changes_are_read_once_for_all_of_his_streams(
 async def test_a_silent_stream_has_a_comment_now_and_then(
     engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch, user: str
 ) -> None:
-    monkeypatch.setattr(live, "SILENT_SECONDS", 0.3)
-    hub, stream = Live(engine, asyncio.Event(), 60), Recorded()
+    monkeypatch.setattr(listeners, "SILENT_SECONDS", 0.3)
+    hub, stream = Listeners(engine, asyncio.Event(), 60), Recorded()
     with hub.stream(user, None, stream):
         await until(lambda: stream.said == [":", ":"])
 

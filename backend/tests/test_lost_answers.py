@@ -13,9 +13,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from src.framework.sql.engine import Run, create_engine, fetch_in_transaction
 from src.framework.sql.exceptions import DatabaseUnavailable
-from src.schemas.listing import TaskListing
 from src.schemas.task import TaskCreate
-from src.services import task_service
+from src.schemas.task_listing import TaskListing
+from src.services import batch_service, task_service
 from tests.pgbouncer import host
 from tests.tasks import Task
 
@@ -131,15 +131,15 @@ async def test_a_batch_with_a_key_is_sent_again_and_applied_once(
     """Sent twice, it would find its task gone."""
     task = await create(distant)
     operations = batch(UUID(task["id"]))
-    await task_service.apply_batch(distant, "ada", [operations[0]], "warm")
+    await batch_service.apply_batch(distant, "ada", [operations[0]], "warm")
 
     line.breaks.set()
-    new, gone = await task_service.apply_batch(distant, "ada", operations, "key")
+    new, gone = await batch_service.apply_batch(distant, "ada", operations, "key")
 
     assert not line.breaks.is_set()
     assert gone is None
     assert [json.loads(new or b"")] == (await tasks_of(engine))[1:]
-    assert await task_service.apply_batch(engine, "ada", operations, "key") == [new, gone]
+    assert await batch_service.apply_batch(engine, "ada", operations, "key") == [new, gone]
 
 
 def batch(task_id: UUID) -> list[Any]:
@@ -151,11 +151,11 @@ async def test_a_batch_without_a_key_is_applied_once_and_its_outcome_is_unknown(
     engine: AsyncEngine, distant: AsyncEngine, line: Line
 ) -> None:
     tasks = [await create(distant), await create(distant)]
-    await task_service.apply_batch(distant, "ada", batch(UUID(tasks[0]["id"])))
+    await batch_service.apply_batch(distant, "ada", batch(UUID(tasks[0]["id"])))
 
     line.breaks.set()
     with pytest.raises(DatabaseUnavailable):
-        await task_service.apply_batch(distant, "ada", batch(UUID(tasks[1]["id"])))
+        await batch_service.apply_batch(distant, "ada", batch(UUID(tasks[1]["id"])))
 
     assert len(await tasks_of(engine)) == 2
 

@@ -23,9 +23,9 @@ from sqlmodel import SQLModel
 
 from src.framework.sql.engine import create_engine
 from src.migrations import HEAD, LOCK, VERSION_TABLE, VERSIONS, upgrade
-from src.schemas.listing import TaskListing
 from src.schemas.task import TaskCreate
-from src.services import task_service
+from src.schemas.task_listing import TaskListing
+from src.services import batch_service, task_service
 from tests.citus import beside
 from tests.conftest import execute
 from tests.serving import BACKEND
@@ -197,7 +197,7 @@ async def test_keys_of_batches_let_an_older_release_go_on(empty_database: str) -
     assert await old.fetchval(same)
     assert await keep("before", "", during) == (fingerprint, before)
     assert await keep("during", "", during) == ("", during)
-    [answer] = await task_service.apply_batch(
+    [answer] = await batch_service.apply_batch(
         engine, "ada", [{"op": "create", "task": milk}], "batch"
     )
     of_a_batch = await keep("batch", "", during)

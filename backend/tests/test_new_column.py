@@ -22,12 +22,12 @@ MORE = {
         "    description: str | None = Field(sa_type=Text)\n": "    due_at: datetime | None\n"
     },
     "schemas/task.py": {
-        "import re\n": "from pydantic import AwareDatetime\n",
+        "from typing_extensions import TypedDict\n": "from pydantic import AwareDatetime\n",
         "    description: Description | None = None\n": "    due_at: AwareDatetime | None = None\n",
         "    description: Description | None\n": "    due_at: AwareDatetime | None\n",
         "    description: str | None\n": "    due_at: datetime | None\n",
     },
-    "schemas/listing.py": {'    "-due_date",\n': '    "due_at",\n    "-due_at",\n'},
+    "schemas/task_listing.py": {'    "-due_date",\n': '    "due_at",\n    "-due_at",\n'},
 }
 MIGRATION = f'''
 import sqlalchemy as sa

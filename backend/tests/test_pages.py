@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 
 from src.framework.sql.engine import create_engine
 from src.migrations import upgrade
-from src.schemas.listing import Sort, TaskListing
 from src.schemas.task import TaskCreate
+from src.schemas.task_listing import Sort, TaskListing
 from src.services import task_service
 from tests.citus import beside
 from tests.conftest import execute
@@ -343,7 +343,7 @@ def test_every_wrong_parameter_is_named_at_once(api: httpx.Client, user: str) ->
 
     assert_problem(response, 422)
     names = [error["loc"] for error in response.json()["errors"]]
-    assert names == [["query", name] for name in ["completed", "q", "sort", "limit", "cursor"]]
+    assert names == [["query", name] for name in ["sort", "limit", "cursor", "completed", "q"]]
 
 
 def test_a_wrong_parameter_is_refused_for_head_too(api: httpx.Client, user: str) -> None:

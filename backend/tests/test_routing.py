@@ -25,12 +25,13 @@ from starlette.responses import JSONResponse
 from starlette.routing import Match
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from src.dependencies import TASK_ID, IdempotencyKey, IfNoneMatch, TaskId, UserInPath
+from src.dependencies import IdempotencyKey, IdInPath, IfNoneMatch, UserInPath
 from src.framework.web.fast import DirectCall, FastPath, Unsupported
 from src.framework.web.routing import StrictRoute, decode_path
 from src.main import app
-from src.schemas.listing import TaskListing
+from src.schemas.fields import EXAMPLE_ID
 from src.schemas.task import CompletionOrNone, TaskCreate, TaskUpdate
+from src.schemas.task_listing import TaskListing
 
 
 async def say_errors(_request: Request, error: Exception) -> Response:
@@ -49,7 +50,7 @@ def application_of(route_class: type[APIRoute], *, is_fast: bool) -> FastAPI:
     @router.post("/{user_id}/{task_id}")
     async def create(
         user_id: UserInPath,
-        task_id: TaskId,
+        task_id: IdInPath,
         task: TaskCreate,
         request: Request,
         method: Annotated[str, Depends(method_of)],
@@ -103,7 +104,7 @@ async def answers(method: str, url: str, **options: Any) -> list[tuple[int, obje
     return found
 
 
-PATHS = [f"/ada/{TASK_ID}", "/ada/7", f"/{'u' * 256}/7", "/ada"]
+PATHS = [f"/ada/{EXAMPLE_ID}", "/ada/7", f"/{'u' * 256}/7", "/ada"]
 BODIES: list[object] = [
     None,
     {},

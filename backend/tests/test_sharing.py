@@ -20,7 +20,7 @@ from src.framework.sql.exceptions import DatabaseUnavailable
 from src.framework.sql.sharing import ALONE, MANY, MOST, WAIT_SECONDS, Key, Queue, Values
 from src.schemas.task import TaskCreate
 from src.services import task_service
-from src.services.exceptions import TaskNotFound
+from src.services.exceptions import NotFound
 from tests.conftest import name_of
 from tests.faults.gate import gate
 from tests.faults.load import connected
@@ -213,7 +213,7 @@ async def test_a_statement_is_shared_by_a_limited_number(
     answers = await outcomes([task_service.get_task(engine, *task), *others])
 
     assert json.loads(answers[0])["user_id"] == task[0]
-    assert all(isinstance(answer, TaskNotFound) for answer in answers[1:])
+    assert all(isinstance(answer, NotFound) for answer in answers[1:])
     assert max(each.asked for each in sent) == MOST
 
 
@@ -300,12 +300,12 @@ async def test_absent_and_foreign_tasks_are_not_found_among_others(engine: Async
         await outcomes(task_service.delete_task(engine, *task) for task in not_theirs),
     ]
     for answers in refused:
-        assert [type(answer) for answer in answers] == [TaskNotFound] * 60
+        assert [type(answer) for answer in answers] == [NotFound] * 60
     mixed = [task for three in zip(tasks, foreign, absent, strict=True) for task in three]
     answers = await outcomes(task_service.get_task(engine, *task) for task in mixed)
 
     assert answers[::3] == before
-    assert {type(answer) for answer in answers[1::3] + answers[2::3]} == {TaskNotFound}
+    assert {type(answer) for answer in answers[1::3] + answers[2::3]} == {NotFound}
 
 
 @pytest.mark.anyio
@@ -322,7 +322,7 @@ async def test_many_changes_of_one_task_are_each_applied_and_answered(engine: As
     assert sum(json.loads(answer)["completed"] for answer in toggled) == 20
     assert [json.loads(answer)["title"] for answer in updated] == [each["title"] for each in titles]
     assert deleted.count(None) == 1
-    assert [type(each) for each in deleted].count(TaskNotFound) == 39
+    assert [type(each) for each in deleted].count(NotFound) == 39
 
 
 @pytest.mark.anyio

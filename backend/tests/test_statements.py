@@ -17,15 +17,15 @@ from pydantic_core import to_json
 from sqlalchemy import literal, select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from src.framework.condition import Condition
 from src.framework.sql import statements as statements_of
-from src.framework.sql.cursor import kinds_of
 from src.framework.sql.embedded import embedded_server
 from src.framework.sql.engine import Statement, compiled, compiled_answer, create_engine
 from src.framework.sql.uuid7 import instant, next_tick, uuid7
-from src.framework.web.conditions import Condition
-from src.schemas.listing import Sort
+from src.schemas.paging import kinds_of
 from src.schemas.task import TaskCreate
-from src.services import task_service
+from src.schemas.task_listing import Sort
+from src.services import batch_service, task_service
 from src.services.task_service import list_statement
 from tests.conftest import database, execute
 from tests.serving import serving
@@ -61,7 +61,7 @@ SHARED = {
 }
 
 
-BATCHES = [each for each in task_service.BATCH if isinstance(each, Statement)]
+BATCHES = [each for each in batch_service.BATCH if isinstance(each, Statement)]
 
 PLANNED_EARLY = ["shared get", "shared change 1", "shared change 13", "shared change 17"]
 
@@ -246,7 +246,7 @@ async def test_a_batch_planned_for_an_empty_table_finds_its_tasks_by_their_ids(
     engine: AsyncEngine, name: str
 ) -> None:
     """It is planned once for each connection. Either index of tasks will do, as above."""
-    statement: Statement = getattr(task_service.BATCH, name)
+    statement: Statement = getattr(batch_service.BATCH, name)
     of_a_key = ", 'key', now() - interval '1 day', 'of the batch', now()" if name == "once" else ""
     async with engine.connect() as connection:
         raw = await connection.get_raw_connection()
@@ -408,11 +408,11 @@ def test_a_request_is_one_statement_with_no_transaction_around_it(tmp_path: Path
 
 
 class Counted(BaseModel):
-    count: int
+    count: float
 
 
 def test_no_list_is_in_an_order_that_a_cursor_cannot_say() -> None:
-    with pytest.raises(TypeError, match=r"^cannot order by <class 'int'>$"):
+    with pytest.raises(TypeError, match=r"^cannot order by <class 'float'>$"):
         kinds_of(Counted, ["-count"])
 
 

@@ -9,7 +9,7 @@ from src.framework.web.contract import example, headers
 from src.framework.web.problems import UNEXPECTED, Stopping, documented
 from src.framework.web.routing import StrictRoute
 from src.routers.problems import UNAVAILABLE
-from src.schemas.task import Message
+from src.schemas.fields import Message
 
 ALIVE = {"message": "alive"}
 READY = {"message": "ready"}
@@ -24,20 +24,18 @@ router = APIRouter(
 
 @router.get(
     "/live",
-    operation_id="isAlive",
     response_description="The process is alive",
     summary="Is the process alive?",
     response_model=Message,
     responses={200: {"content": example(ALIVE)}},
 )
-async def live() -> Response:
+async def is_alive() -> Response:
     """Does not query the database, so that probes do not keep a serverless one awake."""
     return JSONResponse(ALIVE)
 
 
 @router.get(
     "/ready",
-    operation_id="isReady",
     response_description="The service is ready",
     summary="Does the database answer, and will the service stay?",
     response_model=Message,
@@ -49,7 +47,7 @@ async def live() -> Response:
     )
     | {200: {"content": example(READY)}},
 )
-async def ready(request: Request, engine: Engine) -> Response:
+async def is_ready(request: Request, engine: Engine) -> Response:
     if request.app.stopping.is_set():
         raise Stopping
     await ping(engine)

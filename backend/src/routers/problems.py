@@ -1,4 +1,4 @@
-"""The answer to each error of the application and its rooms."""
+"""The answer to each error, in sentences that a user can be shown."""
 
 import logging
 import re
@@ -6,42 +6,51 @@ import re
 from fastapi import Request, Response
 
 from src.framework.auth.exceptions import KeysUnavailable, NotAuthenticated, NotTheOwner
+from src.framework.condition import ConditionNotMet
 from src.framework.spool import NoRoom
 from src.framework.sql.exceptions import DatabaseUnavailable
-from src.framework.web.conditions import ConditionNotMet
 from src.framework.web.links import path_beside
-from src.framework.web.problems import HANDLERS, Handler, invalid, later, problem
-from src.services.exceptions import BatchRefused, ChangesGone, KeyReused, TaskNotFound
+from src.framework.web.problems import (
+    HANDLERS,
+    Handler,
+    problem,
+    problem_with_errors,
+    unavailable,
+)
+from src.services.exceptions import BatchRefused, ChangesGone, KeyReused, NotFound
 
 CHANGES_GONE = "The changes since this token are no longer known; get a new token, then the list"
-KEY_REUSED = "Idempotency-Key: was used for another request"
+KEY_REUSED = "was used for another request"
 KEYS_UNAVAILABLE = "The keys to check tokens with cannot be fetched just now; try again in a moment"
 LIST_IS_KNOWN = "The list has one of the ETags in If-None-Match"
 LIST_IS_WEAK = "If-Match: a list's ETags are weak and never match here; send them in If-None-Match"
 NO_ROOM = "The list is too long to send just now; request pages with limit"
-NOT_AS_ASKED = "The task does not meet If-Match or If-None-Match"
 NOT_AUTHENTICATED = "Send a token, as in Authorization: Bearer header.claims.signature"
-NOT_THE_OWNER = "These tasks belong to another user"
-OTHER_CAPITALS = (
-    f"{NOT_THE_OWNER}: capitals count, and the token's user differs from the path's in them only"
-)
-TASK_CHANGED = "The task has changed since; get it again"
-TASK_NOT_FOUND = "Task not found"
+OTHER_CAPITALS = ": capitals count, and the token's user differs from the path's in them only"
 UNAVAILABLE = "The database cannot be reached just now; try again in a moment"
-
-_KEY_REUSED = {
-    "loc": ["header", "Idempotency-Key"],
-    "msg": "was used for another request",
-    "type": "key_reused",
-}
-
-_CHANGED = {"msg": TASK_CHANGED, "type": "changed"}
-_MISSING = {"msg": TASK_NOT_FOUND, "type": "not_found"}
 
 logger = logging.getLogger(__name__)
 
 # RFC 6750 §3
 _NOT_IN_A_DESCRIPTION = re.compile(r"[^ !#-\[\]-~]")
+
+
+def changed(noun: str) -> str:
+    return f"The {noun} has changed since; get it again"
+
+
+def not_found(noun: str) -> str:
+    return f"{noun.capitalize()} not found"
+
+
+def not_the_owner(noun: str) -> str:
+    return f"These {noun}s belong to another user"
+
+
+def _noun(request: Request) -> str:
+    """Return what the resource calls one of its rows."""
+    tag: str = request.scope["route"].tags[0]
+    return tag.removesuffix("s")
 
 
 async def _not_authenticated(_request: Request, error: NotAuthenticated) -> Response:
@@ -59,42 +68,50 @@ async def _changes_gone(request: Request, _error: ChangesGone) -> Response:
 
 
 async def _condition_not_met(request: Request, _error: ConditionNotMet) -> Response:
-    return problem(412, NOT_AS_ASKED if "if-none-match" in request.headers else TASK_CHANGED)
+    noun = _noun(request)
+    if "if-none-match" in request.headers:
+        return problem(412, f"The {noun} does not meet If-Match or If-None-Match")
+    return problem(412, changed(noun))
 
 
 async def _unavailable(_request: Request, error: DatabaseUnavailable) -> Response:
     logger.warning("The database is unavailable: %r", error.__cause__ or error)
-    return later(UNAVAILABLE)
+    return unavailable(UNAVAILABLE)
 
 
 async def _no_room(_request: Request, error: NoRoom) -> Response:
     logger.warning("No room on the disk for a long list: %r", error.__cause__)
-    return later(NO_ROOM)
+    return unavailable(NO_ROOM)
 
 
 async def _key_reused(_request: Request, _error: KeyReused) -> Response:
-    return problem(422, KEY_REUSED, errors=[_KEY_REUSED])
+    error = {"loc": ["header", "Idempotency-Key"], "msg": KEY_REUSED, "type": "key_reused"}
+    return problem_with_errors(422, [error])
 
 
-async def _batch_refused(_request: Request, error: BatchRefused) -> Response:
-    """Answer 412 if any task has changed, or else 404; name each operation at fault."""
+async def _batch_refused(request: Request, error: BatchRefused) -> Response:
+    """Answer 412 if any row has changed, or else 404; name each operation at fault."""
+    noun = _noun(request)
+    has_changed = {"msg": changed(noun), "type": "changed"}
+    is_missing = {"msg": not_found(noun), "type": "not_found"}
     errors = [
-        {"loc": ["body", "operations", n]} | (_CHANGED if n in error.changed else _MISSING)
+        {"loc": ["body", "operations", n]} | (has_changed if n in error.changed else is_missing)
         for n in sorted([*error.missing, *error.changed])
     ]
-    return invalid(412 if error.changed else 404, errors)
+    return problem_with_errors(412 if error.changed else 404, errors)
 
 
-async def _not_the_owner(_request: Request, error: NotTheOwner) -> Response:
-    return problem(403, OTHER_CAPITALS if error.only_capitals_differ else NOT_THE_OWNER)
+async def _not_the_owner(request: Request, error: NotTheOwner) -> Response:
+    sentence = not_the_owner(_noun(request))
+    return problem(403, f"{sentence}{OTHER_CAPITALS if error.only_capitals_differ else ''}")
 
 
-async def _not_found(_request: Request, _error: TaskNotFound) -> Response:
-    return problem(404, TASK_NOT_FOUND)
+async def _not_found(request: Request, _error: NotFound) -> Response:
+    return problem(404, not_found(_noun(request)))
 
 
 async def _keys_unavailable(_request: Request, _error: KeysUnavailable) -> Response:
-    return later(KEYS_UNAVAILABLE)
+    return unavailable(KEYS_UNAVAILABLE)
 
 
 EXCEPTION_HANDLERS: dict[int | type[Exception], Handler] = HANDLERS | {
@@ -106,6 +123,6 @@ EXCEPTION_HANDLERS: dict[int | type[Exception], Handler] = HANDLERS | {
     KeysUnavailable: _keys_unavailable,
     NoRoom: _no_room,
     NotAuthenticated: _not_authenticated,
+    NotFound: _not_found,
     NotTheOwner: _not_the_owner,
-    TaskNotFound: _not_found,
 }

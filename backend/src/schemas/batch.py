@@ -10,14 +10,13 @@ from pydantic import (
     ConfigDict,
     Field,
     PlainValidator,
-    StrictStr,
     TypeAdapter,
     ValidationError,
 )
 from pydantic_core import InitErrorDetails, PydanticCustomError
 from typing_extensions import TypedDict
 
-from src.framework.web.conditions import ETAGS, are_etags
+from src.schemas.fields import ETAGS, EXAMPLE_ID, check_etags
 from src.schemas.task import TaskCreate, TaskPublic, TaskUpdate
 
 MAX_OPERATIONS = 100
@@ -25,7 +24,6 @@ MAX_OPERATIONS = 100
 MAX_IF_MATCH = 1000
 """Characters of an operation's `if_match`: 26 of our ETags. All of them are compared at once."""
 
-_ID = "019aa3c5-5d3e-7c1f-9d0a-6b1f2c3d4e5f"
 _ETAG = '"5d41402abc4b2a765d41402abc4b2a76"'
 
 
@@ -38,9 +36,9 @@ def _is_short(if_match: str) -> str:
 
 
 OperationIfMatch = Annotated[
-    StrictStr,
+    str,
     AfterValidator(_is_short),
-    AfterValidator(are_etags),
+    AfterValidator(check_etags),
     Field(
         description="Apply the batch only if the task still has one of these ETags, in quotes as "
         "in the header If-Match.",
@@ -95,7 +93,7 @@ SentOperation = Annotated[
 
 
 def _is_not_too_long(operations: object) -> object:
-    """Stop before each of very many is read."""
+    """Refuse a list that is too long before its operations are read."""
     if isinstance(operations, list) and not 1 <= len(operations) <= MAX_OPERATIONS:
         raise PydanticCustomError(
             "operations", "must have 1 to {maximum} operations", {"maximum": MAX_OPERATIONS}
@@ -127,8 +125,13 @@ class Batch(BaseModel):
             "example": {
                 "operations": [
                     {"op": "create", "task": {"title": "Buy milk"}},
-                    {"op": "update", "id": _ID, "if_match": _ETAG, "task": {"completed": True}},
-                    {"op": "delete", "id": _ID[:-1] + "0"},
+                    {
+                        "op": "update",
+                        "id": EXAMPLE_ID,
+                        "if_match": _ETAG,
+                        "task": {"completed": True},
+                    },
+                    {"op": "delete", "id": EXAMPLE_ID[:-1] + "0"},
                 ]
             }
         }

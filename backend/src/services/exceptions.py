@@ -5,10 +5,6 @@ class NotFound(Exception):
     """The user has no such row, whether or not another user does."""
 
 
-class TaskNotFound(NotFound):
-    """The user has no such task."""
-
-
 class BatchRefused(Exception):
     """Some operations of a batch cannot be applied, so none was.
 

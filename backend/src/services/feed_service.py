@@ -24,10 +24,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from src.framework.spool import Spool, spool_array
 from src.framework.sql.engine import Statement, compiled_answer, fetch, fetch_all, fetch_into
-from src.framework.sql.position import Position, encode
 from src.framework.sql.statements import owned, select_for_many, table_of
 from src.models.feed import Change, Feed
 from src.models.task import Task
+from src.schemas.changes import Position, position_text
 from src.services.exceptions import ChangesGone
 
 TASKS = table_of(Task)
@@ -161,7 +161,7 @@ async def changes(engine: AsyncEngine, user_id: str, since: Position | None, lim
 
 
 def _spooled(rows: list[bytes], position: Position, *, more: bool) -> Awaitable[Spool]:
-    end = b'],"next":"%b","more":%b}' % (encode(position).encode(), to_json(more))
+    end = b'],"next":"%b","more":%b}' % (position_text(position).encode(), to_json(more))
     return spool_array(rows, b'{"changes":[', end)
 
 

@@ -10,8 +10,8 @@ from uuid import UUID
 from pydantic_core import from_json, to_json
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from src.framework.condition import Condition, ConditionNotMet
 from src.framework.spool import Spool, spool_array, spool_batches
-from src.framework.sql.cursor import encode
 from src.framework.sql.engine import (
     Run,
     Statement,
@@ -25,31 +25,29 @@ from src.framework.sql.engine import (
 from src.framework.sql.etag import etag
 from src.framework.sql.statements import KEY_LIFETIME, Batch, Creation, delete_row, update_row
 from src.framework.sql.uuid7 import instant, next_tick, uuid7
-from src.framework.web.conditions import Condition, ConditionNotMet
 from src.services.exceptions import BatchRefused, KeyReused, NotFound
 
 AT_ONCE = 1000
 """How many rows of a list without a limit are read at once."""
 
 
-class Page(NamedTuple):
-    """Rows, the cursor to the next if a limit leaves some out, and the total if it was counted."""
+class RowPage(NamedTuple):
+    """Rows, the last of them if a limit leaves others out, and the total if it was counted."""
 
     rows: Spool
-    cursor: str | None = None
+    last: bytes | None = None
     total: int | None = None
 
 
 async def page(
     engine: AsyncEngine,
     statement: Statement,
-    sort: str,
     limit: int | None,
     /,
     *,
     counting: Statement | None = None,
     **values: object,
-) -> Page:
+) -> RowPage:
     """Answer the rows; one that is `counting` as well gives the total.
 
     Up to AT_ONCE are one statement. More, if there is no limit, are read again, as one snapshot
@@ -58,32 +56,30 @@ async def page(
     length = limit or AT_ONCE
     total: int | None = None
 
-    async def spool_page(rows: list[bytes]) -> Page | None:
+    async def spool_page(rows: list[bytes]) -> RowPage | None:
         nonlocal total
         if counting is not None:
             total = int(rows.pop())
         if len(rows) <= length:
-            return Page(await spool_array(rows), total=total)
+            return RowPage(await spool_array(rows), total=total)
         if limit is None:
             return None
         del rows[length:]
-        cursor = encode(sort, rows[-1])  # first: the spool takes the rows apart
-        return Page(await spool_array(rows), cursor, total)
+        last = rows[-1]  # before `spool_array` changes the list
+        return RowPage(await spool_array(rows), last, total)
 
     found = await fetch_into(engine, counting or statement, spool_page, **values, limit=length + 1)
     if found is None:
         batches = await fetch_batches_into(engine, statement, spool_batches, **values, limit=None)
-        return Page(batches, total=total)
+        return RowPage(batches, total=total)
     return found
 
 
-async def one(
-    engine: AsyncEngine, statement: Statement, missing: type[NotFound], /, **values: object
-) -> bytes:
-    """Return the row. Raises `missing` if there is none."""
+async def one(engine: AsyncEngine, statement: Statement, /, **values: object) -> bytes:
+    """Return the row. Raises NotFound if there is none."""
     row = await fetch(engine, statement, **values)
     if row is None:
-        raise missing
+        raise NotFound
     return row
 
 
@@ -139,27 +135,26 @@ async def _created_in_steps(
 async def changed(
     engine: AsyncEngine,
     statement: Statement,
-    missing: type[NotFound],
     condition: Condition | None,
     /,
     **values: object,
 ) -> bytes:
     """Change a row and return its new state. `statement` is conditional if there is a condition.
 
-    Raises `missing` if there is no such row, and ConditionNotMet.
+    Raises NotFound and ConditionNotMet.
     """
     if condition is None:
-        return await one(engine, statement, missing, **values)
+        return await one(engine, statement, **values)
     values |= condition._asdict()
     rows: list[bytes | None] = [*await fetch_all(engine, statement, **values)]
     if not rows:
-        raise missing
+        raise NotFound
     if rows[0] is None:
         raise ConditionNotMet
     return rows[0]
 
 
-class Change(NamedTuple):
+class RowChange(NamedTuple):
     """One of a batch. A row that is created gets its id here."""
 
     op: Literal["create", "update", "delete"]
@@ -169,7 +164,7 @@ class Change(NamedTuple):
 
 
 async def applied(
-    engine: AsyncEngine, batch: Batch, changes: Sequence[Change], /, **values: object
+    engine: AsyncEngine, batch: Batch, changes: Sequence[RowChange], /, **values: object
 ) -> list[bytes | None]:
     """Apply all changes or none; return the new state of each row, or None if it was deleted.
 
@@ -200,7 +195,7 @@ _MISSING, _LATE, _CHANGED, _REUSED = b"404", b"409", b"412", b"422"
 _FAILURES = {_MISSING, _LATE, _CHANGED}
 
 
-def _operation(n: int, change: Change, user_id: object) -> dict[str, Any]:
+def _operation(n: int, change: RowChange, user_id: object) -> dict[str, Any]:
     """Describe a change to the statement: see `change_rows`."""
     op, row_id, fields, condition = change
     if op == "create":

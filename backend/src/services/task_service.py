@@ -31,10 +31,10 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from src.framework.condition import Condition
 from src.framework.sql.engine import Statement
 from src.framework.sql.statements import (
     change_row,
-    change_rows,
     compiled_list,
     delete_row,
     insert_row,
@@ -46,16 +46,13 @@ from src.framework.sql.statements import (
     table_of,
     update_row,
 )
-from src.framework.web.conditions import Condition, condition
 from src.models.feed import Feed
 from src.models.idempotency_key import IdempotencyKey
 from src.models.task import Task
-from src.schemas.batch import Operation
-from src.schemas.listing import Sort, TaskListing
 from src.schemas.task import Completion, TaskCreate, TaskUpdate
+from src.schemas.task_listing import Sort, TaskListing
 from src.services import rows
-from src.services.exceptions import TaskNotFound
-from src.services.rows import Change, Page
+from src.services.rows import RowPage
 
 TASKS = table_of(Task)
 KEYS = table_of(IdempotencyKey)
@@ -66,7 +63,6 @@ _GIVEN = TaskCreate.model_fields
 GET = select_row(TASKS)
 CREATE = insert_row(TASKS, _GIVEN, FEEDS)
 CREATE_ONCE = insert_row_once(TASKS, _GIVEN, KEYS, "task_id")
-BATCH = change_rows(TASKS, _GIVEN, KEYS, "task_id")
 
 update_statement = partial(update_row, TASKS, feeds=FEEDS)
 delete_statement = partial(delete_row, TASKS, feeds=FEEDS)
@@ -150,7 +146,7 @@ _MORE = {"priority", "tags", "due_date_from", "due_date_to", "overdue", "offset"
 
 async def list_tasks(
     engine: AsyncEngine, user_id: str, listing: TaskListing, *, counted: bool = False
-) -> Page:
+) -> RowPage:
     """Answer the user's tasks; `total` is the number of all, without limit, if they are counted."""
     values: dict[str, object] = {}
     if listing.completed is not None:
@@ -175,7 +171,6 @@ async def list_tasks(
     return await rows.page(
         engine,
         list_statement(listing.sort, filters),
-        listing.sort,
         listing.limit,
         counting=list_statement(listing.sort, filters, counted=True) if counted else None,
         user_id=user_id,
@@ -199,75 +194,36 @@ async def create_task(
 
 
 async def get_task(engine: AsyncEngine, user_id: str, task_id: UUID) -> bytes:
-    """Raises TaskNotFound."""
-    return await rows.one(engine, GET, TaskNotFound, user_id=user_id, id=task_id)
+    """Raises NotFound."""
+    return await rows.one(engine, GET, user_id=user_id, id=task_id)
 
 
 async def update_task(
     engine: AsyncEngine,
     user_id: str,
     task_id: UUID,
-    changes: TaskUpdate | Completion,
+    edits: TaskUpdate | Completion,
     condition: Condition | None = None,
 ) -> bytes:
     """Change the given fields; without any, the task stays as it is, even `updated_at`.
 
-    Raises TaskNotFound, ConditionNotMet.
+    Raises NotFound, ConditionNotMet.
     """
-    statement = update_statement(frozenset(changes), conditional=condition is not None)
-    return await rows.changed(
-        engine, statement, TaskNotFound, condition, user_id=user_id, id=task_id, **changes
-    )
+    statement = update_statement(frozenset(edits), conditional=condition is not None)
+    return await rows.changed(engine, statement, condition, user_id=user_id, id=task_id, **edits)
 
 
 async def toggle_task(
     engine: AsyncEngine, user_id: str, task_id: UUID, condition: Condition | None = None
 ) -> bytes:
-    """Raises TaskNotFound, ConditionNotMet."""
+    """Raises NotFound, ConditionNotMet."""
     statement = toggle_statement(conditional=condition is not None)
-    return await rows.changed(
-        engine, statement, TaskNotFound, condition, user_id=user_id, id=task_id
-    )
+    return await rows.changed(engine, statement, condition, user_id=user_id, id=task_id)
 
 
 async def delete_task(
     engine: AsyncEngine, user_id: str, task_id: UUID, condition: Condition | None = None
 ) -> None:
-    """Raises TaskNotFound, ConditionNotMet."""
+    """Raises NotFound, ConditionNotMet."""
     statement = delete_statement(conditional=condition is not None)
-    await rows.changed(engine, statement, TaskNotFound, condition, user_id=user_id, id=task_id)
-
-
-async def apply_batch(
-    engine: AsyncEngine, user_id: str, operations: list[Operation], key: str | None = None
-) -> list[bytes | None]:
-    """Apply all operations or none; return each task's new state, or None if it was deleted.
-
-    With a key that has applied them before, return the states of then.
-    Raises BatchRefused, and KeyReused for a key that came with something else.
-    """
-    changes = [_change(operation) for operation in operations]
-    if key is None:
-        return await rows.applied(engine, BATCH, changes, user_id=user_id)
-    values = {"user_id": user_id, "key": key, "fingerprint": batch_fingerprint(operations)}
-    return await rows.applied(engine, BATCH, changes, **values)
-
-
-def _change(operation: Operation) -> Change:
-    if operation["op"] == "create":
-        return Change("create", fields=vars(operation["task"]))
-    asked = condition(operation.get("if_match"), None)
-    if operation["op"] == "delete":
-        return Change("delete", operation["id"], condition=asked)
-    return Change("update", operation["id"], dict(operation["task"]), asked)
-
-
-def batch_fingerprint(operations: list[Operation]) -> str:
-    """Hash the operations that a key came with; as in `fingerprint`, defaults do not count."""
-    sent = [
-        operation | {"task": operation["task"].model_dump(exclude_defaults=True)}
-        if operation["op"] == "create"
-        else operation
-        for operation in operations
-    ]
-    return sha256(to_json(sent)).hexdigest()
+    await rows.changed(engine, statement, condition, user_id=user_id, id=task_id)

@@ -79,7 +79,7 @@ def example(content: object) -> dict[str, object]:
     return {"application/json": {"example": content}}
 
 
-def complete(
+def finish_openapi(
     contract: dict[str, Any], header_examples: Mapping[str, str], *, with_tokens: bool
 ) -> None:
     """Add headers and the errors' media type, and drop titles that only repeat names."""
@@ -91,13 +91,14 @@ def complete(
     if not with_tokens:
         components.pop("securitySchemes", None)
     for schema in components["schemas"].values():
-        _drop_titles(schema, *schema["properties"].values())
+        properties = schema.get("properties", {})  # an Enum has none
+        _drop_titles(schema, *properties.values())
         if "example" in schema:  # pydantic sorts it
-            names = [name for name in schema["properties"] if name in schema["example"]]
+            names = [name for name in properties if name in schema["example"]]
             schema["example"] = {name: schema["example"][name] for name in names}
     components["schemas"]["Toggle"] = _TOGGLE
     for operations in contract["paths"].values():
-        if "patch" in operations:
+        if "requestBody" in operations.get("patch", {}):
             content = operations["patch"]["requestBody"]["content"]
             _drop_titles(content["application/json"]["schema"])
             content |= dict.fromkeys(PATCH_TYPES, content["application/json"])

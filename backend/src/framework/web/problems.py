@@ -106,13 +106,13 @@ def wrong_media_type(method: str) -> HTTPException:
     return HTTPException(415, WRONG_MEDIA_TYPE, ACCEPT_PATCH if method == "PATCH" else None)
 
 
-def later(detail: str) -> Response:
+def unavailable(detail: str) -> Response:
     """Answer 503 with Retry-After."""
     return problem(503, detail, {"Retry-After": str(RETRY_AFTER_SECONDS)})
 
 
 async def _stopping(_request: Request, _error: Stopping) -> Response:
-    return later(STOPPING)
+    return unavailable(STOPPING)
 
 
 async def _http_exception(request: Request, error: HTTPException) -> Response:
@@ -133,14 +133,14 @@ async def _invalid(request: Request, error: RequestValidationError) -> Response:
         {"loc": _place(item), "msg": _in_plain_words(item), "type": item["type"]}
         for item in error.errors()
     ]
-    return invalid(422, errors)
+    return problem_with_errors(422, errors)
 
 
 def _place(error: dict[str, Any]) -> object:
     return ("body",) if error["type"] == "json_invalid" else error["loc"]
 
 
-def invalid(status: int, errors: list[dict[str, Any]]) -> Response:
+def problem_with_errors(status: int, errors: list[dict[str, Any]]) -> Response:
     """Name each error, with the `loc` that it has in the request, its `msg` and its `type`."""
     return problem(status, "; ".join(map(_sentence, errors)), errors=errors)
 

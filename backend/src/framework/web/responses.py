@@ -9,8 +9,9 @@ from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
+from src.framework.condition import ConditionNotMet
 from src.framework.spool import Spool, zstd_encoder
-from src.framework.web.conditions import ConditionNotMet, matches
+from src.framework.web.conditions import matches
 from src.framework.web.preferences import weights
 
 COMPRESSED_FROM_BYTES = 8 * 1024

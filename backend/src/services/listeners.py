@@ -1,7 +1,7 @@
 """Changes as they happen.
 
-While anyone listens, one query at a time asks which of the users who are listened to have changes,
-and only their feeds are read. A listener that connects, reconnects, is slow, or waited while the
+While anyone listens, one query at a time asks which users with listeners have changes, and only
+their feeds are read. A listener that connects, reconnects, is slow, or waited while the
 database was away reads on from its position, so none misses anything.
 """
 
@@ -15,12 +15,12 @@ from typing import Any, NamedTuple, Protocol
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from src.framework.sql.exceptions import DatabaseUnavailable
-from src.framework.sql.position import Position, encode
+from src.schemas.changes import Position, position_text
 from src.services import feed_service
 
 POLL_SECONDS = 0.5
 
-AT_ONCE = 250
+LISTENERS_PER_QUERY = 250
 """How many listeners one query is for; several queries are spread over POLL_SECONDS."""
 
 SILENT_SECONDS = 30.0
@@ -41,7 +41,7 @@ AWAY_MILLISECONDS = 600_000
 logger = logging.getLogger(__name__)
 
 
-class Page(NamedTuple):
+class FeedPage(NamedTuple):
     data: bytes
     position: Position
     more: bool
@@ -70,13 +70,13 @@ class Listener:
 
     user_id: str
     position: Position | None
-    hear: Callable[[Page], Awaitable[None]]
+    hear: Callable[[FeedPage], Awaitable[None]]
     fail: Callable[[Exception], Awaitable[None]]
     stream: Stream | None
     heard_at: float
     read_at: float
     is_waiting: bool = False
-    """Whether it hears of the next change only; a new stream hears its first page at once."""
+    """False until the stream has had its first page."""
 
     is_busy: bool = False
 
@@ -86,7 +86,7 @@ class Listener:
         return last.get(self.user_id, self.position.seq) != self.position.seq
 
 
-class Live:
+class Listeners:
     """The listeners of one worker, until it is `stopping`.
 
     A stream that has had no change for `idle_seconds` ends.
@@ -99,7 +99,7 @@ class Live:
         self.listeners: set[Listener] = set()
         self.tasks: set[asyncio.Task[None]] = set()
         self.following: asyncio.Task[None] | None = None
-        self.pages: dict[tuple[str, Position | None], asyncio.Task[Page]] = {}
+        self.pages: dict[tuple[str, Position | None], asyncio.Task[FeedPage]] = {}
         self.readers = asyncio.Semaphore(READERS)
         self.is_database_away = False
 
@@ -107,8 +107,8 @@ class Live:
     def stream(self, user_id: str, since: Position | None, stream: Stream) -> Iterator[None]:
         """Send a stream the changes since a position, and then each change as it happens."""
 
-        async def hear(page: Page) -> None:
-            await stream.send_event(page.data, encode(page.position))
+        async def hear(page: FeedPage) -> None:
+            await stream.send_event(page.data, position_text(page.position))
 
         now = stream.loop.time()
         listener = Listener(user_id, since, hear, stream.fail, stream, heard_at=now, read_at=now)
@@ -165,9 +165,10 @@ class Live:
         try:
             while self.listeners and not stopping.done():
                 listeners = list(self.listeners)
-                starts = range(0, len(listeners), AT_ONCE)
+                starts = range(0, len(listeners), LISTENERS_PER_QUERY)
                 for start in starts:
-                    look = asyncio.create_task(self._look(listeners[start : start + AT_ONCE]))
+                    some = listeners[start : start + LISTENERS_PER_QUERY]
+                    look = asyncio.create_task(self._look(some))
                     await asyncio.wait({stopping, look}, return_when=asyncio.FIRST_COMPLETED)
                     look.cancel()
                     await asyncio.wait({stopping}, timeout=POLL_SECONDS / len(starts))
@@ -237,7 +238,7 @@ class Live:
         finally:
             listener.is_busy = False
 
-    async def _page(self, user_id: str, since: Position | None) -> Page:
+    async def _page(self, user_id: str, since: Position | None) -> FeedPage:
         """Read a page once for all who are at the same position."""
         key = (user_id, since)
         reading = self.pages.get(key)
@@ -246,12 +247,12 @@ class Live:
             reading.add_done_callback(lambda _: self.pages.pop(key))
         return await reading
 
-    async def _read(self, user_id: str, since: Position | None) -> Page:
+    async def _read(self, user_id: str, since: Position | None) -> FeedPage:
         async with self.readers:
             changes = await feed_service.changes(self.engine, user_id, since, MOST_CHANGES)
         data = b"".join(changes.content.pieces())
         changes.content.close()
-        return Page(data, changes.position, changes.more)
+        return FeedPage(data, changes.position, changes.more)
 
 
 async def _send_away(stream: Stream) -> None:

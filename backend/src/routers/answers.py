@@ -1,0 +1,174 @@
+"""What every resource answers, and how the contract documents it.
+
+`noun` is what a sentence calls one row: the router's tag without its s.
+"""
+
+from collections.abc import Sequence
+
+from fastapi import HTTPException, Request, Response
+from pydantic_core import to_json
+
+from src.framework.sql.etag import etag
+from src.framework.web.conditions import matches
+from src.framework.web.contract import example, headers
+from src.framework.web.links import page_link, path_of, path_of_new
+from src.framework.web.preferences import preferences
+from src.framework.web.problems import (
+    BROKEN_PATH,
+    UNEXPECTED,
+    WRONG_MEDIA_TYPE,
+    Responses,
+    documented,
+    too_large,
+)
+from src.framework.web.responses import Fields, JSONArray, JSONBytes, conditional, etag_in, tagged
+from src.routers import problems
+from src.schemas.paging import Listing, cursor_text
+from src.services.rows import RowPage
+
+LENGTH = "must have {} to {} characters"
+
+BODY = documented(413, "The body is too large", too_large()) | documented(
+    415, "The body is not declared as JSON", WRONG_MEDIA_TYPE
+)
+PATCH_BODY = BODY | documented(
+    415,
+    "The body is not declared as JSON or a merge patch",
+    WRONG_MEDIA_TYPE,
+    headers=headers("Accept-Patch"),
+)
+CREATED: Responses = {201: {"headers": headers("Cache-Control", "ETag", "Location")}}
+UPDATED: Responses = {200: {"headers": headers("Cache-Control", "Content-Location", "ETag")}}
+ONE: Responses = {200: {"headers": headers("Cache-Control", "ETag")}}
+WEAK = documented(412, "If-Match has an ETag, and a list's ETags are weak", problems.LIST_IS_WEAK)
+LIST_KNOWN = documented(
+    412, "If-Match has an ETag, or If-None-Match one that the list has", problems.LIST_IS_KNOWN
+)
+
+
+def or_not_modified(of_200: Responses, **more: object) -> Responses:
+    return {
+        200: of_200[200] | more,
+        304: of_200[200] | {"description": "The client already has it"},
+    }
+
+
+LIST = WEAK | or_not_modified(
+    {200: {"headers": headers("Cache-Control", "ETag", "Link", "X-Total-Count")}}
+)
+
+
+def documented_error(
+    status: int, description: str, loc: Sequence[str | int], msg: str, kind: str = "string_length"
+) -> Responses:
+    """Document a problem that names one error of the request."""
+    detail = f"{'.'.join(map(str, loc[1:]))}: {msg}"
+    error = {"loc": loc, "msg": msg, "type": kind}
+    return documented(status, f"{description}; `errors` names each", detail, errors=[error])
+
+
+def of_every_request(noun: str) -> Responses:
+    return (
+        documented(400, "The path or the query cannot be read", BROKEN_PATH)
+        | documented_error(422, "A value is invalid", ["path", "user_id"], LENGTH.format(1, 255))
+        | documented(
+            401,
+            "The token is missing or invalid",
+            problems.NOT_AUTHENTICATED,
+            headers=headers("WWW-Authenticate"),
+        )
+        | documented(403, "The token belongs to another user", problems.not_the_owner(noun))
+        | documented(500, "An unexpected error", UNEXPECTED)
+        | documented(
+            503,
+            "The database or the key server cannot be reached",
+            problems.UNAVAILABLE,
+            headers=headers("Retry-After"),
+        )
+    )
+
+
+def not_created(loc: Sequence[str | int], msg: str) -> Responses:
+    """Document 422 where a key may have been used already, with this error as its example."""
+    description = "A value is invalid, or the key was used for another request"
+    return documented_error(422, description, loc, msg)
+
+
+def of_one(noun: str) -> Responses:
+    """Document 404 and 412."""
+    return documented(404, f"The user has no such {noun}", problems.not_found(noun)) | documented(
+        412, f"The {noun} does not meet If-Match or If-None-Match", problems.changed(noun)
+    )
+
+
+def deleted(noun: str) -> dict[str, str]:
+    return {"message": f"{noun.capitalize()} deleted successfully"}
+
+
+def of_deleted(noun: str) -> Responses:
+    content = example(deleted(noun))
+    return of_one(noun) | {200: {"headers": headers("Cache-Control"), "content": content}}
+
+
+def refuse_etags_of_lists(if_match: str | None) -> None:
+    """A list always exists, and its ETags are weak, so none matches strongly: RFC 9110 §13.1.1."""
+    if if_match not in {None, "*"}:
+        raise HTTPException(412, problems.LIST_IS_WEAK)
+
+
+def refuse_known_list(page: RowPage, if_none_match: str) -> None:
+    page.rows.close()
+    if matches(etag_in(JSONArray(page.rows)), if_none_match):
+        raise HTTPException(412, problems.LIST_IS_KNOWN)
+
+
+def wants_count(prefer: str | None) -> bool:
+    return prefer is not None and preferences(prefer).get("count") == "exact"
+
+
+def page_of(
+    request: Request, listing: Listing, page: RowPage, if_none_match: str | None
+) -> Response:
+    """Answer a page, with links to the pages beside it, and with the total if it was counted."""
+    fields = []
+    if links := _links(request, listing, page.last):
+        fields.append((b"link", ", ".join(links).encode()))
+    if page.total is not None:
+        fields += [(b"x-total-count", b"%d" % page.total), (b"preference-applied", b"count=exact")]
+    return conditional(JSONArray(page.rows, fields), if_none_match)
+
+
+def _links(request: Request, listing: Listing, last: bytes | None) -> list[str]:
+    """Link the next page, and for a list that is asked for by number, the one before as well."""
+    if not request.scope["query_string"]:
+        return []
+    query = request.query_params
+    by = next((name for name in ("page", "offset", "skip") if query.get(name)), None)
+    if by is None:
+        if last is None:
+            return []
+        return [page_link(request, "next", "cursor", cursor_text(listing.sort, last))]
+    step = 1 if by == "page" else listing.limit or 0
+    first, number = int(by == "page"), int(query[by])
+    links = [page_link(request, "next", by, number + step)] if last is not None else []
+    if number > first:
+        links.append(page_link(request, "prev", by, max(first, number - step)))
+    return links
+
+
+def message(content: dict[str, str]) -> Response:
+    return JSONBytes(to_json(content))
+
+
+def row(content: bytes, status: int = 200, fields: Fields = ()) -> Response:
+    """Answer a row with its ETag."""
+    return tagged(content, etag(content), status, fields)
+
+
+def new_row(request: Request, content: bytes) -> Response:
+    return row(content, 201, [(b"location", path_of_new(request, content))])
+
+
+def updated_row(request: Request, content: bytes) -> Response:
+    """Answer a row to a PUT: the ETag belongs to the row in the answer, not to what was sent."""
+    return row(content, 200, [(b"content-location", path_of(request).encode())])

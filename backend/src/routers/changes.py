@@ -1,0 +1,108 @@
+"""`/api/{user_id}/tasks/changes`: what changed since, at once, after a wait, or as a stream."""
+
+from functools import partial
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request, Response, Security
+
+from src.dependencies import (
+    ChangeListeners,
+    Engine,
+    IfListMatches,
+    IfNoneMatch,
+    LastEventId,
+    PreferWait,
+    UserInPath,
+    own_token,
+    seconds_left,
+)
+from src.framework.auth.exceptions import NotAuthenticated
+from src.framework.auth.tokens import EXPIRED
+from src.framework.web import events
+from src.framework.web.contract import headers
+from src.framework.web.events import EventStream, until_gone
+from src.framework.web.links import page_link
+from src.framework.web.preferences import seconds_to_wait
+from src.framework.web.problems import documented
+from src.framework.web.responses import JSONArray, conditional
+from src.framework.web.routing import StrictRoute
+from src.routers import answers, problems
+from src.schemas.changes import TOKEN, ChangesPage, Since, position_text
+from src.services import feed_service
+
+GONE = documented(
+    410,
+    "The changes since the token are no longer known",
+    problems.CHANGES_GONE,
+    headers=headers("Link"),
+)
+
+EVENTS = f"""retry: 2345
+
+id: {TOKEN}
+data: {{"changes":[],"next":"{TOKEN}","more":false}}
+
+"""
+
+# Of an event's data: of the stream as a whole, typed clients would make `ChangesPage | string`.
+OF_AN_EVENT = {"$ref": "#/components/schemas/ChangesPage"}
+
+MOST_SECONDS = 60
+"""How long a request may wait for a change."""
+
+router = APIRouter(
+    prefix="/api/{user_id:segment}/tasks/changes",
+    tags=["tasks"],
+    dependencies=[Security(own_token)],
+    responses=answers.of_every_request("task"),
+    route_class=StrictRoute,
+)
+
+
+@router.get(
+    "",
+    response_description="The newest state of each task that changed",
+    summary="What changed since",
+    response_model=ChangesPage,
+    responses=GONE
+    | answers.WEAK
+    | answers.or_not_modified(
+        {200: {"headers": headers("Cache-Control", "ETag", "Link", "Preference-Applied")}},
+        content={events.MEDIA_TYPE: {"schema": OF_AN_EVENT, "example": EVENTS}},
+    ),
+)
+async def list_changes(
+    request: Request,
+    engine: Engine,
+    listeners: ChangeListeners,
+    user_id: UserInPath,
+    query: Annotated[Since, Query()],
+    last_event_id: LastEventId = None,
+    prefer: PreferWait = None,
+    if_match: IfListMatches = None,
+    if_none_match: IfNoneMatch = None,
+) -> Response:
+    """The tasks that changed, in the order of their last change; nothing is left out.
+
+    Get the current token, then the list, then the changes since the token, and so on with the
+    `next` of each answer. With `Accept: text/event-stream`, the answer is a stream: each event has
+    the JSON of an answer, and its `next` as its id. An event named `problem` is the last.
+    """
+    if events.asked_for(request):
+        listening = partial(listeners.stream, user_id, last_event_id or query.since)
+        return EventStream(listening, seconds_left(request), NotAuthenticated(EXPIRED))
+    answers.refuse_etags_of_lists(if_match)
+    changes = await feed_service.changes(engine, user_id, query.since, query.limit)
+    seconds = 0 if request.scope["is_head"] else seconds_to_wait(prefer, MOST_SECONDS)
+    if seconds and changes.position == query.since:
+        await listeners.wait(user_id, changes.position, seconds, until_gone(request))
+        changes = await feed_service.changes(engine, user_id, query.since, query.limit)
+    fields = []
+    if changes.more:
+        token = position_text(changes.position)
+        fields.append((b"link", page_link(request, "next", "since", token).encode()))
+    answer = JSONArray(changes.content, fields)
+    answer.raw_headers.append((b"vary", b"Accept"))
+    if seconds:
+        answer.raw_headers.append((b"preference-applied", b"wait=%d" % seconds))
+    return conditional(answer, if_none_match)

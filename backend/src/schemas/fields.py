@@ -1,0 +1,187 @@
+"""The types of fields that any resource may have: text, whole numbers, times."""
+
+import re
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    PlainValidator,
+    WithJsonSchema,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+
+EXAMPLE_ID = "019aa3c5-5d3e-7c1f-9d0a-6b1f2c3d4e5f"
+
+# What `str.strip` removes: \s matches more or less than that in other languages.
+SPACE = r"\t-\r\u001c-\u0020\u0085\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
+
+_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+
+# RFC 3339 §5.6. HTML's `datetime-local` sends neither offset nor seconds, so both are optional.
+_TIME = re.compile(
+    rf"{_DAY.pattern}[Tt ][0-9]{{2}}:[0-9]{{2}}"
+    r"(:[0-9]{2}(\.[0-9]+)?)?([Zz]|[+-][0-9]{2}:[0-9]{2})?"
+)
+
+
+@dataclass(frozen=True)
+class Characters:
+    """Text with so many characters (not bytes) that PostgreSQL can store.
+
+    With `strips`, white space around the text is removed first.
+    """
+
+    least: int
+    most: int
+    strips: bool = False
+
+    def check(self, text: str) -> str:
+        if self.strips:
+            text = text.strip()
+        if not self.least <= len(text) <= self.most:
+            raise PydanticCustomError(
+                "string_length",
+                "must have {minimum} to {maximum} characters",
+                {"minimum": self.least, "maximum": self.most},
+            )
+        if "\0" in text:
+            raise PydanticCustomError("string_nul", "must not contain the NUL character")
+        return text
+
+    def __get_pydantic_core_schema__(
+        self, source: object, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        text = core_schema.str_schema(strict=True) if source is str else handler(source)
+        return core_schema.no_info_after_validator_function(self.check, text)
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        described = handler(schema)
+        if self.strips:
+            ink = rf"[^{SPACE}\u0000]"
+            text = rf"{ink}([^\u0000]{{0,{self.most - 2}}}{ink})?"
+            text = text if self.least else f"({text})?"
+            return described | {"pattern": rf"^[{SPACE}]*{text}[{SPACE}]*$"}
+        minimum = {"minLength": self.least} if self.least else {}
+        return described | minimum | {"maxLength": self.most, "pattern": "^[^\\u0000]*$"}
+
+
+@dataclass(frozen=True)
+class WholeNumber:
+    """A whole number in JSON, where 90.0 is one too; with `is_text`, digits in a query."""
+
+    least: int
+    most: int
+    is_text: bool = False
+
+    def read(self, sent: object) -> int:
+        number: Any = sent
+        if self.is_text:
+            number = int(number) if re.fullmatch("[0-9]{1,10}", number) else None
+        is_number = isinstance(number, int | float) and not isinstance(number, bool)
+        if not is_number or number % 1 or not self.least <= number <= self.most:
+            raise PydanticCustomError(
+                "whole_number",
+                "must be a whole number from {least} to {most}",
+                {"least": self.least, "most": self.most},
+            )
+        return int(number)
+
+    def __get_pydantic_core_schema__(
+        self, _source: object, _handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        number = core_schema.int_schema(ge=self.least, le=self.most)
+        return core_schema.no_info_before_validator_function(self.read, number)
+
+
+def read_time(text: str) -> datetime:
+    """Read a time, in UTC if it has no offset; of a day, its first moment in UTC.
+
+    Raises PydanticCustomError for anything else, and for what neither Python nor PostgreSQL holds.
+    """
+    with suppress(ValueError, OverflowError):
+        if _DAY.fullmatch(text) or _TIME.fullmatch(text):
+            time = datetime.fromisoformat(text.upper())
+            return time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
+    raise PydanticCustomError(
+        "time", "must be a day such as 2026-12-24 or a time such as 2026-12-24T09:30:00+01:00"
+    )
+
+
+_ENDLESS = {time.replace(tzinfo=UTC) for time in (datetime.min, datetime.max)}  # noqa: DTZ901 - of UTC
+
+
+def _read_time_or_none(sent: object) -> datetime | None:
+    if sent is None or sent == "":
+        return None
+    time = read_time(sent if isinstance(sent, str) else "")
+    # asyncpg takes the first and the last moment that Python has for -infinity and infinity.
+    return read_time("") if time in _ENDLESS else time
+
+
+TIME_SCHEMAS: list[dict[str, object]] = [
+    {"type": "string", "format": "date-time"},
+    {"type": "string", "format": "date"},
+    {"type": "string", "maxLength": 0},
+]
+
+SentTime = Annotated[
+    datetime | None,
+    PlainValidator(_read_time_or_none),
+    WithJsonSchema({"anyOf": [*TIME_SCHEMAS, {"type": "null"}]}),
+]
+"""A time or a day; `null` and an empty text are None."""
+
+UserId = Annotated[
+    str,
+    Characters(1, 255),
+    Field(
+        description="The owner: any text, in a URL as percent-encoded UTF-8.",
+        examples=["ada"],
+    ),
+]
+
+_ETAG = r'(?:W/)?"[!#-~\x80-\xff]*"'
+_COMMA = r"[ \t]*,[ \t,]*"
+_ETAG_LIST = re.compile(rf"\*|[ \t,]*{_ETAG}(?:{_COMMA}{_ETAG})*[ \t,]*")
+
+
+def is_etag_list(text: str) -> bool:
+    """Whether this is `*` or a list of entity tags, whose elements may be empty.
+
+    RFC 9110 §5.6.1, §8.8.3.
+    """
+    return _ETAG_LIST.fullmatch(text) is not None
+
+
+def check_etags(text: str) -> str:
+    if not is_etag_list(text):
+        raise PydanticCustomError("etags", "must be * or a list of entity tags")
+    return text
+
+
+ETAGS = {
+    "pattern": '^(\\*|(W/)?"[!#-~]*"(, ?(W/)?"[!#-~]*")*)$',
+    "examples": ['"5d41402abc4b2a76"'],
+}
+"""The JSON schema of what clients send as If-Match."""
+
+ETags = Annotated[str, AfterValidator(check_etags), Field(json_schema_extra={**ETAGS})]
+
+
+def without_default(schema: dict[str, Any]) -> None:
+    """Leave a default out of the contract: generated clients would require the field."""
+    schema.pop("default", None)
+
+
+class Message(BaseModel):
+    message: str

@@ -1,0 +1,184 @@
+"""What any list can be asked for: its order, and one page of it by cursor or by number.
+
+A cursor says where a page ended. It is opaque to clients, and correct however the list changes.
+"""
+
+import re
+from base64 import b64decode, urlsafe_b64encode
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import chain
+from types import NoneType
+from typing import Annotated, ClassVar, TypeAlias, get_args
+from uuid import UUID
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    TypeAdapter,
+    ValidationInfo,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
+from pydantic.json_schema import SkipJsonSchema
+from pydantic_core import PydanticCustomError, from_json, to_json
+
+from src.schemas.fields import EXAMPLE_ID
+from src.schemas.other_names import NUMBER, NUMBER_OR_EMPTY, SIZE, OtherNames, in_our_words
+
+Kinds: TypeAlias = Mapping[str, frozenset[type | str]]
+"""For each order, the types of its values (str, int, bool, datetime, NoneType), or the values."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """The order of the list, and the value in that order and the id of the page's last row.
+
+    The value is the text that PostgreSQL has for it in JSON, or None.
+    """
+
+    sort: str
+    value: str | None
+    id: UUID
+
+
+# As PostgreSQL writes it in JSON, for sessions in UTC.
+_TIME = re.compile(
+    r"([0-9]{4}|[1-9][0-9]{4,5})(-[0-9-]{5}T[0-9:]{8}(?:\.[0-9]{1,6})?\+00:00)( BC)?"
+)
+_ENDLESS = {"infinity", "-infinity"}
+_FIRST = (-4713, "-11-24")
+_LAST_YEAR = 294_276
+_INTEGERS = range(-(2**31), 2**31)
+
+_Value = Annotated[str, StringConstraints(max_length=500, pattern=r"^[^\x00]*$")]
+_READ = TypeAdapter(tuple[str, _Value | None, UUID])
+
+
+def kinds_of(row: type[BaseModel], sorts: Iterable[str]) -> Kinds:
+    """Return the value types of each order. Text may have up to 500 characters.
+
+    Raises TypeError for an order by anything but text, words, whole and truth values, and times.
+    """
+    kinds = {}
+    for sort in sorts:
+        annotation = row.model_fields[sort.removeprefix("-")].annotation
+        parts = [get_args(part) or (part,) for part in get_args(annotation) or (annotation,)]
+        kinds[sort] = frozenset(chain.from_iterable(parts))
+        for kind in kinds[sort]:
+            if not isinstance(kind, str) and kind not in {str, int, bool, datetime, NoneType}:
+                raise TypeError(f"cannot order by {annotation}")
+    return kinds
+
+
+def cursor_text(sort: str, last: bytes) -> str:
+    """Make the cursor after this row, a JSON object."""
+    row = from_json(last)
+    value = row[sort.removeprefix("-")]
+    if isinstance(value, int):
+        value = to_json(value).decode()
+    return urlsafe_b64encode(to_json([sort, value, row["id"]])).decode().rstrip("=")
+
+
+def read_cursor(text: str, kinds: Kinds) -> Cursor:
+    """Raises ValueError for a text that `cursor_text` cannot have made for these orders."""
+    padded = text.encode("ascii") + b"=" * (-len(text) % 4)
+    cursor = Cursor(*_READ.validate_json(b64decode(padded, altchars=b"-_", validate=True)))
+    types = kinds.get(cursor.sort, frozenset())
+    if not any(_is_of(kind, cursor.value) for kind in types):
+        raise ValueError("not a value that PostgreSQL can hold")
+    return cursor
+
+
+def _is_of(kind: type | str, value: str | None) -> bool:
+    if value is None or kind is NoneType:
+        return value is None and kind is NoneType
+    if kind is int:
+        return re.fullmatch("0|-?[1-9][0-9]{0,9}", value) is not None and int(value) in _INTEGERS
+    if kind is bool:
+        return value in {"true", "false"}
+    return kind in {str, value} or (kind is datetime and _is_time(value))
+
+
+def _is_time(text: str) -> bool:
+    """Whether PostgreSQL can hold it: from 4714 BC to 294276, which `datetime` cannot."""
+    if text in _ENDLESS:
+        return True
+    if not (parts := _TIME.fullmatch(text)):
+        return False
+    written, rest, before_christ = parts.groups()
+    year = 1 - int(written) if before_christ else int(written)
+    # The calendar repeats every 400 years.
+    datetime.fromisoformat(f"{2000 + year % 400}{rest}")
+    return written != "0000" and (year, rest) >= _FIRST and year <= _LAST_YEAR
+
+
+# An example, after a row that does not exist.
+CURSOR = cursor_text(
+    "-updated_at", to_json({"id": EXAMPLE_ID, "updated_at": "2026-11-21T09:30:00+00:00"})
+)
+
+
+class Listing(BaseModel):
+    """Which rows to list, and in which order. A subclass narrows `sort` and adds filters."""
+
+    model_config = ConfigDict(frozen=True)
+
+    kinds: ClassVar[Kinds]
+    other_names: ClassVar[OtherNames]
+
+    sort: str = "created_at"
+    limit: Annotated[int | SkipJsonSchema[None], SIZE] = Field(
+        default=None,
+        description="The most to return; Link has the next page, if any. Unset: all.",
+        examples=[100],
+    )
+    cursor: Annotated[Cursor | None, WithJsonSchema({"type": "string", "examples": [CURSOR]})] = (
+        Field(default=None, description="Only what follows; take it from Link.", examples=[CURSOR])
+    )
+    offset: Annotated[
+        int | None,
+        NUMBER,
+        WithJsonSchema(NUMBER_OR_EMPTY),
+    ] = Field(
+        default=None,
+        description="How many to skip first. A cursor is faster, and stays right while rows come "
+        "and go.",
+        examples=[0],
+    )
+
+    def place(self) -> dict[str, object]:
+        """Return the parameters of the statement that say where the page begins."""
+        place: dict[str, object] = {}
+        if self.cursor is not None:
+            place = {"position": self.cursor.value, "position_id": self.cursor.id}
+        if self.offset:
+            place["offset"] = self.offset
+        return place
+
+    @model_validator(mode="before")
+    @classmethod
+    def _in_our_words(cls, query: object) -> object:
+        return in_our_words(query, cls.other_names) if isinstance(query, dict) and query else query
+
+    @field_validator("cursor", mode="before")
+    @classmethod
+    def _of_this_order(cls, text: str, info: ValidationInfo) -> Cursor:
+        try:
+            cursor = read_cursor(text, cls.kinds)
+        except ValueError:
+            raise PydanticCustomError("cursor", "must be taken from a Link") from None
+        if cursor.sort != info.data.get("sort"):
+            raise PydanticCustomError("cursor", "belongs to a list in another order")
+        return cursor
+
+    @field_validator("offset")
+    @classmethod
+    def _without_cursor(cls, offset: int | None, info: ValidationInfo) -> int | None:
+        if offset and info.data.get("cursor") is not None:
+            raise PydanticCustomError("cursor", "contradicts cursor")
+        return offset

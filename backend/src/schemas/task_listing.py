@@ -1,0 +1,153 @@
+"""Which tasks a client asks for."""
+
+import re
+from datetime import datetime, timedelta
+from typing import Annotated, ClassVar, Literal, TypeAlias, get_args
+
+from pydantic import BeforeValidator, Field, WithJsonSchema
+from pydantic.json_schema import SkipJsonSchema
+from pydantic_core import PydanticCustomError
+
+from src.schemas.fields import TIME_SCHEMAS, Characters, read_time
+from src.schemas.other_names import (
+    NAMES_OF_FILTERS,
+    OtherNames,
+    names_of_pages,
+    or_empty,
+    several,
+)
+from src.schemas.paging import Listing, kinds_of
+from src.schemas.task import MAX_TAGS, Priority, Tag, TaskPublic
+
+Sort: TypeAlias = Literal[
+    "created_at",
+    "-created_at",
+    "updated_at",
+    "-updated_at",
+    "title",
+    "-title",
+    "priority",
+    "-priority",
+    "due_date",
+    "-due_date",
+]
+
+
+def _texts(texts: object) -> list[str]:
+    """Read a list that is joined by commas, sent in several parameters, or both.
+
+    PostgreSQL would compare each repeat with each row, so there are none. Raises
+    PydanticCustomError for more than a task has.
+    """
+    parts = ",".join(several(texts)).split(",")
+    distinct = [*dict.fromkeys(part.strip() for part in parts if part.strip())]
+    if len(distinct) > MAX_TAGS:
+        raise PydanticCustomError(
+            "too_many", "must have at most {maximum} different values", {"maximum": MAX_TAGS}
+        )
+    return distinct
+
+
+def _ranks(texts: object) -> list[str]:
+    ranks = dict.fromkeys(text.lower() for text in _texts(texts))
+    return [rank for rank in ranks if rank != "all"]
+
+
+def _either(text: str) -> bool:
+    if text not in {"true", "false"}:
+        raise PydanticCustomError("true_or_false", "must be true or false")
+    return text == "true"
+
+
+def _first_moment(text: str) -> datetime:
+    # The + of an offset arrives as a space from whoever does not encode it.
+    return read_time(re.sub(" (?=[0-9]{2}:[0-9]{2}$)", "+", text))
+
+
+def _last_moment(text: str) -> datetime:
+    time = _first_moment(text)
+    is_day = len(text) == len("2026-12-24")
+    return time + timedelta(days=1, microseconds=-1) if is_day else time
+
+
+_DAY_OR_TIME = WithJsonSchema({"anyOf": TIME_SCHEMAS, "examples": ["2026-12-24"]})
+
+
+class TaskListing(Listing):
+    """Which tasks to list, and in which order."""
+
+    kinds = kinds_of(TaskPublic, get_args(Sort))
+    other_names: ClassVar[OtherNames] = {**names_of_pages(get_args(Sort)), **NAMES_OF_FILTERS}
+
+    sort: Sort = Field(
+        default="created_at",
+        description="The field to order by; a - before it reverses the order. Priorities go from "
+        "low to urgent; tasks without a due date always come last.",
+        examples=["-updated_at"],
+    )
+
+    completed: Annotated[bool | SkipJsonSchema[None], BeforeValidator(_either)] = Field(
+        default=None,
+        description="Only tasks that are completed, or only those that are not.",
+        examples=[False],
+    )
+    q: Annotated[str, Characters(0, 500)] = Field(
+        default="",
+        description="Only tasks with this text in their title or description, in upper or lower "
+        "case.",
+        examples=["milk"],
+    )
+    priority: Annotated[
+        tuple[Priority, ...],
+        BeforeValidator(_ranks),
+        WithJsonSchema(
+            {
+                "type": "array",
+                "items": {"enum": [*get_args(Priority), "all", ""]},
+                "maxItems": MAX_TAGS,
+                "examples": [["high", "urgent"]],
+            }
+        ),
+    ] = Field(
+        default=(),
+        description="Only tasks with one of these priorities: joined by commas, or repeated.",
+        examples=[["high", "urgent"]],
+    )
+    tags: Annotated[
+        tuple[Tag, ...],
+        BeforeValidator(_texts),
+        WithJsonSchema(
+            {
+                "type": "array",
+                "items": {"type": "string", "pattern": "^[^\\u0000]{0,50}$"},
+                "maxItems": MAX_TAGS,
+                "examples": [["home"]],
+            }
+        ),
+    ] = Field(
+        default=(),
+        description="Only tasks with all of these tags: joined by commas, or repeated.",
+        examples=[["home"]],
+    )
+    due_date_from: Annotated[
+        datetime | SkipJsonSchema[None], BeforeValidator(_first_moment), _DAY_OR_TIME
+    ] = Field(
+        default=None,
+        description="Only tasks that are due then or later.",
+        examples=["2026-12-01"],
+    )
+    due_date_to: Annotated[
+        datetime | SkipJsonSchema[None], BeforeValidator(_last_moment), _DAY_OR_TIME
+    ] = Field(
+        default=None,
+        description="Only tasks that are due then or earlier; a day includes all of it.",
+        examples=["2026-12-31"],
+    )
+    overdue: Annotated[
+        bool | None, BeforeValidator(_either), WithJsonSchema(or_empty(True, type="boolean"))
+    ] = Field(
+        default=None,
+        description="Only tasks that were due before now and are not completed, or only the "
+        "others.",
+        examples=[True],
+    )

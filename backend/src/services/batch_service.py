@@ -1,0 +1,56 @@
+"""Many operations on a user's tasks in one statement: all are applied, or none."""
+
+from collections.abc import Sequence
+from hashlib import sha256
+from itertools import repeat
+
+from pydantic_core import to_json
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from src.framework.condition import Condition
+from src.framework.sql.statements import change_rows
+from src.schemas.batch import Operation
+from src.schemas.task import TaskCreate
+from src.services import rows
+from src.services.rows import RowChange
+from src.services.task_service import KEYS, TASKS
+
+BATCH = change_rows(TASKS, TaskCreate.model_fields, KEYS, "task_id")
+
+
+async def apply_batch(
+    engine: AsyncEngine,
+    user_id: str,
+    operations: list[Operation],
+    key: str | None = None,
+    conditions: Sequence[Condition | None] | None = None,
+) -> list[bytes | None]:
+    """Apply all operations or none; return each task's new state, or None if it was deleted.
+
+    With a key that has applied them before, return the states of then. `conditions`: one for each.
+    Raises BatchRefused, KeyReused for a key that came with something else, and DatabaseUnavailable.
+    """
+    changes = [*map(_change, operations, conditions or repeat(None))]
+    if key is None:
+        return await rows.applied(engine, BATCH, changes, user_id=user_id)
+    values = {"user_id": user_id, "key": key, "fingerprint": fingerprint(operations)}
+    return await rows.applied(engine, BATCH, changes, **values)
+
+
+def _change(operation: Operation, condition: Condition | None) -> RowChange:
+    if operation["op"] == "create":
+        return RowChange("create", fields=vars(operation["task"]))
+    if operation["op"] == "delete":
+        return RowChange("delete", operation["id"], condition=condition)
+    return RowChange("update", operation["id"], dict(operation["task"]), condition)
+
+
+def fingerprint(operations: list[Operation]) -> str:
+    """Hash the operations that a key came with; as of a task, defaults do not count."""
+    sent = [
+        operation | {"task": operation["task"].model_dump(exclude_defaults=True)}
+        if operation["op"] == "create"
+        else operation
+        for operation in operations
+    ]
+    return sha256(to_json(sent)).hexdigest()

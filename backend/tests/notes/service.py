@@ -1,0 +1,90 @@
+"""The statements of notes, and the functions that run them. All raise DatabaseUnavailable."""
+
+from functools import cache
+from hashlib import sha256
+from uuid import UUID
+
+from sqlalchemy import BigInteger, bindparam
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from src.framework.condition import Condition
+from src.framework.sql.engine import Statement
+from src.framework.sql.statements import (
+    compiled_list,
+    delete_row,
+    insert_row,
+    insert_row_once,
+    select_count,
+    select_page,
+    select_row,
+    sent,
+    table_of,
+    update_row,
+)
+from src.models.idempotency_key import IdempotencyKey
+from src.services import rows
+from src.services.rows import RowPage
+from tests.notes.model import Note
+from tests.notes.schema import NoteCreate, NoteListing, NoteUpdate
+
+NOTES = table_of(Note)
+KEYS = table_of(IdempotencyKey)
+
+GET = select_row(NOTES)
+CREATE = insert_row(NOTES, NoteCreate.model_fields)
+CREATE_ONCE = insert_row_once(NOTES, NoteCreate.model_fields, KEYS, "task_id")
+
+
+@cache
+def list_statement(sort: str, by: frozenset[str], *, counted: bool = False) -> Statement:
+    """Compile a list `by` any of colour, position (with position_id) and offset."""
+    filters = [NOTES.c[name] == sent(NOTES.c[name], name) for name in by & {"colour"}]
+    page = select_page(NOTES, sort, filters, goes_on="position" in by)
+    if "offset" in by:
+        page = page.offset(bindparam("offset", type_=BigInteger))
+    return compiled_list(page, select_count(NOTES, filters) if counted else None)
+
+
+async def list_notes(
+    engine: AsyncEngine, user_id: str, listing: NoteListing, *, counted: bool = False
+) -> RowPage:
+    values = listing.place()
+    if listing.colour is not None:
+        values["colour"] = listing.colour
+    by = frozenset(values)
+    values["user_id"] = user_id
+    counting = list_statement(listing.sort, by, counted=True) if counted else None
+    statement = list_statement(listing.sort, by)
+    return await rows.page(engine, statement, listing.limit, counting=counting, **values)
+
+
+async def create_note(
+    engine: AsyncEngine, user_id: str, note: NoteCreate, key: str | None = None
+) -> bytes:
+    """Raises KeyReused for a key that came with something else."""
+    values = vars(note) | {"user_id": user_id}
+    if key is None:
+        return await rows.created(engine, CREATE, **values)
+    fingerprint = sha256(b"note" + note.model_dump_json(exclude_defaults=True).encode()).hexdigest()
+    return await rows.created(engine, CREATE_ONCE, key=key, fingerprint=fingerprint, **values)
+
+
+async def get_note(engine: AsyncEngine, user_id: str, note_id: UUID) -> bytes:
+    """Raises NotFound."""
+    return await rows.one(engine, GET, user_id=user_id, id=note_id)
+
+
+async def update_note(
+    engine: AsyncEngine, user_id: str, note_id: UUID, edits: NoteUpdate, wanted: Condition | None
+) -> bytes:
+    """Raises NotFound, ConditionNotMet."""
+    statement = update_row(NOTES, frozenset(edits), conditional=wanted is not None)
+    return await rows.changed(engine, statement, wanted, user_id=user_id, id=note_id, **edits)
+
+
+async def delete_note(
+    engine: AsyncEngine, user_id: str, note_id: UUID, wanted: Condition | None
+) -> None:
+    """Raises NotFound, ConditionNotMet."""
+    statement = delete_row(NOTES, conditional=wanted is not None)
+    await rows.changed(engine, statement, wanted, user_id=user_id, id=note_id)
