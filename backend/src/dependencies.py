@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from src.framework.auth.exceptions import NotTheOwner
 from src.schemas.changes import TOKEN, Token
-from src.schemas.fields import EXAMPLE_ID, ETags, UserId
+from src.schemas.fields import ETAGS, EXAMPLE_ID, UserId, check_etags
 from src.services.listeners import Listeners
 
 # A string as in RFC 9651 §3.3.3, with or without its quotes.
@@ -82,29 +82,32 @@ IdempotencyKey = Annotated[
         json_schema_extra={"pattern": r'^([!#-~][!-~]{0,254}|"([ !#-\[\]-~]|\\["\\]){1,255}")$'},
     ),
 ]
-ETagsOrNone = ETags | SkipJsonSchema[None]
+ETags = Annotated[str | SkipJsonSchema[None], AfterValidator(check_etags)]
 IfMatch = Annotated[
-    ETagsOrNone,
+    ETags,
     Header(
         alias="If-Match",
         description="Apply only if the resource still has one of these ETags, otherwise 412. "
         "Weak ETags match too, because compressing proxies weaken them.",
+        json_schema_extra={**ETAGS},
     ),
 ]
 IfListMatches = Annotated[
-    ETagsOrNone,
+    ETags,
     Header(
         alias="If-Match",
         description="Only `*` matches: a list always exists, and its ETags are weak. Anything "
         "else is 412.",
+        json_schema_extra={**ETAGS},
     ),
 ]
 IfNoneMatch = Annotated[
-    ETagsOrNone,
+    ETags,
     Header(
         alias="If-None-Match",
         description="Apply only if the resource has none of these ETags; `*` matches any. "
         "Otherwise 304 for GET and HEAD, 412 for other methods.",
+        json_schema_extra={**ETAGS},
     ),
 ]
 LastEventId = Annotated[

@@ -175,8 +175,6 @@ ETAGS = {
 }
 """The JSON schema of what clients send as If-Match."""
 
-ETags = Annotated[str, AfterValidator(check_etags), Field(json_schema_extra={**ETAGS})]
-
 
 def without_default(schema: dict[str, Any]) -> None:
     """Leave a default out of the contract: generated clients would require the field."""
