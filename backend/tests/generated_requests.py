@@ -7,10 +7,10 @@ from uuid import uuid4
 import schemathesis
 from schemathesis import Case, GenerationMode, HookContext
 
-from src.framework.sql.cursor import encode
-from src.framework.web.conditions import is_etag_list
-from src.schemas.feed import TOKEN
-from src.schemas.listing import OTHER_NAMES
+from src.schemas.changes import TOKEN
+from src.schemas.fields import is_etag_list
+from src.schemas.paging import cursor_text
+from src.schemas.task_listing import TaskListing
 
 NO_TASKS_ETAG = '"5d41402abc4b2a76"'
 ENDS_OF_TIME = ("0001-01-01", "9999-12-31")
@@ -39,7 +39,7 @@ def before_call(_context: HookContext, case: Case[Any], _kwargs: dict[str, Any])
     if case.meta is None or case.meta.generation.mode is GenerationMode.NEGATIVE:
         return
     # Other names would have to agree with ours, and with one another.
-    others = [name for name in case.query if name in OTHER_NAMES]
+    others = [name for name in case.query if name in TaskListing.other_names]
     for name in others if len(case.query) > 1 else []:
         del case.query[name]
     if "cursor" in case.query:
@@ -48,7 +48,7 @@ def before_call(_context: HookContext, case: Case[Any], _kwargs: dict[str, Any])
         times = ["created_at", "updated_at", "due_date"]
         last |= dict.fromkeys(times, "2026-11-21T09:30:00+00:00")
         sort = case.query.get("sort", "created_at")
-        case.query["cursor"] = encode(sort, json.dumps(last).encode())
+        case.query["cursor"] = cursor_text(sort, json.dumps(last).encode())
     if "since" in case.query:
         case.query["since"] = TOKEN
     if "Last-Event-ID" in case.headers:

@@ -15,7 +15,7 @@ from src.framework.sql.engine import create_engine
 from src.migrations import upgrade
 from src.services import live, task_service
 from src.services.exceptions import ChangesGone
-from src.services.live import Live
+from src.services.listeners import Listeners
 from tests.conftest import execute
 from tests.faults.load import connected
 from tests.test_feed import created, now, numbers, since
@@ -204,7 +204,7 @@ async def test_a_restore_under_a_stream_ends_it_as_the_token_is_gone(
     """The restored user has fewer changes than the stream has heard of, or as many others."""
     for _ in range(10):
         await created(engine, user)
-    hub, stream = Live(engine, asyncio.Event(), 60), Recorded()
+    hub, stream = Listeners(engine, asyncio.Event(), 60), Recorded()
     with hub.stream(user, None, stream):
         await until(lambda: len(stream.tokens) == 1)
         await execute(
@@ -228,7 +228,7 @@ def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_a_stream_that_is_read_now_and_then_has_no_event_without_a_change(
     engine: AsyncEngine, user: str
 ) -> None:
-    hub, stream = Live(engine, asyncio.Event(), 60), Recorded()
+    hub, stream = Listeners(engine, asyncio.Event(), 60), Recorded()
     with hub.stream(user, None, stream):
         await asyncio.sleep(1)
         assert len(stream.tokens) == 1
