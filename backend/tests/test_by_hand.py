@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from src.framework.sql.engine import create_engine
 from src.migrations import upgrade
-from src.services import live, task_service
+from src.services import listeners, task_service
 from src.services.exceptions import ChangesGone
 from src.services.listeners import Listeners
 from tests.conftest import execute
@@ -220,8 +220,8 @@ async def test_a_restore_under_a_stream_ends_it_as_the_token_is_gone(
 
 @pytest.fixture
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(live, "POLL_SECONDS", 0.05)
-    monkeypatch.setattr(live, "CHECK_SECONDS", 0.3)
+    monkeypatch.setattr(listeners, "POLL_SECONDS", 0.05)
+    monkeypatch.setattr(listeners, "CHECK_SECONDS", 0.3)
 
 
 @pytest.mark.usefixtures("_soon")
@@ -237,7 +237,7 @@ async def test_a_stream_that_is_read_now_and_then_has_no_event_without_a_change(
 
 
 async def test_a_restore_is_noticed_within_40_seconds() -> None:
-    assert live.CHECK_SECONDS + live.POLL_SECONDS < 40
+    assert listeners.CHECK_SECONDS + listeners.POLL_SECONDS < 40
 
 
 # What is kept of the log
