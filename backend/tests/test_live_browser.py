@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 from anyio.from_thread import start_blocking_portal
-from playwright.sync_api import Browser, BrowserContext, Page, expect
+from playwright.sync_api import Browser, BrowserContext, Page, Request, expect
 
 from tests.browsing import browsing, published
 from tests.conftest import execute
@@ -104,12 +105,17 @@ class Tabs:
     user: str
     document: Path
     contexts: list[BrowserContext] = field(default_factory=list)
+    under_way: dict[Page, set[Request]] = field(default_factory=dict)
 
     def open(self, port: int | None = None) -> Page:
         """Open a page that reaches the service through this port."""
         context = self.browser.new_context()
         self.contexts.append(context)
         page = context.new_page()
+        requests = self.under_way[page] = set()
+        page.on("request", lambda request: requests.update({request}))
+        for ended in ("requestfinished", "requestfailed"):
+            page.on(ended, lambda request: requests.difference_update({request}))
         page.clock.install()
         page.goto(self.frontend)
         sent = json.dumps({"Authorization": f"Bearer {token(self.user)}"})
@@ -117,6 +123,13 @@ class Tabs:
         shown = SHOW % (sent, json.dumps(url + tasks_path(self.user)))
         page.evaluate(f"() => {{ {code(self.document)} {shown} }}")
         return page
+
+    def wait_until_idle(self, page: Page, seconds: float = 30) -> None:
+        """Wait until the page has an answer to each of its requests."""
+        deadline = time.monotonic() + seconds
+        while self.under_way[page]:
+            assert time.monotonic() < deadline
+            page.wait_for_timeout(20)
 
 
 @pytest.fixture(params=DOCUMENTS)
@@ -240,6 +253,7 @@ def test_a_hidden_page_asks_for_nothing_and_shows_all_when_it_is_seen(
     hidden(page, "true")
     create(api, user, title="b")
     shows(other, "a", "b")
+    tabs.wait_until_idle(page)  # it may have asked before it was hidden
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
     page.clock.fast_forward(6_000)  # longer than any pause

@@ -1,6 +1,7 @@
 """The tests say at their end what did not run, and with which seed the others did."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -74,3 +75,21 @@ Generated cases are of seed 7; --seed=7 generates them again.
 def test_nothing_is_said_of_programs_that_are_there() -> None:
     assert told([]) == []
     assert told(["Skipped: needs IPv6"]) == ["    1 skipped: needs IPv6"]
+
+
+def test_the_readme_says_which_tests_to_run_for_each_package() -> None:
+    """And each file that it names is there."""
+    rows = re.findall(
+        r"^\| (`src/.*) \| `(tests/.*)` \|$", (BACKEND / "README.md").read_text(), re.M
+    )
+    named = {each for packages, _ in rows for each in re.findall(r"`([^`]+)`", packages)}
+    packages = {
+        f"{path.parent.relative_to(BACKEND)}/"
+        for path in BACKEND.glob("src/**/__init__.py")
+        if len(path.parent.relative_to(BACKEND).parts) > 1
+    } - {"src/framework/"}
+
+    assert packages <= named
+    for _, files in rows:
+        for file in files.split():
+            assert list(BACKEND.glob(file)), file
