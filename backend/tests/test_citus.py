@@ -273,7 +273,7 @@ async def test_a_create_with_a_key_is_a_transaction_on_one_server(one: AsyncEngi
 def test_a_create_and_the_readiness_are_two_round_trips_to_the_coordinator_and_all_else_one(
     spread: str, tmp_path: Path
 ) -> None:
-    """With a key, it is a transaction: to begin, to keep the key, to insert, to write, to commit.
+    """With a key, it is a transaction: to begin, count, keep the key, insert, write, and commit.
 
     Its repetition does not insert, and one with another task does not write either. A batch is a
     transaction, too, with two statements for each create.
@@ -284,8 +284,8 @@ def test_a_create_and_the_readiness_are_two_round_trips_to_the_coordinator_and_a
 
     assert created == ready == 2
     assert set(others) == {1}
-    assert (keyed, repeated, reused) == (5, 4, 3)
-    assert batches == [11, 3, 203, 3]
+    assert (keyed, repeated, reused) == (6, 5, 4)
+    assert batches == [12, 3, 203, 3]
 
 
 @pytest.mark.anyio

@@ -91,7 +91,7 @@ def test_every_statement_is_scoped_by_its_owner() -> None:
 
 
 def test_a_batchs_statements_are_scoped_by_their_owner() -> None:
-    assert len(BATCHES) == 7
+    assert len(BATCHES) == 8
     for statement in BATCHES:
         owner = statement.parameters.index("user_id") + 1
         for table in ("tasks", "idempotency_keys"):
@@ -247,7 +247,16 @@ async def test_a_batch_planned_for_an_empty_table_finds_its_tasks_by_their_ids(
 ) -> None:
     """It is planned once for each connection. Either index of tasks will do, as above."""
     statement: Statement = getattr(batch_service.BATCH, name)
-    of_a_key = ", 'key', now() - interval '1 day', 'of the batch', now()" if name == "once" else ""
+    arguments = {
+        "user_id": "'user-3'",
+        "key": "'key'",
+        "kept_since": "now() - interval '1 day'",
+        "fingerprint": "'of the batch'",
+        "earlier_fingerprint": "''",
+        "created_at": "now()",
+    }
+    others = [arguments.get(name, "{}") for name in statement.parameters]
+    execute = f"EXECUTE planned({', '.join(others)})"
     async with engine.connect() as connection:
         raw = await connection.get_raw_connection()
         driver = raw.driver_connection
@@ -258,7 +267,7 @@ async def test_a_batch_planned_for_an_empty_table_finds_its_tasks_by_their_ids(
         )
         await driver.execute("ANALYZE idempotency_keys")
         await driver.execute(f"PREPARE planned AS {statement.sql}")
-        await driver.execute(f"EXECUTE planned('[]', 'user-3'{of_a_key})")
+        await driver.execute(execute.format("'[]'"))
         rows = await insert(engine, users=5, each=2000, analyze=False)
         ids = [row_id for owner, row_id in rows if owner == "user-3"][:100]
         kinds = ["update", "delete"] * 50
@@ -266,9 +275,8 @@ async def test_a_batch_planned_for_an_empty_table_finds_its_tasks_by_their_ids(
             {"n": n, "op": op, "id": row_id, "etags": ["a"], "fields": {"title": "New"}}
             for n, (op, row_id) in enumerate(zip(kinds, ids, strict=True))
         ]
-        explained = await driver.fetchval(
-            f"EXPLAIN (FORMAT JSON) EXECUTE planned('{to_json(sent).decode()}', 'user-3'{of_a_key})"
-        )
+        operations = execute.format(f"'{to_json(sent).decode()}'")
+        explained = await driver.fetchval(f"EXPLAIN (FORMAT JSON) {operations}")
 
     plan = list(nodes(json.loads(explained)[0]["Plan"]))
     searches = {(node["Index Name"], node["Index Cond"]) for node in plan if "Index Name" in node}

@@ -89,9 +89,14 @@ def of_every_request(noun: str) -> Responses:
 
 
 def not_created(loc: Sequence[str | int], msg: str) -> Responses:
-    """Document 422 where a key may have been used already, with this error as its example."""
+    """Document 422 and 429 where a key may be sent, with this error as the example of 422."""
     description = "A value is invalid, or the key was used for another request"
-    return documented_error(422, description, loc, msg)
+    return documented_error(422, description, loc, msg) | documented(
+        429,
+        "The user has 10,000 idempotency keys that have not expired",
+        problems.TOO_MANY_KEYS,
+        headers=headers("Retry-After"),
+    )
 
 
 def of_one(noun: str) -> Responses:

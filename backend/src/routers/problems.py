@@ -17,7 +17,13 @@ from src.framework.web.problems import (
     problem_with_errors,
     unavailable,
 )
-from src.services.exceptions import BatchRefused, ChangesGone, KeyReused, NotFound
+from src.services.exceptions import (
+    BatchRefused,
+    ChangesGone,
+    KeyReused,
+    NotFound,
+    TooManyKeys,
+)
 
 CHANGES_GONE = "The changes since this token are no longer known; get a new token, then the list"
 KEY_REUSED = "was used for another request"
@@ -27,6 +33,9 @@ LIST_IS_WEAK = "If-Match: a list's ETags are weak and never match here; send the
 NO_ROOM = "The list is too long to send just now; request pages with limit"
 NOT_AUTHENTICATED = "Send a token, as in Authorization: Bearer header.claims.signature"
 OTHER_CAPITALS = ": capitals count, and the token's user differs from the path's in them only"
+TOO_MANY_KEYS = (
+    "Idempotency-Key: you have used 10,000 in 24 hours; wait, or send the request without one"
+)
 UNAVAILABLE = "The database cannot be reached just now; try again in a moment"
 
 logger = logging.getLogger(__name__)
@@ -89,6 +98,10 @@ async def _key_reused(_request: Request, _error: KeyReused) -> Response:
     return problem_with_errors(422, [error])
 
 
+async def _too_many_keys(_request: Request, error: TooManyKeys) -> Response:
+    return problem(429, TOO_MANY_KEYS, {"Retry-After": str(max(1, error.seconds))})
+
+
 async def _batch_refused(request: Request, error: BatchRefused) -> Response:
     """Answer 412 if any row has changed, or else 404; name each operation at fault."""
     noun = _noun(request)
@@ -125,4 +138,5 @@ EXCEPTION_HANDLERS: dict[int | type[Exception], Handler] = HANDLERS | {
     NotAuthenticated: _not_authenticated,
     NotFound: _not_found,
     NotTheOwner: _not_the_owner,
+    TooManyKeys: _too_many_keys,
 }

@@ -28,13 +28,21 @@ async def apply_batch(
     """Apply all operations or none; return each task's new state, or None if it was deleted.
 
     With a key that has applied them before, return the states of then. `conditions`: one for each.
-    Raises BatchRefused, KeyReused for a key that came with something else, and DatabaseUnavailable.
+    Raises BatchRefused, KeyReused for a key that came with something else, TooManyKeys, and
+    DatabaseUnavailable.
     """
     changes = [*map(_change, operations, conditions or repeat(None))]
     if key is None:
         return await rows.applied(engine, BATCH, changes, user_id=user_id)
-    values = {"user_id": user_id, "key": key, "fingerprint": fingerprint(operations)}
-    return await rows.applied(engine, BATCH, changes, **values)
+    return await rows.applied(
+        engine,
+        BATCH,
+        changes,
+        user_id=user_id,
+        key=key,
+        fingerprint=fingerprint(operations, "in part"),
+        earlier_fingerprint=fingerprint(operations),
+    )
 
 
 def _change(operation: Operation, condition: Condition | None) -> RowChange:
@@ -45,12 +53,16 @@ def _change(operation: Operation, condition: Condition | None) -> RowChange:
     return RowChange("update", operation["id"], dict(operation["task"]), condition)
 
 
-def fingerprint(operations: list[Operation]) -> str:
-    """Hash the operations that a key came with; as of a task, defaults do not count."""
+def fingerprint(operations: list[Operation], *kept: str) -> str:
+    """Hash the operations that a key came with; as of a task, defaults do not count.
+
+    An earlier release kept whole answers. It would give a part of one for the whole, so it must not
+    know the key.
+    """
     sent = [
         operation | {"task": operation["task"].model_dump(exclude_defaults=True)}
         if operation["op"] == "create"
         else operation
         for operation in operations
     ]
-    return sha256(to_json(sent)).hexdigest()
+    return sha256(to_json([*sent, *kept])).hexdigest()

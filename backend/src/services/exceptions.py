@@ -21,5 +21,13 @@ class KeyReused(Exception):
     """The user has sent this idempotency key with something else."""
 
 
+class TooManyKeys(Exception):
+    """The user has as many idempotency keys as one may have, for so many seconds more."""
+
+    def __init__(self, seconds: int) -> None:
+        super().__init__(seconds)
+        self.seconds = seconds
+
+
 class ChangesGone(Exception):
     """The position in the feed is not, or no longer, known."""

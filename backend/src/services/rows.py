@@ -23,9 +23,16 @@ from src.framework.sql.engine import (
     is_distributed,
 )
 from src.framework.sql.etag import etag
-from src.framework.sql.statements import KEY_LIFETIME, Batch, Creation, delete_row, update_row
+from src.framework.sql.statements import (
+    KEY_LIFETIME,
+    MADE_HERE,
+    Batch,
+    Creation,
+    delete_row,
+    update_row,
+)
 from src.framework.sql.uuid7 import instant, next_tick, uuid7
-from src.services.exceptions import BatchRefused, KeyReused, NotFound
+from src.services.exceptions import BatchRefused, KeyReused, NotFound, TooManyKeys
 
 AT_ONCE = 1000
 """How many rows of a list without a limit are read at once."""
@@ -86,7 +93,7 @@ async def one(engine: AsyncEngine, statement: Statement, /, **values: object) ->
 async def created(engine: AsyncEngine, creation: Creation, /, **values: object) -> bytes:
     """Create a row and return it; with a `key` and `fingerprint`, one that the key made before.
 
-    Raises KeyReused for a key that came with another fingerprint.
+    Raises KeyReused for a key that came with another fingerprint, and TooManyKeys.
     """
     tick = next_tick()
     now = instant(tick)
@@ -100,26 +107,39 @@ async def created(engine: AsyncEngine, creation: Creation, /, **values: object) 
     return row
 
 
+async def _check_room(engine: AsyncEngine, keys_full: Statement, values: dict[str, object]) -> None:
+    """Raises TooManyKeys if the user may keep no other key just now."""
+    seconds = await fetch(engine, keys_full, **values)
+    if seconds is not None:
+        raise TooManyKeys(int(seconds))
+
+
 async def _created_at_once(
     engine: AsyncEngine, creation: Creation, values: dict[str, object]
 ) -> bytes | None:
-    row = await fetch(engine, creation.at_once, **values)
-    if row is None and creation.kept is None:
-        # The row is there, from an attempt whose answer got lost.
-        return await fetch(engine, creation.written, **values)
-    return row
+    if creation.keys_full is None:
+        row = await fetch(engine, creation.at_once, **values)
+        # If none is returned, it is there, from an attempt whose answer got lost.
+        return row or await fetch(engine, creation.written, **values)
+    rows = await fetch_all(engine, creation.at_once, **values)
+    if not rows:
+        await _check_room(engine, creation.keys_full, values)
+        rows = await fetch_all(engine, creation.at_once, **values)  # a key has expired meanwhile
+    return rows[0] if rows else None
 
 
 async def _created_in_steps(
     engine: AsyncEngine, creation: Creation, values: dict[str, object]
 ) -> bytes | None:
-    if creation.kept is None:
+    keep, keys_full = creation.kept, creation.keys_full
+    if keep is None or keys_full is None:
         row = await fetch(engine, creation.written, **values)
         await fetch(engine, creation.inserted, **values)
         return row
-    keep = creation.kept
 
     async def create(run: Run) -> bytes | None:
+        if full := await run(keys_full, **values):
+            raise TooManyKeys(int(full[0][0]))
         [kept] = await run(keep, **values)
         if kept["fingerprint"] != values["fingerprint"]:
             return None
@@ -169,7 +189,8 @@ async def applied(
     """Apply all changes or none; return the new state of each row, or None if it was deleted.
 
     No two may name the same row. With a `key` and `fingerprint`, return what the key returned
-    before. Raises BatchRefused, and KeyReused for a key that came with another fingerprint.
+    before. Raises BatchRefused, KeyReused for a key that came with another fingerprint, and
+    TooManyKeys.
     """
     has_key = "key" in values
     if has_key:
@@ -183,6 +204,8 @@ async def applied(
         rows = await apply(engine, batch, operations, values)
     if rows == [_REUSED]:
         raise KeyReused
+    if rows == [_FULL]:
+        await _check_room(engine, batch.keys_full, values)
     missing = [n for n, row in enumerate(rows) if row == _MISSING]
     changed = [n for n, row in enumerate(rows) if row == _CHANGED]
     if missing or changed:
@@ -191,7 +214,7 @@ async def applied(
 
 
 # What stands for a row in the answer to a batch that was not applied.
-_MISSING, _LATE, _CHANGED, _REUSED = b"404", b"409", b"412", b"422"
+_MISSING, _LATE, _CHANGED, _REUSED, _FULL = b"404", b"409", b"412", b"422", b"429"
 _FAILURES = {_MISSING, _LATE, _CHANGED}
 
 
@@ -226,9 +249,11 @@ async def _applied_in_steps(
     has_key = "key" in values
 
     async def apply(run: Run) -> Sequence[bytes | None]:
-        seen = await run(batch.seen, **values) if has_key else []
+        sent = to_json(operations)
+        seen = await run(batch.seen, operations=sent, **values) if has_key else []
         if seen:
-            is_same = seen[0]["fingerprint"] == values["fingerprint"]
+            same = (values["fingerprint"], values["earlier_fingerprint"])
+            is_same = seen[0]["fingerprint"] in same
             return [each["row"] for each in seen] if is_same else [_REUSED]
         ids = [each["id"] for each in operations if each["op"] != "create"]
         locked = await run(batch.locked, ids=ids, **values)
@@ -236,18 +261,29 @@ async def _applied_in_steps(
         verdicts = [_verdict(each, current.get(each["id"])) for each in operations]
         if any(verdicts):
             return verdicts
-        if has_key and not await run(batch.kept, **values):
+        keeps = has_key and any(each["op"] != "keep" for each in operations)
+        if keeps and await run(batch.keys_full, **values):
+            return [_FULL]
+        if keeps and not await run(batch.kept, **values):
             return [_LATE]
         rows = [await _apply(run, batch, each, values) for each in operations]
-        if has_key:
-            answer = b",".join(row or b"null" for row in rows)
-            await run(batch.answered, answer=b"[%b]" % answer, **values)
+        if keeps:
+            parts = [_kept_of(*each) for each in zip(operations, rows, strict=True)]
+            await run(batch.answered, answer=to_json(parts), **values)
             await run(batch.cleared, **values)
         return rows
 
     return await fetch_in_transaction(
         engine, apply, user_id=str(values["user_id"]), repeatable=has_key
     )
+
+
+def _kept_of(operation: dict[str, Any], row: bytes | None) -> dict[str, Any] | None:
+    """Return what the operation itself does not say of a row's new state."""
+    if row is None:
+        return None
+    said = operation["fields"].keys() - MADE_HERE
+    return {name: value for name, value in from_json(row).items() if name not in said}
 
 
 def _verdict(operation: dict[str, Any], row: bytes | None) -> bytes | None:

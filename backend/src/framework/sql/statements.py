@@ -48,7 +48,7 @@ from sqlalchemy import (
     union_all,
     update,
 )
-from sqlalchemy.dialects.postgresql import Insert, aggregate_order_by, insert
+from sqlalchemy.dialects.postgresql import JSONB, Insert, aggregate_order_by, insert
 from sqlalchemy.sql.dml import ReturningDelete, ReturningInsert
 from sqlalchemy.sql.visitors import iterate, replacement_traverse
 from sqlmodel import SQLModel
@@ -62,7 +62,10 @@ KEY_LIFETIME = timedelta(hours=24)
 CLEARED_KEYS = 10
 """How many of the owner's expired keys each create with a key deletes."""
 
-_MADE_HERE = ("id", "user_id", "created_at", "updated_at")
+MOST_KEYS = 10_000
+"""How many keys that have not expired an owner may have."""
+
+MADE_HERE = ("id", "user_id", "created_at", "updated_at")
 
 Owned = TypeVar("Owned", Select[Any], Update, Delete)
 
@@ -170,6 +173,8 @@ class Creation(NamedTuple):
     inserted: Statement
     written: Statement
     """Returns the row's JSON, and deletes some expired keys if the creation has a key."""
+    keys_full: Statement | None
+    """Returns the seconds until the owner may keep another key, if that is not now."""
 
 
 def insert_row(table: Table, given: Iterable[str], feeds: Table | None = None) -> Creation:
@@ -195,6 +200,7 @@ def insert_row(table: Table, given: Iterable[str], feeds: Table | None = None) -
         kept=None,
         inserted=compiled_answer(row, repeatable=True),
         written=compiled(_row(table)),
+        keys_full=None,
     )
 
 
@@ -202,24 +208,20 @@ def insert_row_once(table: Table, given: Iterable[str], keys: Table, row_id: str
     """Create a row unless the key already did; return the row as it was created.
 
     A key is kept with its `fingerprint` and the id of its row, in the column `row_id`. If the key
-    came with another fingerprint, return None. Keys of before `kept_since` have expired and count
-    as absent; some of the owner's are deleted.
+    came with another fingerprint, or the owner has MOST_KEYS others, return None. Keys of before
+    `kept_since` have expired and count as absent; some of the owner's are deleted.
     Raises TypeError as `insert_row` does.
     """
     _check_columns(table, given)
     key = keys.c
-    has_expired = _has_expired(keys)
-    keep = insert(keys).values(
-        {name: bindparam(name) for name in ("user_id", "key", "fingerprint", "created_at")}
-        | {row_id: bindparam("id")}
-    )
-    renewed = {
-        name: case((has_expired, keep.excluded[name]), else_=key[name])
-        for name in ("fingerprint", row_id, "created_at")
-    }
-    kept = keep.on_conflict_do_update(index_elements=["user_id", "key"], set_=renewed)
+    names = {"user_id": "user_id", "key": "key", "fingerprint": "fingerprint"}
+    names |= {"created_at": "created_at", row_id: "id"}
+    sent_key = {name: bindparam(value, type_=key[name].type) for name, value in names.items()}
+    may_keep = or_(not_(_are_full(keys)), _has_this(keys))
+    keep = insert(keys).from_select(list(names), select(*sent_key.values()).where(may_keep))
     of_the_row = [key.user_id, key[row_id].label("id"), key.created_at]
-    made = kept.returning(*of_the_row, key.fingerprint).cte("made")
+    made = _renewed(keep, keys, row_id).returning(*of_the_row, key.fingerprint).cte("made")
+    kept = _renewed(insert(keys).values(sent_key), keys, row_id)
     row = _row(table, made).cte("row")
     is_new = row.c.id == bindparam("id")
     created = (
@@ -242,7 +244,37 @@ def insert_row_once(table: Table, given: Iterable[str], keys: Table, row_id: str
             kept.returning(key[row_id].label("id"), key.fingerprint), repeatable=True
         ),
         written=compiled_answer(json.add_cte(cleared), repeatable=True),
+        keys_full=keys_full(keys),
     )
+
+
+def _renewed(keep: Insert, keys: Table, row_id: str) -> Insert:
+    """Leave a key that is kept already as it is, unless it has expired."""
+    has_expired = _has_expired(keys)
+    renewed = {
+        name: case((has_expired, keep.excluded[name]), else_=keys.c[name])
+        for name in ("fingerprint", row_id, "created_at")
+    }
+    return keep.on_conflict_do_update(index_elements=["user_id", "key"], set_=renewed)
+
+
+def keys_full(keys: Table) -> Statement:
+    """Return the seconds until the owner may keep the key, if there are MOST_KEYS others now."""
+    oldest = owned(select(func.min(keys.c.created_at)), keys).where(not_(_has_expired(keys)))
+    since = bindparam("kept_since", type_=keys.c.created_at.type)
+    seconds = func.ceil(func.extract("epoch", oldest.scalar_subquery() - since))
+    answer = select(func.to_json(cast(seconds, Integer)))
+    return compiled_answer(answer.where(_are_full(keys), not_(_has_this(keys))), repeatable=True)
+
+
+def _are_full(keys: Table) -> ColumnElement[bool]:
+    live = owned(select(keys.c.user_id), keys).where(not_(_has_expired(keys)))
+    return live.offset(literal_column(str(MOST_KEYS - 1))).limit(literal_column("1")).exists()
+
+
+def _has_this(keys: Table) -> ColumnElement[bool]:
+    this = owned(select(keys.c.key), keys).where(keys.c.key == bindparam("key"))
+    return this.where(not_(_has_expired(keys))).exists()
 
 
 def _has_expired(keys: Table) -> ColumnElement[bool]:
@@ -280,7 +312,7 @@ def _row(table: Table, made: CTE | None = None) -> Select[Any]:
 
 
 def _check_columns(table: Table, given: Iterable[str]) -> None:
-    if sorted([*_MADE_HERE, *given]) != sorted(table.c.keys()):
+    if sorted([*MADE_HERE, *given]) != sorted(table.c.keys()):
         raise TypeError(f"{table}: each column must be given, and nothing else")
 
 
@@ -410,6 +442,8 @@ class Batch(NamedTuple):
     """Adds the `answer` to the key."""
     cleared: Statement
     """Deletes some of the owner's expired keys."""
+    keys_full: Statement
+    """Returns the seconds until the owner may keep another key, if that is not now."""
 
 
 def change_rows(table: Table, given: Iterable[str], keys: Table, row_id: str) -> Batch:
@@ -420,18 +454,19 @@ def change_rows(table: Table, given: Iterable[str], keys: Table, row_id: str) ->
     new row, or those to update.
     There is a row for each operation, in their order: the new state of the table's row, or none if
     it was deleted. If any operation cannot be applied, none is: the rows of those are 404 or 412.
-    A key is kept with its `fingerprint` and the whole answer, and given that answer again. If it
-    came with another fingerprint, the only row is 422; if it was used for the first time meanwhile,
-    409. Keys of before `kept_since` have expired and count as absent; some of them are deleted.
+    A key is kept with its `fingerprint` and what the answer has beside the operations' own fields,
+    and given that answer again. A batch without changes keeps no key. Of an earlier release, which
+    kept whole answers, the key has the `earlier_fingerprint`. If it came with another one, the only
+    row is 422; if it was used for the first time meanwhile, 409; if the owner has MOST_KEYS others,
+    429. Keys of before `kept_since` have expired and count as absent; some of them are deleted.
     """
     new_key = insert(keys).values(
         {name: bindparam(name) for name in ("user_id", "key", "fingerprint", "created_at")}
     )
     this_key = keys.c.key == bindparam("key")
-    each = func.json_array_elements(keys.c.answer).table_valued(column("value", JSON))
-    row = each.lateral("each")
-    seen = owned(select(keys.c.fingerprint, row.c.value.label("row")), keys)
-    seen = seen.select_from(keys.outerjoin(row, true())).where(this_key, not_(_has_expired(keys)))
+    found, row, n = _answer_of_then(table, keys)
+    seen = owned(select(keys.c.fingerprint, row.label("row")), keys).select_from(found)
+    seen = seen.where(this_key, not_(_has_expired(keys))).order_by(n)
     ids = bindparam("ids", type_=ARRAY(table.c.id.type))
     locked = owned(select(table), table).where(table.c.id == any_(ids)).order_by(table.c.id)
     answered = owned(update(keys), keys).where(this_key).values(answer=bindparam("answer"))
@@ -445,7 +480,40 @@ def change_rows(table: Table, given: Iterable[str], keys: Table, row_id: str) ->
         kept=compiled_answer(_keep(new_key, keys, row_id), repeatable=True),
         answered=compiled_answer(answered, repeatable=True),
         cleared=compiled_answer(_clear(keys), repeatable=True),
+        keys_full=keys_full(keys),
     )
+
+
+def _answer_of_then(
+    table: Table, keys: FromClause
+) -> tuple[FromClause, ColumnElement[Any], ColumnElement[Any]]:
+    """Join a key with its operations; return also the answer to each, and its place.
+
+    What was kept of a new state goes before what the operation says.
+    """
+    kept = func.json_array_elements(keys.c.answer).table_valued(
+        column("value", JSON), with_ordinality="n"
+    )
+    each = kept.render_derived(name="each").lateral()
+    operation = _operations(table).subquery("asked")
+    merged = func.jsonb_to_record(
+        case(
+            (
+                func.json_typeof(each.c.value) == literal_column("'object'"),
+                cast(operation.c.fields, JSONB).op("||")(cast(each.c.value, JSONB)),
+            ),
+            else_=literal_column("'{}'::jsonb"),
+        )
+    ).table_valued(*(column(name.name, name.type) for name in table.c))
+    state = merged.render_derived(name="state", with_types=True).lateral()
+    is_state = func.json_typeof(each.c.value) == literal_column("'object'")
+    row = case((is_state, func.row_to_json(state.table_valued())), else_=each.c.value)
+    source = (
+        keys.outerjoin(each, true())
+        .outerjoin(operation, operation.c.n == each.c.n - literal_column("1"))
+        .outerjoin(state, true())
+    )
+    return source, row, each.c.n
 
 
 def _keep(new_key: Insert, keys: Table, row_id: str) -> ReturningInsert[Any]:
@@ -475,23 +543,40 @@ def _change_rows_once(table: Table, given: Iterable[str], keys: Table, row_id: s
     operations = _operations(table).where(not_(select(seen).exists()))
     verdict, all_can, state = _judged(table, operations)
     rows = func.json_agg(aggregate_order_by(_answer(verdict, state), verdict.c.n))
-    answer = select(rows.label("rows")).select_from(_with_state(verdict, state)).cte("answer")
+    parts = func.json_agg(aggregate_order_by(_kept_of(verdict, state), verdict.c.n))
+    answer = (
+        select(rows.label("rows"), parts.label("parts"))
+        .select_from(_with_state(verdict, state))
+        .cte("answer")
+    )
     sent = [bindparam(name, type_=key[name].type) for name in ("user_id", "key", "fingerprint")]
-    new_key = select(*sent, bindparam("created_at", type_=key.created_at.type), answer.c.rows)
+    new_key = select(*sent, bindparam("created_at", type_=key.created_at.type), answer.c.parts)
+    changes_any = select(verdict.c.n).where(not_(_is(verdict, "keep"))).exists()
+    may_keep = and_(select(all_can).exists(), changes_any)
     kept = _keep(
         insert(keys).from_select(
             ["user_id", "key", "fingerprint", "created_at", "answer"],
-            new_key.where(select(all_can).exists()),
+            new_key.where(may_keep, not_(_are_full(keys))),
         ),
         keys,
         row_id,
     ).cte("kept")
     changes = _writes(table, given, verdict, state, kept)
     cleared = _clear(keys).where(select(kept).exists()).cte("cleared")
-    is_same = seen.c.fingerprint == bindparam("fingerprint")
-    before = select(case((is_same, seen.c.answer), else_=_REUSED)).scalar_subquery()
-    is_late = and_(select(all_can).exists(), not_(select(kept).exists()))
-    fresh = select(case((is_late, _LATE), else_=answer.c.rows)).scalar_subquery()
+    is_same = seen.c.fingerprint.in_(
+        [bindparam("fingerprint", type_=Text), bindparam("earlier_fingerprint", type_=Text)]
+    )
+    found, row, n = _answer_of_then(table, seen)
+    then = select(func.json_agg(aggregate_order_by(row, n))).select_from(found).scalar_subquery()
+    before = select(case((is_same, then), else_=_REUSED)).select_from(seen).scalar_subquery()
+    is_not_kept = and_(may_keep, not_(select(kept).exists()))
+    fresh = select(
+        case(
+            (and_(is_not_kept, _are_full(keys)), _FULL),
+            (is_not_kept, _LATE),
+            else_=answer.c.rows,
+        )
+    ).scalar_subquery()
     each = func.json_array_elements(func.coalesce(before, fresh)).table_valued(
         column("value", JSON), with_ordinality="n"
     )
@@ -502,6 +587,7 @@ def _change_rows_once(table: Table, given: Iterable[str], keys: Table, row_id: s
 
 _REUSED: ColumnElement[Any] = literal_column("'[422]'::json")
 _LATE: ColumnElement[Any] = literal_column("'[409]'::json")
+_FULL: ColumnElement[Any] = literal_column("'[429]'::json")
 
 
 def _operations(table: Table) -> Select[Any]:
@@ -580,6 +666,20 @@ def _answer(verdict: CTE, state: CTE) -> ColumnElement[Any]:
         (failed, func.to_json(verdict.c.failure)),
         (state.c.id.is_not(None), func.row_to_json(state.table_valued())),
     )
+
+
+def _kept_of(verdict: CTE, state: CTE) -> ColumnElement[Any]:
+    """Return what the operation itself does not say of a row's new state."""
+    members = func.json_each(func.row_to_json(state.table_valued())).table_valued(
+        column("key", Text), column("value", JSON)
+    )
+    member = members.render_derived(name="member").lateral()
+    is_made = member.c.key.in_([literal_column(f"'{name}'") for name in MADE_HERE])
+    is_said = verdict.c.fields.op("->")(member.c.key).is_not(None)
+    rest = select(func.json_object_agg(member.c.key, member.c.value)).where(
+        or_(is_made, not_(is_said))
+    )
+    return case((state.c.id.is_not(None), rest.scalar_subquery()))
 
 
 def _writes(table: Table, given: Iterable[str], verdict: CTE, state: CTE, if_any: CTE) -> list[CTE]:
