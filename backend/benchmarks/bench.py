@@ -56,6 +56,14 @@ CONNECTIONS = [
     *(Row("get one", connections) for connections in (1, 2, 4, 8, 64)),
     *(Row(operation, 64) for operation in ("create", "update", "toggle")),
 ]
+OF_ONE_USER = [
+    *(
+        Row(f"one user: {what}", connections)
+        for what in ("create", "update", "toggle", "delete", "mix")
+        for connections in (16, 64)
+    ),
+    Row("one user: toggle one", 64),
+]
 FLAT = [Row("get one"), Row("list 20"), Row("create")]
 FAR = [Row("get one", 256), Row("create", 256)]
 FAR_POOL = 10
@@ -138,8 +146,11 @@ def measure(
             for name, server in list(servers.items())[:: 1 if number % 2 else -1]:
                 progress.step(f"{row.name}, {name}")
                 if number == 0 or row.operation not in READS:
-                    deletes = 25_000 * size.seconds if row.operation == "delete" else 0
-                    asyncio.run(data.settle(server.database_url, deletes))
+                    deletes = 25_000 * size.seconds if row.operation.endswith("delete") else 0
+                    if row in OF_ONE_USER:
+                        asyncio.run(data.settle(server.database_url, deletes + 10_000, owners=1))
+                    else:
+                        asyncio.run(data.settle(server.database_url, deletes))
                 loads[name].append(load.wrk(server, row, users, size.seconds))
         results[row.name] = {name: median(each) for name, each in loads.items()}
     return results

@@ -60,12 +60,12 @@ async def give(url: str, user: str, rows: int) -> None:
     await run(url, _INSERT.format(user=f"'{user}'", first=10**9, last=10**9 + rows - 1))
 
 
-async def settle(url: str, rows_to_delete: int = 0) -> None:
+async def settle(url: str, rows_to_delete: int = 0, owners: int = 1000) -> None:
     """Remove what creates left, add rows for deletes, and let PostgreSQL finish its work."""
     await run(
         url,
         "DELETE FROM tasks WHERE user_id >= 'c' AND user_id < 'e'",
-        _INSERT.format(user="'d' || row % 1000", first=1, last=rows_to_delete),
+        _INSERT.format(user=f"'d' || row % {owners}", first=1, last=rows_to_delete),
         "VACUUM ANALYZE",
         "CHECKPOINT",
     )

@@ -18,7 +18,26 @@ local function some_task()
   return string.format("/api/u%d/tasks/%s", math.floor(row / 20), id(row))
 end
 
+-- Of one user: tasks 1 to 100 are changed, and those from 101 deleted.
+local function of_one_user(what)
+  if what == "mix" then
+    what = ({ "create", "update", "toggle", "delete" })[math.random(4)]
+  end
+  if what == "create" then
+    return wrk.format("POST", "/api/d0/tasks", json, '{"title": "Buy milk"}')
+  end
+  if what == "delete" then
+    next_row = next_row + 1
+    return wrk.format("DELETE", "/api/d0/tasks/" .. id(100 + next_row))
+  end
+  local path = "/api/d0/tasks/" .. id(what == "toggle one" and 1 or math.random(100))
+  if what == "update" then return wrk.format("PUT", path, json, '{"title": "Buy bread"}') end
+  return wrk.format("PATCH", path .. "/complete")
+end
+
 function request()
+  local what = operation:match("^one user: (.*)$")
+  if what then return of_one_user(what) end
   if operation == "get one" then return wrk.format("GET", some_task()) end
   if operation == "list 20" then
     return wrk.format("GET", string.format("/api/u%d/tasks", math.random(0, users - 1)))

@@ -863,7 +863,7 @@ async def test_in_steps_only_one_of_20_batches_with_one_key_is_applied(
 async def at_once(
     server: Server, url: str, locks: str, lock: str, requests: list[tuple[str, list[Operation]]]
 ) -> list[httpx.Response]:
-    """Send batches with one key, and let none of them go on before several wait for the lock."""
+    """Send batches with one key, and let none of them go on before one waits for the lock."""
     writer, watcher = await asyncpg.connect(url), await asyncpg.connect(url)
     transaction = writer.transaction()
     await transaction.start()
@@ -877,7 +877,7 @@ async def at_once(
             )
             for path, operations in requests
         ]
-        await until_waiting(watcher, locks, sent[0], 3)
+        await until_waiting(watcher, locks, sent[0])
         await transaction.rollback()
         answers = await asyncio.gather(*sent)
     await writer.close()

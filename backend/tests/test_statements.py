@@ -21,6 +21,7 @@ from src.framework.condition import Condition
 from src.framework.sql import statements as statements_of
 from src.framework.sql.embedded import embedded_server
 from src.framework.sql.engine import Statement, compiled, compiled_answer, create_engine
+from src.framework.sql.sharing import How
 from src.framework.sql.uuid7 import instant, next_tick, uuid7
 from src.schemas.paging import kinds_of
 from src.schemas.task import TaskCreate
@@ -54,16 +55,22 @@ FINDING = {
     "get": task_service.GET,
     **{f"change {number}": statement for number, statement in enumerate([*UPDATES[1:], *OTHERS])},
 }
-SHARED = {
-    f"shared {name}": statement.shared
-    for name, statement in FINDING.items()
-    if statement.shared is not None
+WRITES: Any = task_service.CREATE.at_once.shared
+SHARED: dict[str, Statement] = {
+    f"{how} {' '.join(sorted(ops))}": WRITES(frozenset(ops), how)
+    for how in get_args(How)
+    for number in (1, 2, 3)
+    for ops in combinations(("create", "update", "delete"), number)
 }
+GET_MANY: Any = task_service.GET.shared
 
 
 BATCHES = [each for each in batch_service.BATCH if isinstance(each, Statement)]
 
-PLANNED_EARLY = ["shared get", "shared change 1", "shared change 13", "shared change 17"]
+PLANNED_EARLY = {
+    "get": GET_MANY(frozenset(), "skip"),
+    **{f"{how} delete update": SHARED[f"{how} delete update"] for how in ("skip", "wait")},
+}
 
 
 def test_every_statement_is_scoped_by_its_owner() -> None:
@@ -72,13 +79,16 @@ def test_every_statement_is_scoped_by_its_owner() -> None:
         of_tasks = statement.sql.count("FROM tasks") + statement.sql.count("UPDATE tasks")
         assert of_tasks
         assert statement.sql.count(f"WHERE tasks.user_id = ${owner}::VARCHAR") == of_tasks
-    assert len(SHARED) == 10
-    for statement in SHARED.values():
+    assert len(SHARED) == 21
+    for name, statement in [("get", PLANNED_EARLY["get"]), *SHARED.items()]:
         of_tasks = statement.sql.count("FROM tasks") + statement.sql.count("UPDATE tasks")
         scopes = re.findall(
-            r"WHERE tasks\.user_id = (asked|locked)\.user_id AND tasks\.id = \1\.id", statement.sql
+            r"WHERE tasks\.user_id = (asked|locked)\.user_id AND tasks\.id = \1\.id"
+            r"|WHERE tasks\.user_id = \$2::VARCHAR AND tasks\.id = ANY",
+            statement.sql,
         )
-        assert len(scopes) == of_tasks > 0
+        assert len(scopes) == of_tasks
+        assert (of_tasks == 0) == name.endswith(" create")
     for creation in [task_service.CREATE, task_service.CREATE_ONCE]:
         for statement in filter(None, creation):
             assert "FROM tasks" not in statement.sql
@@ -212,9 +222,7 @@ async def test_a_statement_finds_its_tasks_by_the_keys_index(
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize(
-    "statement", [statement for name, statement in SHARED.items() if name in PLANNED_EARLY]
-)
+@pytest.mark.parametrize("statement", PLANNED_EARLY.values(), ids=PLANNED_EARLY)
 async def test_a_shared_statement_planned_for_an_empty_table_does_not_read_all_of_a_large_one(
     engine: AsyncEngine, statement: Statement
 ) -> None:
@@ -224,10 +232,13 @@ async def test_a_shared_statement_planned_for_an_empty_table_does_not_read_all_o
         driver = raw.driver_connection
         assert isinstance(driver, asyncpg.Connection)
         await driver.execute(f"PREPARE planned AS {statement.sql}")
-        await driver.execute("EXECUTE planned('[]')")
-        owner, task_id = (await insert(engine, users=500, each=40, analyze=False))[1234]
-        asked = to_json([values(owner, task_id)]).decode()
-        explained = await driver.fetchval(f"EXPLAIN (FORMAT JSON) EXECUTE planned($${asked}$$)")
+        owner = ", 'user-234'" if len(statement.parameters) == 2 else ""
+        await driver.execute(f"EXECUTE planned('[]'{owner})")
+        user, task_id = (await insert(engine, users=500, each=40, analyze=False))[1234]
+        asked = to_json([values(user, task_id)]).decode()
+        explained = await driver.fetchval(
+            f"EXPLAIN (FORMAT JSON) EXECUTE planned($${asked}$${owner})"
+        )
 
     scans = [
         node

@@ -26,7 +26,6 @@ from sqlalchemy import (
     not_,
     or_,
     select,
-    update,
 )
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -34,16 +33,16 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from src.framework.condition import Condition
 from src.framework.sql.engine import Statement
 from src.framework.sql.statements import (
-    change_row,
     compiled_list,
     delete_row,
     insert_row,
     insert_row_once,
-    now,
     select_count,
     select_page,
     select_row,
+    share_writes,
     table_of,
+    toggle_row,
     update_row,
 )
 from src.models.feed import Feed
@@ -61,17 +60,14 @@ FEEDS = table_of(Feed)
 _GIVEN = TaskCreate.model_fields
 
 GET = select_row(TASKS)
-CREATE = insert_row(TASKS, _GIVEN, FEEDS)
+_SHARED = share_writes(TASKS, _GIVEN, FEEDS)
+
+CREATE = insert_row(TASKS, _GIVEN, _SHARED)
 CREATE_ONCE = insert_row_once(TASKS, _GIVEN, KEYS, "task_id")
 
-update_statement = partial(update_row, TASKS, feeds=FEEDS)
-delete_statement = partial(delete_row, TASKS, feeds=FEEDS)
-
-
-@cache
-def toggle_statement(*, conditional: bool = False) -> Statement:
-    toggle = update(TASKS).values(completed=not_(TASKS.c.completed), updated_at=now(TASKS))
-    return change_row(TASKS, toggle, conditional=conditional, feeds=FEEDS)
+update_statement = partial(update_row, TASKS, shared=_SHARED)
+toggle_statement = partial(toggle_row, TASKS, "completed", shared=_SHARED)
+delete_statement = partial(delete_row, TASKS, shared=_SHARED)
 
 
 @cache

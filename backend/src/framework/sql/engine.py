@@ -9,10 +9,11 @@ import asyncio
 import logging
 import select as polling
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
+from math import inf
 from time import monotonic
 from typing import Any, TypeAlias, TypeVar
 
@@ -26,12 +27,18 @@ from sqlalchemy.dialects.postgresql.asyncpg import (
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry, PoolProxiedConnection
 from sqlalchemy.sql.dml import UpdateBase
+from sqlalchemy.sql.visitors import iterate
 
 from src.framework.sql import citus
 from src.framework.sql.connection_string import parse
-from src.framework.sql.exceptions import DatabaseUnavailable
+from src.framework.sql.exceptions import (
+    DatabaseUnavailable,
+    LockTimedOut,
+    NoConnectionFree,
+    OutcomeUnknown,
+)
 from src.framework.sql.shares import Shares
-from src.framework.sql.sharing import Key, Queue, Values
+from src.framework.sql.sharing import Answers, Group, How, Key, Queue, Values
 
 CONNECT_SECONDS = 5.0
 STATEMENT_SECONDS = 8.0
@@ -82,7 +89,10 @@ _WRONG = (
 _TAKES_LONG = object()
 """The key of the share of all slow statements, from any user."""
 
-_FAILED = (TimeoutError, *_LOST, *_REFUSED, *citus.REFUSALS)
+# How it fails when it cannot have a row. PostgreSQL has then undone it.
+_LOCKED = (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError)
+
+_FAILED = (TimeoutError, *_LOST, *_REFUSED, *_LOCKED, *citus.REFUSALS)
 
 _DIALECT = PGDialect_asyncpg()  # type: ignore[no-untyped-call]  # SQLAlchemy left it untyped
 
@@ -104,16 +114,22 @@ class _SendAgain(DatabaseUnavailable):
 class Statement:
     """A compiled statement; `parameters` are the names of $1, $2 and so on.
 
-    All statements that `takes_long` together get at most half of the pool. `shared` is the same
-    statement for many requests at once.
+    All statements that `takes_long` together get at most half of the pool, and so do all that
+    `writes`: they may wait for rows. `shared` makes the statement that many requests share, each of
+    which gives it values and what this one `does`.
     """
 
     sql: str
     parameters: tuple[str, ...] = ()
     repeatable: bool = True
     takes_long: bool = False
-    shared: "Statement | None" = None
+    writes: bool = False
+    shared: "Shared | None" = None
+    does: Mapping[str, object] = field(default_factory=dict)
 
+
+Shared: TypeAlias = Callable[[frozenset[object], How], Statement]
+"""Makes the statement for requests that do these things."""
 
 _HAS_CITUS = Statement(f"SELECT to_json({citus.IS_INSTALLED})")
 _IS_DISTRIBUTED = Statement(f"SELECT to_json({citus.IS_DISTRIBUTED})")
@@ -146,7 +162,8 @@ def compiled_answer(
     text = answer.compile(dialect=_DIALECT)
     if any(value is not None for value in text.params.values()):
         raise TypeError(f"every value of a statement must be a bindparam: {text}")
-    return Statement(str(text), tuple(text.positiontup or ()), repeatable)
+    writes = any(isinstance(part, UpdateBase) for part in iterate(answer))
+    return Statement(str(text), tuple(text.positiontup or ()), repeatable, writes=writes)
 
 
 class Pool(AsyncAdaptedQueuePool):
@@ -160,7 +177,9 @@ class Pool(AsyncAdaptedQueuePool):
         super().__init__(*arguments, **settings)
         self.shares = Shares(max(1, self.size() // 2), POOL_WAIT_SECONDS)
         self.broken: set[ConnectionPoolEntry] = set()
-        self.queues: dict[Statement, Queue] = {}
+        self.reads: Queue
+        self.writes: Queue
+        self.statement_seconds: float
         self.is_distributed = False
 
 
@@ -199,6 +218,10 @@ def create_engine(
         },
     )
     pool = _pool(engine)
+    together = partial(_fetch_together, engine)
+    pool.reads = Queue(together, POOL_WAIT_SECONDS)
+    pool.writes = Queue(together, POOL_WAIT_SECONDS, room=pool.shares.most)
+    pool.statement_seconds = inf if statement_seconds is None else statement_seconds
     broken = pool.broken
     event.listen(engine.sync_engine, "invalidate", lambda _, entry, _error: broken.add(entry))
     event.listen(engine.sync_engine, "connect", partial(_prepare_connection, pool))
@@ -262,8 +285,11 @@ async def _connect(engine: AsyncEngine) -> PoolProxiedConnection:
         return await engine.raw_connection()
     except _NO_CONNECTION as error:
         cause = error.orig if isinstance(error, exc.EmulatedDBAPIException) else error
-        broke_off = isinstance(cause, asyncpg.PostgresConnectionError)
-        unavailable = _SendAgain if broke_off else DatabaseUnavailable
+        unavailable = DatabaseUnavailable
+        if isinstance(cause, asyncpg.PostgresConnectionError):
+            unavailable = _SendAgain
+        elif isinstance(cause, exc.TimeoutError):
+            unavailable = NoConnectionFree
         raise unavailable(str(error) or type(error).__name__) from cause
 
 
@@ -283,38 +309,89 @@ def fetch(
     none where tables are distributed: it would go to every server.
     """
     pool = _pool(engine)
+    alone = partial(_fetch_one, engine, statement, values)
     if statement.shared is None or pool.is_distributed:
-        return _fetch_one(engine, statement, values)
-    queue = pool.queues.get(statement)
-    if queue is None:
-        alone = partial(_fetch_one, engine, statement)
-        together = partial(_fetch_together, engine, statement.shared)
-        changes = not statement.shared.repeatable
-        queue = pool.queues[statement] = Queue(alone, together, changes)
-    return queue.answer(values)
+        return _alone(pool, statement, values, alone)
+    queue = pool.writes if statement.writes else pool.reads
+    return queue.answer(
+        statement.shared, {**values, **statement.does}, alone, creates=statement.repeatable
+    )
 
 
-async def _fetch_one(engine: AsyncEngine, statement: Statement, values: Values) -> bytes | None:
-    records = await _in_turn(engine, _fetch_once, statement, values)
+def _alone(
+    pool: Pool,
+    statement: Statement,
+    values: Values,
+    send: Callable[[float], Coroutine[Any, Any, T]],
+) -> Coroutine[Any, Any, T]:
+    return pool.writes.alone(values["user_id"], send) if statement.writes else send(monotonic())
+
+
+async def _fetch_one(
+    engine: AsyncEngine, statement: Statement, values: Values, came: float
+) -> bytes | None:
+    records = await _fetch_alone(engine, statement, values, came)
     return records[0][0] if records else None
 
 
-async def _fetch_together(
-    engine: AsyncEngine, statement: Statement, asked: Callable[[], list[Values]]
-) -> dict[Key, bytes]:
-    """Run a shared statement. If PostgreSQL refuses a value in it, it answers nobody."""
+def _fetch_alone(
+    engine: AsyncEngine, statement: Statement, values: Values, came: float
+) -> Coroutine[Any, Any, list[asyncpg.Record]]:
+    by = came + _pool(engine).statement_seconds
+    return _in_turn(engine, partial(_fetch_once, by=by), statement, values)
+
+
+async def _fetch_together(engine: AsyncEngine, choose: Callable[[], Group]) -> Answers | None:
+    """Run a group's statement, and return None if PostgreSQL refuses a value in it."""
 
     async def fetch_once(
-        connection: PoolProxiedConnection, statement: Statement, _: list[object]
-    ) -> list[asyncpg.Record]:
-        values = asked()
-        try:
-            return await _fetch_once(connection, statement, [to_json(values)], requests=len(values))
-        except (asyncpg.PostgresError, ValueError):
+        connection: PoolProxiedConnection, _: Statement, __: list[object]
+    ) -> list[asyncpg.Record] | None:
+        group = choose()
+        if not group.turns:
             return []
+        shared: Any = group.turns[0].kind
+        ops = frozenset(turn.values.get("op") for turn in group.turns)
+        statement: Statement = shared(ops, group.how)
+        names = statement.parameters
+        by = min(turn.came for turn in group.turns) + pool.statement_seconds
+        try:
+            arguments = [
+                [{"asked": to_json(each), "user_id": each[0]["user_id"]}[name] for name in names]
+                for each in _rounds(group)
+            ]
+            return await _fetch_once(
+                connection, statement, *arguments, requests=len(group.turns), by=by
+            )
+        except LockTimedOut:
+            if group.how == "wait":
+                raise
+            return []
+        except (asyncpg.PostgresError, ValueError):
+            return None
 
-    records = await _until_sent(engine, fetch_once, statement, [])
-    return {(user_id, row_id): answer for user_id, row_id, answer in records}
+    pool = _pool(engine)
+    records = await _until_sent(engine, fetch_once, Statement(""), [])
+    if records is None:
+        return None
+    answers: Answers = {}
+    for user_id, row_id, answer in records:
+        answers.setdefault((user_id, row_id), []).append(answer)
+    return answers
+
+
+def _rounds(group: Group) -> list[list[Values]]:
+    """Divide the changes of a group so that there is only one of a row in each round."""
+    if group.how != "wait":
+        return [[*{turn.key: turn.values for turn in group.turns}.values()]]
+    rounds: list[list[Values]] = []
+    before: dict[Key, int] = {}
+    for turn in group.turns:
+        number = before[turn.key] = before.get(turn.key, -1) + 1
+        if number == len(rounds):
+            rounds.append([])
+        rounds[number].append(turn.values)
+    return rounds
 
 
 async def fetch_all(engine: AsyncEngine, statement: Statement, /, **values: object) -> list[bytes]:
@@ -326,7 +403,8 @@ async def fetch_all(engine: AsyncEngine, statement: Statement, /, **values: obje
     repeatable may then have been applied. A user who holds half of the pool waits as if none were
     free.
     """
-    return _first(await _in_turn(engine, _fetch_once, statement, values))
+    send = partial(_fetch_alone, engine, statement, values)
+    return _first(await _alone(_pool(engine), statement, values, send))
 
 
 def fetch_into(
@@ -405,7 +483,10 @@ def fetch_in_transaction(
             raise
         return answer
 
-    return _in_turn(engine, work_once, Statement("BEGIN"), {"user_id": user_id})
+    def send(_came: float) -> Coroutine[Any, Any, T]:
+        return _in_turn(engine, work_once, Statement("BEGIN"), {"user_id": user_id})
+
+    return _pool(engine).writes.alone(user_id, send)
 
 
 async def _in_turn(
@@ -462,8 +543,11 @@ async def _fetch_once(
     connection: PoolProxiedConnection,
     statement: Statement,
     arguments: list[object],
+    *further: list[object],
     requests: int = 1,
+    by: float = inf,
 ) -> list[asyncpg.Record]:
+    """Run a statement; with `further` arguments several times, in one transaction and trip."""
     driver = _driver(connection)
     sent = False
     began = monotonic()
@@ -476,14 +560,17 @@ async def _fetch_once(
             driver, connection.info, statement
         )
         sent = True
-        return await prepared.fetch(*arguments)
+        seconds = None if by == inf else max(by - monotonic(), 0)
+        if further:
+            return await prepared.fetchmany([arguments, *further], timeout=seconds)
+        return await prepared.fetch(*arguments, timeout=seconds)
     except _FAILED as error:
         raise await _explained(error, connection, again=not sent or statement.repeatable) from error
     finally:
-        seconds = monotonic() - began
-        if seconds > SLOW_SECONDS:
+        took = monotonic() - began
+        if took > SLOW_SECONDS:
             sql = " ".join(statement.sql.split())
-            logger.warning("%.1f s, a statement for %d requests: %s", seconds, requests, sql)
+            logger.warning("%.1f s, a statement for %d requests: %s", took, requests, sql)
 
 
 async def _fetch_batches_once(
@@ -530,6 +617,10 @@ async def _explained(
 ) -> DatabaseUnavailable:
     """Translate a driver error for the caller."""
     driver = _driver(connection)
+    if isinstance(error, asyncpg.LockNotAvailableError):
+        return LockTimedOut(str(error))
+    if isinstance(error, asyncpg.DeadlockDetectedError):
+        return _SendAgain(str(error))
     if isinstance(error, _REFUSED) or citus.cannot_reach_worker(error):
         return DatabaseUnavailable(str(error))
     if isinstance(error, citus.REFUSALS):
@@ -544,7 +635,7 @@ async def _explained(
     if isinstance(error, asyncpg.InterfaceError) and not driver.is_closed():
         raise error  # the driver is used wrongly
     driver.terminate()
-    return (_SendAgain if again or _was_not_applied(error) else DatabaseUnavailable)(str(error))
+    return (_SendAgain if again or _was_not_applied(error) else OutcomeUnknown)(str(error))
 
 
 async def _prepare(driver: Driver, info: dict[Any, Any], statement: Statement) -> "Prepared":

@@ -1,24 +1,34 @@
-"""Requests that wait together share a statement.
+"""Requests that wait together share a statement, and a wait for rows takes no more than it must.
 
-While few statements of a kind are under way, a request sends its own at once. Beyond that, requests
-wait until one of those returns, or for a moment, and go together in one statement. Once many have
-gone together, even the first waits for the others of its turn of the event loop. This ends when a
-shared statement is for one request only. A request that a shared statement does not answer sends
-its own after all: its row is locked, gone, or asked for twice.
+| a request | goes | where others hold its rows |
+|---|---|---|
+| while few are under way | alone, at once | it waits |
+| beyond that | with up to MOST in all, of any owners | it is left out |
+| that was left out | with its owner's others | it waits |
+| that cannot share | alone, when its turn comes | it waits |
 
-If no other is under way, a shared statement takes half of the clients, counting those just
-answered. PostgreSQL then works for one half while Python works for the other. If all went together,
-one of the two would always be idle.
+The writes of an owner are a line. One statement of a line is under way at a time: PostgreSQL would
+let a second one wait for the first, or leave it out. The second change of a row waits for the next
+statement. Of the statements that may wait, there are at most as many as there is room for, so that
+the other connections stay free. Reads are one line, wait for no rows, and many are under way.
+
+Once many have gone together, even the first waits for the others of its turn of the event loop.
+This ends when a statement is for one request only. If no other is under way, a shared statement
+takes half of the clients, counting those just answered. PostgreSQL then works for one half while
+Python works for the other. If all went together, one of the two would always be idle.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections import OrderedDict, deque
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from time import monotonic
-from typing import NamedTuple, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias, TypeVar
+
+from src.framework.sql.exceptions import DatabaseUnavailable, NoConnectionFree, OutcomeUnknown
 
 ALONE = 2
-"""How many statements of a kind may be under way before requests wait for each other."""
+"""How many statements may be under way before requests wait for each other."""
 
 WAIT_SECONDS = 0.003
 """How long they wait if no statement returns."""
@@ -29,33 +39,96 @@ MANY = 4
 MOST = 64
 """How many requests may share a statement."""
 
+HELD_SECONDS = 1.0
+"""How long an owner whose rows others held counts as held."""
+
+LOOK_SECONDS = 0.1
+"""How often to look for requests that have waited too long."""
+
+T = TypeVar("T")
 Values: TypeAlias = dict[str, object]
 Key: TypeAlias = tuple[object, object]
 """The owner and the id of a row."""
+Send: TypeAlias = Callable[[float], Awaitable[T]]
+"""Send the statement of a request that came at this time."""
 
 
-class Turn(NamedTuple):
+def _future() -> asyncio.Future[bytes | None]:
+    return asyncio.get_running_loop().create_future()
+
+
+@dataclass(slots=True, eq=False)
+class Turn:
+    """A request that waits. Those of a `kind` can share a statement.
+
+    One that `creates` may be sent again, and may be the first of its owner. One that `goes_alone`
+    is answered when it may be sent.
+    """
+
     key: Key
     values: Values
-    answer: asyncio.Future[bytes | None]
+    kind: object
+    line: "Line"
+    came: float
+    answer: asyncio.Future[bytes | None] = field(default_factory=_future)
+    creates: bool = False
+    goes_alone: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class Line:
+    """The requests of an owner that wait, by their rows; or all reads of a kind."""
+
+    owner: object
+    rows: OrderedDict[Key, deque[Turn]] = field(default_factory=OrderedDict)
+    is_placed: bool = False
+    """Whether a statement of it is under way, or it is among those that may have one."""
+    left_out: Literal["", "once", "again"] = ""
+    """Its owner may be new, if it was left out once. Otherwise someone holds its rows."""
+    left_out_at: float = 0
+
+
+How: TypeAlias = Literal["skip", "add", "wait"]
+"""What a statement does about rows that others hold.
+
+It may skip them, or skip them and add new owners. A statement for one owner may wait for them.
+"""
+
+
+class Group(NamedTuple):
+    """Requests that share a statement. If it waits, several may change the same row in turn."""
+
+    turns: list[Turn]
+    how: How
+
+
+Answers: TypeAlias = dict[Key, list[bytes]]
+"""The states of each row, after each of its changes or for all who read it."""
 
 
 @dataclass(slots=True, eq=False)
 class Queue:
-    """Requests of one kind.
+    """Requests that can share: all reads, or all writes.
 
-    `alone` answers one. `together` answers many, each by the row that it asked for; it calls for
-    their values when it has a connection, so that all who come until then are among them.
+    `together` answers a group, each request by its row, or None if PostgreSQL refuses a value. It
+    calls for the group when it has a connection, so that all who come until then are in it.
     """
 
-    alone: Callable[[Values], Awaitable[bytes | None]]
-    together: Callable[[Callable[[], list[Values]]], Awaitable[dict[Key, bytes]]]
-    changes: bool
-    """Whether an answer is for one request only."""
+    together: Callable[[Callable[[], Group]], Awaitable[Answers | None]]
+    seconds: float
+    """How long a request waits until it is refused."""
+    room: int | None = None
+    """How many more statements may wait for rows. None of reads does."""
 
     under_way: int = 0
-    waiting: list[Turn] = field(default_factory=list)
+    waiting: int = 0
+    lines: dict[object, Line] = field(default_factory=dict)
+    ready: deque[Line] = field(default_factory=deque)
+    """Lines for the next shared statement."""
+    held: deque[Line] = field(default_factory=deque)
+    """Lines whose next statement may wait, and has no room yet."""
     timer: asyncio.Handle | None = None
+    looks: asyncio.Handle | None = None
     answered: int = 0
     """How many clients of the last shared statement may soon ask again.
 
@@ -70,79 +143,314 @@ class Queue:
 
     calls: set[asyncio.Task[None]] = field(default_factory=set)
 
-    async def answer(self, values: Values) -> bytes | None:
-        if self.is_busy or self.under_way >= ALONE:
-            answer = await self._turn(values)
-            if answer is not None:
+    async def answer(
+        self, kind: object, values: Values, send: Send[bytes | None], *, creates: bool = False
+    ) -> bytes | None:
+        """Answer a request together with others, or alone. `values` has the key of its row."""
+        owner, came = kind if self.room is None else values["user_id"], monotonic()
+        if not self.is_busy and self.under_way < ALONE and self._may_begin(owner):
+            line = self._begin(owner)
+        else:
+            key = (values["user_id"], values["id"])
+            turn = Turn(key, values, kind, self._line(owner), came, creates=creates)
+            self._wait(turn)
+            answer = await self._answer(turn)
+            if not turn.goes_alone:
                 return answer
-        self.under_way += 1
+            line = turn.line
         try:
-            return await self.alone(values)
+            return await send(came)
         finally:
-            self._return()
+            self._end(line)
 
-    def _turn(self, values: Values) -> asyncio.Future[bytes | None]:
-        loop = asyncio.get_running_loop()
-        turn = Turn((values["user_id"], values["id"]), values, loop.create_future())
-        self.waiting.append(turn)
+    async def alone(self, owner: object, send: Send[T]) -> T:
+        """Send a request that can share with no other, while no other of its owner is under way."""
+        came = monotonic()
+        if self._may_begin(owner):
+            line = self._begin(owner)
+        else:
+            key = (owner, object())
+            turn = Turn(key, {}, None, self._line(owner), came, goes_alone=True)
+            self._wait(turn)
+            await self._answer(turn)
+            line = turn.line
+        try:
+            return await send(came)
+        finally:
+            self._end(line)
+
+    def _may_begin(self, owner: object) -> bool:
+        line = self.lines.get(owner)
+        return self.room != 0 and (line is None or not line.is_placed)
+
+    def _line(self, owner: object) -> Line:
+        line = self.lines.get(owner)
+        if line is None:
+            line = self.lines[owner] = Line(owner)
+        return line
+
+    def _wait(self, turn: Turn) -> None:
+        line = turn.line
+        line.rows.setdefault(turn.key, deque()).append(turn)
+        self.waiting += 1
         self.answered = max(0, self.answered - 1)
-        if self.timer is None:
+        if not line.is_placed:
+            self._place(line)
+        loop = asyncio.get_running_loop()
+        if self.ready and self.timer is None:
             call, soon = self._call, self.under_way == 0
             self.timer = loop.call_soon(call) if soon else loop.call_later(WAIT_SECONDS, call)
-        return turn.answer
+        if self.looks is None:
+            self.looks = loop.call_later(LOOK_SECONDS, self._look)
 
-    def _return(self) -> None:
+    async def _answer(self, turn: Turn) -> bytes | None:
+        try:
+            return await turn.answer
+        except asyncio.CancelledError:
+            answer = turn.answer
+            if turn.goes_alone and not (answer.cancelled() or answer.exception()):
+                self._end(turn.line)  # its turn came too late
+            raise
+
+    def _place(self, line: Line) -> None:
+        """Put a line of which nothing is under way where its next statement will come from."""
+        first = self._first(line)
+        line.is_placed = first is not None
+        if first is None:
+            if not line.left_out:
+                self.lines.pop(line.owner, None)
+        elif first.goes_alone or (line.left_out == "again" and self.room == 0):
+            self.held.append(line)
+            self._send_held()
+        else:
+            self.ready.append(line)
+
+    def _first(self, line: Line) -> Turn | None:
+        """Return the first request whose client has not gone."""
+        while line.rows:
+            turn = next(iter(line.rows.values()))[0]
+            if not turn.answer.done():
+                return turn
+            self._pop(line)
+        return None
+
+    def _pop(self, line: Line) -> None:
+        """Take the first request; others for its row go behind all other rows."""
+        key, turns = next(iter(line.rows.items()))
+        turns.popleft()
+        self.waiting -= 1
+        if turns:
+            line.rows.move_to_end(key)
+        else:
+            del line.rows[key]
+
+    def _put_back(self, turn: Turn) -> None:
+        rows = turn.line.rows
+        rows.setdefault(turn.key, deque()).appendleft(turn)
+        rows.move_to_end(turn.key, last=False)
+        self.waiting += 1
+
+    def _begin(self, owner: object) -> Line:
+        """Count a statement that goes alone, and may wait for rows."""
+        self.under_way += 1
+        line = self._line(owner)
+        line.is_placed = self.room is not None
+        if self.room is not None:
+            self.room -= 1
+        return line
+
+    def _end(self, line: Line) -> None:
+        self._return([line], waited=True)
+
+    def _return(self, lines: Iterable[Line], *, waited: bool) -> None:
         self.under_way -= 1
+        if self.room is not None:
+            self.room += waited
+            for line in lines:
+                self._place(line)
+            self._send_held()
         self._call()
+
+    def _hand_over(self, turn: Turn) -> None:
+        """Let a request go alone."""
+        self._begin(turn.line.owner)
+        turn.goes_alone = True
+        turn.answer.set_result(None)
+
+    def _send_held(self) -> None:
+        while self.held and self.room:
+            line = self.held.popleft()
+            turn = self._first(line)
+            if turn is None:
+                self._place(line)
+            elif turn.goes_alone:
+                self._pop(line)
+                self._hand_over(turn)
+            else:
+                self.ready.append(line)
+                self._call()
 
     def _call(self) -> None:
         if self.timer is not None:
             self.timer.cancel()
             self.timer = None
-        if self.waiting and not self.is_calling:
-            self.is_calling = True
-            self.under_way += 1
-            call = asyncio.create_task(self._answer_together())
-            self.calls.add(call)
-            call.add_done_callback(self.calls.discard)
+        if not self.ready or self.is_calling:
+            return
+        if self.waiting == 1 and self.room != 0 and (turn := self._first(self.ready[0])):
+            self.is_busy = False
+            self._pop(turn.line)
+            self.ready.clear()
+            self._hand_over(turn)
+            return
+        self.is_calling = True
+        self.under_way += 1
+        call = asyncio.create_task(self._answer_together())
+        self.calls.add(call)
+        call.add_done_callback(self.calls.discard)
 
     async def _answer_together(self) -> None:
-        turns: list[Turn] = []
+        group = Group([], "skip")
         began = monotonic()
 
-        def asked() -> list[Values]:
-            if not turns:  # otherwise its connection broke, and it is sent again
+        def choose() -> Group:
+            nonlocal group
+            if not group.turns:  # otherwise its connection broke, and it is sent again
                 takes_all = self.under_way > 1 or monotonic() - began > WAIT_SECONDS
-                turns.extend(self._take(MOST if takes_all else self._half()))
-            first_for_each_row = {turn.key: turn.values for turn in reversed(turns)}
-            return [*first_for_each_row.values()]
+                group = self._choose(MOST if takes_all else self._half())
+            return group
 
+        outcome: Answers | Exception | None
         try:
-            answers = await self.together(asked)
+            outcome = await self.together(choose)
+        except NoConnectionFree as error:
+            outcome = error
+            self.is_calling = self.is_calling and bool(group.turns)
         except Exception as error:
-            failed = turns or self._take(len(self.waiting))
-            self._return()
-            for turn in failed:
-                if not turn.answer.done():  # or its client has gone
-                    turn.answer.set_exception(error)
-            return
-        self.answered = len(turns)
-        self._return()  # first, so that the next statement is sent before these go on
-        for turn in turns:
-            answer = answers.pop(turn.key, None) if self.changes else answers.get(turn.key)
-            if not turn.answer.done():
+            outcome = error
+            group = group if group.turns else self._choose(self.waiting)
+        answers = self._answers(group, outcome)
+        self.answered = len(group.turns)
+        # Before these go on, so that the next statement is sent first.
+        self._return(dict.fromkeys(turn.line for turn in group.turns), waited=group.how == "wait")
+        for turn, answer in answers:
+            if turn.answer.done():  # its client has gone
+                continue
+            if isinstance(answer, Exception):
+                turn.answer.set_exception(answer)
+            else:
                 turn.answer.set_result(answer)
 
+    def _choose(self, most: int) -> Group:
+        """Take requests for a shared statement, and prepare for the next."""
+        self.is_calling = False
+        turns: list[Turn] = []
+        how: How = "skip"
+        if self.room and self.ready and (len(self.ready) == 1 or self.ready[0].left_out == "again"):
+            line = self.ready.popleft()
+            self._take(line, turns, most, waits=True)
+            if turns:
+                how = "wait"
+                self.room -= 1
+            else:
+                self._place(line)
+        for _ in range(0 if turns else len(self.ready)):
+            if len(turns) == most:
+                break
+            line = self.ready.popleft()
+            number = len(turns)
+            if line.left_out != "again":
+                self._take(line, turns, most, waits=False)
+            if number == len(turns) or self.room is None:
+                self._place(line)
+        if any(turn.creates and turn.line.left_out for turn in turns) and how == "skip":
+            how = "add"
+        self.is_busy = len(turns) >= (2 if self.is_busy else MANY)
+        if len(turns) == MOST:
+            self._call()
+        elif self.ready and self.timer is None:
+            self.timer = asyncio.get_running_loop().call_later(WAIT_SECONDS, self._call)
+        return Group(turns, how)
+
+    def _answers(
+        self, group: Group, outcome: Answers | Exception | None
+    ) -> list[tuple[Turn, bytes | Exception | None]]:
+        """Say who gets which answer, and put those back who have none yet."""
+        answers: list[tuple[Turn, bytes | Exception | None]] = []
+        left: list[Turn] = []
+        for turn in group.turns:
+            if isinstance(outcome, Exception):
+                is_left = turn.creates and isinstance(outcome, OutcomeUnknown)
+                answer: bytes | Exception | None = outcome
+            elif outcome is None:  # PostgreSQL refused a value of one of them
+                is_left = turn.goes_alone = True
+                answer = None
+            else:
+                rows = outcome.get(turn.key)
+                answer = rows[0] if rows else None
+                if rows and self.room is not None:
+                    del rows[0]
+                is_left = answer is None and group.how != "wait" and self.room is not None
+                if is_left:
+                    _leave_out(turn, group)
+            if is_left:
+                left.append(turn)
+            else:
+                answers.append((turn, answer))
+        for turn in reversed(left):
+            if self.room is not None:
+                self._put_back(turn)
+            elif not turn.answer.done():
+                self._hand_over(turn)
+        return answers
+
     def _half(self) -> int:
-        half = (len(self.waiting) + self.answered + 1) // 2
+        half = (self.waiting + self.answered + 1) // 2
         return min(max(half, MANY), MOST)
 
-    def _take(self, most: int) -> list[Turn]:
-        taken, self.waiting = self.waiting[:most], self.waiting[most:]
-        self.is_calling = False
-        self.is_busy = len(taken) >= (2 if self.is_busy else MANY)
-        if len(taken) == MOST:
-            self._call()
-        elif self.waiting and self.timer is None:
-            self.timer = asyncio.get_running_loop().call_later(WAIT_SECONDS, self._call)
-        return taken
+    def _take(self, line: Line, taken: list[Turn], most: int, *, waits: bool) -> None:
+        """Take requests of one kind; one of each row, unless they are reads or may wait."""
+        rows = set()
+        while len(taken) < most:
+            turn = self._first(line)
+            if turn is None or turn.goes_alone or turn.key in rows:
+                return
+            if taken and turn.kind is not taken[0].kind:
+                return
+            self._pop(line)
+            taken.append(turn)
+            if self.room is not None and not waits:
+                rows.add(turn.key)
+
+    def _look(self) -> None:
+        """Refuse who has waited too long, and see whether owners who were held are so still."""
+        now = monotonic()
+        before = now - self.seconds
+        for line in [*self.lines.values()]:
+            for key, turns in [*line.rows.items()]:
+                while turns and turns[0].came < before:
+                    turn = turns.popleft()
+                    self.waiting -= 1
+                    if not turn.answer.done():
+                        turn.answer.set_exception(DatabaseUnavailable("no connection in time"))
+                if not turns:
+                    del line.rows[key]
+            if line.left_out_at < now - HELD_SECONDS:
+                line.left_out = ""
+            if not line.is_placed and not line.left_out:
+                del self.lines[line.owner]
+        loop = asyncio.get_running_loop()
+        self.looks = loop.call_later(LOOK_SECONDS, self._look) if self.lines else None
+
+
+def _leave_out(turn: Turn, group: Group) -> None:
+    line = turn.line
+    if not (turn.creates and group.how == "skip"):
+        line.left_out = "again"
+    elif not line.left_out:
+        line.left_out = "once"
+    line.left_out_at = monotonic()
+
+
+def _is_worth_waiting(error: Exception) -> bool:
+    """Whether requests that it was not sent for may wait for a connection still."""
+    return isinstance(error, NoConnectionFree)

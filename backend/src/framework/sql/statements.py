@@ -53,8 +53,9 @@ from sqlalchemy.sql.dml import ReturningDelete, ReturningInsert
 from sqlalchemy.sql.visitors import iterate, replacement_traverse
 from sqlmodel import SQLModel
 
-from src.framework.sql.engine import Statement, compiled, compiled_answer
+from src.framework.sql.engine import Shared, Statement, compiled, compiled_answer
 from src.framework.sql.etag import etag_of
+from src.framework.sql.sharing import How
 
 KEY_LIFETIME = timedelta(hours=24)
 """How long an idempotency key is kept."""
@@ -95,12 +96,13 @@ def sent(column: ColumnElement[Any], name: str) -> ColumnElement[Any]:
 
 def select_row(table: Table) -> Statement:
     row = _this(select(table), table)
-    asked = _asked(row)
+    asked = _asked(column(name, kind) for name, kind in _parameters(row).items())
     # Limited, it is looked up for each, and not joined: planned while the table is small, a join
     # would read all of it.
     found = _with_values(row, asked).limit(literal_column("1")).lateral("row")
     rows = _answers(found, asked.join(found, true()))
-    return replace(compiled(row), shared=compiled_answer(rows, repeatable=True))
+    together = compiled_answer(rows, repeatable=True)
+    return replace(compiled(row), shared=lambda _ops, _how: together)
 
 
 def select_for_many(statement: Select[Any]) -> Statement:
@@ -177,26 +179,17 @@ class Creation(NamedTuple):
     """Returns the seconds until the owner may keep another key, if that is not now."""
 
 
-def insert_row(table: Table, given: Iterable[str], feeds: Table | None = None) -> Creation:
-    """Create a row from the `given` fields. `feeds` is the table that a trigger counts changes in.
+def insert_row(table: Table, given: Iterable[str], shared: Shared | None = None) -> Creation:
+    """Create a row from the `given` fields.
 
     Its id is new: a row in conflict is the same one, from an attempt whose answer got lost.
     Raises TypeError when these are not the table's columns.
     """
     _check_columns(table, given)
-    values = _values(table)
-    asked = _asked(select(*values.values()))
-    many = select(*(_with_values(value, asked) for value in values.values())).select_from(
-        _whose_feed_is_free(asked, asked, feeds)
-    )
-    row = insert(table).values(values).on_conflict_do_nothing()
-    made = insert(table).from_select(list(values), many).on_conflict_do_nothing()
-    rows = made.returning(table).cte("row")
+    row = insert(table).values(_values(table)).on_conflict_do_nothing()
+    alone = compiled(row.returning(table), repeatable=True)
     return Creation(
-        at_once=replace(
-            compiled(row.returning(table), repeatable=True),
-            shared=compiled_answer(_answers(rows, rows), repeatable=True),
-        ),
+        at_once=replace(alone, shared=shared, does={"op": "create"}),
         kept=None,
         inserted=compiled_answer(row, repeatable=True),
         written=compiled(_row(table)),
@@ -327,77 +320,218 @@ def now(table: FromClause) -> ColumnElement[Any]:
 
 @cache
 def update_row(
-    table: Table, fields: frozenset[str], *, conditional: bool = False, feeds: Table | None = None
+    table: Table,
+    fields: frozenset[str],
+    *,
+    conditional: bool = False,
+    shared: Shared | None = None,
 ) -> Statement:
     """Change these fields; without any, change nothing, not even `updated_at`."""
     if not fields and not conditional:
         return select_row(table)
     changes: dict[str, Any] = {name: sent(table.c[name], name) for name in fields}
     changes["updated_at"] = now(table) if fields else table.c.updated_at
-    return change_row(table, update(table).values(changes), conditional=conditional, feeds=feeds)
+    statement = _change(update(table).values(changes).returning(table), table, conditional)
+    sets = sum(_bit(table, name) for name in fields)
+    return _sharing(statement, conditional, shared, {"op": "update", "sets": sets})
 
 
 @cache
-def delete_row(table: Table, *, conditional: bool = False, feeds: Table | None = None) -> Statement:
-    row = delete(table).returning(*table.primary_key)
-    return _change(table, row, conditional=conditional, feeds=feeds)
-
-
-def change_row(
-    table: Table, change: Update, *, conditional: bool, feeds: Table | None = None
+def toggle_row(
+    table: Table, field: str, *, conditional: bool = False, shared: Shared | None = None
 ) -> Statement:
-    """Change one row. With a condition, return None if the row does not meet it.
+    """Make true what is false, and the other way round."""
+    changes = {field: not_(table.c[field]), "updated_at": now(table)}
+    statement = _change(update(table).values(changes).returning(table), table, conditional)
+    toggles = _bit(table, field)
+    return _sharing(statement, conditional, shared, {"op": "update", "toggles": toggles})
 
-    It meets it if its ETag is one of `etags`, or is none of them if not `wanted`.
-    """
-    return _change(table, change.returning(table), conditional=conditional, feeds=feeds)
+
+@cache
+def delete_row(
+    table: Table, *, conditional: bool = False, shared: Shared | None = None
+) -> Statement:
+    statement = _change(delete(table).returning(*table.primary_key), table, conditional)
+    return _sharing(statement, conditional, shared, {"op": "delete"})
+
+
+def _sharing(
+    statement: Statement, conditional: bool, shared: Shared | None, does: dict[str, object]
+) -> Statement:
+    return statement if conditional else replace(statement, shared=shared, does=does)
+
+
+def _bit(table: Table, name: str) -> int:
+    """Stand for a column in a set of them."""
+    return 1 << table.c.keys().index(name)
 
 
 def _change(
-    table: Table,
     statement: Any,  # noqa: ANN401 - Update or Delete, returning
-    *,
+    table: Table,
     conditional: bool,
-    feeds: Table | None,
 ) -> Statement:
-    """Lock the row when it is read, so that it cannot change before it is written."""
+    """Change one row. With a condition, return None if the row does not meet it.
+
+    It meets it if its ETag is one of `etags`, or is none of them if not `wanted`. The row is locked
+    when it is read, so that it cannot change before it is written.
+    """
     if not conditional:
-        change = _this(statement, table)
-        return replace(compiled(change), shared=_change_many(table, change, feeds))
+        return compiled(_this(statement, table))
     current = _this(select(table), table).with_for_update().cte("current")
     is_one_of_them = etag_of(current.table_valued()) == any_(bindparam("etags", type_=ARRAY(Text)))
     meets = select(current.c.id).where(is_one_of_them == bindparam("wanted", type_=Boolean))
     return compiled(_this(statement, table).where(meets.exists()), current=current)
 
 
-def _change_many(table: Table, change: Any, feeds: Table | None) -> Statement:  # noqa: ANN401 - Update or Delete, returning
-    """Change those of many rows that nobody else has locked, so that it waits for none."""
-    asked = _asked(change)
-    place: ColumnClause[Any] = column("ctid")
-    free = _this(select(place).select_from(table), table).with_for_update(skip_locked=True)
-    found = _with_values(free, asked).lateral("found")
-    rows_found = _whose_feed_is_free(asked.join(found, true()), asked, feeds)
-    locked = select(asked, found.c.ctid).select_from(rows_found).cte("locked")
-    # By their places: planned while the table is small, a join would read all of it.
-    places = func.array(select(locked.c.ctid).scalar_subquery())
-    changed = _with_values(change, locked).where(
-        literal_column(f"{table.name}.ctid") == any_(places)
+def share_writes(table: Table, given: Iterable[str], feeds: Table | None = None) -> Shared:
+    """Make the statements for many rows, each of which says what happens to it.
+
+    Its `op` is create, update or delete. An update sets or toggles the columns whose bits are in
+    `sets` and `toggles`. There is one statement for each set of operations, as PostgreSQL takes
+    time for each, wanted or not. `feeds` is the table that a trigger counts changes in.
+    """
+    names = tuple(given)
+
+    @cache
+    def shared(ops: frozenset[object], how: How) -> Statement:
+        return _write_many(table, names, feeds, ops, how)
+
+    return shared
+
+
+LOCK_TIMEOUT = "20ms"
+"""How long the first writes of new users wait for another first write of one of them."""
+
+
+def _write_many(
+    table: Table, given: Iterable[str], feeds: Table | None, ops: frozenset[object], how: How
+) -> Statement:
+    """Write many rows, each of which says what happens to it.
+
+    If it does not `wait`, it leaves out those whose feed or row somebody else has locked, and so
+    waits for nobody. Then no two of them can deadlock. If it waits, all rows are of one owner; it
+    locks them in the order of their ids, and the feed last, as every other statement does.
+    """
+    waits = how == "wait"
+    asked: Any = func.json_to_recordset(bindparam("asked", type_=JSON)).table_valued(
+        column("op", Text),
+        column("sets", Integer),
+        column("toggles", Integer),
+        *(
+            column(each.name, Text if isinstance(each.type, Enum) else each.type)
+            for each in table.c
+        ),
     )
-    rows = changed.cte("row")
-    return compiled_answer(_answers(rows, rows), repeatable=False)
+    asked = asked.render_derived(name="asked", with_types=True)
+    if waits:
+        asked = select(asked).order_by(asked.c.id).subquery("asked")
+    source = asked
+    is_free: ColumnElement[bool] = true()
+    if feeds is not None and not waits:
+        feed = _with_values(
+            owned(select(feeds.c.user_id), feeds).with_for_update(skip_locked=True), asked
+        ).lateral("feed")
+        source = asked.join(feed, true())
+        if how == "add" and "create" in ops:
+            added = _add_feeds(feeds, asked).cte("added")
+            source = asked.outerjoin(feed, true()).outerjoin(
+                added, added.c.user_id == asked.c.user_id
+            )
+            is_free = or_(feed.c.user_id.is_not(None), added.c.user_id.is_not(None))
+    answers: list[Select[Any]] = []
+
+    if "create" in ops:
+        values = [_typed(asked, each) for each in table.c]
+        new = select(*values).select_from(source).where(_op(asked, "create"), is_free)
+        made = insert(table).from_select(table.c.keys(), new).on_conflict_do_nothing()
+        answers.append(_answers(made.returning(table).cte("created")))
+
+    if ops != {"create"}:
+        place: ColumnClause[Any] = column("ctid")
+        found = _with_values(
+            _this(select(place).select_from(table), table).with_for_update(skip_locked=not waits),
+            asked,
+        ).lateral("found")
+        locked = (
+            select(asked, found.c.ctid)
+            .select_from(source.join(found, true()))
+            .where(not_(_op(asked, "create")), is_free)
+            .cte("locked")
+        )
+
+        def changed(change: Any, op: str) -> Any:  # noqa: ANN401 - Update or Delete
+            """Change the rows that are locked.
+
+            By their places: planned while the table is small, a join would read all of it. Where a
+            statement has waited, a row may have another place by now than it knows of.
+            """
+            if waits:
+                ids = select(locked.c.id).where(_op(locked, op)).scalar_subquery()
+                is_it = and_(table.c.id == any_(func.array(ids)), table.c.id == locked.c.id)
+                return owned(change, table).where(is_it)
+            places = select(locked.c.ctid).where(_op(locked, op)).scalar_subquery()
+            is_there = literal_column(f"{table.name}.ctid") == any_(func.array(places))
+            return _with_values(_this(change, table), locked).where(is_there)
+
+        if "update" in ops:
+            states = {name: _state(locked, table.c[name]) for name in given}
+            states["updated_at"] = now(table)
+            row = changed(update(table).values(states), "update")
+            answers.append(_answers(row.returning(table).cte("updated")))
+        if "delete" in ops:
+            row = changed(delete(table), "delete")
+            answers.append(_answers(row.returning(*table.primary_key).cte("deleted")))
+
+    answer = answers[0] if len(answers) == 1 else union_all(*answers)
+    return compiled_answer(answer, repeatable=ops == {"create"})
 
 
-def _whose_feed_is_free(source: Any, asked: FromClause, feeds: Table | None) -> Any:  # noqa: ANN401 - to select from
-    """Lock the owners' feeds before a trigger does, and leave out those that others hold."""
-    if feeds is None:
-        return source
-    free = owned(select(feeds.c.user_id), feeds).with_for_update(skip_locked=True)
-    return source.join(_with_values(free, asked).lateral("feed"), true())
+def _op(rows: FromClause, op: str) -> ColumnElement[bool]:
+    return rows.c.op == literal_column(f"'{op}'")
 
 
-def _asked(statement: Any) -> TableValuedAlias:  # noqa: ANN401 - any statement
-    """Return a table of many requests' values; its columns are the statement's parameters."""
-    columns = [column(name, kind) for name, kind in _parameters(statement).items()]
+def _typed(rows: FromClause, column: Column[Any]) -> ColumnElement[Any]:
+    value = rows.c["created_at" if column.name == "updated_at" else column.name]
+    return cast(value, column.type) if isinstance(column.type, Enum) else value
+
+
+def _state(locked: FromClause, column: Column[Any]) -> ColumnElement[Any]:
+    """Return a column as an update leaves it."""
+
+    def is_in(columns: ColumnElement[int]) -> ColumnElement[bool]:
+        bit: ColumnElement[int] = literal_column(str(_bit(column.table, column.name)))
+        return columns.op("&")(bit) != literal_column("0")
+
+    cases: list[Any] = [(is_in(locked.c.sets), _typed(locked, column))]
+    if isinstance(column.type, Boolean):
+        cases.append((is_in(locked.c.toggles), not_(column)))
+    return case(*cases, else_=column)
+
+
+def _add_feeds(feeds: Table, asked: FromClause) -> Any:  # noqa: ANN401 - Insert, returning
+    """Add the new owners, in their order: two statements that add the same cannot deadlock.
+
+    No longer than LOCK_TIMEOUT: whoever has added one by hand may take long to commit.
+    """
+    timeout = func.set_config(
+        literal_column("'lock_timeout'"), literal_column(f"'{LOCK_TIMEOUT}'"), true()
+    )
+    limit = select(timeout.label("seconds")).subquery("limit")
+    feed = _with_values(owned(select(feeds.c.user_id), feeds), asked)
+    new = (
+        select(asked.c.user_id, literal_column("0"))
+        .select_from(limit.join(asked, true()))
+        .where(_op(asked, "create"), not_(feed.exists()))
+        .distinct()
+        .order_by(asked.c.user_id)
+    )
+    added = insert(feeds).from_select(["user_id", "seq"], new).on_conflict_do_nothing()
+    return added.returning(feeds.c.user_id)
+
+
+def _asked(columns: Iterable[ColumnClause[Any]]) -> TableValuedAlias:
+    """Return a table of many requests' values."""
     rows = func.json_to_recordset(bindparam("asked", type_=JSON)).table_valued(*columns)
     return rows.render_derived(name="asked", with_types=True)
 
@@ -415,10 +549,9 @@ def _with_values(statement: Any, asked: FromClause) -> Any:  # noqa: ANN401 - an
     return replacement_traverse(statement, {}, value)
 
 
-def _answers(rows: Any, source: FromClause) -> Select[Any]:  # noqa: ANN401 - a CTE or a subquery
-    return select(rows.c.user_id, rows.c.id, func.row_to_json(rows.table_valued())).select_from(
-        source
-    )
+def _answers(rows: Any, source: FromClause | None = None) -> Select[Any]:  # noqa: ANN401 - a CTE or a subquery
+    answers = select(rows.c.user_id, rows.c.id, func.row_to_json(rows.table_valued()))
+    return answers if source is None else answers.select_from(source)
 
 
 class Batch(NamedTuple):
