@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from math import inf
-from typing import Any
+from typing import Any, TypeAlias
 from uuid import UUID, uuid4
 
 import asyncpg
@@ -17,8 +17,14 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from src.framework.sql import engine as engine_room
 from src.framework.sql.engine import Statement, create_engine
-from src.framework.sql.exceptions import DatabaseUnavailable, OutcomeUnknown
-from src.framework.sql.sharing import ALONE, MANY, MOST, WAIT_SECONDS, Answers, Group, Queue
+from src.framework.sql.exceptions import (
+    DatabaseUnavailable,
+    LockTimedOut,
+    NoConnectionFree,
+    OutcomeUnknown,
+)
+from src.framework.sql.sharing import ALONE, MANY, MOST, WAIT_SECONDS, Answers, Group, Queue, Values
+from src.framework.web.conditions import Condition
 from src.schemas.task import TaskCreate
 from src.services import task_service
 from src.services.exceptions import NotFound
@@ -27,6 +33,7 @@ from tests.faults.gate import gate
 from tests.faults.load import connected
 from tests.pgbouncer import host
 
+Driver: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 WAITING = "SELECT count(*) FROM pg_locks WHERE relation IS NOT NULL AND NOT granted"
 
 
@@ -469,6 +476,301 @@ async def test_a_slow_statement_is_logged_with_the_number_of_its_requests(
     lines = [record.getMessage() for record in caplog.records]
     for_requests = [int(found[1]) for line in lines if (found := SLOW_LINE.match(line))]
     assert sorted(for_requests) == [*[1] * ALONE, len(tasks) - ALONE]
+
+
+# One user, and rows that others hold
+
+
+async def some_of_one(engine: AsyncEngine, user: str, number: int) -> list[UUID]:
+    return [await created(engine, user) for _ in range(number)]
+
+
+@pytest.mark.anyio
+async def test_one_users_writes_of_all_kinds_go_together(
+    engine: AsyncEngine, sent: list[Sent], own_database: str
+) -> None:
+    ids = await some_of_one(engine, "ada", 48)
+    update: Any = {"title": "Changed"}
+    sent.clear()
+
+    await asyncio.gather(
+        *(created(engine, "ada", "New") for _ in range(16)),
+        *(task_service.update_task(engine, "ada", task, update) for task in ids[:16]),
+        *(task_service.toggle_task(engine, "ada", task) for task in ids[16:32]),
+        *(task_service.delete_task(engine, "ada", task) for task in ids[32:]),
+    )
+
+    assert sum(each.asked for each in sent) == 64
+    assert len(sent) <= 4
+    titles = "SELECT count(*) FROM tasks WHERE title = $1"
+    async with connected(own_database) as admin:
+        assert await admin.fetchval(titles, "New") == 16
+        assert await admin.fetchval(titles, "Changed") == 16
+        assert await admin.fetchval("SELECT count(*) FROM tasks WHERE completed") == 16
+        assert await admin.fetchval("SELECT count(*) FROM tasks") == 48
+        assert await admin.fetchval("SELECT seq FROM feeds") == 48 + 64
+
+
+@pytest.mark.anyio
+async def test_many_changes_of_one_task_are_few_transactions_and_all_are_in_the_feed(
+    engine: AsyncEngine, own_database: str
+) -> None:
+    [task] = await some_of_one(engine, "ada", 1)
+
+    toggled = await asyncio.gather(
+        *(task_service.toggle_task(engine, "ada", task) for _ in range(64))
+    )
+
+    states = [json.loads(answer)["completed"] for answer in toggled]
+    assert states == [True, False] * 32
+    async with connected(own_database) as admin:
+        assert await admin.fetchval("SELECT count(*) FROM changes") == 65
+        assert await admin.fetchval("SELECT count(DISTINCT xmin::text) FROM changes") <= 5
+
+
+@asynccontextmanager
+async def holding(database: str, *users: str) -> AsyncIterator[Driver]:
+    """Hold all rows of these users by hand, until the block ends."""
+    async with connected(database) as hand:
+        transaction = hand.transaction()
+        await transaction.start()
+        await hand.execute("UPDATE tasks SET title = title WHERE user_id = ANY($1)", [*users])
+        yield hand
+        await transaction.rollback()
+
+
+WAITING_FOR_ROWS = (
+    "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+    " AND datname = current_database()"
+)
+
+
+async def until_rows_wait(admin: Driver, number: int) -> None:
+    while await admin.fetchval(WAITING_FOR_ROWS) < number:  # noqa: ASYNC110 - as above
+        await asyncio.sleep(0.01)
+
+
+@pytest.mark.usefixtures("is_shared")
+@pytest.mark.anyio
+async def test_one_statement_of_a_user_waits_for_rows_that_others_hold(
+    engine: AsyncEngine, own_database: str
+) -> None:
+    """Whatever kind each is of."""
+    ids = await some_of_one(engine, "ada", 20)
+    update: Any = {"title": "Changed"}
+    one = TaskCreate(title="New")
+    any_tag = Condition(["none"], wanted=False)
+
+    async with connected(own_database) as admin, holding(own_database, "ada"):
+        requests = [
+            asyncio.ensure_future(request)
+            for request in (
+                *(task_service.toggle_task(engine, "ada", task) for task in ids[:8]),
+                *(task_service.delete_task(engine, "ada", task) for task in ids[8:10]),
+                *(task_service.update_task(engine, "ada", task, update) for task in ids[10:12]),
+                *(
+                    task_service.update_task(engine, "ada", task, update, any_tag)
+                    for task in ids[12:14]
+                ),
+                *(task_service.create_task(engine, "ada", one) for _ in range(4)),
+                *(task_service.create_task(engine, "ada", one, f"key {n}") for n in range(4)),
+                *(
+                    task_service.apply_batch(engine, "ada", [{"op": "create", "task": one}])
+                    for _ in range(2)
+                ),
+            )
+        ]
+        await until_rows_wait(admin, 1)
+        for _ in range(20):
+            await asyncio.sleep(0.02)
+            assert await admin.fetchval(WAITING_FOR_ROWS) == 1
+        assert not any(request.done() for request in requests)
+    answers = await outcomes(requests)
+
+    assert not [answer for answer in answers if isinstance(answer, Exception)]
+    pool = engine_room._pool(engine)
+    assert (pool.writes.room, pool.writes.under_way) == (2, 0)
+
+
+@pytest.mark.usefixtures("is_shared")
+@pytest.mark.anyio
+async def test_held_users_leave_half_of_the_connections_to_others(
+    engine: AsyncEngine, own_database: str
+) -> None:
+    tasks = await some_tasks(engine, 20)
+    others = [("other", task) for task in await some_of_one(engine, "other", 20)]
+
+    async with (
+        connected(own_database) as admin,
+        holding(own_database, *(user for user, _ in tasks)),
+    ):
+        held = [
+            asyncio.create_task(task_service.toggle_task(engine, *task))
+            for task in tasks
+            for _ in "12"
+        ]
+        await until_rows_wait(admin, 2)
+        for _ in range(5):
+            await asyncio.gather(
+                *(task_service.toggle_task(engine, *task) for task in others),
+                *(task_service.get_task(engine, *task) for task in others),
+                *(created(engine, "other") for _ in range(20)),
+            )
+            assert await admin.fetchval(WAITING_FOR_ROWS) == 2
+        assert not any(request.done() for request in held)
+    answers = await asyncio.gather(*held)
+
+    states = [json.loads(answer)["completed"] for answer in answers]
+    assert (states.count(True), states.count(False)) == (20, 20)
+
+
+@pytest.mark.anyio
+async def test_a_request_waits_its_own_time_for_a_connection() -> None:
+    free = asyncio.Event()
+
+    async def together(choose: Callable[[], Group]) -> Answers:
+        try:
+            await asyncio.wait_for(free.wait(), 0.3)
+        except TimeoutError:
+            raise NoConnectionFree from None
+        return {turn.key: [b""] for turn in choose().turns}
+
+    queue = Queue(together, seconds=0.3, room=0)
+
+    def ask(number: int) -> asyncio.Task[bytes | None]:
+        values: Values = {"user_id": "ada", "id": number}
+        return asyncio.create_task(queue.answer("write", values, at_once))
+
+    early = [ask(1), ask(2)]
+    await asyncio.sleep(0.2)
+    late = ask(3)
+    refused = await outcomes(early)
+    assert not late.done()
+    free.set()
+
+    assert {type(error) for error in refused} == {DatabaseUnavailable}
+    assert await late == b""
+    assert not queue.waiting
+
+
+@pytest.mark.usefixtures("is_shared")
+@pytest.mark.anyio
+async def test_a_deadlock_with_a_transaction_by_hand_is_sent_again(
+    engine: AsyncEngine, own_database: str
+) -> None:
+    """The hand has one task and then wants another, which the request has."""
+    update: Any = {"title": "Changed"}
+    any_tag = Condition(["none"], wanted=False)
+    requests: list[Callable[[str, UUID], Awaitable[object]]] = [
+        lambda user, task: task_service.update_task(engine, user, task, update),
+        lambda user, task: task_service.update_task(engine, user, task, update, any_tag),
+        lambda user, task: task_service.toggle_task(engine, user, task),
+        lambda user, task: task_service.toggle_task(engine, user, task, any_tag),
+        lambda user, task: task_service.delete_task(engine, user, task),
+        lambda user, task: task_service.delete_task(engine, user, task, any_tag),
+        lambda user, task: task_service.apply_batch(engine, user, [{"op": "delete", "id": task}]),
+        lambda user, task: task_service.apply_batch(
+            engine, user, [{"op": "delete", "id": task}], "key"
+        ),
+    ]
+
+    async def beside_a_hand(
+        number: int, request: Callable[[str, UUID], Awaitable[object]], admin: Driver
+    ) -> None:
+        user = f"user-{number}"
+        first, second = await some_of_one(engine, user, 2)
+        change = "UPDATE tasks SET title = 'By hand' WHERE user_id = $1 AND id = $2"
+        async with connected(own_database) as hand:
+            transaction = hand.transaction()
+            await transaction.start()
+            await hand.execute(change, user, first)
+            asked = asyncio.ensure_future(request(user, second))
+            await until_rows_wait(admin, 1)
+            await hand.execute(change, user, second)
+            await transaction.commit()
+            await asked
+
+    async with connected(own_database) as admin:
+        before = await admin.fetchval(DEADLOCKS)
+        for number, request in enumerate(requests):
+            await beside_a_hand(number, request, admin)
+        while await admin.fetchval(DEADLOCKS) < before + len(requests):  # noqa: ASYNC110 - counted late
+            await asyncio.sleep(0.05)
+
+
+DEADLOCKS = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
+
+
+@pytest.mark.usefixtures("is_shared")
+@pytest.mark.anyio
+async def test_a_lock_timeout_is_no_other_error_than_a_database_that_is_unavailable(
+    engine: AsyncEngine, own_database: str
+) -> None:
+    ids = await some_of_one(engine, "ada", 20)
+    async with connected(own_database) as admin:
+        await admin.execute(f"ALTER DATABASE {name_of(own_database)} SET lock_timeout = '50ms'")
+    impatient = create_engine(own_database, pool_size=5)
+
+    async with holding(own_database, "ada"):
+        refused = await outcomes(task_service.toggle_task(impatient, "ada", task) for task in ids)
+        bobs = await asyncio.gather(*(created(impatient, "bob") for _ in range(20)))
+    toggled = await asyncio.gather(
+        *(task_service.toggle_task(impatient, "ada", task) for task in ids)
+    )
+    await impatient.dispose()
+
+    assert {type(error) for error in refused} == {LockTimedOut}
+    assert len(set(bobs)) == 20
+    assert all(json.loads(answer)["completed"] for answer in toggled)
+
+
+# New users
+
+
+@pytest.mark.anyio
+async def test_first_tasks_of_new_users_go_together(
+    engine: AsyncEngine, sent: list[Sent], own_database: str
+) -> None:
+    await asyncio.gather(*(created(engine, f"new-{n}") for n in range(64)))
+
+    assert len(sent) <= ALONE + 4
+    async with connected(own_database) as admin:
+        assert await admin.fetchval("SELECT count(*) FROM feeds WHERE seq = 1") == 64
+
+
+@pytest.mark.anyio
+async def test_processes_that_make_the_same_new_users_do_not_deadlock(
+    engine: AsyncEngine, own_database: str
+) -> None:
+    other = create_engine(own_database, pool_size=5)
+    users = [f"new-{n}" for n in range(60)]
+
+    async def create_in(engine: AsyncEngine, order: list[str]) -> None:
+        for user in order[:20], order[20:40], order[40:]:
+            await asyncio.gather(*(created(engine, each) for each in user))
+
+    await asyncio.gather(create_in(engine, users), create_in(other, users[::-1]))
+    await other.dispose()
+
+    async with connected(own_database) as admin:
+        assert await admin.fetchval("SELECT count(*) FROM feeds WHERE seq = 2") == 60
+        assert await admin.fetchval(DEADLOCKS) == 0
+
+
+@pytest.mark.usefixtures("is_shared")
+@pytest.mark.anyio
+async def test_a_new_user_who_is_held_delays_no_other_new_user(
+    engine: AsyncEngine, own_database: str
+) -> None:
+    async with connected(own_database) as hand:
+        transaction = hand.transaction()
+        await transaction.start()
+        await hand.execute("INSERT INTO feeds VALUES ('new-20', 0)")
+        creates = [asyncio.create_task(created(engine, f"new-{n}")) for n in range(40)]
+        await asyncio.gather(*(create for create in creates if create is not creates[20]))
+        assert not creates[20].done()
+        await transaction.rollback()
+    await creates[20]
 
 
 SLOW_LINE = re.compile(r"1\.\d s, a statement for (\d+) requests: .* FROM tasks WHERE")

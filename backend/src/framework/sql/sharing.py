@@ -296,7 +296,8 @@ class Queue:
             self.timer = None
         if not self.ready or self.is_calling:
             return
-        if self.waiting == 1 and self.room != 0 and (turn := self._first(self.ready[0])):
+        turn = self._first(self.ready[0])
+        if turn is not None and self.waiting == len(self.ready) == 1 and self.room != 0:
             self.is_busy = False
             self._pop(turn.line)
             self.ready.clear()
