@@ -15,6 +15,7 @@ import asyncpg
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from src.framework.condition import Condition
 from src.framework.sql import engine as engine_room
 from src.framework.sql.engine import Statement, create_engine
 from src.framework.sql.exceptions import (
@@ -24,9 +25,8 @@ from src.framework.sql.exceptions import (
     OutcomeUnknown,
 )
 from src.framework.sql.sharing import ALONE, MANY, MOST, WAIT_SECONDS, Answers, Group, Queue, Values
-from src.framework.web.conditions import Condition
 from src.schemas.task import TaskCreate
-from src.services import task_service
+from src.services import batch_service, task_service
 from src.services.exceptions import NotFound
 from tests.conftest import name_of
 from tests.faults.gate import gate
@@ -575,7 +575,7 @@ async def test_one_statement_of_a_user_waits_for_rows_that_others_hold(
                 *(task_service.create_task(engine, "ada", one) for _ in range(4)),
                 *(task_service.create_task(engine, "ada", one, f"key {n}") for n in range(4)),
                 *(
-                    task_service.apply_batch(engine, "ada", [{"op": "create", "task": one}])
+                    batch_service.apply_batch(engine, "ada", [{"op": "create", "task": one}])
                     for _ in range(2)
                 ),
             )
@@ -668,8 +668,8 @@ async def test_a_deadlock_with_a_transaction_by_hand_is_sent_again(
         lambda user, task: task_service.toggle_task(engine, user, task, any_tag),
         lambda user, task: task_service.delete_task(engine, user, task),
         lambda user, task: task_service.delete_task(engine, user, task, any_tag),
-        lambda user, task: task_service.apply_batch(engine, user, [{"op": "delete", "id": task}]),
-        lambda user, task: task_service.apply_batch(
+        lambda user, task: batch_service.apply_batch(engine, user, [{"op": "delete", "id": task}]),
+        lambda user, task: batch_service.apply_batch(
             engine, user, [{"op": "delete", "id": task}], "key"
         ),
     ]
@@ -683,6 +683,7 @@ async def test_a_deadlock_with_a_transaction_by_hand_is_sent_again(
         async with connected(own_database) as hand:
             transaction = hand.transaction()
             await transaction.start()
+            await hand.execute("SET deadlock_timeout = '60s'")  # so that it is not the victim
             await hand.execute(change, user, first)
             asked = asyncio.ensure_future(request(user, second))
             await until_rows_wait(admin, 1)
