@@ -24,6 +24,7 @@ from src.framework.web.fast import FastPath
 from src.framework.web.middleware import CORS, RequestMiddleware
 from src.routers import batches, changes, health, tasks
 from src.routers.problems import EXCEPTION_HANDLERS
+from src.services.expiry_service import sweeping
 from src.services.listeners import Listeners
 
 GARBAGE_THRESHOLD = 20_000
@@ -145,6 +146,7 @@ async def lifespan(settings: Settings, app: TaskAPI) -> AsyncIterator[None]:
     drain_before_stop(app.stopping, settings.drain_seconds)
     async with (
         opened_engine(settings, app.stopping) as app.engine,
+        sweeping(app.engine),
         app.tokens.keys.kept_fresh() if app.tokens else nullcontext(),
         app.open_mode.watched() if app.open_mode else nullcontext(),
     ):

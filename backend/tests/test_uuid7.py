@@ -42,5 +42,14 @@ def test_the_order_survives_a_clock_that_is_set_back(monkeypatch: pytest.MonkeyP
     assert next_tick() > before
 
 
+def test_a_clock_that_had_jumped_ahead_is_followed_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    in_2099 = time.time_ns() + 73 * 365 * 86400 * 10**9
+    with monkeypatch.context() as jumped:
+        jumped.setattr(time, "time_ns", lambda: in_2099)
+        next_tick()
+
+    assert instant(next_tick()) - datetime.now(UTC) < timedelta(seconds=1)
+
+
 def test_ids_of_one_tick_differ() -> None:
     assert uuid7(1) != uuid7(1)

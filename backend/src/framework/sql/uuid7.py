@@ -8,14 +8,19 @@ from uuid import UUID
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _last_tick = 0
 
+MOST_BACK = 2 * 3600 * 1000 << 12
+"""Two hours, in ticks."""
+
 
 def next_tick() -> int:
     """Return the time in 1/4096 ms since 1970, later than any tick given before.
 
-    A clock set back cannot break the order within this process.
+    A clock set back a little cannot break the order within this process. One that goes back by
+    more than MOST_BACK had jumped ahead, and is followed.
     """
     global _last_tick  # noqa: PLW0603 - the one clock of the process
-    _last_tick = max(time.time_ns() * 4096 // 1_000_000, _last_tick + 1)
+    now = time.time_ns() * 4096 // 1_000_000
+    _last_tick = now if _last_tick - now > MOST_BACK else max(now, _last_tick + 1)
     return _last_tick
 
 
