@@ -56,7 +56,7 @@ CONNECTIONS = [
     *(Row("get one", connections) for connections in (1, 2, 4, 8, 64)),
     *(Row(operation, 64) for operation in ("create", "update", "toggle")),
 ]
-OF_ONE_USER = [
+OF_ONE_USER = [  # who has 100 tasks that change, and more that go
     *(
         Row(f"one user: {what}", connections)
         for what in ("create", "update", "toggle", "delete", "mix")
@@ -65,7 +65,7 @@ OF_ONE_USER = [
     Row("one user: toggle one", 64),
 ]
 FLAT = [Row("get one"), Row("list 20"), Row("create")]
-FAR = [Row("get one", 256), Row("create", 256)]
+FAR = [Row("get one", 256), Row("create", 256), Row("create, new users", 256)]
 FAR_POOL = 10
 PEERS = "peers"
 POOLERS = {"PgBouncer of Debian": "pgbouncer", "PgBouncer 1.24": str(BUILT)}
@@ -84,6 +84,7 @@ class Size:
     large_list: int
     operations: list[Row]
     connections: list[Row]
+    one_user: list[Row]
     far: list[Row]
 
 
@@ -94,6 +95,7 @@ FULL = Size(
     large_list=100_000,
     operations=ROWS,
     connections=CONNECTIONS,
+    one_user=OF_ONE_USER,
     far=FAR,
 )
 QUICK = Size(
@@ -103,6 +105,7 @@ QUICK = Size(
     large_list=2_000,
     operations=[Row(name) for name in ("get one", "list 1,000", "create", "delete")],
     connections=[Row("get one", 1), Row("toggle", 64)],
+    one_user=[Row("one user: mix", 64)],
     far=FAR[:1],
 )
 
@@ -382,17 +385,47 @@ def flat(url: str, size: Size, progress: Progress) -> tuple[report.Results, repo
     return small, large
 
 
+def write_one_user(fast: list[Peer], size: Size) -> None:
+    progress = Progress(size.rounds * len(size.one_user) * (len(fast) + 1))
+    with tempfile.TemporaryDirectory() as folder, roomy_server(Path(folder) / "data") as url:
+        asyncio.run(prepare(url))
+        plain = asyncio.run(without_feed(url))
+        with ExitStack() as stack:
+            servers = {
+                peer.name: stack.enter_context(
+                    peers.running(peer, url if peer.name.startswith(report.THIS) else plain)
+                )
+                for peer in [*fast, peers.ours(workers=2)]
+            }
+            results = measure(servers, size.one_user, size, progress)
+    progress.step("done")
+    tables = report.of_one_user(results, [peer.name for peer in fast])
+    print(f"\n{tables}")
+    how = f"{report.machine()}. Medians of {size.rounds} rounds of {size.seconds} s, taken in turn."
+    written = "Written by `make -C backend bench ARGS=--one-user`."
+    (RESULTS / "one-user.md").write_text(f"# One user\n\n{written} {how}\n\n{tables}")
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="try it out; write nothing")
+    parser.add_argument("--one-user", action="store_true", help="only one user's rows")
+    return parser.parse_args()
+
+
 def main() -> None:
-    arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("--quick", action="store_true", help="try it out; write nothing")
-    quick = arguments.parse_args().quick
+    asked = arguments()
+    quick = asked.quick
     size = QUICK if quick else FULL
     compared = peers.build()
     fast = [peer for peer in compared if peer in peers.FAST or peer.name == report.THIS]
+    if asked.one_user:
+        write_one_user(fast, size)
+        return
     rows = [*size.operations, *size.connections]
     progress = Progress(
         size.rounds * len(size.operations) * (len(compared) + 1)
-        + size.rounds * len(size.connections) * (len(fast) + 1)
+        + size.rounds * len(size.connections + size.one_user) * (len(fast) + 1)
         + size.rounds * len(size.far) * (len(fast) + len(POOLERS))
         + size.rounds * (2 * len(FLAT) + 3)
         + len(rows)
@@ -414,6 +447,7 @@ def main() -> None:
             slow = {peer.name for peer in compared} - {peer.name for peer in fast}
             under_load = {name: each for name, each in servers.items() if name not in slow}
             connections = measure(under_load, size.connections, size, progress)
+            one_user = measure(under_load, size.one_user, size, progress)
         limits = by_postgres_alone(url, rows, size, progress)
         for measured in (results, connections):
             for name, loads in measured.items():
@@ -442,6 +476,7 @@ def main() -> None:
         report.Run(
             results,
             connections,
+            one_user,
             [peer.name for peer in compared],
             [peer.name for peer in fast],
             memory,

@@ -52,6 +52,11 @@ function request()
     local path = string.format("/api/c%d/tasks", math.random(0, 999))
     return wrk.format("POST", path, json, '{"title": "Buy milk", "description": "Two litres"}')
   end
+  if operation == "create, new users" then
+    next_row = next_row + 1
+    local path = string.format("/api/c%d-%d/tasks", os.time(), next_row)
+    return wrk.format("POST", path, json, '{"title": "Buy milk"}')
+  end
   if operation == "update" then
     return wrk.format("PUT", some_task(), json, '{"title": "Buy bread", "completed": true}')
   end

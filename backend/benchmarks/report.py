@@ -23,6 +23,7 @@ class Run:
 
     results: Results
     connections: Results
+    one_user: Results
     peers: list[str]
     fast: list[str]
     memory: float
@@ -75,6 +76,8 @@ def write(run: Run) -> Report:
         "## Processor time\n",
         "Of the server; PostgreSQL's own is not in it.\n",
         processor_times(all_rows, [*run.peers, two]),
+        "## One user\n",
+        of_one_user(run.one_user, run.fast),
         f"## {run.rows:,} rows\n",
         table(
             ["requests/s", "10,000 rows", f"{run.rows:,} rows", "ratio"],
@@ -144,6 +147,19 @@ def write(run: Run) -> Report:
         ),
     ]
     return Report("\n".join(parts), main_rates, chart(run.results, run.peers))
+
+
+def of_one_user(results: Results, servers: list[str]) -> str:
+    """Write the tables of writes that are all one user's."""
+    two = f"{THIS}, 2 workers"
+    others = [name for name in servers if name != THIS]
+    return "\n".join(
+        [
+            rates(results, [*servers, two]),
+            ratios(results, [*others, two]),
+            latencies(results, [*servers, two]),
+        ]
+    )
 
 
 def machine() -> str:

@@ -57,7 +57,7 @@ TESTS = {
     """,
     "src/framework/sql/shares.py": "tests/test_connections.py",
     "src/framework/sql/sharing.py": """
-        tests/test_sharing.py -k 'not (session or breaks or slow)'
+        tests/test_sharing.py -k 'not (session or breaks or slow or deadlock_with)'
     """,
     "src/framework/sql/statements.py": """
         tests/test_statements.py tests/test_lost_answers.py tests/test_idempotency.py

@@ -24,7 +24,7 @@ from src.framework.sql.exceptions import (
     NoConnectionFree,
     OutcomeUnknown,
 )
-from src.framework.sql.sharing import ALONE, MANY, MOST, WAIT_SECONDS, Answers, Group, Queue, Values
+from src.framework.sql.sharing import ALONE, MANY, MOST, WAIT_SECONDS, Answers, Group, Queue
 from src.schemas.task import TaskCreate
 from src.services import batch_service, task_service
 from src.services.exceptions import NotFound
@@ -151,6 +151,9 @@ def queue_with(connecting: float, sizes: list[int]) -> Queue:
     return Queue(together, seconds=10)
 
 
+ANY = Statement("")
+
+
 async def at_once(_came: float) -> bytes:
     await asyncio.sleep(0)
     return b""
@@ -159,7 +162,7 @@ async def at_once(_came: float) -> bytes:
 async def ask(queue: Queue, clients: int, times: int = 1) -> None:
     async def client(number: int) -> None:
         for _ in range(times):
-            await queue.answer("read", {"user_id": number, "id": number}, at_once)
+            await queue.answer(ANY, (number, number), {}, at_once)
 
     await asyncio.gather(*(client(number) for number in range(clients)))
 
@@ -592,6 +595,37 @@ async def test_one_statement_of_a_user_waits_for_rows_that_others_hold(
     assert (pool.writes.room, pool.writes.under_way) == (2, 0)
 
 
+@pytest.mark.anyio
+async def test_writes_that_waited_together_are_applied_to_what_they_waited_for(
+    engine: AsyncEngine, sent: list[Sent], own_database: str
+) -> None:
+    """Their statement's snapshot is older."""
+    ids = await some_of_one(engine, "ada", 12)
+    await asyncio.gather(*(task_service.toggle_task(engine, "ada", task) for task in ids))
+    sent.clear()
+
+    async with connected(own_database) as admin, connected(own_database) as hand:
+        transaction = hand.transaction()
+        await transaction.start()
+        await hand.execute("UPDATE tasks SET title = 'By hand'")
+        await hand.execute("DELETE FROM tasks WHERE id = $1", ids[11])
+        requests = [
+            *(asyncio.ensure_future(task_service.toggle_task(engine, "ada", t)) for t in ids[:5]),
+            *(asyncio.ensure_future(task_service.toggle_task(engine, "ada", t)) for t in ids[:5]),
+            *(asyncio.ensure_future(task_service.delete_task(engine, "ada", t)) for t in ids[8:]),
+        ]
+        await until_rows_wait(admin, 1)
+        assert sent[0].asked > 5
+        await transaction.commit()
+    answers = await outcomes(requests)
+
+    changed = [json.loads(answer) for answer in answers[:10]]
+    assert [each["title"] for each in changed] == ["By hand"] * 10
+    assert [each["completed"] for each in changed] == [False] * 5 + [True] * 5
+    assert answers[10:13] == [None] * 3
+    assert isinstance(answers[13], NotFound)
+
+
 @pytest.mark.usefixtures("is_shared")
 @pytest.mark.anyio
 async def test_held_users_leave_half_of_the_connections_to_others(
@@ -638,8 +672,7 @@ async def test_a_request_waits_its_own_time_for_a_connection() -> None:
     queue = Queue(together, seconds=0.3, room=0)
 
     def ask(number: int) -> asyncio.Task[bytes | None]:
-        values: Values = {"user_id": "ada", "id": number}
-        return asyncio.create_task(queue.answer("write", values, at_once))
+        return asyncio.create_task(queue.answer(ANY, ("ada", number), {}, at_once))
 
     early = [ask(1), ask(2)]
     await asyncio.sleep(0.2)

@@ -55,12 +55,18 @@ FINDING = {
     "get": task_service.GET,
     **{f"change {number}": statement for number, statement in enumerate([*UPDATES[1:], *OTHERS])},
 }
+KINDS = {
+    "create": task_service.CREATE.at_once,
+    "update": task_service.update_statement(frozenset({"title"})),
+    "toggle": task_service.toggle_statement(),
+    "delete": task_service.delete_statement(),
+}
 WRITES: Any = task_service.CREATE.at_once.shared
 SHARED: dict[str, Statement] = {
-    f"{how} {' '.join(sorted(ops))}": WRITES(frozenset(ops), how)
+    f"{how} {' '.join(kinds)}": WRITES(frozenset(KINDS[kind] for kind in kinds), how)
     for how in get_args(How)
-    for number in (1, 2, 3)
-    for ops in combinations(("create", "update", "delete"), number)
+    for number in (1, 2, 3, 4)
+    for kinds in combinations(KINDS, number)
 }
 GET_MANY: Any = task_service.GET.shared
 
@@ -68,8 +74,12 @@ GET_MANY: Any = task_service.GET.shared
 BATCHES = [each for each in batch_service.BATCH if isinstance(each, Statement)]
 
 PLANNED_EARLY = {
-    "get": GET_MANY(frozenset(), "skip"),
-    **{f"{how} delete update": SHARED[f"{how} delete update"] for how in ("skip", "wait")},
+    "get": GET_MANY(frozenset([task_service.GET]), "skip"),
+    **{
+        f"{how} {name}": SHARED[f"{how} {name}"]
+        for how in ("skip", "wait")
+        for name in ("update", "toggle", "delete", "update delete")
+    },
 }
 
 
@@ -79,12 +89,11 @@ def test_every_statement_is_scoped_by_its_owner() -> None:
         of_tasks = statement.sql.count("FROM tasks") + statement.sql.count("UPDATE tasks")
         assert of_tasks
         assert statement.sql.count(f"WHERE tasks.user_id = ${owner}::VARCHAR") == of_tasks
-    assert len(SHARED) == 21
+    assert len(SHARED) == 45
     for name, statement in [("get", PLANNED_EARLY["get"]), *SHARED.items()]:
         of_tasks = statement.sql.count("FROM tasks") + statement.sql.count("UPDATE tasks")
         scopes = re.findall(
-            r"WHERE tasks\.user_id = (asked|locked)\.user_id AND tasks\.id = \1\.id"
-            r"|WHERE tasks\.user_id = \$2::VARCHAR AND tasks\.id = ANY",
+            r"WHERE tasks\.user_id = (asked|locked)\.user_id AND tasks\.id = \1\.id",
             statement.sql,
         )
         assert len(scopes) == of_tasks
@@ -232,13 +241,10 @@ async def test_a_shared_statement_planned_for_an_empty_table_does_not_read_all_o
         driver = raw.driver_connection
         assert isinstance(driver, asyncpg.Connection)
         await driver.execute(f"PREPARE planned AS {statement.sql}")
-        owner = ", 'user-234'" if len(statement.parameters) == 2 else ""
-        await driver.execute(f"EXECUTE planned('[]'{owner})")
+        await driver.execute("EXECUTE planned('[]')")
         user, task_id = (await insert(engine, users=500, each=40, analyze=False))[1234]
         asked = to_json([values(user, task_id)]).decode()
-        explained = await driver.fetchval(
-            f"EXPLAIN (FORMAT JSON) EXECUTE planned($${asked}$${owner})"
-        )
+        explained = await driver.fetchval(f"EXPLAIN (FORMAT JSON) EXECUTE planned($${asked}$$)")
 
     scans = [
         node

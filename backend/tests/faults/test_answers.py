@@ -2,6 +2,8 @@
 
 import asyncio
 from collections.abc import Iterator
+from contextlib import AsyncExitStack, ExitStack
+from itertools import chain
 from pathlib import Path
 from random import Random, random
 from typing import Any
@@ -21,8 +23,11 @@ CONNECTIONS = 64
 class Person:
     """One of many clients, who writes down what each of its tasks has to be."""
 
-    def __init__(self, client: Client, everyone: list[Task], number: int) -> None:
+    def __init__(
+        self, client: Client, everyone: list[Task], number: int, users: list[str] = USERS
+    ) -> None:
         self.client = client
+        self.users = users
         self.everyone = everyone
         self.chance = Random(random())
         self.titles = (f"Title {number}.{turn}" for turn in range(10**9))
@@ -30,11 +35,14 @@ class Person:
 
     async def go_on(self, turns: int) -> None:
         await self.create()
+        kinds = [self.create, self.read, self.change]
+        if len(self.users) > 1:
+            kinds.append(self.trespass)
         for _ in range(turns):
-            await self.chance.choice([self.create, self.read, self.change, self.trespass])()
+            await self.chance.choice(kinds)()
 
     async def create(self) -> None:
-        user, title = self.chance.choice(USERS), next(self.titles)
+        user, title = self.chance.choice(self.users), next(self.titles)
         task = (await self.client.request("POST", tasks_path(user), {"title": title})).json
         assert (task["user_id"], task["title"]) == (user, title)
         self.tasks[task["id"]] = task
@@ -60,7 +68,7 @@ class Person:
     async def trespass(self) -> None:
         """Ask for another user's task."""
         task = self.chance.choice(self.everyone)
-        user = self.chance.choice([user for user in USERS if user != task["user_id"]])
+        user = self.chance.choice([user for user in self.users if user != task["user_id"]])
         theirs = task | {"user_id": user}
         method, path, body = self.chance.choice(
             [("GET", task_path(theirs), None), *changes(theirs, "Stolen")]
@@ -96,3 +104,36 @@ async def test_every_answer_is_the_askers_own(
 
     assert set(figures.answers) == {"200", "201", "404"}
     assert kept == sum(len(person.tasks) for person in people)
+
+
+@pytest.mark.anyio
+async def test_three_services_answer_one_users_clients_rightly(
+    own: Cluster, tmp_path: Path, report: Report, full: bool
+) -> None:
+    requests = 30_000 if full else 1_500
+    figures = Figures()
+    with ExitStack() as stack:
+        servers = [
+            stack.enter_context(serving(tmp_path / f"log {n}", DATABASE_URL=own.url))
+            for n in range(3)
+        ]
+        async with AsyncExitStack() as opening:
+            opened = [
+                await opening.enter_async_context(clients(server.url, figures, CONNECTIONS // 4))
+                for server in servers
+            ]
+            people = [
+                Person(client, [], number, ["ada"]) for number, client in enumerate(chain(*opened))
+            ]
+            await asyncio.gather(*(person.go_on(requests // len(people)) for person in people))
+        logs = [server.log for server in servers]
+    async with connected(own.url) as admin:
+        kept = await admin.fetchval("SELECT count(*) FROM tasks")
+        [numbers] = await admin.fetch("SELECT count(*), min(seq), max(seq) FROM changes")
+        writes = await admin.fetchval("SELECT seq FROM feeds")
+    report(figures)
+
+    assert set(figures.answers) == {"200", "201"}
+    assert kept == sum(len(person.tasks) for person in people)
+    assert [*numbers] == [writes, 1, writes]
+    assert not [log for log in logs if "Traceback" in log]

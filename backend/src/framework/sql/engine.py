@@ -38,7 +38,7 @@ from src.framework.sql.exceptions import (
     OutcomeUnknown,
 )
 from src.framework.sql.shares import Shares
-from src.framework.sql.sharing import Answers, Group, How, Key, Queue, Values
+from src.framework.sql.sharing import Answers, Group, How, Queue, Turn, Values
 
 CONNECT_SECONDS = 5.0
 STATEMENT_SECONDS = 8.0
@@ -128,9 +128,10 @@ class Statement:
     does: Mapping[str, object] = field(default_factory=dict)
 
 
-Shared: TypeAlias = Callable[[frozenset[object], How], Statement]
-"""Makes the statement for requests that do these things."""
+Shared: TypeAlias = Callable[[frozenset[Statement], How], Statement]
+"""Makes the statement for requests that would send these alone."""
 
+_TOGETHER = Statement("")
 _HAS_CITUS = Statement(f"SELECT to_json({citus.IS_INSTALLED})")
 _IS_DISTRIBUTED = Statement(f"SELECT to_json({citus.IS_DISTRIBUTED})")
 
@@ -218,10 +219,15 @@ def create_engine(
         },
     )
     pool = _pool(engine)
-    together = partial(_fetch_together, engine)
-    pool.reads = Queue(together, POOL_WAIT_SECONDS)
-    pool.writes = Queue(together, POOL_WAIT_SECONDS, room=pool.shares.most)
-    pool.statement_seconds = inf if statement_seconds is None else statement_seconds
+
+    def fill(_: object) -> None:
+        pool, together = _pool(engine), partial(_fetch_together, engine)
+        pool.reads = Queue(together, POOL_WAIT_SECONDS)
+        pool.writes = Queue(together, POOL_WAIT_SECONDS, room=pool.shares.most)
+        pool.statement_seconds = inf if statement_seconds is None else statement_seconds
+
+    fill(engine)
+    event.listen(engine.sync_engine, "engine_disposed", fill)  # it has a new pool then
     broken = pool.broken
     event.listen(engine.sync_engine, "invalidate", lambda _, entry, _error: broken.add(entry))
     event.listen(engine.sync_engine, "connect", partial(_prepare_connection, pool))
@@ -313,9 +319,9 @@ def fetch(
     if statement.shared is None or pool.is_distributed:
         return _alone(pool, statement, values, alone)
     queue = pool.writes if statement.writes else pool.reads
-    return queue.answer(
-        statement.shared, {**values, **statement.does}, alone, creates=statement.repeatable
-    )
+    row_id: Any = values["id"]
+    key = (values["user_id"], row_id.int)  # a UUID itself takes long to hash
+    return queue.answer(statement, key, values, alone)
 
 
 def _alone(
@@ -346,52 +352,54 @@ async def _fetch_together(engine: AsyncEngine, choose: Callable[[], Group]) -> A
 
     async def fetch_once(
         connection: PoolProxiedConnection, _: Statement, __: list[object]
-    ) -> list[asyncpg.Record] | None:
-        group = choose()
-        if not group.turns:
-            return []
-        shared: Any = group.turns[0].kind
-        ops = frozenset(turn.values.get("op") for turn in group.turns)
-        statement: Statement = shared(ops, group.how)
-        names = statement.parameters
-        by = min(turn.came for turn in group.turns) + pool.statement_seconds
+    ) -> Answers | None:
+        turns, how = choose()
+        if not turns:
+            return {}
+        statement: Statement = turns[0].statement
+        is_shared = len(turns) > 1 or (statement.writes and how != "wait")
         try:
-            arguments = [
-                [{"asked": to_json(each), "user_id": each[0]["user_id"]}[name] for name in names]
-                for each in _rounds(group)
-            ]
-            return await _fetch_once(
-                connection, statement, *arguments, requests=len(group.turns), by=by
+            if is_shared:
+                statements = frozenset([turn.statement for turn in turns])
+                statement = turns[0].statement.shared(statements, how)
+                rounds = _rounds(turns, how)
+            else:
+                rounds = [turns[0].values]
+            records = await _fetch_once(
+                connection,
+                statement,
+                *([values[name] for name in statement.parameters] for values in rounds),
+                requests=len(turns),
+                by=min(turn.came for turn in turns) + pool.statement_seconds,
             )
         except LockTimedOut:
-            if group.how == "wait":
+            if how == "wait":
                 raise
-            return []
+            return {}
         except (asyncpg.PostgresError, ValueError):
             return None
+        if not is_shared:
+            return {turns[0].key: _first(records)}
+        answers: Answers = {}
+        for user_id, row_id, answer in records:
+            answers.setdefault((user_id, row_id.int), []).append(answer)
+        return answers
 
     pool = _pool(engine)
-    records = await _until_sent(engine, fetch_once, Statement(""), [])
-    if records is None:
-        return None
-    answers: Answers = {}
-    for user_id, row_id, answer in records:
-        answers.setdefault((user_id, row_id), []).append(answer)
-    return answers
+    return await _until_sent(engine, fetch_once, _TOGETHER, [])
 
 
-def _rounds(group: Group) -> list[list[Values]]:
-    """Divide the changes of a group so that there is only one of a row in each round."""
-    if group.how != "wait":
-        return [[*{turn.key: turn.values for turn in group.turns}.values()]]
-    rounds: list[list[Values]] = []
-    before: dict[Key, int] = {}
-    for turn in group.turns:
-        number = before[turn.key] = before.get(turn.key, -1) + 1
-        if number == len(rounds):
-            rounds.append([])
-        rounds[number].append(turn.values)
-    return rounds
+def _rounds(turns: list[Turn], how: How) -> list[Values]:
+    """Give the values of a shared statement, or of several in which no row is twice."""
+    rounds: list[dict[object, Values]] = [{}]
+    for turn in turns:
+        number = 0
+        while how == "wait" and turn.key in rounds[number]:
+            number += 1
+            if number == len(rounds):
+                rounds.append({})
+        rounds[number][turn.key] = {**turn.values, **turn.statement.does}
+    return [{"asked": to_json([*each.values()])} for each in rounds]
 
 
 async def fetch_all(engine: AsyncEngine, statement: Statement, /, **values: object) -> list[bytes]:

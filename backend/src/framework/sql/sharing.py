@@ -2,15 +2,16 @@
 
 | a request | goes | where others hold its rows |
 |---|---|---|
-| while few are under way | alone, at once | it waits |
-| beyond that | with up to MOST in all, of any owners | it is left out |
+| while few statements are under way | alone, at once | it waits |
+| if only its owner's requests wait | with these | it waits |
+| if requests of several owners wait | with those, up to MOST in all | it is left out |
 | that was left out | with its owner's others | it waits |
-| that cannot share | alone, when its turn comes | it waits |
+| that cannot share a statement | alone, when its turn comes | it waits |
 
 The writes of an owner are a line. One statement of a line is under way at a time: PostgreSQL would
-let a second one wait for the first, or leave it out. The second change of a row waits for the next
-statement. Of the statements that may wait, there are at most as many as there is room for, so that
-the other connections stay free. Reads are one line, wait for no rows, and many are under way.
+let a second one wait for the first, or leave it out. There is room for so many statements that may
+wait that half of the pool stays free of them. Lines beyond that wait here, without a connection.
+All reads of a kind are a line, too. They wait for no rows, and many of them are under way.
 
 Once many have gone together, even the first waits for the others of its turn of the event loop.
 This ends when a statement is for one request only. If no other is under way, a shared statement
@@ -19,11 +20,11 @@ Python works for the other. If all went together, one of the two would always be
 """
 
 import asyncio
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from time import monotonic
-from typing import Literal, NamedTuple, TypeAlias, TypeVar
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from src.framework.sql.exceptions import DatabaseUnavailable, NoConnectionFree, OutcomeUnknown
 
@@ -53,26 +54,32 @@ Send: TypeAlias = Callable[[float], Awaitable[T]]
 """Send the statement of a request that came at this time."""
 
 
-def _future() -> asyncio.Future[bytes | None]:
-    return asyncio.get_running_loop().create_future()
+class Shareable(Protocol):
+    """A statement. Those with the same `shared` can be one."""
+
+    @property
+    def shared(self) -> object: ...
+
+    @property
+    def repeatable(self) -> bool: ...
 
 
 @dataclass(slots=True, eq=False)
 class Turn:
-    """A request that waits. Those of a `kind` can share a statement.
+    """A request that waits. One that `goes_alone` is answered when it may be sent.
 
-    One that `creates` may be sent again, and may be the first of its owner. One that `goes_alone`
-    is answered when it may be sent.
+    One that `creates` may be sent again, and may be the first of its owner.
     """
 
+    line: "Line"
+    statement: Any
+    shared: object
     key: Key
     values: Values
-    kind: object
-    line: "Line"
     came: float
-    answer: asyncio.Future[bytes | None] = field(default_factory=_future)
-    creates: bool = False
-    goes_alone: bool = False
+    answer: asyncio.Future[bytes | None]
+    goes_alone: bool
+    creates: bool
 
 
 @dataclass(slots=True, eq=False)
@@ -80,7 +87,7 @@ class Line:
     """The requests of an owner that wait, by their rows; or all reads of a kind."""
 
     owner: object
-    rows: OrderedDict[Key, deque[Turn]] = field(default_factory=OrderedDict)
+    rows: dict[Key, list[Turn]] = field(default_factory=dict)
     is_placed: bool = False
     """Whether a statement of it is under way, or it is among those that may have one."""
     left_out: Literal["", "once", "again"] = ""
@@ -144,17 +151,19 @@ class Queue:
     calls: set[asyncio.Task[None]] = field(default_factory=set)
 
     async def answer(
-        self, kind: object, values: Values, send: Send[bytes | None], *, creates: bool = False
+        self, statement: Shareable, key: Key, values: Values, send: Send[bytes | None]
     ) -> bytes | None:
-        """Answer a request together with others, or alone. `values` has the key of its row."""
-        owner, came = kind if self.room is None else values["user_id"], monotonic()
+        """Answer a request for a row together with others, or alone."""
+        owner, came = statement.shared if self.room is None else key[0], monotonic()
         if not self.is_busy and self.under_way < ALONE and self._may_begin(owner):
             line = self._begin(owner)
         else:
-            key = (values["user_id"], values["id"])
-            turn = Turn(key, values, kind, self._line(owner), came, creates=creates)
-            self._wait(turn)
-            answer = await self._answer(turn)
+            turn = self._wait(owner, statement, key, values, came)
+            try:
+                answer = await turn.answer
+            except asyncio.CancelledError:
+                self._give_up(turn)
+                raise
             if not turn.goes_alone:
                 return answer
             line = turn.line
@@ -169,10 +178,12 @@ class Queue:
         if self._may_begin(owner):
             line = self._begin(owner)
         else:
-            key = (owner, object())
-            turn = Turn(key, {}, None, self._line(owner), came, goes_alone=True)
-            self._wait(turn)
-            await self._answer(turn)
+            turn = self._wait(owner, None, (owner, object()), {}, came)
+            try:
+                await turn.answer
+            except asyncio.CancelledError:
+                self._give_up(turn)
+                raise
             line = turn.line
         try:
             return await send(came)
@@ -189,32 +200,39 @@ class Queue:
             line = self.lines[owner] = Line(owner)
         return line
 
-    def _wait(self, turn: Turn) -> None:
-        line = turn.line
-        line.rows.setdefault(turn.key, deque()).append(turn)
+    def _wait(
+        self, owner: object, statement: Shareable | None, key: Key, values: Values, came: float
+    ) -> Turn:
+        loop = asyncio.get_running_loop()
+        line = self._line(owner)
+        shared, creates = (
+            statement and statement.shared,
+            statement is not None and statement.repeatable,
+        )
+        answer = loop.create_future()
+        turn = Turn(line, statement, shared, key, values, came, answer, statement is None, creates)
+        line.rows.setdefault(key, []).append(turn)
         self.waiting += 1
-        self.answered = max(0, self.answered - 1)
+        if self.answered:
+            self.answered -= 1
         if not line.is_placed:
             self._place(line)
-        loop = asyncio.get_running_loop()
-        if self.ready and self.timer is None:
+        if self.timer is None and self.ready:
             call, soon = self._call, self.under_way == 0
             self.timer = loop.call_soon(call) if soon else loop.call_later(WAIT_SECONDS, call)
         if self.looks is None:
             self.looks = loop.call_later(LOOK_SECONDS, self._look)
+        return turn
 
-    async def _answer(self, turn: Turn) -> bytes | None:
-        try:
-            return await turn.answer
-        except asyncio.CancelledError:
-            answer = turn.answer
-            if turn.goes_alone and not (answer.cancelled() or answer.exception()):
-                self._end(turn.line)  # its turn came too late
-            raise
+    def _give_up(self, turn: Turn) -> None:
+        """End a request whose client has gone, if its turn came too late."""
+        answer = turn.answer
+        if turn.goes_alone and not (answer.cancelled() or answer.exception()):
+            self._end(turn.line)
 
     def _place(self, line: Line) -> None:
         """Put a line of which nothing is under way where its next statement will come from."""
-        first = self._first(line)
+        first = self._first(line) if line.rows else None
         line.is_placed = first is not None
         if first is None:
             if not line.left_out:
@@ -236,18 +254,16 @@ class Queue:
 
     def _pop(self, line: Line) -> None:
         """Take the first request; others for its row go behind all other rows."""
-        key, turns = next(iter(line.rows.items()))
-        turns.popleft()
+        key = next(iter(line.rows))
+        turns = line.rows.pop(key)
+        del turns[0]
         self.waiting -= 1
         if turns:
-            line.rows.move_to_end(key)
-        else:
-            del line.rows[key]
+            line.rows[key] = turns
 
     def _put_back(self, turn: Turn) -> None:
-        rows = turn.line.rows
-        rows.setdefault(turn.key, deque()).appendleft(turn)
-        rows.move_to_end(turn.key, last=False)
+        line = turn.line
+        line.rows = {turn.key: [turn, *line.rows.pop(turn.key, ())], **line.rows}
         self.waiting += 1
 
     def _begin(self, owner: object) -> Line:
@@ -295,13 +311,6 @@ class Queue:
             self.timer.cancel()
             self.timer = None
         if not self.ready or self.is_calling:
-            return
-        turn = self._first(self.ready[0])
-        if turn is not None and self.waiting == len(self.ready) == 1 and self.room != 0:
-            self.is_busy = False
-            self._pop(turn.line)
-            self.ready.clear()
-            self._hand_over(turn)
             return
         self.is_calling = True
         self.under_way += 1
@@ -393,6 +402,8 @@ class Queue:
                 is_left = answer is None and group.how != "wait" and self.room is not None
                 if is_left:
                     _leave_out(turn, group)
+                elif group.how != "wait":
+                    turn.line.left_out = ""
             if is_left:
                 left.append(turn)
             else:
@@ -410,17 +421,27 @@ class Queue:
 
     def _take(self, line: Line, taken: list[Turn], most: int, *, waits: bool) -> None:
         """Take requests of one kind; one of each row, unless they are reads or may wait."""
-        rows = set()
-        while len(taken) < most:
-            turn = self._first(line)
-            if turn is None or turn.goes_alone or turn.key in rows:
+        rows = line.rows
+        room = most - len(taken)
+        if self.room is not None and not waits:
+            room = min(room, len(rows))
+        shared = taken[0].shared if taken else None
+        while rows and room:
+            key, turns = next(iter(rows.items()))
+            turn = turns[0]
+            if turn.answer.done():  # its client has gone
+                self._pop(line)
+                continue
+            if turn.goes_alone or (shared is not None and turn.shared is not shared):
                 return
-            if taken and turn.kind is not taken[0].kind:
-                return
-            self._pop(line)
+            if len(turns) == 1:
+                del rows[key]
+                self.waiting -= 1
+            else:
+                self._pop(line)
+            shared = turn.shared
             taken.append(turn)
-            if self.room is not None and not waits:
-                rows.add(turn.key)
+            room -= 1
 
     def _look(self) -> None:
         """Refuse who has waited too long, and see whether owners who were held are so still."""
@@ -429,7 +450,7 @@ class Queue:
         for line in [*self.lines.values()]:
             for key, turns in [*line.rows.items()]:
                 while turns and turns[0].came < before:
-                    turn = turns.popleft()
+                    turn = turns.pop(0)
                     self.waiting -= 1
                     if not turn.answer.done():
                         turn.answer.set_exception(DatabaseUnavailable("no connection in time"))

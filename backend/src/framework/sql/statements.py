@@ -4,7 +4,7 @@ Its key is (`user_id`, `id`), and it has `created_at` and `updated_at`. A parame
 the column that it is compared with or assigned to.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import timedelta
 from functools import cache
@@ -102,7 +102,7 @@ def select_row(table: Table) -> Statement:
     found = _with_values(row, asked).limit(literal_column("1")).lateral("row")
     rows = _answers(found, asked.join(found, true()))
     together = compiled_answer(rows, repeatable=True)
-    return replace(compiled(row), shared=lambda _ops, _how: together)
+    return replace(compiled(row), shared=lambda _statements, _how: together)
 
 
 def select_for_many(statement: Select[Any]) -> Statement:
@@ -388,14 +388,25 @@ def share_writes(table: Table, given: Iterable[str], feeds: Table | None = None)
     """Make the statements for many rows, each of which says what happens to it.
 
     Its `op` is create, update or delete. An update sets or toggles the columns whose bits are in
-    `sets` and `toggles`. There is one statement for each set of operations, as PostgreSQL takes
-    time for each, wanted or not. `feeds` is the table that a trigger counts changes in.
+    `sets` and `toggles`. There is one statement for each set of operations, and one for rows that
+    all do the same: PostgreSQL takes time for each part and each column, wanted or not. `feeds` is
+    the table that a trigger counts changes in.
     """
     names = tuple(given)
 
     @cache
-    def shared(ops: frozenset[object], how: How) -> Statement:
-        return _write_many(table, names, feeds, ops, how)
+    def of_all(ops: frozenset[object], how: How) -> Statement:
+        return _write_many(table, names, feeds, ops, how=how)
+
+    @cache
+    def of_one(only: Statement, how: How) -> Statement:
+        ops = frozenset([only.does["op"]])
+        return _write_many(table, names, feeds, ops, how=how, only=only.does)
+
+    def shared(statements: frozenset[Statement], how: How) -> Statement:
+        if len(statements) == 1:
+            return of_one(*statements, how)
+        return of_all(frozenset(each.does["op"] for each in statements), how)
 
     return shared
 
@@ -404,26 +415,38 @@ LOCK_TIMEOUT = "20ms"
 """How long the first writes of new users wait for another first write of one of them."""
 
 
-def _write_many(
-    table: Table, given: Iterable[str], feeds: Table | None, ops: frozenset[object], how: How
+def _write_many(  # noqa: PLR0913 - what a statement depends on
+    table: Table,
+    given: Iterable[str],
+    feeds: Table | None,
+    ops: frozenset[object],
+    *,
+    how: How,
+    only: Mapping[str, object] | None = None,
 ) -> Statement:
     """Write many rows, each of which says what happens to it.
 
     If it does not `wait`, it leaves out those whose feed or row somebody else has locked, and so
     waits for nobody. Then no two of them can deadlock. If it waits, all rows are of one owner; it
     locks them in the order of their ids, and the feed last, as every other statement does.
+    `only` is what each of the rows does, if they all do the same.
     """
     waits = how == "wait"
+    needed = [
+        each
+        for each in table.c
+        if only is None or "create" in ops or each.primary_key or _is_in(each, only.get("sets"))
+    ]
+    columns = [column("op", Text), column("sets", Integer), column("toggles", Integer)]
     asked: Any = func.json_to_recordset(bindparam("asked", type_=JSON)).table_valued(
-        column("op", Text),
-        column("sets", Integer),
-        column("toggles", Integer),
-        *(
-            column(each.name, Text if isinstance(each.type, Enum) else each.type)
-            for each in table.c
-        ),
+        *(columns if only is None else ()),
+        *(column(each.name, Text if isinstance(each.type, Enum) else each.type) for each in needed),
     )
     asked = asked.render_derived(name="asked", with_types=True)
+
+    def does(rows: FromClause, op: str) -> ColumnElement[bool]:
+        return true() if only else rows.c.op == literal_column(f"'{op}'")
+
     if waits:
         asked = select(asked).order_by(asked.c.id).subquery("asked")
     source = asked
@@ -434,7 +457,7 @@ def _write_many(
         ).lateral("feed")
         source = asked.join(feed, true())
         if how == "add" and "create" in ops:
-            added = _add_feeds(feeds, asked).cte("added")
+            added = _add_feeds(feeds, asked, does(asked, "create")).cte("added")
             source = asked.outerjoin(feed, true()).outerjoin(
                 added, added.c.user_id == asked.c.user_id
             )
@@ -443,20 +466,24 @@ def _write_many(
 
     if "create" in ops:
         values = [_typed(asked, each) for each in table.c]
-        new = select(*values).select_from(source).where(_op(asked, "create"), is_free)
+        new = select(*values).select_from(source).where(does(asked, "create"), is_free)
         made = insert(table).from_select(table.c.keys(), new).on_conflict_do_nothing()
         answers.append(_answers(made.returning(table).cte("created")))
 
     if ops != {"create"}:
         place: ColumnClause[Any] = column("ctid")
-        found = _with_values(
-            _this(select(place).select_from(table), table).with_for_update(skip_locked=not waits),
-            asked,
-        ).lateral("found")
+        this = _this(select(place).select_from(table), table)
+        found = _with_values(this.with_for_update(skip_locked=not waits), asked).lateral("found")
+        rows = source.join(found, true())
+        places = [found.c.ctid]
+        if waits:
+            seen = _with_values(this.limit(literal_column("1")), asked).lateral("seen")
+            rows = rows.join(seen, true())
+            places.append(seen.c.ctid.label("place"))
         locked = (
-            select(asked, found.c.ctid)
-            .select_from(source.join(found, true()))
-            .where(not_(_op(asked, "create")), is_free)
+            select(asked, *places)
+            .select_from(rows)
+            .where(true() if only else not_(does(asked, "create")), is_free)
             .cte("locked")
         )
 
@@ -464,18 +491,25 @@ def _write_many(
             """Change the rows that are locked.
 
             By their places: planned while the table is small, a join would read all of it. Where a
-            statement has waited, a row may have another place by now than it knows of.
+            statement has waited, a row may have another place by now than this statement sees.
             """
-            if waits:
-                ids = select(locked.c.id).where(_op(locked, op)).scalar_subquery()
-                is_it = and_(table.c.id == any_(func.array(ids)), table.c.id == locked.c.id)
-                return owned(change, table).where(is_it)
-            places = select(locked.c.ctid).where(_op(locked, op)).scalar_subquery()
-            is_there = literal_column(f"{table.name}.ctid") == any_(func.array(places))
+            places = [
+                func.array(select(each).where(does(locked, op)).scalar_subquery())
+                for name, each in locked.c.items()
+                if name in {"ctid", "place"}
+            ]
+            place = places[0] if len(places) == 1 else func.array_cat(*places)
+            is_there = literal_column(f"{table.name}.ctid") == any_(place)
             return _with_values(_this(change, table), locked).where(is_there)
 
         if "update" in ops:
-            states = {name: _state(locked, table.c[name]) for name in given}
+            states = {
+                name: _state(locked, table.c[name], only)
+                for name in given
+                if only is None
+                or _is_in(table.c[name], only.get("sets"))
+                or _is_in(table.c[name], only.get("toggles"))
+            }
             states["updated_at"] = now(table)
             row = changed(update(table).values(states), "update")
             answers.append(_answers(row.returning(table).cte("updated")))
@@ -487,17 +521,22 @@ def _write_many(
     return compiled_answer(answer, repeatable=ops == {"create"})
 
 
-def _op(rows: FromClause, op: str) -> ColumnElement[bool]:
-    return rows.c.op == literal_column(f"'{op}'")
-
-
 def _typed(rows: FromClause, column: Column[Any]) -> ColumnElement[Any]:
     value = rows.c["created_at" if column.name == "updated_at" else column.name]
     return cast(value, column.type) if isinstance(column.type, Enum) else value
 
 
-def _state(locked: FromClause, column: Column[Any]) -> ColumnElement[Any]:
+def _is_in(column: Column[Any], columns: object) -> bool:
+    return isinstance(columns, int) and bool(columns & _bit(column.table, column.name))
+
+
+def _state(
+    locked: FromClause, column: Column[Any], only: Mapping[str, object] | None
+) -> ColumnElement[Any]:
     """Return a column as an update leaves it."""
+    if only is not None:
+        is_set = _is_in(column, only.get("sets"))
+        return _typed(locked, column) if is_set else not_(column)
 
     def is_in(columns: ColumnElement[int]) -> ColumnElement[bool]:
         bit: ColumnElement[int] = literal_column(str(_bit(column.table, column.name)))
@@ -509,7 +548,7 @@ def _state(locked: FromClause, column: Column[Any]) -> ColumnElement[Any]:
     return case(*cases, else_=column)
 
 
-def _add_feeds(feeds: Table, asked: FromClause) -> Any:  # noqa: ANN401 - Insert, returning
+def _add_feeds(feeds: Table, asked: FromClause, is_new: ColumnElement[bool]) -> Any:  # noqa: ANN401 - Insert, returning
     """Add the new owners, in their order: two statements that add the same cannot deadlock.
 
     No longer than LOCK_TIMEOUT: whoever has added one by hand may take long to commit.
@@ -522,7 +561,7 @@ def _add_feeds(feeds: Table, asked: FromClause) -> Any:  # noqa: ANN401 - Insert
     new = (
         select(asked.c.user_id, literal_column("0"))
         .select_from(limit.join(asked, true()))
-        .where(_op(asked, "create"), not_(feed.exists()))
+        .where(is_new, not_(feed.exists()))
         .distinct()
         .order_by(asked.c.user_id)
     )
