@@ -5,18 +5,23 @@ import signal
 # Without it, Ctrl-C during the imports, here or in a worker, would show a traceback.
 signal.signal(signal.SIGINT, signal.SIG_DFL)
 
+import errno
 import logging
+import os
 import sys
 
-from uvicorn import Server
-
-from src.config import Settings, get_settings, log_format
-from src.framework.exceptions import DO_NOT_RESTART
+from src.config import NO_KEY, Settings, get_settings, log_format, refuse_to_start
+from src.framework.addresses import is_loopback
+from src.framework.exceptions import DO_NOT_RESTART, CannotStart
 from src.framework.server.logs import configure_logging, log_from_the_first_line, standard_output
-from src.framework.server.process import Config, Supervisor, allow_many_connections, log_end
-
-# Longer than a load balancer's, so that it is never the service that closes a connection in use.
-KEEP_ALIVE_SECONDS = 75
+from src.framework.server.process import (
+    Config,
+    Server,
+    Supervisor,
+    allow_many_connections,
+    bound_sockets,
+    log_end,
+)
 
 # For requests in flight, including slow uploads.
 SHUTDOWN_SECONDS = 5
@@ -25,14 +30,22 @@ SHUTDOWN_SECONDS = 5
 def main(app: str = "src.main:app") -> None:
     log_from_the_first_line(log_format())
     settings = get_settings()
+    try:
+        sockets = bound_sockets(settings.host, settings.port)
+    except CannotStart as error:
+        refuse_to_start(str(error))
+    if settings.auth_mode is None:
+        if not all(is_loopback(each.getsockname()[0]) for each in sockets):
+            refuse_to_start(NO_KEY)
+        os.environ["AUTH_MODE"] = "open"  # for workers, too
+        get_settings.cache_clear()
+        settings = get_settings()
     configure_logging(settings.log_level, settings.log_format)
     say_where(settings)
     allow_many_connections()
     config = Config(
         app,
         settings.log_format,
-        host=settings.host,
-        port=settings.port,
         workers=settings.workers,
         http="src.framework.server.protocol:HTTPProtocol",
         log_config=None,
@@ -40,24 +53,31 @@ def main(app: str = "src.main:app") -> None:
         # Nothing needs the client's address or scheme.
         proxy_headers=False,
         server_header=False,
-        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_keep_alive=settings.keep_alive_seconds,
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
     )
     signal.signal(signal.SIGINT, signal.default_int_handler)
     if settings.workers > 1:
-        supervisor = Supervisor(config, sockets=[config.bind_socket()])
+        supervisor = Supervisor(config, sockets)
         supervisor.drain_seconds = settings.drain_seconds
         supervisor.run()
         if DO_NOT_RESTART in {worker.exitcode for worker in supervisor.processes}:
             sys.exit(DO_NOT_RESTART)
         log_end()
     else:
-        Server(config).run()
+        server = Server(config)
+        server.drain_seconds = settings.drain_seconds
+        try:
+            server.run(sockets)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:  # another began to listen there meanwhile
+                raise
+            refuse_to_start(f"HOST {settings.host}, PORT {settings.port}: {error}")
 
 
 def say_where(settings: Settings) -> None:
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    where = f"http://{host}:{settings.port}"
+    where = f"http://{host}:{settings.port}{settings.root_path}"
     if settings.database_url is None:
         data = f"{settings.data_dir} (embedded PostgreSQL; set DATABASE_URL to use Neon)"
     else:

@@ -4,13 +4,11 @@ import os
 import re
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
-from urllib.parse import urlsplit
+from typing import Annotated, Any, Literal, NoReturn, Self
 
 from pydantic import (
     AliasChoices,
     Field,
-    PrivateAttr,
     SecretStr,
     ValidationError,
     field_validator,
@@ -24,7 +22,6 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from src.framework.addresses import is_on_this_machine
 from src.framework.exceptions import DO_NOT_RESTART
 from src.framework.server.logs import print_error
 from src.framework.sql import embedded
@@ -48,6 +45,11 @@ AUTH_ADVICE = {
     "be JWT or at+jwt",
 }
 """What the log says to do about a refused token, by the error."""
+
+NO_KEY = (
+    "Set AUTH_JWKS_URL or AUTH_SECRET to check tokens with, "
+    "or AUTH_MODE=open to let anyone act for any user"
+)
 
 BACKEND = Path(__file__).resolve().parent.parent
 
@@ -76,8 +78,8 @@ class Settings(BaseSettings):
     auth_mode: Literal["open", "jwt"] | None = None
     """`jwt`: the user in the path must match the token. `open`: anyone may act for any user.
 
-    Unset: `jwt` if a key is configured; `open` only with the embedded database on loopback. HOST is
-    only the stated address; `http/open_mode.py` checks the process's real sockets.
+    Unset: `jwt` if a key is configured; `open` only with the embedded database, and only where
+    `python -m src` itself listens on loopback.
     """
 
     auth_jwks_url: str | None = None
@@ -97,8 +99,17 @@ class Settings(BaseSettings):
     auth_user_claim: str = "sub"
     """The claim that names the user."""
 
+    allowed_hosts: Annotated[tuple[str, ...], NoDecode] = ()
+    """Without tokens: further names to answer to on loopback, comma-separated, as in 10.0.2.2 (the
+    Android emulator) or *.tunnel.example. Whoever controls such a name can act for any user.
+    """
+
     cors_origins: Annotated[tuple[str, ...], NoDecode] = ("http://localhost:3000",)
-    """Origins whose pages may call the API with credentials, comma-separated."""
+    """Origins whose pages may call the API with credentials, comma-separated.
+
+    Unset: with the embedded database, any origin on loopback. In `https://*-team.vercel.app`, the *
+    is a part of one label, and everyone who can publish under such a name is let in.
+    """
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """`info` logs a line per request."""
@@ -107,10 +118,18 @@ class Settings(BaseSettings):
     """`json`: one object per line."""
 
     host: str = "127.0.0.1"
-    """Address that `make run` listens on; other ways to start the service have their own."""
+    """Address that `make run` listens on; `::` is for IPv4, too. Other ways to start the service
+    have their own.
+    """
 
     port: int = Field(default=8000, ge=1, le=65535)
     """Port that `make run` listens on."""
+
+    root_path: str = ""
+    """The path prefix that a proxy strips before it passes a request on, as in /tasks-api."""
+
+    keep_alive_seconds: int = Field(default=620, ge=1, le=86400)
+    """How long `make run` keeps an idle connection; more than any proxy in front of it does."""
 
     drain_seconds: float = Field(default=3, ge=0, le=300)
     """After SIGTERM, how long to answer requests while `/health/ready` returns 503."""
@@ -124,12 +143,12 @@ class Settings(BaseSettings):
     workers: int = Field(default=1, ge=1, le=64)
     """Processes that `make run` starts; one per core is a good start."""
 
-    _is_open_by_default: bool = PrivateAttr(default=False)
-
     @property
-    def is_open_on_purpose(self) -> bool:
-        """Whether AUTH_MODE=open was set explicitly."""
-        return self.auth_mode == "open" and not self._is_open_by_default
+    def cors_pattern(self) -> str:
+        """A regular expression of all allowed origins."""
+        if self.database_url is None and "cors_origins" not in self.model_fields_set:
+            return _LOOPBACK_ORIGIN
+        return "|".join(re.escape(each).replace(r"\*", "[a-z0-9-]+") for each in self.cors_origins)
 
     @classmethod
     def settings_customise_sources(
@@ -154,17 +173,35 @@ class Settings(BaseSettings):
     def _any_case(cls, value: object) -> object:
         return value.lower() if isinstance(value, str) else value
 
-    @field_validator("cors_origins", mode="before")
+    @field_validator("allowed_hosts", "cors_origins", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         if not isinstance(value, str):
             return value
-        return tuple(origin for item in value.split(",") if (origin := item.strip().rstrip("/")))
+        return tuple(text for item in value.split(",") if (text := item.strip()))
 
     @field_validator("cors_origins")
     @classmethod
     def _as_browsers_send_them(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(map(_origin, origins))
+
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _are_names(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        lowered = tuple(name.lower().strip("[].") for name in names)
+        if not all(
+            re.fullmatch(r"(\*\.)?[\w.-]+|[\da-f.]*:[\da-f.]*:[\da-f:.]*", name) for name in lowered
+        ):
+            raise ValueError("name each host without scheme and port, as in 10.0.2.2,*.example.com")
+        return lowered
+
+    @field_validator("root_path")
+    @classmethod
+    def _is_prefix(cls, path: str) -> str:
+        path = path.rstrip("/")
+        if path and not re.fullmatch(r"(/[\w.~-]+)+", path, re.ASCII):
+            raise ValueError("must look like /tasks-api")
+        return path
 
     @field_validator("data_dir")
     @classmethod
@@ -194,18 +231,12 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _has_one_way_to_authenticate(self) -> Self:
-        """Closed by default: open mode must be set, except on a developer's machine."""
+        """Closed by default: without a key, only AUTH_MODE=open lets the service start."""
         keys = [key for key in (self.auth_jwks_url, self.auth_secret) if key is not None]
         if self.auth_mode is None and keys:
             self.auth_mode = "jwt"
-        if self.auth_mode is None and self.database_url is None and is_on_this_machine(self.host):
-            self.auth_mode = "open"
-            self._is_open_by_default = True
-        if self.auth_mode is None:
-            raise ValueError(
-                "Set AUTH_JWKS_URL or AUTH_SECRET to check tokens with, "
-                "or AUTH_MODE=open to let anyone act for any user"
-            )
+        if self.auth_mode is None and self.database_url is not None:
+            raise ValueError(NO_KEY)
         if self.auth_mode == "jwt" and len(keys) != 1:
             raise ValueError(
                 "Set exactly one of AUTH_JWKS_URL and AUTH_SECRET (or BETTER_AUTH_SECRET)"
@@ -223,16 +254,48 @@ class Settings(BaseSettings):
 
 
 def _origin(text: str) -> str:
-    """Return an origin as browsers serialize it: RFC 6454 §6.2."""
-    parts = urlsplit(text.lower())
-    default_port = {"http": 80, "https": 443}.get(parts.scheme)
-    plain = f"{parts.scheme}://{parts.netloc}" == text.lower() and "@" not in parts.netloc
-    if default_port is None or not parts.hostname or not plain or set(text) & set("* ;"):
+    """Return an origin as browsers serialize it: RFC 6454 §6.2.
+
+    The hosts of the web's own schemes are in lower case, and in Punycode. Apps and extensions have
+    schemes of their own, with hosts that browsers send as they are.
+    """
+    scheme, separator, host = text.partition("://")
+    scheme, host = scheme.lower(), host.removesuffix("/")
+    if scheme in {"http", "https"}:
+        host = host.lower() if "*" in host else _as_dns_has_it(host)
+        host = host.removesuffix(":80" if scheme == "http" else ":443")
+        is_origin = _WEB_HOST.fullmatch(host)
+    else:
+        is_origin = _APP_SCHEME.fullmatch(scheme) and _APP_HOST.fullmatch(host)
+    if not separator or not is_origin or (not host and scheme != "file"):
         raise ValueError(
-            "name each origin, as in https://tasks.example,http://localhost:3000; "
-            "* is not allowed because credentials are"
+            "name each origin, as in https://tasks.example,http://localhost:3000,tauri://localhost "
+            "or https://*-team.vercel.app; * alone is not allowed because credentials are"
         )
-    return f"{parts.scheme}://{parts.netloc.removesuffix(f':{default_port}')}"
+    return f"{scheme}://{host}"
+
+
+def _as_dns_has_it(host: str) -> str:
+    try:
+        return host.lower().encode("idna").decode() if not host.isascii() else host.lower()
+    except UnicodeError:
+        return ""
+
+
+_HOST_NAME = re.compile(r"(\*\.)?[\w.-]+|[\da-f.]*:[\da-f.]*:[\da-f:.]*", re.ASCII)
+
+# A pattern's star is within the first of at least three labels.
+_WEB_HOST = re.compile(
+    r"(\[[\da-f:.]+\]|[\w.-]+|[a-z0-9-]*\*[a-z0-9-]*(\.[a-z0-9-]+){2,})(:\d{1,5})?", re.ASCII
+)
+_APP_HOST = re.compile(r"[\w.-]*(:\d{1,5})?", re.ASCII)
+_APP_SCHEME = re.compile(
+    r"(?!(?:about|blob|data|ftp|javascript|ws|wss)$)[a-z][a-z0-9+.-]*", re.ASCII
+)
+# A page cannot give itself such an origin; the scheme may be an app's.
+_LOOPBACK_ORIGIN = (
+    r"[a-z][a-z0-9+.-]*://(([a-z0-9-]+\.)*localhost|127(\.\d{1,3}){3}|\[::1\])(:\d{1,5})?"
+)
 
 
 class _LogFormat(BaseSettings):
@@ -259,9 +322,12 @@ def get_settings() -> Settings:
     try:
         return Settings()
     except ValidationError as error:
-        sentence = "; ".join(map(_sentence, error.errors()))
+        refuse_to_start("; ".join(map(_sentence, error.errors())))
     except (OSError, UnicodeError) as error:
-        sentence = f"{Settings.model_config['env_file']} cannot be read ({error})"
+        refuse_to_start(f"{Settings.model_config['env_file']} cannot be read ({error})")
+
+
+def refuse_to_start(sentence: str) -> NoReturn:
     print_error(f"Cannot start. {sentence}.", log_format())
     raise SystemExit(DO_NOT_RESTART)
 

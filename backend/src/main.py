@@ -1,4 +1,4 @@
-"""The application: `uvicorn src.main:app`."""
+"""The application: `uvicorn src.main:app`, or any other ASGI server."""
 
 import asyncio
 import gc
@@ -11,11 +11,12 @@ from typing import Any
 from fastapi.routing import APIRoute
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from src.config import AUTH_ADVICE, Settings, get_settings
+from src.config import AUTH_ADVICE, NO_KEY, Settings, get_settings
 from src.database import opened_engine
 from src.framework.auth.tokens import Rules, SecretKey, Tokens
+from src.framework.exceptions import CannotStart
+from src.framework.server.host_check import host_check
 from src.framework.server.logs import configure_logging
-from src.framework.server.open_mode import OpenMode
 from src.framework.server.process import drain_before_stop, end_with_parent, log_end
 from src.framework.web import docs
 from src.framework.web.application import Application
@@ -35,10 +36,13 @@ PREFLIGHT_SECONDS = 7200
 
 
 class TaskAPI(Application):
-    open_mode: OpenMode | None
     engine: AsyncEngine
     listeners: Listeners
     tokens: Tokens | None
+
+    @property
+    def is_open(self) -> bool:
+        return hasattr(self, "engine")
 
     def openapi(self) -> dict[str, Any]:
         """In open mode, the contract asks for no token."""
@@ -73,30 +77,15 @@ def create_app(settings: Settings, *, is_fast: bool = True) -> TaskAPI:
     )
     app.stopping = asyncio.Event()
     app.tokens = read_tokens(settings, app.stopping)
-    app.open_mode = None if app.tokens else OpenMode(settings.is_open_on_purpose)
     log_request = configure_logging(settings.log_level, settings.log_format)
     cors = partial(
         CORS,
-        allow_origins=settings.cors_origins,
+        allow_origin_regex=settings.cors_pattern,
         allow_credentials=True,
         allow_methods=("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"),
-        allow_headers=(
-            "Authorization",
-            "Content-Type",
-            "Idempotency-Key",
-            "If-Match",
-            "If-None-Match",
-            "X-Request-ID",
-            # Libraries add these; a preflight that refused them would stop the request.
-            "Baggage",
-            "Cache-Control",
-            "Last-Event-ID",
-            "Pragma",
-            "Prefer",
-            "Traceparent",
-            "Tracestate",
-            "X-Requested-With",
-        ),
+        # Monitoring, gateways and libraries add theirs; to refuse one would stop the request.
+        allow_headers=("*",),
+        allow_private_network=True,
         max_age=PREFLIGHT_SECONDS,
         expose_headers=(
             "ETag",
@@ -119,13 +108,14 @@ def create_app(settings: Settings, *, is_fast: bool = True) -> TaskAPI:
         cors=cors,
         log_request=log_request,
         stopping=app.stopping,
-        refusal=app.open_mode.refusal if app.open_mode else None,
+        refusal=None if app.tokens else host_check(settings.allowed_hosts),
+        root_path=settings.root_path,
     )
     return app
 
 
 def read_tokens(settings: Settings, stopping: asyncio.Event) -> Tokens | None:
-    if settings.auth_mode == "open":
+    if settings.auth_mode != "jwt":
         return None
     rules = Rules(
         settings.auth_issuer, settings.auth_audience, settings.auth_user_claim, AUTH_ADVICE
@@ -141,6 +131,8 @@ def read_tokens(settings: Settings, stopping: asyncio.Event) -> Tokens | None:
 @asynccontextmanager
 async def lifespan(settings: Settings, app: TaskAPI) -> AsyncIterator[None]:
     """Open what the application needs, and close it at the end."""
+    if settings.auth_mode is None:
+        raise CannotStart(NO_KEY)
     app.check_telemetry()
     end_with_parent()
     drain_before_stop(app.stopping, settings.drain_seconds)
@@ -148,7 +140,6 @@ async def lifespan(settings: Settings, app: TaskAPI) -> AsyncIterator[None]:
         opened_engine(settings, app.stopping) as app.engine,
         sweeping(app.engine),
         app.tokens.keys.kept_fresh() if app.tokens else nullcontext(),
-        app.open_mode.watched() if app.open_mode else nullcontext(),
     ):
         app.listeners = Listeners(app.engine, app.stopping, settings.live_idle_seconds or inf)
         # Objects from start-up stay: scanning them each time stalls requests by 30 ms.

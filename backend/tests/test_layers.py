@@ -37,6 +37,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "main": {
         "config",
         "database",
+        "framework",
         "framework.auth",
         "framework.server",
         "framework.web",

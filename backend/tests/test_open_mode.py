@@ -1,10 +1,9 @@
 """Who may call a service without tokens."""
 
-import json
 import socket
+import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import suppress
 from http.client import HTTPResponse
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -12,21 +11,17 @@ from urllib.parse import urlsplit
 import httpx
 import psutil
 import pytest
-from starlette.responses import Response
-from starlette.types import ASGIApp
 
 from src.framework.addresses import is_loopback
-from src.framework.server.listening import listening_addresses
-from src.framework.server.open_mode import OpenMode
+from src.framework.server.host_check import host_check
 from tests.serving import (
-    FORKED,
+    BACKEND,
     FRONTEND_ORIGIN,
-    NO_TLS,
     Server,
-    eventually,
-    free_port,
+    environment,
     serving,
     started,
+    wait_until_ready,
 )
 from tests.tasks import assert_problem, listed, tasks_path
 from tests.tokens import SECRET
@@ -252,25 +247,56 @@ def own_address() -> str:
     pytest.skip("needs a network")
 
 
+@pytest.mark.parametrize("server", [("/run/tasks.sock", None), ("192.0.2.1", 8000), None])
+def test_where_no_connection_is_on_loopback_every_name_is_accepted(server: object) -> None:
+    assert host_check(())({"server": server}, b"tasks.example") is None
+    assert host_check(())({}, b"tasks.example") is None
+
+
+ALLOWED = ("10.0.2.2", "host.docker.internal", "desk.lan", "*.tunnel.example", "2001:db8::1")
+
+
+@pytest.mark.parametrize(
+    ("name", "is_allowed"),
+    [
+        ("10.0.2.2:8000", True),
+        ("HOST.docker.internal:8000", True),
+        ("desk.lan.", True),
+        ("a-1.tunnel.example", True),
+        ("a.b.tunnel.example", True),
+        ("[2001:db8::1]:8000", True),
+        ("localhost", True),
+        ("tunnel.example", False),
+        ("eviltunnel.example", False),
+        ("a.tunnel.example.evil.example", False),
+        ("10.0.2.20", False),
+        ("desk.lan.evil.example", False),
+        ("*.tunnel.example", False),
+    ],
+)
+def test_on_loopback_further_names_can_be_allowed(name: str, is_allowed: bool) -> None:
+    refusal = host_check(ALLOWED)({"server": ("127.0.0.1", 8000)}, name.encode())
+
+    assert (refusal is None) is is_allowed
+
+
+def test_allowed_hosts_are_answered(postgres: str, tmp_path: Path) -> None:
+    settings = {"DATABASE_URL": postgres, "ALLOWED_HOSTS": "10.0.2.2, Host.Docker.internal"}
+    with serving(tmp_path / "log", **settings) as server:
+        for name in ["10.0.2.2:8000", "host.docker.internal"]:
+            response = httpx.get(f"{server.url}/health/live", headers={"Host": name})
+            assert response.status_code == 200
+        refused = httpx.get(f"{server.url}/health/live", headers={"Host": "tasks.example"})
+        assert_problem(refused, 421, MISDIRECTED)
+
+
 # Ways to start it
 
 
-UVICORN = (sys.executable, "-m", "uvicorn", "src.main:app", "--no-access-log")
-FORKED_UVICORN = (FORKED, *UVICORN[2:])
-
-EXPOSED = (
-    "The service listens on {address}, which other machines can reach, and would answer anyone: "
-    "set AUTH_JWKS_URL or AUTH_SECRET, or AUTH_MODE=open to let anyone act for any user"
+NO_KEY = (
+    "Cannot start. Set AUTH_JWKS_URL or AUTH_SECRET to check tokens with, "
+    "or AUTH_MODE=open to let anyone act for any user.\n"
 )
-
-# Binds a socket, and passes it on to uvicorn.
-LEAVE_SOCKET = """
-import os, socket, sys
-host, port = sys.argv[1], int(sys.argv[2])
-listening = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else 2)
-listening.set_inheritable(True)
-os.execv(sys.argv[3], [*sys.argv[3:], "--fd", str(listening.fileno())])
-"""
 
 
 @pytest.fixture(scope="module")
@@ -279,91 +305,50 @@ def unset(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return {"AUTH_MODE": "", "HOST": "", "DATA_DIR": str(tmp_path_factory.mktemp("unset"))}
 
 
-def statuses_until_it_ends(server: Server, loopback: str = "127.0.0.1") -> set[int]:
-    """Send requests over loopback until the service ends."""
-    url = f"http://{loopback}:{urlsplit(server.url).port}/health/live"
-    statuses: set[int] = set()
-
-    def ended() -> bool:
-        with suppress(httpx.TransportError):
-            statuses.add(httpx.get(url, verify=NO_TLS).status_code)
-        return server.process.poll() is not None
-
-    assert eventually(ended, seconds=30), statuses
-    return statuses
-
-
-@pytest.mark.parametrize(("host", "loopback"), [("0.0.0.0", "127.0.0.1"), ("::", "[::1]")])
-@pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
-def test_without_an_authentication_setting_it_ends_when_it_listens_beyond_loopback(
-    unset: dict[str, str], tmp_path: Path, host: str, loopback: str, loop: str
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "its own"])
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_without_an_authentication_setting_it_does_not_start_beyond_loopback(
+    unset: dict[str, str], tmp_path: Path, host: str, workers: str
 ) -> None:
-    port = str(free_port())
-    command = (*FORKED_UVICORN, "--host", host, "--port", port, "--loop", loop)
-    with started(tmp_path / "log", command, PORT=port, **unset) as server:
-        statuses = statuses_until_it_ends(server, loopback)
-
-    assert statuses <= {403}
-    assert server.process.returncode == 3
-    sentence = EXPOSED.format(address=f"[::]:{port}" if host == "::" else f"{host}:{port}")
-    assert server.log.count(f"Cannot start. {sentence}.\n") == 1
-    assert "Traceback" not in server.log
-
-
-def test_it_ends_without_any_request(unset: dict[str, str], tmp_path: Path) -> None:
-    port = str(free_port())
-    command = (*UVICORN, "--host", "0.0.0.0", "--port", port)
-    with started(tmp_path / "log", command, PORT=port, **unset) as server:
+    settings = {"HOST": own_address() if host == "its own" else host, "WORKERS": workers}
+    with started(tmp_path / "log", **unset | settings) as server:
         assert server.process.wait(timeout=30) == 3
 
-    assert EXPOSED.format(address=f"0.0.0.0:{port}") in server.log
+    assert server.log == NO_KEY
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "::"])
-def test_a_socket_bound_before_the_start_is_checked_at_start_up(
-    unset: dict[str, str], tmp_path: Path, host: str
+@pytest.mark.parametrize("address", ["127.0.0.1", "0.0.0.0"])
+def test_another_way_to_start_it_needs_an_authentication_setting(
+    unset: dict[str, str], address: str
 ) -> None:
-    port = str(free_port())
-    command = (sys.executable, "-c", LEAVE_SOCKET, host, port, *UVICORN)
-    with started(tmp_path / "log", command, PORT=port, **unset) as server:
-        assert server.process.wait(timeout=30) == 3
+    """Only `python -m src` knows where it listens."""
+    process = subprocess.run(
+        [sys.executable, "-m", "uvicorn", "src.main:app", "--host", address],
+        cwd=BACKEND,
+        env=environment(**unset),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+        timeout=60,
+    )
 
-    sentence = EXPOSED.format(address=f"[::]:{port}" if host == "::" else f"{host}:{port}")
-    assert server.log.count(f"Cannot start. {sentence}.\n") == 1
-    assert "Traceback" not in server.log
-
-
-def test_workers_check_the_socket_that_they_inherit(unset: dict[str, str], tmp_path: Path) -> None:
-    port = str(free_port())
-    command = (*UVICORN, "--host", "0.0.0.0", "--port", port, "--workers", "2")
-    with started(tmp_path / "log", command, PORT=port, **unset) as server:
-        assert statuses_until_it_ends(server) == set()
-
-    assert f"Cannot start. {EXPOSED.format(address=f'0.0.0.0:{port}')}.\n" in server.log
-    assert "Traceback" not in server.log
+    assert process.returncode == 3
+    assert NO_KEY in process.stdout
+    assert "Traceback" not in process.stdout
 
 
-def test_a_loopback_address_is_served(unset: dict[str, str], tmp_path: Path) -> None:
-    port = str(free_port())
-    for command in [
-        (*UVICORN, "--host", "127.0.0.1", "--port", port),
-        (*UVICORN, "--host", "localhost", "--port", port, "--workers", "2"),
-        (sys.executable, "-c", LEAVE_SOCKET, "127.0.0.1", port, *UVICORN),
-    ]:
-        with serving(tmp_path / "log", command, PORT=port, **unset) as server:
-            assert httpx.get(f"{server.url}{tasks_path('ada')}").status_code == 200
-
-
-def test_a_unix_socket_is_served_under_any_name(unset: dict[str, str], tmp_path: Path) -> None:
-    """Only this machine can reach it, and no browser can."""
-    path = f"{tmp_path}/socket"
-    transport = httpx.HTTPTransport(uds=path, retries=0)
-    with (
-        started(tmp_path / "log", (*FORKED_UVICORN, "--uds", path), **unset),
-        httpx.Client(transport=transport, base_url="http://tasks.example") as api,
-    ):
-        assert eventually(lambda: Path(path).exists(), seconds=30)
-        assert api.get(tasks_path("ada")).status_code == 200
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1", "[::1]", "127.0.0.2"])
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_loopback_address_is_served(
+    unset: dict[str, str], tmp_path: Path, host: str, workers: str
+) -> None:
+    with started(tmp_path / "log", **unset | {"HOST": host, "WORKERS": workers}) as server:
+        url = f"http://[{host}]" if host == "::1" else f"http://{host}"
+        server.url = f"{url}:{urlsplit(server.url).port}"
+        wait_until_ready(server)
+        assert httpx.get(f"{server.url}{tasks_path('ada')}").status_code == 200
+        assert "Users anyone (AUTH_MODE=open)" in server.log
 
 
 @pytest.mark.parametrize(
@@ -372,93 +357,54 @@ def test_a_unix_socket_is_served_under_any_name(unset: dict[str, str], tmp_path:
 def test_with_an_authentication_setting_every_address_is_served(
     unset: dict[str, str], tmp_path: Path, said: dict[str, str], status: int
 ) -> None:
-    port = str(free_port())
-    command = (*FORKED_UVICORN, "--host", "0.0.0.0", "--port", port)
-    with serving(tmp_path / "log", command, PORT=port, **unset | said):
+    with serving(tmp_path / "log", **unset | {"HOST": "0.0.0.0"} | said) as server:
         for host in ["127.0.0.1", own_address()]:
-            response = httpx.get(f"http://{host}:{port}{tasks_path('ada')}")
-            assert response.status_code == status
+            url = f"http://{host}:{urlsplit(server.url).port}{tasks_path('ada')}"
+            assert httpx.get(url).status_code == status
 
 
-LOOPBACK = ("127.0.0.1", 8000)
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_two_colons_are_for_both_families(postgres: str, tmp_path: Path, workers: str) -> None:
+    if not socket.has_dualstack_ipv6():
+        pytest.skip("needs IPv6")
+    settings = {"HOST": "::", "WORKERS": workers, "DATABASE_URL": postgres}
+    with serving(tmp_path / "log", **settings) as server:
+        for host in ["127.0.0.1", "[::1]", own_address()]:
+            url = f"http://{host}:{urlsplit(server.url).port}/health/ready"
+            assert httpx.get(url).status_code == 200
 
 
-@pytest.fixture
-def exposed() -> Iterator[str]:
-    """The address of a socket that listens beyond loopback; nothing accepts its connections."""
-    with socket.create_server(("0.0.0.0", 0)) as listening:
-        yield f"0.0.0.0:{listening.getsockname()[1]}"
+@pytest.mark.parametrize(
+    "host",
+    [
+        "x86_64-conda-linux-gnu",
+        "http://localhost",
+        "127.0.0.1:8000",
+        "0.0.0.0.0",
+        "a..b",
+        "name with spaces",
+        "\N{FULLWIDTH FULL STOP}",
+    ],
+)
+def test_a_host_that_is_no_address_is_named(tmp_path: Path, host: str) -> None:
+    with started(tmp_path / "log", HOST=host, AUTH_MODE="") as server:
+        assert server.process.wait(timeout=30) == 3
 
-
-@pytest.mark.parametrize("server", [LOOPBACK, ("/run/tasks.sock", None), None])
-@pytest.mark.parametrize("is_on_purpose", [True, False])
-def test_a_service_that_listens_on_loopback_alone_refuses_nobody(
-    server: object, is_on_purpose: bool
-) -> None:
-    assert OpenMode(is_on_purpose).refusal({"server": server}, b"localhost") is None
-
-
-@pytest.mark.parametrize("server", [LOOPBACK, ("/run/tasks.sock", None), None])
-def test_the_first_request_detects_a_socket_beyond_loopback(server: object, exposed: str) -> None:
-    open_mode = OpenMode(is_on_purpose=False)
-
-    assert sentence_of(open_mode.refusal({"server": server}, b"localhost")) == EXPOSED.format(
-        address=exposed
+    assert server.log.startswith(
+        f"Cannot start. HOST: {host} is no address or name of this machine"
     )
-    assert OpenMode(is_on_purpose=True).refusal({"server": server}, b"localhost") is None
+    assert server.log.count("\n") == 1
 
 
-def test_the_first_request_to_a_port_checks_it(request: pytest.FixtureRequest) -> None:
-    open_mode = OpenMode(is_on_purpose=False)
-    assert open_mode.refusal({"server": LOOPBACK}, b"localhost") is None
-
-    exposed = request.getfixturevalue("exposed")
-
-    assert open_mode.refusal({"server": LOOPBACK}, b"localhost") is None
-    sentence = sentence_of(open_mode.refusal({"server": ("127.0.0.1", 8001)}, b"localhost"))
-    assert sentence == EXPOSED.format(address=exposed)
-    assert sentence_of(open_mode.refusal({"server": LOOPBACK}, b"localhost")) == sentence
-
-
-def test_a_connection_beyond_loopback_is_enough_to_detect_it() -> None:
-    """On a system that does not list open files."""
-    open_mode = OpenMode(is_on_purpose=False)
-    scope = {"server": ("2001:db8::1", 8000)}
-
-    expected = EXPOSED.format(address="[2001:db8::1]:8000")
-    assert sentence_of(open_mode.refusal(scope, b"localhost")) == expected
-    assert sentence_of(open_mode.refusal({"server": LOOPBACK}, b"localhost")) == expected
-
-
-def sentence_of(refusal: ASGIApp | None) -> str:
-    assert isinstance(refusal, Response)
-    assert refusal.status_code == 403
-    sentence: str = json.loads(bytes(refusal.body))["detail"]
-    return sentence
-
-
-def open_files() -> int:
-    return psutil.Process().num_fds()
-
-
-def test_only_tcp_sockets_that_listen_are_found_and_none_is_touched() -> None:
-    with (
-        socket.create_server(("127.0.0.1", 0)) as listening,
-        socket.socket() as bound,
-        socket.socket() as idle,
-        socket.socket(type=socket.SOCK_DGRAM) as datagrams,
-        socket.create_connection(listening.getsockname()) as connected,
-    ):
-        bound.bind(("127.0.0.1", 0))
-        datagrams.bind(("127.0.0.1", 0))
-        opened = open_files()
-        found, or_bound = listening_addresses(), listening_addresses(or_bound=True)
-
-        assert open_files() == opened
-        assert listening.getsockname() in found
-        assert bound.getsockname() not in found
-        assert bound.getsockname() in or_bound
-        for other in [idle, datagrams, connected]:
-            assert other.getsockname() not in or_bound
-        accepted, _ = listening.accept()
-        accepted.close()
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_an_address_that_cannot_be_used_is_named(tmp_path: Path, workers: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        for host, said in [("127.0.0.1", "Address already in use"), ("192.0.2.1", "assign")]:
+            settings = {"HOST": host, "PORT": port, "WORKERS": workers}
+            with started(tmp_path / "log", **settings) as server:
+                assert server.process.wait(timeout=30) == 3
+            sentence = f"Cannot start. HOST {host}, PORT {port}: the service cannot listen there"
+            assert server.log.startswith(sentence)
+            assert said in server.log
+            assert server.log.count("\n") == 1

@@ -23,8 +23,8 @@ POLL_SECONDS = 0.5
 LISTENERS_PER_QUERY = 250
 """How many listeners one query is for; several queries are spread over POLL_SECONDS."""
 
-SILENT_SECONDS = 30.0
-"""After this time without an event, a stream gets a comment."""
+SILENT_SECONDS = 12.0
+"""After this time without an event, a stream gets a comment; some proxies allow 30 s of silence."""
 
 MOST_CHANGES = 100
 """How many changes an event may have."""
@@ -184,7 +184,7 @@ class Listeners:
         """Ask once for all of them, and serve those who are behind."""
         free = [listener for listener in listeners if not listener.is_busy]
         known = [listener for listener in free if listener.position is not None]
-        self._keep_open(free)
+        self._keep_open(listeners)
         try:
             last = await feed_service.moved(
                 self.engine,

@@ -1,6 +1,7 @@
-"""Processes and signals: workers, a graceful stop, no orphans."""
+"""Processes, sockets and signals: workers, a graceful stop, no orphans."""
 
 import asyncio
+import errno
 import logging
 import multiprocessing
 import os
@@ -17,8 +18,7 @@ from typing import Any
 import uvicorn
 from uvicorn.supervisors import Multiprocess
 
-from src.framework.exceptions import DO_NOT_RESTART
-from src.framework.server.listening import listens, open_sockets
+from src.framework.exceptions import DO_NOT_RESTART, CannotStart
 from src.framework.server.logs import log_from_the_first_line, write_last_lines
 from src.framework.server.protocol import LINGER_SECONDS
 
@@ -26,6 +26,56 @@ logger = logging.getLogger(__name__)
 
 SAME_SIGNAL_SECONDS = 1.0
 """Two signals within this time count as one: a parent process may forward its own."""
+
+
+_NOT_HERE = {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}
+
+
+def bound_sockets(host: str, port: int) -> list[socket.socket]:
+    """Bind a socket for each address that HOST names; `::` is for IPv4, too.
+
+    They do not listen yet: until the service is ready, connections are refused.
+    Raises CannotStart.
+    """
+    try:
+        found = socket.getaddrinfo(
+            host.strip("[]"), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+    except (OSError, UnicodeError):
+        raise CannotStart(
+            f"HOST: {host} is no address or name of this machine; set it to 127.0.0.1, or to :: "
+            "for all of this machine's addresses"
+        ) from None
+    sockets, absent = [], None
+    for family, _, _, _, address in found:
+        try:
+            sockets.append(_bound(family, address))
+        except OSError as error:
+            if error.errno not in _NOT_HERE:  # of localhost, only one address may be there
+                raise _cannot_listen(host, port, error) from None
+            absent = error
+    if absent is not None and not sockets:
+        raise _cannot_listen(host, port, absent)
+    return sockets
+
+
+def _bound(family: int, address: Any) -> socket.socket:  # noqa: ANN401 - as getaddrinfo has it
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        if os.name == "posix":  # elsewhere it would let another program take the port
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, address[0] != "::")
+        listening.bind(address)
+        listening.set_inheritable(True)
+    except OSError:
+        listening.close()
+        raise
+    return listening
+
+
+def _cannot_listen(host: str, port: int, error: OSError) -> CannotStart:
+    return CannotStart(f"HOST {host}, PORT {port}: the service cannot listen there ({error})")
 
 
 class Config(uvicorn.Config):
@@ -45,6 +95,18 @@ class Config(uvicorn.Config):
         except Exception:
             logger.critical("Cannot start.", exc_info=True)
             sys.exit(DO_NOT_RESTART)
+
+
+class Server(uvicorn.Server):
+    """Answers whoever is queued when it stops, before it closes its sockets."""
+
+    drain_seconds = 0.0
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for listening in sockets or []:
+            _stop_queueing(listening)
+        await asyncio.sleep(min(self.drain_seconds, LINGER_SECONDS))
+        await super().shutdown(sockets)
 
 
 class Supervisor(Multiprocess):
@@ -108,7 +170,8 @@ def drain_before_stop(stopping: asyncio.Event, seconds: float) -> None:
         return
     loop = asyncio.get_running_loop()
     handle_exit: Any = signal.getsignal(signal.SIGTERM)
-    linger = min(seconds, LINGER_SECONDS)
+    if not callable(handle_exit):  # no server that stops: an adapter calls the application
+        return
     is_worker = multiprocessing.parent_process() is not None
     told = 0.0
 
@@ -119,13 +182,7 @@ def drain_before_stop(stopping: asyncio.Event, seconds: float) -> None:
 
     def drain(number: int, frame: FrameType | None) -> None:
         set_stopping(number)
-        loop.call_later(seconds, stop_queueing)
-        loop.call_later(seconds + linger, handle_exit, number, frame)
-
-    def stop_queueing() -> None:
-        if not is_worker:  # the supervisor does it for its workers
-            for opened in filter(listens, open_sockets()):
-                _stop_queueing(opened)
+        loop.call_later(seconds, handle_exit, number, frame)
 
     def stop(number: int, frame: FrameType | None) -> None:
         nonlocal told

@@ -281,8 +281,15 @@ def _prepare_connection(
 
     connection.run_async(prepare)
     driver: Any = connection.driver_connection
-    poll = record.info["poll"] = polling.poll()
-    poll.register(driver._transport.get_extra_info("socket"), polling.POLLIN)
+    record.info["is_readable"] = _is_readable(driver._transport.get_extra_info("socket"))
+
+
+def _is_readable(socket: Any) -> Callable[[], object]:  # noqa: ANN401 - what the event loop has
+    if not hasattr(polling, "poll"):  # on Windows
+        return lambda: polling.select([socket], [], [], 0)[0]
+    poll = polling.poll()
+    poll.register(socket, polling.POLLIN)
+    return partial(poll.poll, 0)
 
 
 async def _connect(engine: AsyncEngine) -> PoolProxiedConnection:
@@ -330,7 +337,9 @@ def _alone(
     values: Values,
     send: Callable[[float], Coroutine[Any, Any, T]],
 ) -> Coroutine[Any, Any, T]:
-    return pool.writes.alone(values["user_id"], send) if statement.writes else send(monotonic())
+    if not statement.writes or "user_id" not in values:  # it is of nobody, or of several
+        return send(monotonic())
+    return pool.writes.alone(values["user_id"], send)
 
 
 async def _fetch_one(
@@ -561,7 +570,7 @@ async def _fetch_once(
     began = monotonic()
     try:
         # An idle server sends nothing, unless it ends the session.
-        if not statement.repeatable and connection.info["poll"].poll(0):
+        if not statement.repeatable and connection.info["is_readable"]():
             driver.terminate()
             raise _SendAgain("the session was ended")
         prepared = connection.info.get(statement) or await _prepare(

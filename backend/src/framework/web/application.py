@@ -14,6 +14,11 @@ from src.framework.exceptions import CannotStart
 class Application(FastAPI):
     stopping: asyncio.Event
 
+    @property
+    def is_open(self) -> bool:
+        """Whether it has what its lifespan would open, as in a test that sets it by hand."""
+        return False
+
     def __init__(self, **options: Any) -> None:  # noqa: ANN401 - FastAPI's
         self.wants_telemetry = any(name.startswith("OTEL_EXPORTER_OTLP_") for name in os.environ)
         is_on = self.wants_telemetry and _has_exporter()

@@ -1,5 +1,7 @@
 """Around every request: its id, its line in the log, its path, CORS."""
 
+import asyncio
+import logging
 import re
 import sys
 from asyncio import Event
@@ -8,6 +10,7 @@ from functools import lru_cache
 from random import getrandbits
 from time import perf_counter
 from typing import Any, TypeAlias
+from urllib.parse import quote
 
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
@@ -38,6 +41,10 @@ _USED_HEADERS = {
     b"x-request-id",
 }
 
+CANNOT_START = "The service cannot start just now; its log says why"
+
+logger = logging.getLogger(__name__)
+
 # After an ambiguous request, where the next one begins is uncertain.
 _CLOSE = {"Connection": "close"}
 
@@ -47,6 +54,8 @@ class CORS(CORSMiddleware):
         response = super().preflight_response(request_headers)
         del response.headers["content-type"], response.headers["content-length"]
         headers = dict(response.headers)
+        if asked := headers.get("access-control-allow-headers"):
+            headers["access-control-allow-headers"] = ", ".join(map(str.strip, asked.split(",")))
         if response.status_code == 200:
             return Response(status_code=204, headers=headers)
         refused = bytes(response.body).decode().removeprefix("Disallowed CORS ")
@@ -54,28 +63,38 @@ class CORS(CORSMiddleware):
 
 
 class RequestMiddleware:
-    """Adds the request id, decoded path, CORS headers and log line, and answers every error."""
+    """Adds the request id, decoded path, CORS headers and log line, and answers every error.
 
-    def __init__(
+    A proxy strips `root_path` from the path. What the ASGI specification leaves optional may be
+    absent: where the server sends no lifespan event, the first request starts the application.
+    """
+
+    def __init__(  # noqa: PLR0913, PLR0917 - what is around every request
         self,
         app: ASGIApp,
         cors: Callable[[ASGIApp], ASGIApp],
         log_request: LogRequest,
         stopping: Event,
         refusal: Callable[[Scope, bytes | None], ASGIApp | None] | None,
+        root_path: str = "",
     ) -> None:
         self.app = app
         self.cors = cors
         self.log_request = log_request
         self.stopping = stopping
         self.refusal = refusal
+        self.root_path = root_path
         self.cross_origin = cors(app)
+        self.started_in: asyncio.AbstractEventLoop | None = None
+        self.opened: asyncio.Future[None] | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
+            is_start = scope["type"] == "lifespan"
+            self.started_in = asyncio.get_running_loop() if is_start else self.started_in
             await self.app(scope, receive, _in_one_sentence(send))
             return
-        began = perf_counter()
+        began, status = perf_counter(), 0
         fields = [field for field in scope["headers"] if field[0] in _USED_HEADERS]
         values = dict(fields)
         origin = b"origin" in values
@@ -93,13 +112,12 @@ class RequestMiddleware:
         if method == "HEAD":  # uvicorn reads its own scope to leave out the body
             scope = {**scope, "method": "GET"}
         scope["request_id"], scope["is_head"] = request_id.decode(), method == "HEAD"
-        status = 0
 
         async def send_with_headers(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message["headers"], *own_headers]
+                message["headers"] = [*message.get("headers", ()), *own_headers]
             elif method == "HEAD":
                 message["body"] = b""
             await send(message)
@@ -109,10 +127,9 @@ class RequestMiddleware:
             if self.refusal and (refused := self.refusal(scope, values.get(b"host"))):
                 await refused(scope, receive, send_with_headers)
                 return
-            try:
-                scope["path"] = decode_path(scope)
-            except ValueError:
-                raise HTTPException(400, BROKEN_PATH) from None
+            if self.started_in is not asyncio.get_running_loop():
+                await self._start(scope["app"])
+            scope["path"] = self._path(scope)
             await app(scope, receive, send_with_headers)
         except Exception as error:
             if status:
@@ -124,8 +141,51 @@ class RequestMiddleware:
         finally:
             route = scope.get("route")
             path = route.path_format if route else "-"
-            seconds, peer = perf_counter() - began, scope["client"]
+            seconds, peer = perf_counter() - began, scope.get("client")
             self.log_request(method, path, status, seconds, scope["request_id"], peer)
+
+    def _path(self, scope: Scope) -> str:
+        """Return the decoded path, after adding what a server or proxy left out of the scope."""
+        try:
+            if self.root_path or scope.get("root_path", "/") or scope.get("raw_path") is None:
+                raw: bytes = scope.get("raw_path") or quote(scope["path"], safe="/").encode()
+                root: str = (scope.get("root_path") or "").rstrip("/")
+                if not root:
+                    root, raw = self.root_path, self.root_path.encode() + raw
+                elif raw != root.encode() and not raw.startswith(f"{root}/".encode()):
+                    raw = root.encode() + raw
+                scope["raw_path"], scope["root_path"] = raw, root
+            return decode_path(scope)
+        except ValueError:
+            raise HTTPException(400, BROKEN_PATH) from None
+
+    async def _start(self, app: Any) -> None:  # noqa: ANN401 - whatever application this is around
+        """Start the application for this event loop, once.
+
+        Raises HTTPException 503 if it cannot; the next request tries again.
+        """
+        loop = asyncio.get_running_loop()
+        if self.started_in is None and self.opened is None and app.is_open:
+            return
+        if self.opened is None or self.opened.get_loop() is not loop:
+            self.opened = loop.create_future()
+            self.running = loop.create_task(self._run(app, self.opened))
+        try:
+            await asyncio.shield(self.opened)
+        except CannotStart as error:
+            self.opened = None
+            logger.critical("Cannot start. %s.", error)
+            raise HTTPException(503, CANNOT_START, {"Retry-After": "2"}) from None
+        self.started_in = loop
+
+    async def _run(self, app: Any, opened: asyncio.Future[None]) -> None:  # noqa: ANN401 - as above
+        """Keep the application open until the event loop ends, which cancels its tasks."""
+        try:
+            async with app.router.lifespan_context(app):
+                opened.set_result(None)
+                await asyncio.get_running_loop().create_future()
+        except Exception as error:
+            opened.set_exception(error)
 
 
 def _request_id(values: dict[bytes, bytes]) -> bytes:
