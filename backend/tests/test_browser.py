@@ -15,6 +15,7 @@ from playwright.sync_api import Browser, Locator, Page, Request, Route, expect
 from tests.browsing import browsing, published
 from tests.serving import BACKEND, Server, serving
 from tests.tasks import listed
+from tests.test_http import ADDED_HEADERS
 from tests.tokens import SECRET, TokenOfThePath, token
 
 # On localhost some pages skip their calls to other hosts, and a service without tokens accepts only
@@ -505,14 +506,53 @@ def test_the_guides_save_loses_nobodys_change(
     assert guide.titles() == [title]
 
 
+CALL = """
+async (url, headers) => {
+    try {
+        return (await fetch(url, { method: "PUT", headers })).status;
+    } catch (error) {
+        return String(error);
+    }
+}
+"""
+
+
 @OPEN
-def test_a_page_of_another_origin_cannot_call_the_api(
+def test_on_the_embedded_database_pages_of_loopback_origins_alone_are_let_in(
     page: Page, frontend: str, server: Server
 ) -> None:
+    url, port = f"{server.url}/api/ada/tasks", urlsplit(frontend).port
+    for host, outcome in [
+        ("localhost", 405),
+        ("127.0.0.1", 405),
+        ("app.localhost", 405),
+        (HOSTS["jwt"], "TypeError: Failed to fetch"),
+    ]:
+        page.goto(f"http://{host}:{port}")
+        assert page.evaluate(f"(url) => ({CALL})(url, {{}})", url) == outcome, host
+
+
+@pytest.mark.parametrize("mode", ["open", "jwt"])
+def test_a_page_of_the_frontends_origin_may_add_any_header(
+    page: Page, frontend: str, services: dict[str, Server], user: str, mode: str
+) -> None:
+    added = dict.fromkeys(ADDED_HEADERS, "1") | {"Authorization": f"Bearer {token(user)}"}
+    url = f"{services[mode].url}/api/{user}/tasks"
     page.goto(frontend)
 
+    for headers in [added, *({name: "1"} for name in ADDED_HEADERS)]:
+        sent = headers | {"Authorization": added["Authorization"]}
+        assert page.evaluate(f"([url, sent]) => ({CALL})(url, sent)", [url, sent]) == 405
+
+
+def test_a_page_of_an_origin_that_was_not_named_cannot_call_the_api(
+    page: Page, frontend: str, services: dict[str, Server]
+) -> None:
+    page.goto(frontend.replace("localhost", "127.0.0.1"))
+
     outcome = page.evaluate(
-        "(url) => fetch(url).then(() => 'read', () => 'refused')", f"{server.url}/api/ada/tasks"
+        "(url) => fetch(url).then(() => 'read', () => 'refused')",
+        f"{services['open'].url}/api/ada/tasks",
     )
 
     assert outcome == "refused"
