@@ -71,7 +71,7 @@ Engine = Annotated[AsyncEngine, Depends(get_engine)]
 ChangeListeners = Annotated[Listeners, Depends(get_listeners)]
 UserInPath = Annotated[UserId, Path()]
 IdInPath = Annotated[UUID, Path(description="The id, as in the answers.", examples=[EXAMPLE_ID])]
-IdempotencyKey = Annotated[
+KeyInHeader = Annotated[
     str | SkipJsonSchema[None],
     AfterValidator(_is_key),
     Header(

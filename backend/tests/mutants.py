@@ -123,7 +123,7 @@ TESTS = {
         -k 'not jwt and (test_changes or hand or old or restored or new or seen_no or page_by_page
         or each_change)'
     """,
-    "src/services/rows.py": """
+    "src/framework/sql/rows.py": """
         tests/test_filters.py tests/test_pages.py tests/test_idempotency.py
         tests/test_conditions.py tests/test_long_lists.py tests/test_statements.py
         -k '(number or limit or full_page or link or key or known or 404 or every_task

@@ -95,7 +95,7 @@ ACCEPTED: dict[str, dict[str, str]] = {
             "today's plan keeps the order; another might not"
         ),
     },
-    "src/services/rows.py": {
+    "src/framework/sql/rows.py": {
         "AT_ONCE = 1000 → AT_ONCE = 1001": TUNED,
         "length + 1 → length + 2": "a row more is read, and left out as the one before it is",
     },

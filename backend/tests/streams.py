@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from src.framework.web.events import MEDIA_TYPE
+from src.framework.web.events import EVENT_STREAM
 from tests.tasks import tasks_path
 
 SECONDS = 10
@@ -74,7 +74,7 @@ async def streaming(
     last: str | None = None,
     **headers: str,
 ) -> AsyncIterator[Stream]:
-    headers |= {"Accept": MEDIA_TYPE} | ({"Last-Event-ID": last} if last else {})
+    headers |= {"Accept": EVENT_STREAM} | ({"Last-Event-ID": last} if last else {})
     parameters = {"since": since} if since else {}
     path = f"{tasks_path(user)}/changes"
     async with api.stream("GET", path, params=parameters, headers=headers) as response:
@@ -100,7 +100,7 @@ class Reader:
         )
         last = f"Last-Event-ID: {self.token}\r\n" if self.token else ""
         path = f"{tasks_path(self.user)}/changes"
-        head = f"GET {path} HTTP/1.1\r\nHost: localhost\r\nAccept: {MEDIA_TYPE}\r\n{last}"
+        head = f"GET {path} HTTP/1.1\r\nHost: localhost\r\nAccept: {EVENT_STREAM}\r\n{last}"
         writer.write(f"{head}\r\n".encode())
         try:
             async for line in reader:

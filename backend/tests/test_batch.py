@@ -15,13 +15,13 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from src.framework.condition import Condition
 from src.framework.sql.engine import _pool, is_distributed, ping
 from src.framework.sql.etag import etag
+from src.framework.sql.exceptions import BatchRefused, KeyReused
 from src.framework.sql.statements import CLEARED_KEYS
 from src.framework.web.conditions import condition
 from src.schemas.batch import MAX_OPERATIONS
 from src.schemas.task import TaskCreate
 from src.schemas.task_listing import TaskListing
 from src.services.batch_service import apply_batch
-from src.services.exceptions import BatchRefused, KeyReused
 from src.services.task_service import create_task, list_tasks
 from tests.conftest import execute
 from tests.serving import Server, eventually

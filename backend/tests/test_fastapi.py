@@ -15,8 +15,8 @@ from starlette.responses import JSONResponse, StreamingResponse
 
 from src.config import Settings
 from src.dependencies import get_engine
+from src.framework.sql.exceptions import NotFound
 from src.main import TaskAPI, create_app
-from src.services.exceptions import NotFound
 from src.services.listeners import Listeners
 from tests.tasks import assert_problem, tasks_path, unknown_path
 

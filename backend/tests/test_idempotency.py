@@ -16,9 +16,9 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from src.framework.sql.engine import create_engine, ping
+from src.framework.sql.exceptions import KeyReused
 from src.framework.sql.statements import CLEARED_KEYS
 from src.schemas.task import TaskCreate
-from src.services.exceptions import KeyReused
 from src.services.task_service import create_task
 from tests.conftest import execute
 from tests.serving import Server, eventually, serving

@@ -22,7 +22,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlmodel import SQLModel
 
 from src.framework.sql.engine import create_engine
-from src.migrations import HEAD, LOCK, VERSION_TABLE, VERSIONS, upgrade
+from src.migrations import HEAD, LOCK, VERSIONS, upgrade
+from src.migrations.checks import VERSION_TABLE
 from src.schemas.task import TaskCreate
 from src.schemas.task_listing import TaskListing
 from src.services import batch_service, task_service

@@ -10,7 +10,8 @@ import asyncpg
 import pytest
 
 from src.framework.exceptions import CannotStart
-from src.migrations import HEAD, VERSION_TABLE
+from src.migrations import HEAD
+from src.migrations.checks import VERSION_TABLE
 from tests.citus import beside
 from tests.conftest import database, execute
 from tests.serving import serving, started

@@ -25,7 +25,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import Match
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from src.dependencies import IdempotencyKey, IdInPath, IfNoneMatch, UserInPath
+from src.dependencies import IdInPath, IfNoneMatch, KeyInHeader, UserInPath
 from src.framework.web.fast import DirectCall, FastPath, Unsupported
 from src.framework.web.routing import StrictRoute, decode_path
 from src.main import app
@@ -70,7 +70,7 @@ def application_of(route_class: type[APIRoute], *, is_fast: bool) -> FastAPI:
     async def set_completed(
         user_id: UserInPath,
         completion: Annotated[CompletionOrNone, Body()] = None,
-        idempotency_key: IdempotencyKey = None,
+        idempotency_key: KeyInHeader = None,
     ) -> Response:
         return JSONResponse([user_id, completion, idempotency_key])
 

@@ -22,12 +22,12 @@ from src.framework.sql.exceptions import (
     DatabaseUnavailable,
     LockTimedOut,
     NoConnectionFree,
+    NotFound,
     OutcomeUnknown,
 )
 from src.framework.sql.sharing import ALONE, MANY, MOST, WAIT_SECONDS, Answers, Group, Queue
 from src.schemas.task import TaskCreate
 from src.services import batch_service, task_service
-from src.services.exceptions import NotFound
 from tests.conftest import name_of
 from tests.faults.gate import gate
 from tests.faults.load import connected

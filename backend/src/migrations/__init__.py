@@ -19,7 +19,6 @@ from src.models.feed import Change, Feed
 from src.models.idempotency_key import IdempotencyKey
 from src.models.task import Task
 
-VERSION_TABLE = checks.VERSION_TABLE
 MODELS = (Task, IdempotencyKey, Feed, Change)
 
 VERSIONS = Path(__file__).parent / "versions"

@@ -3,7 +3,7 @@
 from alembic import context
 from sqlmodel import SQLModel
 
-from src.migrations import VERSION_TABLE
+from src.migrations.checks import VERSION_TABLE
 from src.models.idempotency_key import IdempotencyKey
 from src.models.task import Task
 

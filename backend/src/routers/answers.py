@@ -9,6 +9,7 @@ from fastapi import HTTPException, Request, Response
 from pydantic_core import to_json
 
 from src.framework.sql.etag import etag
+from src.framework.sql.rows import RowPage
 from src.framework.web.conditions import matches
 from src.framework.web.contract import example, headers
 from src.framework.web.links import page_link, path_of, path_of_new
@@ -24,7 +25,6 @@ from src.framework.web.problems import (
 from src.framework.web.responses import Fields, JSONArray, JSONBytes, conditional, etag_in, tagged
 from src.routers import problems
 from src.schemas.paging import Listing, cursor_text
-from src.services.rows import RowPage
 
 LENGTH = "must have {} to {} characters"
 

@@ -3,7 +3,7 @@
 from fastapi import APIRouter, Response, Security
 from pydantic_core import to_json
 
-from src.dependencies import Engine, IdempotencyKey, UserInPath, own_token
+from src.dependencies import Engine, KeyInHeader, UserInPath, own_token
 from src.framework.sql.etag import etag
 from src.framework.web.conditions import condition
 from src.framework.web.contract import headers
@@ -53,7 +53,7 @@ async def batch_tasks(
     engine: Engine,
     user_id: UserInPath,
     batch: Batch,
-    idempotency_key: IdempotencyKey = None,
+    idempotency_key: KeyInHeader = None,
 ) -> Response:
     """All operations are applied, or none. Each does what its endpoint does.
 

@@ -68,7 +68,7 @@ router = APIRouter(
     | answers.WEAK
     | answers.or_not_modified(
         {200: {"headers": headers("Cache-Control", "ETag", "Link", "Preference-Applied")}},
-        content={events.MEDIA_TYPE: {"schema": OF_AN_EVENT, "example": EVENTS}},
+        content={events.EVENT_STREAM: {"schema": OF_AN_EVENT, "example": EVENTS}},
     ),
 )
 async def list_changes(

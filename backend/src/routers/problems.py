@@ -8,7 +8,13 @@ from fastapi import Request, Response
 from src.framework.auth.exceptions import KeysUnavailable, NotAuthenticated, NotTheOwner
 from src.framework.condition import ConditionNotMet
 from src.framework.spool import NoRoom
-from src.framework.sql.exceptions import DatabaseUnavailable
+from src.framework.sql.exceptions import (
+    BatchRefused,
+    DatabaseUnavailable,
+    KeyReused,
+    NotFound,
+    TooManyKeys,
+)
 from src.framework.web.links import path_beside
 from src.framework.web.problems import (
     HANDLERS,
@@ -17,13 +23,7 @@ from src.framework.web.problems import (
     problem_with_errors,
     unavailable,
 )
-from src.services.exceptions import (
-    BatchRefused,
-    ChangesGone,
-    KeyReused,
-    NotFound,
-    TooManyKeys,
-)
+from src.services.exceptions import ChangesGone
 
 CHANGES_GONE = "The changes since this token are no longer known; get a new token, then the list"
 KEY_REUSED = "was used for another request"

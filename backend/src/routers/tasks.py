@@ -12,11 +12,11 @@ from starlette.convertors import StringConvertor, register_url_convertor
 
 from src.dependencies import (
     Engine,
-    IdempotencyKey,
     IdInPath,
     IfListMatches,
     IfMatch,
     IfNoneMatch,
+    KeyInHeader,
     Prefer,
     UserInPath,
     own_token,
@@ -94,7 +94,7 @@ async def create_task(
     engine: Engine,
     user_id: UserInPath,
     task: TaskCreate,
-    idempotency_key: IdempotencyKey = None,
+    idempotency_key: KeyInHeader = None,
     if_match: IfListMatches = None,
     if_none_match: IfNoneMatch = None,
 ) -> Response:

@@ -8,11 +8,11 @@ from pydantic_core import to_json
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from src.framework.condition import Condition
+from src.framework.sql import rows
+from src.framework.sql.rows import RowChange
 from src.framework.sql.statements import change_rows
 from src.schemas.batch import Operation
 from src.schemas.task import TaskCreate
-from src.services import rows
-from src.services.rows import RowChange
 from src.services.task_service import KEYS, TASKS
 
 BATCH = change_rows(TASKS, TaskCreate.model_fields, KEYS, "task_id")
@@ -33,15 +33,15 @@ async def apply_batch(
     """
     changes = [*map(_change, operations, conditions or repeat(None))]
     if key is None:
-        return await rows.applied(engine, BATCH, changes, user_id=user_id)
-    return await rows.applied(
+        return await rows.apply_changes(engine, BATCH, changes, user_id=user_id)
+    return await rows.apply_changes(
         engine,
         BATCH,
         changes,
         user_id=user_id,
         key=key,
-        fingerprint=fingerprint(operations, "in part"),
-        earlier_fingerprint=fingerprint(operations),
+        fingerprint=batch_fingerprint(operations, "in part"),
+        earlier_fingerprint=batch_fingerprint(operations),
     )
 
 
@@ -53,7 +53,7 @@ def _change(operation: Operation, condition: Condition | None) -> RowChange:
     return RowChange("update", operation["id"], dict(operation["task"]), condition)
 
 
-def fingerprint(operations: list[Operation], *kept: str) -> str:
+def batch_fingerprint(operations: list[Operation], *kept: str) -> str:
     """Hash the operations that a key came with; as of a task, defaults do not count.
 
     An earlier release kept whole answers. It would give a part of one for the whole, so it must not

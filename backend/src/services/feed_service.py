@@ -25,14 +25,12 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from src.framework.spool import Spool, spool_array
 from src.framework.sql.engine import Statement, compiled_answer, fetch, fetch_all, fetch_into
 from src.framework.sql.statements import owned, select_for_many, table_of
-from src.models.feed import Change, Feed
-from src.models.task import Task
+from src.models.feed import Change
 from src.schemas.changes import Position, position_text
 from src.services.exceptions import ChangesGone
+from src.services.task_service import FEEDS, TASKS
 
-TASKS = table_of(Task)
 CHANGES = table_of(Change)
-FEEDS = table_of(Feed)
 
 LOOK_AHEAD = 2000
 """How many log rows a page looks at. A task that is in several of them is in the page once."""

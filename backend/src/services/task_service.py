@@ -31,7 +31,9 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from src.framework.condition import Condition
+from src.framework.sql import rows
 from src.framework.sql.engine import Statement
+from src.framework.sql.rows import RowPage
 from src.framework.sql.statements import (
     compiled_list,
     delete_row,
@@ -50,8 +52,6 @@ from src.models.idempotency_key import IdempotencyKey
 from src.models.task import Task
 from src.schemas.task import Completion, TaskCreate, TaskUpdate
 from src.schemas.task_listing import Sort, TaskListing
-from src.services import rows
-from src.services.rows import RowPage
 
 TASKS = table_of(Task)
 KEYS = table_of(IdempotencyKey)
@@ -164,7 +164,7 @@ async def list_tasks(
             "offset": listing.offset or 0,
         }
     filters = frozenset(by)
-    return await rows.page(
+    return await rows.get_page(
         engine,
         list_statement(listing.sort, filters),
         listing.limit,
@@ -183,15 +183,15 @@ async def create_task(
     """
     values = vars(task)
     if key is None:
-        return await rows.created(engine, CREATE, user_id=user_id, **values)
-    return await rows.created(
+        return await rows.create_row(engine, CREATE, user_id=user_id, **values)
+    return await rows.create_row(
         engine, CREATE_ONCE, user_id=user_id, key=key, fingerprint=fingerprint(task), **values
     )
 
 
 async def get_task(engine: AsyncEngine, user_id: str, task_id: UUID) -> bytes:
     """Raises NotFound."""
-    return await rows.one(engine, GET, user_id=user_id, id=task_id)
+    return await rows.get_row(engine, GET, user_id=user_id, id=task_id)
 
 
 async def update_task(
@@ -206,7 +206,7 @@ async def update_task(
     Raises NotFound, ConditionNotMet.
     """
     statement = update_statement(frozenset(edits), conditional=condition is not None)
-    return await rows.changed(engine, statement, condition, user_id=user_id, id=task_id, **edits)
+    return await rows.edit_row(engine, statement, condition, user_id=user_id, id=task_id, **edits)
 
 
 async def toggle_task(
@@ -214,7 +214,7 @@ async def toggle_task(
 ) -> bytes:
     """Raises NotFound, ConditionNotMet."""
     statement = toggle_statement(conditional=condition is not None)
-    return await rows.changed(engine, statement, condition, user_id=user_id, id=task_id)
+    return await rows.edit_row(engine, statement, condition, user_id=user_id, id=task_id)
 
 
 async def delete_task(
@@ -222,4 +222,4 @@ async def delete_task(
 ) -> None:
     """Raises NotFound, ConditionNotMet."""
     statement = delete_statement(conditional=condition is not None)
-    await rows.changed(engine, statement, condition, user_id=user_id, id=task_id)
+    await rows.edit_row(engine, statement, condition, user_id=user_id, id=task_id)

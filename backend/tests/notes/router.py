@@ -6,11 +6,11 @@ from fastapi import APIRouter, Query, Request, Response, Security
 
 from src.dependencies import (
     Engine,
-    IdempotencyKey,
     IdInPath,
     IfListMatches,
     IfMatch,
     IfNoneMatch,
+    KeyInHeader,
     Prefer,
     UserInPath,
     own_token,
@@ -71,7 +71,7 @@ async def create_note(
     engine: Engine,
     user_id: UserInPath,
     note: NoteCreate,
-    idempotency_key: IdempotencyKey = None,
+    idempotency_key: KeyInHeader = None,
     if_match: IfListMatches = None,
     if_none_match: IfNoneMatch = None,
 ) -> Response:

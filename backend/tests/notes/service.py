@@ -8,7 +8,9 @@ from sqlalchemy import BigInteger, bindparam
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from src.framework.condition import Condition
+from src.framework.sql import rows
 from src.framework.sql.engine import Statement
+from src.framework.sql.rows import RowPage
 from src.framework.sql.statements import (
     compiled_list,
     delete_row,
@@ -22,8 +24,6 @@ from src.framework.sql.statements import (
     update_row,
 )
 from src.models.idempotency_key import IdempotencyKey
-from src.services import rows
-from src.services.rows import RowPage
 from tests.notes.model import Note
 from tests.notes.schema import NoteCreate, NoteListing, NoteUpdate
 
@@ -55,7 +55,7 @@ async def list_notes(
     values["user_id"] = user_id
     counting = list_statement(listing.sort, by, counted=True) if counted else None
     statement = list_statement(listing.sort, by)
-    return await rows.page(engine, statement, listing.limit, counting=counting, **values)
+    return await rows.get_page(engine, statement, listing.limit, counting=counting, **values)
 
 
 async def create_note(
@@ -64,14 +64,14 @@ async def create_note(
     """Raises KeyReused for a key that came with something else."""
     values = vars(note) | {"user_id": user_id}
     if key is None:
-        return await rows.created(engine, CREATE, **values)
+        return await rows.create_row(engine, CREATE, **values)
     fingerprint = sha256(b"note" + note.model_dump_json(exclude_defaults=True).encode()).hexdigest()
-    return await rows.created(engine, CREATE_ONCE, key=key, fingerprint=fingerprint, **values)
+    return await rows.create_row(engine, CREATE_ONCE, key=key, fingerprint=fingerprint, **values)
 
 
 async def get_note(engine: AsyncEngine, user_id: str, note_id: UUID) -> bytes:
     """Raises NotFound."""
-    return await rows.one(engine, GET, user_id=user_id, id=note_id)
+    return await rows.get_row(engine, GET, user_id=user_id, id=note_id)
 
 
 async def update_note(
@@ -79,7 +79,7 @@ async def update_note(
 ) -> bytes:
     """Raises NotFound, ConditionNotMet."""
     statement = update_row(NOTES, frozenset(edits), conditional=wanted is not None)
-    return await rows.changed(engine, statement, wanted, user_id=user_id, id=note_id, **edits)
+    return await rows.edit_row(engine, statement, wanted, user_id=user_id, id=note_id, **edits)
 
 
 async def delete_note(
@@ -87,4 +87,4 @@ async def delete_note(
 ) -> None:
     """Raises NotFound, ConditionNotMet."""
     statement = delete_row(NOTES, conditional=wanted is not None)
-    await rows.changed(engine, statement, wanted, user_id=user_id, id=note_id)
+    await rows.edit_row(engine, statement, wanted, user_id=user_id, id=note_id)

@@ -14,7 +14,7 @@ import httpx
 
 from src.framework.addresses import is_on_this_machine
 from src.framework.auth.exceptions import KeysUnavailable
-from src.framework.auth.keys import Key, public_key
+from src.framework.auth.keys import VerifyingKey, public_key
 
 REFRESH_SECONDS = 300.0
 RETRY_SECONDS = 30.0
@@ -50,13 +50,13 @@ class JWKS:
     def __init__(self, url: str, stopping: asyncio.Event) -> None:
         self.url = url
         self.stopping = stopping
-        self.by_document: dict[str, Key] = {}
-        self.trusted: frozenset[Key] = frozenset()
+        self.by_document: dict[str, VerifyingKey] = {}
+        self.trusted: frozenset[VerifyingKey] = frozenset()
         self.fetching: asyncio.Task[None] | None = None
         self.searched_until = 0.0
         self.is_reachable = False
 
-    def known(self, key_id: str | None) -> list[Key]:
+    def known(self, key_id: str | None) -> list[VerifyingKey]:
         """Return the keys that a token may be signed with.
 
         They have its key id; if none has, they have no id. A token without an id names no key, so
@@ -67,7 +67,7 @@ class JWKS:
             return keys
         return [key for key in keys if key.id == key_id] or [key for key in keys if key.id is None]
 
-    async def find(self, key_id: str | None) -> list[Key]:
+    async def find(self, key_id: str | None) -> list[VerifyingKey]:
         """Ask the server for its keys, if a search is left, and return the known ones.
 
         Raises KeysUnavailable when there is none, and the server does not answer, or is not asked
@@ -144,7 +144,7 @@ class JWKS:
         finally:
             self.fetching = None
 
-    async def _read(self, body: bytes) -> dict[str, Key]:
+    async def _read(self, body: bytes) -> dict[str, VerifyingKey]:
         """Parse a JWK set. An answer that is not one may raise any exception.
 
         The object of an unchanged key stays: tokens that it verified stay verified.

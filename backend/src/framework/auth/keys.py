@@ -25,7 +25,7 @@ _READERS: dict[str, Algorithm] = get_default_algorithms()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Key:
+class VerifyingKey:
     """A key, and the only algorithms that it verifies with, whatever a token says."""
 
     id: str | None
@@ -33,7 +33,7 @@ class Key:
     value: Any
 
 
-def public_key(document: dict[str, Any]) -> Key | None:
+def public_key(document: dict[str, Any]) -> VerifyingKey | None:
     """Read a public signature key (RFC 7517); None for any other document."""
     try:
         kind, stated, key_id = document["kty"], document.get("alg"), document.get("kid")
@@ -46,5 +46,5 @@ def public_key(document: dict[str, Any]) -> Key | None:
     if not isinstance(key_id, str | None) or (stated is not None and stated not in fitting):
         return None
     if stated is None or kind == "OKP":  # whose one algorithm has two names
-        return Key(key_id, fitting, value)
-    return Key(key_id, (stated,), value)
+        return VerifyingKey(key_id, fitting, value)
+    return VerifyingKey(key_id, (stated,), value)

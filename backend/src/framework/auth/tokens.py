@@ -24,7 +24,7 @@ from jwt.exceptions import (
 )
 
 from src.framework.auth.exceptions import NotAuthenticated
-from src.framework.auth.keys import Key
+from src.framework.auth.keys import VerifyingKey
 
 if TYPE_CHECKING:
     from src.framework.auth.jwks import JWKS
@@ -108,20 +108,20 @@ class Rules:
 class Verified:
     user: str
     expires: float
-    key: Key
+    key: VerifyingKey
 
 
 class SecretKey:
-    """An HS256 secret shared with the issuer. Key ids are ignored."""
+    """An HS256 secret shared with the issuer. VerifyingKey ids are ignored."""
 
     def __init__(self, secret: bytes) -> None:
-        self.keys = [Key(None, ("HS256",), secret)]
+        self.keys = [VerifyingKey(None, ("HS256",), secret)]
         self.trusted = frozenset(self.keys)
 
-    def known(self, _key_id: str | None) -> list[Key]:
+    def known(self, _key_id: str | None) -> list[VerifyingKey]:
         return self.keys
 
-    async def find(self, _key_id: str | None) -> list[Key]:
+    async def find(self, _key_id: str | None) -> list[VerifyingKey]:
         return self.keys
 
     def kept_fresh(self) -> AbstractAsyncContextManager[None]:
@@ -178,7 +178,7 @@ class Tokens:
             raise WrongTypeError
         return verified
 
-    def _checked(self, token: bytes, algorithm: object, keys: list[Key]) -> Verified:
+    def _checked(self, token: bytes, algorithm: object, keys: list[VerifyingKey]) -> Verified:
         """Try the keys in turn, each only with the algorithms that fit it.
 
         Raises the error of the last key.
@@ -193,7 +193,7 @@ class Tokens:
                 return Verified(_user(claims[self.rules.user_claim]), _moments(claims)["exp"], key)
         raise error
 
-    def _claims(self, token: bytes, key: Key) -> dict[str, Any]:
+    def _claims(self, token: bytes, key: VerifyingKey) -> dict[str, Any]:
         rules = self.rules
         return jwt.decode(
             token,

@@ -1,4 +1,4 @@
-"""What can go wrong with PostgreSQL."""
+"""What can go wrong with PostgreSQL, and with the rows in it."""
 
 
 class DatabaseUnavailable(Exception):
@@ -15,3 +15,31 @@ class LockTimedOut(DatabaseUnavailable):
 
 class OutcomeUnknown(DatabaseUnavailable):
     """The connection broke before the answer: the statement may have been applied."""
+
+
+class NotFound(Exception):
+    """The user has no such row, whether or not another user does."""
+
+
+class BatchRefused(Exception):
+    """Some operations of a batch cannot be applied, so none was.
+
+    Each is named by its place: those whose row is missing, and those whose row has changed.
+    """
+
+    def __init__(self, missing: list[int], changed: list[int]) -> None:
+        super().__init__(missing, changed)
+        self.missing = missing
+        self.changed = changed
+
+
+class KeyReused(Exception):
+    """The user has sent this idempotency key with something else."""
+
+
+class TooManyKeys(Exception):
+    """The user has as many idempotency keys as one may have, for so many seconds more."""
+
+    def __init__(self, seconds: int) -> None:
+        super().__init__(seconds)
+        self.seconds = seconds

@@ -593,7 +593,7 @@ def _answers(rows: Any, source: FromClause | None = None) -> Select[Any]:  # noq
     return answers if source is None else answers.select_from(source)
 
 
-class Batch(NamedTuple):
+class BatchStatements(NamedTuple):
     """How many rows are created, updated and deleted, all or none.
 
     It is one statement, or where tables are distributed these steps in a transaction.
@@ -618,7 +618,7 @@ class Batch(NamedTuple):
     """Returns the seconds until the owner may keep another key, if that is not now."""
 
 
-def change_rows(table: Table, given: Iterable[str], keys: Table, row_id: str) -> Batch:
+def change_rows(table: Table, given: Iterable[str], keys: Table, row_id: str) -> BatchStatements:
     """Apply the `operations`, each an object with these members.
 
     `n` is its place, `op` is create, update, delete or keep, and `id` names the row, each row only
@@ -642,7 +642,7 @@ def change_rows(table: Table, given: Iterable[str], keys: Table, row_id: str) ->
     ids = bindparam("ids", type_=ARRAY(table.c.id.type))
     locked = owned(select(table), table).where(table.c.id == any_(ids)).order_by(table.c.id)
     answered = owned(update(keys), keys).where(this_key).values(answer=bindparam("answer"))
-    return Batch(
+    return BatchStatements(
         table=table,
         creation=insert_row(table, given),
         at_once=_change_rows(table, given),

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from itertools import chain
 from typing import Any, TypeAlias
 
-from src.framework.web.problems import MEDIA_TYPE, PATCH_TYPES
+from src.framework.web.problems import PATCH_TYPES, PROBLEM_JSON
 
 Header: TypeAlias = dict[str, object]
 
@@ -117,7 +117,7 @@ def finish_openapi(
             content = response.get("content", {})
             _drop_titles(*(each["schema"] for each in content.values()))
             if status >= "400":
-                content[MEDIA_TYPE] = content.pop("application/json")
+                content[PROBLEM_JSON] = content.pop("application/json")
 
 
 def _drop_titles(*schemas: dict[str, Any]) -> None:

@@ -13,7 +13,7 @@ from starlette.types import Receive, Scope, Send
 from src.framework.web.preferences import weights
 from src.framework.web.problems import answer
 
-MEDIA_TYPE = "text/event-stream"
+EVENT_STREAM = "text/event-stream"
 _JSON = ("application/json", "application/*", "*/*")
 
 ENDS_WITH_CLIENT = "ends_with_client"
@@ -36,10 +36,10 @@ def asked_for(request: Request) -> bool:
     `*/*` alone gets JSON.
     """
     asked = weights(",".join(request.headers.getlist("accept")))
-    events = asked.get(MEDIA_TYPE, 0)
+    events = asked.get(EVENT_STREAM, 0)
     json = next((asked[kind] for kind in _JSON if kind in asked), 0)
-    first = next((kind for kind in asked if kind in {MEDIA_TYPE, _JSON[0]}), None)
-    return events > json or (events == json > 0 and first == MEDIA_TYPE)
+    first = next((kind for kind in asked if kind in {EVENT_STREAM, _JSON[0]}), None)
+    return events > json or (events == json > 0 and first == EVENT_STREAM)
 
 
 async def until_gone(request: Request) -> None:

@@ -17,7 +17,7 @@ from starlette.routing import Match
 
 from src.framework.web.problem_schema import Problem
 
-MEDIA_TYPE = "application/problem+json"
+PROBLEM_JSON = "application/problem+json"
 RETRY_AFTER_SECONDS = 2
 MAX_BODY_BYTES = 128 * 1024
 PATCH_TYPES = ("application/json", "application/merge-patch+json")
@@ -65,7 +65,7 @@ def problem(
 ) -> Response:
     """Build the response; `detail` is one sentence that a user can be shown."""
     content = _members(status, detail) | members
-    return JSONResponse(content, status, headers, media_type=MEDIA_TYPE)
+    return JSONResponse(content, status, headers, media_type=PROBLEM_JSON)
 
 
 def documented(

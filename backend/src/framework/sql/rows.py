@@ -23,16 +23,16 @@ from src.framework.sql.engine import (
     is_distributed,
 )
 from src.framework.sql.etag import etag
+from src.framework.sql.exceptions import BatchRefused, KeyReused, NotFound, TooManyKeys
 from src.framework.sql.statements import (
     KEY_LIFETIME,
     MADE_HERE,
-    Batch,
+    BatchStatements,
     Creation,
     delete_row,
     update_row,
 )
 from src.framework.sql.uuid7 import instant, next_tick, uuid7
-from src.services.exceptions import BatchRefused, KeyReused, NotFound, TooManyKeys
 
 AT_ONCE = 1000
 """How many rows of a list without a limit are read at once."""
@@ -46,7 +46,7 @@ class RowPage(NamedTuple):
     total: int | None = None
 
 
-async def page(
+async def get_page(
     engine: AsyncEngine,
     statement: Statement,
     limit: int | None,
@@ -82,7 +82,7 @@ async def page(
     return found
 
 
-async def one(engine: AsyncEngine, statement: Statement, /, **values: object) -> bytes:
+async def get_row(engine: AsyncEngine, statement: Statement, /, **values: object) -> bytes:
     """Return the row. Raises NotFound if there is none."""
     row = await fetch(engine, statement, **values)
     if row is None:
@@ -90,7 +90,7 @@ async def one(engine: AsyncEngine, statement: Statement, /, **values: object) ->
     return row
 
 
-async def created(engine: AsyncEngine, creation: Creation, /, **values: object) -> bytes:
+async def create_row(engine: AsyncEngine, creation: Creation, /, **values: object) -> bytes:
     """Create a row and return it; with a `key` and `fingerprint`, one that the key made before.
 
     Raises KeyReused for a key that came with another fingerprint, and TooManyKeys.
@@ -100,7 +100,7 @@ async def created(engine: AsyncEngine, creation: Creation, /, **values: object) 
     values |= {"id": uuid7(tick), "created_at": now}
     if "key" in values:
         values["kept_since"] = now - KEY_LIFETIME
-    create = _created_in_steps if is_distributed(engine) else _created_at_once
+    create = _create_in_steps if is_distributed(engine) else _create_at_once
     row = await create(engine, creation, values)
     if row is None:
         raise KeyReused
@@ -114,7 +114,7 @@ async def _check_room(engine: AsyncEngine, keys_full: Statement, values: dict[st
         raise TooManyKeys(int(seconds))
 
 
-async def _created_at_once(
+async def _create_at_once(
     engine: AsyncEngine, creation: Creation, values: dict[str, object]
 ) -> bytes | None:
     if creation.keys_full is None:
@@ -128,7 +128,7 @@ async def _created_at_once(
     return rows[0] if rows else None
 
 
-async def _created_in_steps(
+async def _create_in_steps(
     engine: AsyncEngine, creation: Creation, values: dict[str, object]
 ) -> bytes | None:
     keep, keys_full = creation.kept, creation.keys_full
@@ -152,7 +152,7 @@ async def _created_in_steps(
     return await fetch_in_transaction(engine, create, user_id=str(values["user_id"]))
 
 
-async def changed(
+async def edit_row(
     engine: AsyncEngine,
     statement: Statement,
     condition: Condition | None,
@@ -164,7 +164,7 @@ async def changed(
     Raises NotFound and ConditionNotMet.
     """
     if condition is None:
-        return await one(engine, statement, **values)
+        return await get_row(engine, statement, **values)
     values |= condition._asdict()
     rows: list[bytes | None] = [*await fetch_all(engine, statement, **values)]
     if not rows:
@@ -183,8 +183,8 @@ class RowChange(NamedTuple):
     condition: Condition | None = None
 
 
-async def applied(
-    engine: AsyncEngine, batch: Batch, changes: Sequence[RowChange], /, **values: object
+async def apply_changes(
+    engine: AsyncEngine, batch: BatchStatements, changes: Sequence[RowChange], /, **values: object
 ) -> list[bytes | None]:
     """Apply all changes or none; return the new state of each row, or None if it was deleted.
 
@@ -197,7 +197,7 @@ async def applied(
         now = instant(next_tick())
         values |= {"created_at": now, "kept_since": now - KEY_LIFETIME}
     operations = [_operation(n, change, values["user_id"]) for n, change in enumerate(changes)]
-    apply = _applied_in_steps if is_distributed(engine) else _applied_at_once
+    apply = _apply_in_steps if is_distributed(engine) else _apply_at_once
     rows = await apply(engine, batch, operations, values)
     if has_key and not _FAILURES.isdisjoint(rows):
         # The same batch may have been applied while this one waited for it: ask for its answer.
@@ -236,15 +236,21 @@ def _operation(n: int, change: RowChange, user_id: object) -> dict[str, Any]:
     }
 
 
-def _applied_at_once(
-    engine: AsyncEngine, batch: Batch, operations: list[dict[str, Any]], values: dict[str, object]
+def _apply_at_once(
+    engine: AsyncEngine,
+    batch: BatchStatements,
+    operations: list[dict[str, Any]],
+    values: dict[str, object],
 ) -> Awaitable[Sequence[bytes | None]]:
     statement = batch.once if "key" in values else batch.at_once
     return fetch_all(engine, statement, operations=to_json(operations), **values)
 
 
-async def _applied_in_steps(
-    engine: AsyncEngine, batch: Batch, operations: list[dict[str, Any]], values: dict[str, object]
+async def _apply_in_steps(
+    engine: AsyncEngine,
+    batch: BatchStatements,
+    operations: list[dict[str, Any]],
+    values: dict[str, object],
 ) -> Sequence[bytes | None]:
     has_key = "key" in values
 
@@ -295,7 +301,7 @@ def _verdict(operation: dict[str, Any], row: bytes | None) -> bytes | None:
 
 
 async def _apply(
-    run: Run, batch: Batch, operation: dict[str, Any], values: dict[str, object]
+    run: Run, batch: BatchStatements, operation: dict[str, Any], values: dict[str, object]
 ) -> bytes | None:
     row = values | operation["fields"] | {"id": operation["id"]}
     if operation["op"] == "create":

@@ -1,0 +1,48 @@
+"""One name stands for one thing in all of `src`."""
+
+import ast
+import sys
+from collections import defaultdict
+from pathlib import Path
+
+from tests.test_layers import SRC, files, part_of
+
+# Each module may have its own of these, as in any FastAPI application.
+OF_EACH_MODULE = {"logger", "main", "router"}
+
+
+def public_names(path: Path) -> set[str]:
+    """Return the functions, classes and values that a module defines for others."""
+    found: set[str] = set()
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            found.add(node.name)
+        elif isinstance(node, ast.Assign):
+            found |= {each.id for each in node.targets if isinstance(each, ast.Name)}
+        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            found.add(node.target.id)
+    return {name for name in found if not name.startswith("_")} - OF_EACH_MODULE
+
+
+def test_a_public_name_stands_for_one_thing() -> None:
+    places: dict[str, list[Path]] = defaultdict(list)
+    for path in files():
+        if path.parent.name == "versions":
+            continue  # a migration stays as it was
+        for name in public_names(path):
+            places[name].append(path)
+
+    def is_an_endpoint_of_a_service(paths: list[Path]) -> bool:
+        return sorted(map(part_of, paths)) == ["routers", "services"]
+
+    assert {
+        name: [str(path.relative_to(SRC)) for path in paths]
+        for name, paths in places.items()
+        if len(paths) > 1 and not is_an_endpoint_of_a_service(paths)
+    } == {}
+
+
+def test_no_package_is_named_as_one_of_the_standard_library() -> None:
+    names = {path.stem for path in [*SRC.iterdir(), *(SRC / "framework").iterdir()]}
+
+    assert names.isdisjoint(sys.stdlib_module_names)
