@@ -1,6 +1,9 @@
-"""Adding a column means editing the model, the schema and a migration, nothing else."""
+"""A new column takes the README's recipe: the model, the schema, the listing, `make migration`."""
 
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
@@ -9,40 +12,68 @@ from typing import Any
 import httpx
 import pytest
 
-from src.migrations import HEAD
 from tests.conftest import database
 from tests.serving import BACKEND, COMMAND, serving
 from tests.tasks import FIELDS, Task, assert_problem, create, listed, task_path, tasks_path
 
+JSON = {"Content-Type": "application/json"}
 NOON, LATER = "2026-11-21T12:00:00+00:00", "2026-11-22T12:00:00.5+00:00"
 
-# The lines in each file after which the new ones go.
+# The lines in each file after which the new ones go: a time, a text, a whole number, a truth value
+# and a list, as the README says.
 MORE = {
     "models/task.py": {
-        "    description: str | None = Field(sa_type=Text)\n": "    due_at: datetime | None\n"
+        "    description: str | None = Field(sa_type=Text)\n": """\
+    due_at: datetime | None
+    place: str | None = Field(max_length=50)
+    minutes: int | None
+    pinned: bool = Field(sa_column_kwargs={"server_default": "false"})
+    links: list[str] = Field(sa_type=ARRAY(Text), sa_column_kwargs={"server_default": "{}"})
+"""
     },
     "schemas/task.py": {
-        "from typing_extensions import TypedDict\n": "from pydantic import AwareDatetime\n",
-        "    description: Description | None = None\n": "    due_at: AwareDatetime | None = None\n",
-        "    description: Description | None\n": "    due_at: AwareDatetime | None\n",
-        "    description: str | None\n": "    due_at: datetime | None\n",
+        "MAX_TAGS = 20\n": """
+from src.schemas.fields import WholeNumber
+
+Place = Annotated[str, Characters(1, 50)]
+Minutes = Annotated[int, WholeNumber(0, 1000)]
+Links = Annotated[list[Place], Field(max_length=3)]
+""",
+        "    description: Description | None = None\n": """\
+    due_at: SentTime = None
+    place: Place | None = None
+    minutes: Minutes | None = None
+    pinned: StrictBool = Field(default=False, json_schema_extra=without_default)
+    links: Links = Field(default_factory=list)
+""",
+        "    description: Description | None\n": """\
+    due_at: SentTime
+    place: Place | None
+    minutes: Minutes | None
+    pinned: StrictBool
+    links: Links
+""",
+        "    description: str | None\n": """\
+    due_at: datetime | None
+    place: str | None
+    minutes: int | None
+    pinned: bool
+    links: list[str]
+""",
     },
-    "schemas/task_listing.py": {'    "-due_date",\n': '    "due_at",\n    "-due_at",\n'},
+    "schemas/task_listing.py": {
+        '    "-due_date",\n': "".join(
+            f'    "{sign}{name}",\n'
+            for name in ("due_at", "place", "minutes", "pinned")
+            for sign in ("", "-")
+        )
+    },
 }
-MIGRATION = f'''
-import sqlalchemy as sa
-from alembic import op
-
-revision = "9999_due_at"
-down_revision = "{HEAD}"
+NEW = ["due_at", "place", "minutes", "pinned", "links"]
 
 
-def upgrade() -> None:
-    op.add_column("tasks", sa.Column("due_at", sa.DateTime(timezone=True)))
-'''
-
-
-def copy_with_due_at(folder: Path) -> None:
+def copy_with_new_columns(folder: Path) -> dict[str, str]:
+    """Edit a copy of `src`, let `make migration` write the migration, and return where it is."""
     shutil.copytree(BACKEND / "src", folder / "src")
     for name, lines in MORE.items():
         path = folder / "src" / name
@@ -51,14 +82,17 @@ def copy_with_due_at(folder: Path) -> None:
             assert text.count(line) == 1, line
             text = text.replace(line, line + more)
         path.write_text(text)
-    (folder / "src/migrations/versions/9999_due_at.py").write_text(MIGRATION)
+    environment = {"PYTHONPATH": f"{folder}:{BACKEND}"}
+    program = [sys.executable, "-P", "-m", "tests.make_migration", "new_columns"]
+    subprocess.run(program, env=os.environ | environment, cwd=BACKEND, check=True)
+    return environment
 
 
 @pytest.fixture(scope="module")
 def api(postgres: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
     """A client of the service with the new column, on a table that already had tasks."""
     folder = tmp_path_factory.mktemp("due")
-    copy_with_due_at(folder)
+    environment = copy_with_new_columns(folder)
     program, *arguments = COMMAND
     with database(postgres) as url:
         with serving(folder / "before", DATABASE_URL=url) as server, server.client() as client:
@@ -70,7 +104,7 @@ def api(postgres: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[htt
                 folder / "log",
                 (program, "-P", *arguments),  # not the folder that it starts in
                 DATABASE_URL=url,
-                PYTHONPATH=str(folder),
+                **environment,
             ) as server,
             server.client() as client,
         ):
@@ -87,7 +121,7 @@ def test_the_column_is_created_read_and_listed_in_its_place(api: httpx.Client, u
 
     assert task["due_at"] == NOON
     assert without["due_at"] is None
-    assert list(task) == [*FIELDS[:4], "due_at", *FIELDS[4:]]
+    assert list(task) == [*FIELDS[:4], *NEW, *FIELDS[4:]]
     assert api.get(task_path(task)).json() == task
     assert listed(api, user) == [task, without]
 
@@ -165,3 +199,51 @@ def test_pages_in_the_columns_order_have_each_task_once(
 
     assert walked(api, user, "due_at", limit) == in_order
     assert walked(api, user, "-due_at", limit) == [tasks[number] for number in [0, 4, 2, 5, 3, 1]]
+
+
+VALUES: dict[str, list[Any]] = {
+    "place": ["Berlin", "Ägypten", None],
+    "minutes": [7, 1000, None],
+    "pinned": [False, True],
+    "links": [["a", "b"], []],
+}
+
+
+@pytest.mark.parametrize("name", VALUES)
+def test_a_column_of_each_kind_is_set_changed_and_kept(
+    api: httpx.Client, user: str, name: str
+) -> None:
+    first, *others = VALUES[name]
+    task = create(api, user, **{name: first})
+
+    assert task[name] == first
+    for value in others:
+        assert api.put(task_path(task), json={name: value}).json()[name] == value
+        assert api.patch(task_path(task), json={"title": "Other"}).json()[name] == value
+    assert_problem(api.put(task_path(task), json={name: {}}), 422)
+
+
+@pytest.mark.parametrize("name", ["place", "minutes", "pinned"])
+@pytest.mark.parametrize("sign", ["", "-"])
+def test_a_list_is_in_the_order_of_a_column_of_each_kind(
+    api: httpx.Client, user: str, name: str, sign: str
+) -> None:
+    values = VALUES[name] * 2
+    for value in values:
+        create(api, user, **{name: value})
+
+    pages = [task[name] for task in walked(api, user, f"{sign}{name}", 1)]
+
+    have_one = [value for value in pages if value is not None]
+    assert have_one == sorted(have_one, reverse=bool(sign))
+    assert pages[len(have_one) :] == [None] * values.count(None)
+    assert len(pages) == len(values)
+
+
+def test_ninety_minutes_may_be_written_as_a_decimal(api: httpx.Client, user: str) -> None:
+    """JSON Schema calls 90.0 an integer."""
+    response = api.post(tasks_path(user), content=b'{"title": "x", "minutes": 90.0}', headers=JSON)
+
+    assert response.json()["minutes"] == 90
+    for minutes in (90.5, "90", True, 1001, -1):
+        assert_problem(api.post(tasks_path(user), json={"title": "x", "minutes": minutes}), 422)
