@@ -424,8 +424,8 @@ def main() -> None:
         return
     rows = [*size.operations, *size.connections]
     progress = Progress(
-        size.rounds * len(size.operations) * (len(compared) + 1)
-        + size.rounds * len(size.connections + size.one_user) * (len(fast) + 1)
+        size.rounds * len(size.operations) * (len(compared) + 2)
+        + size.rounds * len(size.connections + size.one_user) * (len(fast) + 2)
         + size.rounds * len(size.far) * (len(fast) + len(POOLERS))
         + size.rounds * (2 * len(FLAT) + 3)
         + len(rows)
@@ -439,7 +439,7 @@ def main() -> None:
                 peer.name: stack.enter_context(
                     peers.running(peer, url if peer.name.startswith(report.THIS) else plain)
                 )
-                for peer in [*compared, peers.ours(workers=2)]
+                for peer in [*compared, peers.ours(is_fast=False), peers.ours(workers=2)]
             }
             contract.check(servers)
             results = measure(servers, size.operations, size, progress)

@@ -60,10 +60,13 @@ class Running:
         return int(kilobytes) / 1000
 
 
-def ours(workers: int = 1, settings: dict[str, str] | None = None) -> Peer:
+def ours(workers: int = 1, settings: dict[str, str] | None = None, *, is_fast: bool = True) -> Peer:
+    """Without the fast path, FastAPI answers every request."""
+    module = "src" if is_fast else "tests.plain"
+    name = "this service" if is_fast else "this service without its fast path"
     return Peer(
-        "this service" if workers == 1 else f"this service, {workers} workers",
-        lambda _port: [sys.executable, "-m", "src"],
+        name if workers == 1 else f"{name}, {workers} workers",
+        lambda _port: [sys.executable, "-m", module],
         BACKEND,
         {
             "AUTH_MODE": "open",

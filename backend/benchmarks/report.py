@@ -13,6 +13,7 @@ from benchmarks.load import Load
 Results = dict[str, dict[str, Load]]  # by operation, by server
 
 THIS = "this service"
+PLAIN = f"{THIS} without its fast path"
 LIMIT = "PostgreSQL alone (pgbench)"
 COLOURS = ["#1f6feb", "#8b949e", "#2da44e", "#0e8a9e", "#bf3989", "#bf8700"]
 
@@ -68,14 +69,14 @@ def write(run: Run) -> Report:
         main_rates,
         rates(run.connections, [*run.fast, two, LIMIT]),
         "## Speed relative to the others\n",
-        ratios(run.results, [*others, two, LIMIT]),
+        ratios(run.results, [*others, PLAIN, two, LIMIT]),
         ratios(run.connections, [*fast, two, LIMIT]),
         "## Latency\n",
         latencies(run.results, [*run.peers, two]),
         latencies(run.connections, [*run.fast, two]),
         "## Processor time\n",
         "Of the server; PostgreSQL's own is not in it.\n",
-        processor_times(all_rows, [*run.peers, two]),
+        processor_times(all_rows, [*run.peers, PLAIN, two]),
         "## One user\n",
         of_one_user(run.one_user, run.fast),
         f"## {run.rows:,} rows\n",

@@ -156,6 +156,7 @@ def test_every_field_can_be_set_and_cleared(api: httpx.Client, user: str) -> Non
         "due_date": "2026-12-24T09:30:00.000001+01:00",
         "tags": [" home", 'a"b\\{}', "NULL", "home"],
     }
+    assert full.keys() == TaskCreate.model_fields.keys()
     single = create(api, user, **full)
     task = create(api, user)
 

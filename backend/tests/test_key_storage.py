@@ -10,10 +10,11 @@ import httpx
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from src.framework.sql import rows
+from src.framework.sql.exceptions import KeyReused, TooManyKeys
 from src.framework.sql.statements import MOST_KEYS
 from src.schemas.task import TaskCreate, TaskUpdate
-from src.services import batch_service, rows, task_service
-from src.services.exceptions import KeyReused, TooManyKeys
+from src.services import batch_service, task_service
 from tests.conftest import execute
 from tests.faults.load import connected
 from tests.tasks import assert_problem, create, tasks_path
@@ -113,7 +114,7 @@ async def test_a_key_of_the_release_before_gives_its_whole_answer_again(
             "INSERT INTO idempotency_keys (user_id, key, fingerprint, created_at, answer)"
             " VALUES ($1, 'key', $2, now(), $3::json)",
             user,
-            batch_service.fingerprint(operations),
+            batch_service.batch_fingerprint(operations),
             json.dumps([made]),
         )
 
@@ -131,7 +132,7 @@ async def test_the_release_before_does_not_take_a_part_of_an_answer_for_the_whol
 
     async with connected(own_database) as driver:
         kept = await driver.fetchval("SELECT fingerprint FROM idempotency_keys")
-    assert kept != batch_service.fingerprint(operations)
+    assert kept != batch_service.batch_fingerprint(operations)
 
 
 # How many

@@ -21,7 +21,8 @@ def public_names(path: Path) -> set[str]:
             found |= {each.id for each in node.targets if isinstance(each, ast.Name)}
         elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
             found.add(node.target.id)
-    return {name for name in found if not name.startswith("_")} - OF_EACH_MODULE
+    type_variables = {name for name in found if len(name) == 1}
+    return {name for name in found if not name.startswith("_")} - OF_EACH_MODULE - type_variables
 
 
 def test_a_public_name_stands_for_one_thing() -> None:

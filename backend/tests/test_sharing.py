@@ -265,6 +265,7 @@ async def test_a_shared_answer_is_byte_for_byte_that_of_a_request_alone(
         "tags": [],
         "due_date": None,
     }
+    assert {*changes, "completed"} == TaskCreate.model_fields.keys()
     updated = await asyncio.gather(
         *(task_service.update_task(engine, *task, changes) for task in tasks)
     )

@@ -32,7 +32,7 @@ from tests.conftest import database, execute
 from tests.serving import serving
 from tests.tasks import create, task_path, tasks_path, unknown_path
 
-FIELDS = ("completed", "description", "due_date", "priority", "tags", "title")
+FIELDS = sorted(TaskCreate.model_fields)
 UPDATES = [
     task_service.update_statement(frozenset(fields), conditional=conditional)
     for count in (0, 1, len(FIELDS))

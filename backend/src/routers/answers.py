@@ -170,6 +170,11 @@ def row(content: bytes, status: int = 200, fields: Fields = ()) -> Response:
     return tagged(content, etag(content), status, fields)
 
 
+def row_unless_known(content: bytes, if_match: str | None, if_none_match: str | None) -> Response:
+    """Answer a row to a GET, or 304. Raises ConditionNotMet."""
+    return conditional(row(content), if_none_match, if_match)
+
+
 def new_row(request: Request, content: bytes) -> Response:
     return row(content, 201, [(b"location", path_of_new(request, content))])
 

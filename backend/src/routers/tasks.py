@@ -22,7 +22,6 @@ from src.dependencies import (
     own_token,
 )
 from src.framework.web.conditions import condition
-from src.framework.web.responses import conditional
 from src.framework.web.routing import StrictRoute
 from src.routers import answers
 from src.schemas.fields import EXAMPLE_ID, Message
@@ -125,7 +124,7 @@ async def get_task(
     if_none_match: IfNoneMatch = None,
 ) -> Response:
     task = await task_service.get_task(engine, user_id, task_id)
-    return conditional(answers.row(task), if_none_match, if_match)
+    return answers.row_unless_known(task, if_match, if_none_match)
 
 
 @router.put(

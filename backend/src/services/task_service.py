@@ -12,7 +12,6 @@ from uuid import UUID
 
 from pydantic_core import to_json
 from sqlalchemy import (
-    BigInteger,
     Boolean,
     ColumnElement,
     Text,
@@ -35,12 +34,10 @@ from src.framework.sql import rows
 from src.framework.sql.engine import Statement
 from src.framework.sql.rows import RowPage
 from src.framework.sql.statements import (
-    compiled_list,
     delete_row,
     insert_row,
     insert_row_once,
-    select_count,
-    select_page,
+    select_list,
     select_row,
     share_writes,
     table_of,
@@ -74,23 +71,19 @@ delete_statement = partial(delete_row, TASKS, shared=_SHARED)
 def list_statement(
     sort: Sort = "created_at", by: frozenset[str] = frozenset(), *, counted: bool = False
 ) -> Statement:
-    """Compile a list of so many, or of all if `limit` is None.
+    """Compile a list, `by` any of completed, text, position (with position_id), and more.
 
-    It may be `by` any of completed, text, position (with position_id), and more: what few ask for
-    shares one statement, in which None stands for a filter that is not asked for. A counted one
-    has a row more, the number of all tasks that the filters let through.
+    Common filters have statements of their own. `more` is all that few use, in one statement: in
+    it, NULL means that a filter is not used.
     """
     filters = {
         "completed": TASKS.c.completed == bindparam("completed"),
         "text": or_(_has_text(TASKS.c.title), _has_text(TASKS.c.description)),
         "more": _has_more(),
     }
-    chosen = [condition for name, condition in filters.items() if name in by]
-    page = select_page(TASKS, sort, chosen, goes_on="position" in by)
-    if "more" in by:
-        page = page.offset(bindparam("offset", type_=BigInteger))
-    count = select_count(TASKS, chosen) if counted else None
-    return replace(compiled_list(page, count), takes_long="text" in by)
+    chosen = by | {"offset"} if "more" in by else by
+    statement = select_list(TASKS, sort, chosen, filters, counted=counted)
+    return replace(statement, takes_long="text" in by)
 
 
 def _has_more() -> ColumnElement[bool]:

@@ -16,7 +16,6 @@ from src.dependencies import (
     own_token,
 )
 from src.framework.web.conditions import condition
-from src.framework.web.responses import conditional
 from src.framework.web.routing import StrictRoute
 from src.routers import answers
 from src.schemas.fields import Message
@@ -97,7 +96,7 @@ async def get_note(
     if_none_match: IfNoneMatch = None,
 ) -> Response:
     note = await service.get_note(engine, user_id, note_id)
-    return conditional(answers.row(note), if_none_match, if_match)
+    return answers.row_unless_known(note, if_match, if_none_match)
 
 
 @router.put(

@@ -59,6 +59,4 @@ class NoteListing(Listing):
     other_names: ClassVar[OtherNames] = names_of_pages(get_args(Sort))
 
     sort: Sort = Field(default="created_at", description="The field to order by; - reverses it.")
-    colour: Annotated[
-        Colour | None, Field(description="Only notes of this colour.", examples=["red"])
-    ] = None
+    colour: Colour | None = Field(None, description="Only of this colour.", examples=["red"])

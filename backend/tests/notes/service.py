@@ -1,10 +1,9 @@
 """The statements of notes, and the functions that run them. All raise DatabaseUnavailable."""
 
-from functools import cache
+from functools import cache, partial
 from hashlib import sha256
 from uuid import UUID
 
-from sqlalchemy import BigInteger, bindparam
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from src.framework.condition import Condition
@@ -12,12 +11,10 @@ from src.framework.sql import rows
 from src.framework.sql.engine import Statement
 from src.framework.sql.rows import RowPage
 from src.framework.sql.statements import (
-    compiled_list,
     delete_row,
     insert_row,
     insert_row_once,
-    select_count,
-    select_page,
+    select_list,
     select_row,
     sent,
     table_of,
@@ -37,25 +34,18 @@ CREATE_ONCE = insert_row_once(NOTES, NoteCreate.model_fields, KEYS, "task_id")
 
 @cache
 def list_statement(sort: str, by: frozenset[str], *, counted: bool = False) -> Statement:
-    """Compile a list `by` any of colour, position (with position_id) and offset."""
-    filters = [NOTES.c[name] == sent(NOTES.c[name], name) for name in by & {"colour"}]
-    page = select_page(NOTES, sort, filters, goes_on="position" in by)
-    if "offset" in by:
-        page = page.offset(bindparam("offset", type_=BigInteger))
-    return compiled_list(page, select_count(NOTES, filters) if counted else None)
+    filters = {"colour": NOTES.c.colour == sent(NOTES.c.colour, "colour")}
+    return select_list(NOTES, sort, by, filters, counted=counted)
 
 
 async def list_notes(
     engine: AsyncEngine, user_id: str, listing: NoteListing, *, counted: bool = False
 ) -> RowPage:
-    values = listing.place()
-    if listing.colour is not None:
-        values["colour"] = listing.colour
-    by = frozenset(values)
+    values = listing.place() | listing.model_dump(include={"colour"}, exclude_none=True)
+    statement = partial(list_statement, listing.sort, frozenset(values))
+    counting = statement(counted=True) if counted else None
     values["user_id"] = user_id
-    counting = list_statement(listing.sort, by, counted=True) if counted else None
-    statement = list_statement(listing.sort, by)
-    return await rows.get_page(engine, statement, listing.limit, counting=counting, **values)
+    return await rows.get_page(engine, statement(), listing.limit, counting=counting, **values)
 
 
 async def create_note(

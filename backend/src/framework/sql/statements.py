@@ -148,18 +148,29 @@ def _comes_after(
     return or_(follows, and_(column.is_(None), or_(position.is_not(None), id_follows)))
 
 
-def select_count(table: Table, filters: Iterable[ColumnElement[bool]]) -> Select[Any]:
-    return owned(select(func.count()).select_from(table), table).where(*filters)
+def select_list(
+    table: Table,
+    sort: str,
+    by: frozenset[str],
+    filters: Mapping[str, ColumnElement[bool]],
+    *,
+    counted: bool = False,
+) -> Statement:
+    """Compile a page `by` any of position (with position_id), offset, and the names of filters.
 
-
-def compiled_list(page: Select[Any], count: Select[Any] | None) -> Statement:
-    """Compile a page; with `count`, the number of all rows is its last row."""
-    if count is None:
+    If it is `counted`, its last row is the number of all rows that the filters let through.
+    """
+    chosen = [condition for name, condition in filters.items() if name in by]
+    page = select_page(table, sort, chosen, goes_on="position" in by)
+    if "offset" in by:
+        page = page.offset(bindparam("offset", type_=BigInteger))
+    if not counted:
         return compiled(page)
-    found = page.cte("row")
-    total = func.to_json(count.scalar_subquery())
-    each = select(func.row_to_json(found.table_valued()))
-    return compiled_answer(union_all(each, select(total)), repeatable=True)
+    count = owned(select(func.count()).select_from(table), table).where(*chosen)
+    total = select(func.to_json(count.scalar_subquery()))
+    rows = page.cte("row")
+    each = select(func.row_to_json(rows.table_valued()))
+    return compiled_answer(union_all(each, total), repeatable=True)
 
 
 class Creation(NamedTuple):

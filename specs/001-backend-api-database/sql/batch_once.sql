@@ -1,0 +1,260 @@
+WITH seen AS (
+         SELECT idempotency_keys.fingerprint AS fingerprint, idempotency_keys.answer AS answer
+         FROM idempotency_keys
+         WHERE idempotency_keys.user_id = CAST($2 AS varchar)
+           AND idempotency_keys.key = CAST($3 AS varchar)
+           AND idempotency_keys.created_at >= CAST($4 AS timestamp with time zone)
+       ),
+     operation AS (
+         SELECT operations.n AS n,
+                operations.op AS op,
+                operations.id AS id,
+                operations.etags AS etags,
+                operations.fields AS fields
+         FROM json_to_recordset(CAST($1 AS pg_catalog.json)) AS operations(n integer,
+                                                                           op text,
+                                                                           id uuid,
+                                                                           etags text[],
+                                                                           fields pg_catalog.json)
+         WHERE NOT EXISTS (SELECT seen.fingerprint, seen.answer
+                           FROM seen)
+       ),
+     current AS (
+         SELECT tasks.id AS id, tasks AS before
+         FROM tasks
+         WHERE tasks.user_id = CAST($2 AS varchar)
+           AND tasks.id = ANY(ARRAY(SELECT operation.id
+                                    FROM operation
+                                    WHERE operation.op <> 'create'))
+         ORDER BY tasks.id
+         FOR UPDATE
+       ),
+     verdict AS (
+         SELECT operation.n AS n,
+                operation.op AS op,
+                operation.id AS id,
+                operation.etags AS etags,
+                operation.fields AS fields,
+                current.before AS before,
+                CASE
+                  WHEN operation.op <> 'create' AND current.id IS NULL
+                    THEN 404
+                  WHEN operation.etags IS NOT NULL
+                   AND "left"(encode(sha256(convert_to(CAST(row_to_json(row) AS text), 'UTF8')),
+                                     'hex'),
+                              32) <> ALL(operation.etags)
+                    THEN 412
+                END AS failure
+         FROM operation
+              LEFT JOIN current ON current.id = operation.id
+              LEFT JOIN LATERAL (SELECT ((current.before)).id AS id,
+                                        ((current.before)).user_id AS user_id,
+                                        ((current.before)).title AS title,
+                                        ((current.before)).description AS description,
+                                        ((current.before)).completed AS completed,
+                                        ((current.before)).priority AS priority,
+                                        ((current.before)).due_date AS due_date,
+                                        ((current.before)).tags AS tags,
+                                        ((current.before)).created_at AS created_at,
+                                        ((current.before)).updated_at AS updated_at) AS row ON TRUE
+       ),
+     state AS (
+         SELECT new.id AS id,
+                new.user_id AS user_id,
+                new.title AS title,
+                new.description AS description,
+                new.completed AS completed,
+                new.priority AS priority,
+                new.due_date AS due_date,
+                new.tags AS tags,
+                new.created_at AS created_at,
+                CASE
+                  WHEN verdict.op = 'update' THEN GREATEST(new.updated_at, now())
+                  ELSE new.updated_at
+                END AS updated_at
+         FROM verdict
+              INNER JOIN LATERAL json_populate_record(verdict.before, verdict.fields) AS new ON TRUE
+         WHERE verdict.op <> 'delete'
+       ),
+     answer AS (
+         SELECT json_agg(CASE
+                           WHEN verdict.failure IS NOT NULL
+                             THEN to_json(verdict.failure)
+                           WHEN state.id IS NOT NULL
+                             THEN row_to_json(state)
+                         END ORDER BY verdict.n) AS rows,
+                json_agg(CASE
+                           WHEN state.id IS NOT NULL
+                             THEN (SELECT json_object_agg(member_1.key, member_1.value) AS json_object_agg_1
+                                   FROM LATERAL json_each(row_to_json(state)) AS member_1 (key, value)
+                                   WHERE member_1.key IN ('id', 'user_id', 'created_at', 'updated_at')
+                                      OR verdict.fields -> member_1.key IS NULL)
+                         END ORDER BY verdict.n) AS parts
+         FROM verdict LEFT JOIN state ON state.id = verdict.id
+       ),
+     all_can AS (
+         SELECT bool_and(verdict.failure IS NULL) AS yes
+         FROM verdict
+         HAVING bool_and(verdict.failure IS NULL)
+       ),
+     kept AS (
+         INSERT INTO idempotency_keys (user_id, key, fingerprint, created_at, answer)
+         SELECT CAST($2 AS varchar) AS anon_1,
+                CAST($3 AS varchar) AS anon_2,
+                CAST($5 AS varchar) AS anon_3,
+                CAST($6 AS timestamp with time zone) AS anon_4,
+                answer.parts AS parts
+         FROM answer
+         WHERE EXISTS (SELECT all_can.yes
+                       FROM all_can)
+           AND EXISTS (SELECT verdict.n
+                       FROM verdict
+                       WHERE verdict.op <> 'keep')
+           AND NOT EXISTS (SELECT idempotency_keys.user_id
+                           FROM idempotency_keys
+                           WHERE idempotency_keys.user_id = CAST($2 AS varchar)
+                             AND idempotency_keys.created_at >= CAST($4 AS timestamp with time zone)
+                           LIMIT 1
+                           OFFSET 9999)
+         ON CONFLICT (user_id, key)
+            DO UPDATE
+              SET fingerprint = excluded.fingerprint,
+                  task_id = excluded.task_id,
+                  created_at = excluded.created_at,
+                  answer = excluded.answer
+              WHERE idempotency_keys.created_at < CAST($4 AS timestamp with time zone)
+         RETURNING idempotency_keys.key
+       ),
+     created AS (
+         INSERT INTO tasks (id,
+                            user_id,
+                            title,
+                            description,
+                            completed,
+                            priority,
+                            due_date,
+                            tags,
+                            created_at,
+                            updated_at)
+         SELECT state.id AS id,
+                state.user_id AS user_id,
+                state.title AS title,
+                state.description AS description,
+                state.completed AS completed,
+                state.priority AS priority,
+                state.due_date AS due_date,
+                state.tags AS tags,
+                state.created_at AS created_at,
+                state.updated_at AS updated_at
+         FROM state INNER JOIN verdict ON verdict.id = state.id
+         WHERE verdict.op = 'create' AND EXISTS (SELECT kept.key FROM kept)
+         RETURNING tasks.id
+       ),
+     updated AS (
+         UPDATE tasks
+         SET title = state.title,
+             description = state.description,
+             completed = state.completed,
+             priority = state.priority,
+             due_date = state.due_date,
+             tags = state.tags,
+             updated_at = state.updated_at
+         FROM state
+         WHERE tasks.user_id = CAST($2 AS varchar)
+           AND tasks.id = ANY(ARRAY(SELECT verdict.id
+                                    FROM verdict
+                                    WHERE verdict.op = 'update'))
+           AND tasks.id = state.id
+           AND EXISTS (SELECT kept.key
+                       FROM kept)
+         RETURNING tasks.id
+       ),
+     deleted AS (
+         DELETE FROM tasks
+         WHERE tasks.user_id = CAST($2 AS varchar)
+           AND tasks.id = ANY(ARRAY(SELECT verdict.id
+                                    FROM verdict
+                                    WHERE verdict.op = 'delete'))
+           AND EXISTS (SELECT kept.key
+                       FROM kept)
+         RETURNING tasks.id
+       ),
+     cleared AS (
+         DELETE FROM idempotency_keys
+         WHERE idempotency_keys.user_id = CAST($2 AS varchar)
+           AND idempotency_keys.key = ANY(ARRAY(SELECT idempotency_keys.key
+                                                FROM idempotency_keys
+                                                WHERE idempotency_keys.user_id = CAST($2 AS varchar)
+                                                  AND idempotency_keys.created_at < CAST($4 AS timestamp with time zone)
+                                                  AND idempotency_keys.key <> CAST($3 AS varchar)
+                                                LIMIT 10
+                                                FOR UPDATE SKIP LOCKED))
+           AND EXISTS (SELECT kept.key
+                       FROM kept)
+         RETURNING idempotency_keys.key
+       )
+  SELECT each.value
+  FROM json_array_elements(COALESCE((SELECT CASE
+                                              WHEN seen.fingerprint IN (CAST($5 AS varchar),
+                                                                        CAST($7 AS varchar))
+                                                THEN (SELECT json_agg(CASE
+                                                                        WHEN json_typeof(each_1.value) = 'object'
+                                                                          THEN row_to_json(state_1)
+                                                                        ELSE each_1.value
+                                                                      END ORDER BY each_1.n) AS json_agg_1
+                                                      FROM seen
+                                                           LEFT JOIN LATERAL json_array_elements(seen.answer) WITH ORDINALITY AS each_1 (value, n) ON TRUE
+                                                           LEFT JOIN (SELECT operations.n AS n,
+                                                                             operations.op AS op,
+                                                                             operations.id AS id,
+                                                                             operations.etags AS etags,
+                                                                             operations.fields AS fields
+                                                                      FROM json_to_recordset(CAST($1 AS pg_catalog.json)) AS operations(n integer,
+                                                                                                                                        op text,
+                                                                                                                                        id uuid,
+                                                                                                                                        etags text[],
+                                                                                                                                        fields pg_catalog.json)) AS asked ON asked.n = each_1.n - 1
+                                                           LEFT JOIN LATERAL jsonb_to_record(CASE
+                                                                                               WHEN json_typeof(each_1.value) = 'object'
+                                                                                                 THEN CAST(asked.fields AS jsonb) || CAST(each_1.value AS jsonb)
+                                                                                               ELSE CAST('{}' AS jsonb)
+                                                                                             END) AS state_1(id uuid,
+                                                                                                             user_id varchar(255),
+                                                                                                             title varchar(500),
+                                                                                                             description text,
+                                                                                                             completed boolean,
+                                                                                                             priority task_priority,
+                                                                                                             due_date timestamp with time zone,
+                                                                                                             tags text[],
+                                                                                                             created_at timestamp with time zone,
+                                                                                                             updated_at timestamp with time zone) ON TRUE)
+                                              ELSE CAST('[422]' AS pg_catalog.json)
+                                            END AS anon_5
+                                     FROM seen),
+                                    (SELECT CASE
+                                              WHEN EXISTS (SELECT all_can.yes
+                                                           FROM all_can)
+                                               AND EXISTS (SELECT verdict.n
+                                                           FROM verdict
+                                                           WHERE verdict.op <> 'keep')
+                                               AND NOT EXISTS (SELECT kept.key
+                                                               FROM kept)
+                                               AND EXISTS (SELECT idempotency_keys.user_id
+                                                           FROM idempotency_keys
+                                                           WHERE idempotency_keys.user_id = CAST($2 AS varchar)
+                                                             AND idempotency_keys.created_at >= CAST($4 AS timestamp with time zone)
+                                                           LIMIT 1
+                                                           OFFSET 9999)
+                                                THEN CAST('[429]' AS pg_catalog.json)
+                                              WHEN EXISTS (SELECT all_can.yes
+                                                           FROM all_can)
+                                               AND EXISTS (SELECT verdict.n
+                                                           FROM verdict
+                                                           WHERE verdict.op <> 'keep')
+                                               AND NOT EXISTS (SELECT kept.key
+                                                               FROM kept)
+                                                THEN CAST('[409]' AS pg_catalog.json)
+                                              ELSE answer.rows
+                                            END AS anon_6
+                                     FROM answer))) WITH ORDINALITY AS each (value, n)
+  ORDER BY each.n

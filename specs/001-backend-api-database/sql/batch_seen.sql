@@ -1,0 +1,35 @@
+SELECT idempotency_keys.fingerprint,
+       CASE
+         WHEN json_typeof(each_1.value) = 'object' THEN row_to_json(state_1)
+         ELSE each_1.value
+       END AS row
+FROM idempotency_keys
+     LEFT JOIN LATERAL json_array_elements(idempotency_keys.answer) WITH ORDINALITY AS each_1 (value, n) ON TRUE
+     LEFT JOIN (SELECT operations.n AS n,
+                       operations.op AS op,
+                       operations.id AS id,
+                       operations.etags AS etags,
+                       operations.fields AS fields
+                FROM json_to_recordset(CAST($1 AS pg_catalog.json)) AS operations(n integer,
+                                                                                  op text,
+                                                                                  id uuid,
+                                                                                  etags text[],
+                                                                                  fields pg_catalog.json)) AS asked ON asked.n = each_1.n - 1
+     LEFT JOIN LATERAL jsonb_to_record(CASE
+                                         WHEN json_typeof(each_1.value) = 'object'
+                                           THEN CAST(asked.fields AS jsonb) || CAST(each_1.value AS jsonb)
+                                         ELSE CAST('{}' AS jsonb)
+                                       END) AS state_1(id uuid,
+                                                       user_id varchar(255),
+                                                       title varchar(500),
+                                                       description text,
+                                                       completed boolean,
+                                                       priority task_priority,
+                                                       due_date timestamp with time zone,
+                                                       tags text[],
+                                                       created_at timestamp with time zone,
+                                                       updated_at timestamp with time zone) ON TRUE
+WHERE idempotency_keys.user_id = CAST($2 AS varchar)
+  AND idempotency_keys.key = CAST($3 AS varchar)
+  AND idempotency_keys.created_at >= CAST($4 AS timestamp with time zone)
+ORDER BY each_1.n

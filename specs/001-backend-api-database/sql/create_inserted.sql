@@ -1,0 +1,21 @@
+INSERT INTO tasks (id,
+                   user_id,
+                   title,
+                   description,
+                   completed,
+                   priority,
+                   due_date,
+                   tags,
+                   created_at,
+                   updated_at)
+VALUES (CAST($1 AS uuid),
+        CAST($2 AS varchar),
+        CAST($3 AS varchar),
+        CAST($4 AS varchar),
+        CAST($5 AS boolean),
+        CAST(CAST($6 AS varchar) AS task_priority),
+        CAST($7 AS timestamp with time zone),
+        CAST($8 AS text[]),
+        CAST($9 AS timestamp with time zone),
+        CAST($9 AS timestamp with time zone))
+ON CONFLICT DO NOTHING

@@ -1,0 +1,14 @@
+WITH row AS (
+         SELECT CAST(CAST($1 AS uuid) AS uuid) AS id,
+                CAST(CAST($2 AS varchar) AS varchar(255)) AS user_id,
+                CAST(CAST($3 AS varchar) AS varchar(500)) AS title,
+                CAST(CAST($4 AS varchar) AS text) AS description,
+                CAST(CAST($5 AS boolean) AS boolean) AS completed,
+                CAST(CAST(CAST($6 AS varchar) AS task_priority) AS task_priority) AS priority,
+                CAST(CAST($7 AS timestamp with time zone) AS timestamp with time zone) AS due_date,
+                CAST(CAST($8 AS text[]) AS text[]) AS tags,
+                CAST(CAST($9 AS timestamp with time zone) AS timestamp with time zone) AS created_at,
+                CAST(CAST($9 AS timestamp with time zone) AS timestamp with time zone) AS updated_at
+       )
+  SELECT row_to_json(row) AS row_to_json_1
+  FROM row

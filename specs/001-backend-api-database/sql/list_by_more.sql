@@ -1,0 +1,28 @@
+WITH row AS (
+         SELECT tasks.id AS id,
+                tasks.user_id AS user_id,
+                tasks.title AS title,
+                tasks.description AS description,
+                tasks.completed AS completed,
+                tasks.priority AS priority,
+                tasks.due_date AS due_date,
+                tasks.tags AS tags,
+                tasks.created_at AS created_at,
+                tasks.updated_at AS updated_at
+         FROM tasks
+         WHERE tasks.user_id = CAST($1 AS varchar)
+           AND (CAST($2 AS text[]) IS NULL
+             OR tasks.priority = ANY(CAST(CAST($2 AS text[]) AS task_priority[])))
+           AND (CAST($3 AS text[]) IS NULL OR tasks.tags @> CAST($3 AS text[]))
+           AND (CAST($4 AS timestamp with time zone) IS NULL
+             OR tasks.due_date >= CAST($4 AS timestamp with time zone))
+           AND (CAST($5 AS timestamp with time zone) IS NULL
+             OR tasks.due_date <= CAST($5 AS timestamp with time zone))
+           AND (CAST($6 AS boolean) IS NULL
+             OR (NOT tasks.completed AND COALESCE(tasks.due_date < now(), FALSE)) = CAST($6 AS boolean))
+         ORDER BY tasks.created_at, tasks.id
+         LIMIT CAST($7 AS bigint)
+         OFFSET CAST($8 AS bigint)
+       )
+  SELECT row_to_json(row) AS row_to_json_1
+  FROM row

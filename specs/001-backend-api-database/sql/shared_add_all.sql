@@ -1,0 +1,185 @@
+WITH added AS (
+         INSERT INTO feeds (user_id, seq)
+         SELECT DISTINCT asked.user_id AS user_id, 0
+         FROM (SELECT set_config('lock_timeout', '20ms', TRUE) AS seconds) AS "limit"
+              INNER JOIN json_to_recordset(CAST($1 AS pg_catalog.json)) AS asked(op text,
+                                                                                 sets integer,
+                                                                                 toggles integer,
+                                                                                 id uuid,
+                                                                                 user_id varchar(255),
+                                                                                 title varchar(500),
+                                                                                 description text,
+                                                                                 completed boolean,
+                                                                                 priority text,
+                                                                                 due_date timestamp with time zone,
+                                                                                 tags text[],
+                                                                                 created_at timestamp with time zone,
+                                                                                 updated_at timestamp with time zone) ON TRUE
+         WHERE asked.op = 'create'
+           AND NOT EXISTS (SELECT feeds.user_id
+                           FROM feeds
+                           WHERE feeds.user_id = asked.user_id)
+         ORDER BY asked.user_id
+         ON CONFLICT DO NOTHING
+         RETURNING feeds.user_id
+       ),
+     created AS (
+         INSERT INTO tasks (id,
+                            user_id,
+                            title,
+                            description,
+                            completed,
+                            priority,
+                            due_date,
+                            tags,
+                            created_at,
+                            updated_at)
+         SELECT asked.id AS id,
+                asked.user_id AS user_id,
+                asked.title AS title,
+                asked.description AS description,
+                asked.completed AS completed,
+                CAST(asked.priority AS task_priority) AS priority,
+                asked.due_date AS due_date,
+                asked.tags AS tags,
+                asked.created_at AS created_at,
+                asked.created_at AS created_at__1
+         FROM json_to_recordset(CAST($1 AS pg_catalog.json)) AS asked(op text,
+                                                                      sets integer,
+                                                                      toggles integer,
+                                                                      id uuid,
+                                                                      user_id varchar(255),
+                                                                      title varchar(500),
+                                                                      description text,
+                                                                      completed boolean,
+                                                                      priority text,
+                                                                      due_date timestamp with time zone,
+                                                                      tags text[],
+                                                                      created_at timestamp with time zone,
+                                                                      updated_at timestamp with time zone)
+              LEFT JOIN LATERAL (SELECT feeds.user_id AS user_id
+                                 FROM feeds
+                                 WHERE feeds.user_id = asked.user_id
+                                 FOR UPDATE SKIP LOCKED) AS feed ON TRUE
+              LEFT JOIN added ON added.user_id = asked.user_id
+         WHERE asked.op = 'create' AND (feed.user_id IS NOT NULL OR added.user_id IS NOT NULL)
+         ON CONFLICT DO NOTHING
+         RETURNING tasks.id,
+                   tasks.user_id,
+                   tasks.title,
+                   tasks.description,
+                   tasks.completed,
+                   tasks.priority,
+                   tasks.due_date,
+                   tasks.tags,
+                   tasks.created_at,
+                   tasks.updated_at
+       ),
+     locked AS (
+         SELECT asked.op AS op,
+                asked.sets AS sets,
+                asked.toggles AS toggles,
+                asked.id AS id,
+                asked.user_id AS user_id,
+                asked.title AS title,
+                asked.description AS description,
+                asked.completed AS completed,
+                asked.priority AS priority,
+                asked.due_date AS due_date,
+                asked.tags AS tags,
+                asked.created_at AS created_at,
+                asked.updated_at AS updated_at,
+                found.ctid AS ctid
+         FROM json_to_recordset(CAST($1 AS pg_catalog.json)) AS asked(op text,
+                                                                      sets integer,
+                                                                      toggles integer,
+                                                                      id uuid,
+                                                                      user_id varchar(255),
+                                                                      title varchar(500),
+                                                                      description text,
+                                                                      completed boolean,
+                                                                      priority text,
+                                                                      due_date timestamp with time zone,
+                                                                      tags text[],
+                                                                      created_at timestamp with time zone,
+                                                                      updated_at timestamp with time zone)
+              LEFT JOIN LATERAL (SELECT feeds.user_id AS user_id
+                                 FROM feeds
+                                 WHERE feeds.user_id = asked.user_id
+                                 FOR UPDATE SKIP LOCKED) AS feed ON TRUE
+              LEFT JOIN added ON added.user_id = asked.user_id
+              INNER JOIN LATERAL (SELECT ctid
+                                  FROM tasks
+                                  WHERE tasks.user_id = asked.user_id AND tasks.id = asked.id
+                                  FOR UPDATE SKIP LOCKED) AS found ON TRUE
+         WHERE asked.op <> 'create' AND (feed.user_id IS NOT NULL OR added.user_id IS NOT NULL)
+       ),
+     updated AS (
+         UPDATE tasks
+         SET title = CASE
+                       WHEN locked.sets & 4 <> 0 THEN locked.title
+                       ELSE tasks.title
+                     END,
+             description = CASE
+                             WHEN locked.sets & 8 <> 0 THEN locked.description
+                             ELSE tasks.description
+                           END,
+             completed = CASE
+                           WHEN locked.sets & 16 <> 0
+                             THEN locked.completed
+                           WHEN locked.toggles & 16 <> 0
+                             THEN NOT tasks.completed
+                           ELSE tasks.completed
+                         END,
+             priority = CASE
+                          WHEN locked.sets & 32 <> 0 THEN CAST(locked.priority AS task_priority)
+                          ELSE tasks.priority
+                        END,
+             due_date = CASE
+                          WHEN locked.sets & 64 <> 0 THEN locked.due_date
+                          ELSE tasks.due_date
+                        END,
+             tags = CASE
+                      WHEN locked.sets & 128 <> 0 THEN locked.tags
+                      ELSE tasks.tags
+                    END,
+             updated_at = GREATEST(tasks.updated_at, now())
+         FROM locked
+         WHERE tasks.user_id = locked.user_id
+           AND tasks.id = locked.id
+           AND tasks.ctid = ANY(ARRAY(SELECT locked.ctid
+                                      FROM locked
+                                      WHERE locked.op = 'update'))
+         RETURNING tasks.id,
+                   tasks.user_id,
+                   tasks.title,
+                   tasks.description,
+                   tasks.completed,
+                   tasks.priority,
+                   tasks.due_date,
+                   tasks.tags,
+                   tasks.created_at,
+                   tasks.updated_at
+       ),
+     deleted AS (
+         DELETE FROM tasks
+         USING locked
+         WHERE tasks.user_id = locked.user_id
+           AND tasks.id = locked.id
+           AND tasks.ctid = ANY(ARRAY(SELECT locked.ctid
+                                      FROM locked
+                                      WHERE locked.op = 'delete'))
+         RETURNING tasks.user_id, tasks.id
+       )
+  (SELECT created.user_id, created.id, row_to_json(created) AS row_to_json_1
+   FROM created
+
+   UNION ALL
+
+   SELECT updated.user_id, updated.id, row_to_json(updated) AS row_to_json_2
+   FROM updated)
+
+  UNION ALL
+
+  SELECT deleted.user_id, deleted.id, row_to_json(deleted) AS row_to_json_3
+  FROM deleted

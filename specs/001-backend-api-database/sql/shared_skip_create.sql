@@ -1,0 +1,50 @@
+WITH created AS (
+         INSERT INTO tasks (id,
+                            user_id,
+                            title,
+                            description,
+                            completed,
+                            priority,
+                            due_date,
+                            tags,
+                            created_at,
+                            updated_at)
+         SELECT asked.id AS id,
+                asked.user_id AS user_id,
+                asked.title AS title,
+                asked.description AS description,
+                asked.completed AS completed,
+                CAST(asked.priority AS task_priority) AS priority,
+                asked.due_date AS due_date,
+                asked.tags AS tags,
+                asked.created_at AS created_at,
+                asked.created_at AS created_at__1
+         FROM json_to_recordset(CAST($1 AS pg_catalog.json)) AS asked(id uuid,
+                                                                      user_id varchar(255),
+                                                                      title varchar(500),
+                                                                      description text,
+                                                                      completed boolean,
+                                                                      priority text,
+                                                                      due_date timestamp with time zone,
+                                                                      tags text[],
+                                                                      created_at timestamp with time zone,
+                                                                      updated_at timestamp with time zone)
+              INNER JOIN LATERAL (SELECT feeds.user_id AS user_id
+                                  FROM feeds
+                                  WHERE feeds.user_id = asked.user_id
+                                  FOR UPDATE SKIP LOCKED) AS feed ON TRUE
+         WHERE TRUE
+         ON CONFLICT DO NOTHING
+         RETURNING tasks.id,
+                   tasks.user_id,
+                   tasks.title,
+                   tasks.description,
+                   tasks.completed,
+                   tasks.priority,
+                   tasks.due_date,
+                   tasks.tags,
+                   tasks.created_at,
+                   tasks.updated_at
+       )
+  SELECT created.user_id, created.id, row_to_json(created) AS row_to_json_1
+  FROM created

@@ -1,0 +1,37 @@
+WITH locked AS (
+         SELECT asked.id AS id, asked.user_id AS user_id, asked.title AS title, found.ctid AS ctid
+         FROM json_to_recordset(CAST($1 AS pg_catalog.json)) AS asked(id uuid,
+                                                                      user_id varchar(255),
+                                                                      title varchar(500))
+              INNER JOIN LATERAL (SELECT feeds.user_id AS user_id
+                                  FROM feeds
+                                  WHERE feeds.user_id = asked.user_id
+                                  FOR UPDATE SKIP LOCKED) AS feed ON TRUE
+              INNER JOIN LATERAL (SELECT ctid
+                                  FROM tasks
+                                  WHERE tasks.user_id = asked.user_id AND tasks.id = asked.id
+                                  FOR UPDATE SKIP LOCKED) AS found ON TRUE
+         WHERE TRUE
+       ),
+     updated AS (
+         UPDATE tasks
+         SET title = locked.title, updated_at = GREATEST(tasks.updated_at, now())
+         FROM locked
+         WHERE tasks.user_id = locked.user_id
+           AND tasks.id = locked.id
+           AND tasks.ctid = ANY(ARRAY(SELECT locked.ctid
+                                      FROM locked
+                                      WHERE TRUE))
+         RETURNING tasks.id,
+                   tasks.user_id,
+                   tasks.title,
+                   tasks.description,
+                   tasks.completed,
+                   tasks.priority,
+                   tasks.due_date,
+                   tasks.tags,
+                   tasks.created_at,
+                   tasks.updated_at
+       )
+  SELECT updated.user_id, updated.id, row_to_json(updated) AS row_to_json_1
+  FROM updated

@@ -1,0 +1,39 @@
+WITH current AS (
+         SELECT tasks.id AS id,
+                tasks.user_id AS user_id,
+                tasks.title AS title,
+                tasks.description AS description,
+                tasks.completed AS completed,
+                tasks.priority AS priority,
+                tasks.due_date AS due_date,
+                tasks.tags AS tags,
+                tasks.created_at AS created_at,
+                tasks.updated_at AS updated_at
+         FROM tasks
+         WHERE tasks.user_id = CAST($1 AS varchar) AND tasks.id = CAST($2 AS uuid)
+         FOR UPDATE
+       ),
+     row AS (
+         UPDATE tasks
+         SET title = CAST($3 AS varchar), updated_at = GREATEST(tasks.updated_at, now())
+         WHERE tasks.user_id = CAST($1 AS varchar)
+           AND tasks.id = CAST($2 AS uuid)
+           AND EXISTS (SELECT current.id
+                       FROM current
+                       WHERE "left"(encode(sha256(convert_to(CAST(row_to_json(current) AS text),
+                                                             'UTF8')),
+                                           'hex'),
+                                    32) = ANY(CAST($4 AS text[])) = CAST($5 AS boolean))
+         RETURNING tasks.id,
+                   tasks.user_id,
+                   tasks.title,
+                   tasks.description,
+                   tasks.completed,
+                   tasks.priority,
+                   tasks.due_date,
+                   tasks.tags,
+                   tasks.created_at,
+                   tasks.updated_at
+       )
+  SELECT row_to_json(row) AS row_to_json_1
+  FROM current LEFT JOIN row ON TRUE
