@@ -47,7 +47,8 @@ BODIES: dict[str, Any] = {
 }
 NEVER = 2**33
 
-# How to get each of these answers from any operation that has it; 500 and 503 need a fault.
+# How to get each of these answers from any operation that has it. 500 and 503 need a fault, and 429
+# needs 10,000 keys: see `test_key_storage.py`.
 PATHS: dict[int, dict[str, object]] = {
     400: {"user_id": "%FF"},
     404: {"task_id": uuid4()},
@@ -165,7 +166,7 @@ def test_everything_has_a_description_and_an_example() -> None:
         (name, int(status))
         for name, statuses in STATUSES.items()
         for status in statuses.split()
-        if int(status) < 500
+        if int(status) < 500 and status != "429"
     ],
 )
 def test_an_answer_is_as_the_contract_says(
