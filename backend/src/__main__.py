@@ -31,7 +31,7 @@ def main(app: str = "src.main:app") -> None:
     log_from_the_first_line(log_format())
     settings = get_settings()
     try:
-        sockets = bound_sockets(settings.host, settings.port)
+        sockets = bound_sockets(settings.host, settings.port, ("HOST", "PORT"))
     except CannotStart as error:
         refuse_to_start(str(error))
     if settings.auth_mode is None:

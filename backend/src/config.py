@@ -212,7 +212,7 @@ class Settings(BaseSettings):
     @classmethod
     def _readable(cls, url: SecretStr | None) -> SecretStr | None:
         if url is not None:
-            parse(url.get_secret_value())
+            parse(url.get_secret_value(), "DATABASE_URL")
         return url
 
     @field_validator("auth_jwks_url")

@@ -16,6 +16,8 @@ from src.framework.sql.engine import create_engine, is_worth_waiting_for
 from src.framework.sql.exceptions import DatabaseUnavailable
 from src.migrations import upgrade
 
+ADVICE = "set DATA_DIR to another folder, or DATABASE_URL to your own server"
+
 logger = logging.getLogger(__name__)
 
 
@@ -26,7 +28,7 @@ async def opened_engine(settings: Settings, stopping: asyncio.Event) -> AsyncIte
     Raises CannotStart.
     """
     with database_url(settings) as url:
-        engine = create_engine(url, settings.database_pool_size)
+        engine = create_engine(url, settings.database_pool_size, setting="DATABASE_URL")
         try:
             await upgrade_when_reachable(engine, url, settings.database_wait_seconds, stopping)
             yield engine
@@ -37,7 +39,7 @@ async def opened_engine(settings: Settings, stopping: asyncio.Event) -> AsyncIte
 @contextmanager
 def database_url(settings: Settings) -> Iterator[str]:
     if settings.database_url is None:
-        with embedded_server(settings.data_dir) as url:
+        with embedded_server(settings.data_dir, ADVICE) as url:
             yield url
     else:
         yield settings.database_url.get_secret_value()

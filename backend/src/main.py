@@ -25,6 +25,7 @@ from src.framework.web.fast import FastPath
 from src.framework.web.middleware import CORS, RequestMiddleware
 from src.routers import batches, changes, health, tasks
 from src.routers.problems import EXCEPTION_HANDLERS
+from src.schemas.task import TOGGLE
 from src.services.expiry_service import sweeping
 from src.services.listeners import Listeners
 
@@ -48,7 +49,10 @@ class TaskAPI(Application):
         """In open mode, the contract asks for no token."""
         if self.openapi_schema is None:
             finish_openapi(
-                super().openapi(), tasks.HEADER_EXAMPLES, with_tokens=self.tokens is not None
+                super().openapi(),
+                tasks.HEADER_EXAMPLES,
+                {"Toggle": TOGGLE},
+                with_tokens=self.tokens is not None,
             )
         return super().openapi()
 
@@ -125,7 +129,7 @@ def read_tokens(settings: Settings, stopping: asyncio.Event) -> Tokens | None:
     # Its HTTP client takes 5 MB, which only a service with a key server needs.
     from src.framework.auth.jwks import JWKS  # noqa: PLC0415 - see above
 
-    return Tokens(JWKS(settings.auth_jwks_url or "", stopping), rules)
+    return Tokens(JWKS(settings.auth_jwks_url or "", stopping, "AUTH_JWKS_URL"), rules)
 
 
 @asynccontextmanager

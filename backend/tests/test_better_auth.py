@@ -102,7 +102,7 @@ async def test_a_session_cookie_of_the_same_key_is_not_a_token(installed: Path) 
         said = [jwt.decode(each, options={"verify_signature": False}) for each in (token, cookie)]
         assert [claims["sub"] for claims in said] == [ada.id, ada.id]
 
-        keys = JWKS(issuer.jwks_url, asyncio.Event())
+        keys = JWKS(issuer.jwks_url, asyncio.Event(), "AUTH_JWKS_URL")
         tokens = Tokens(keys, Rules(issuer=issuer.issuer, audience=None, user_claim="sub"))
         async with keys.kept_fresh():
             assert (

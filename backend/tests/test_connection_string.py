@@ -24,7 +24,7 @@ VERIFIED = PLAIN | {"ssl": (ssl.CERT_REQUIRED, True)}
 
 def parsed(pasted: str) -> tuple[tuple[object, ...], dict[str, Any]]:
     """User, password, host, port and database; asyncpg's arguments with what `ssl` verifies."""
-    url, arguments = parse(pasted)
+    url, arguments = parse(pasted, "DATABASE_URL")
     assert url.drivername == "postgresql+asyncpg"
     assert not url.query
     context = arguments["ssl"]

@@ -340,7 +340,7 @@ pytestmark = pytest.mark.anyio
 
 
 def keys_of(issuer: KeyServer) -> JWKS:
-    return JWKS(issuer.url, stopping=asyncio.Event())
+    return JWKS(issuer.url, asyncio.Event(), "AUTH_JWKS_URL")
 
 
 async def user_of(tokens: Tokens, value: str) -> str:
@@ -679,7 +679,7 @@ async def test_no_proxy_or_password_from_the_environment_is_used(
 async def test_fetching_keys_over_plain_http_logs_a_warning(
     url: str, warnings: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    keys = JWKS(url, stopping=asyncio.Event())
+    keys = JWKS(url, asyncio.Event(), "AUTH_JWKS_URL")
     keys.stopping.set()
     async with keys.kept_fresh():
         pass

@@ -1,10 +1,13 @@
 """Imports point one way: down the application's layers, and never from the framework to them."""
 
 import ast
+import re
 from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
+
+from src.config import Settings
 
 SRC = Path(__file__).resolve().parent.parent / "src"
 FRAMEWORK = SRC / "framework"
@@ -43,6 +46,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "framework.web",
         "routers",
         "services",
+        "schemas",
     },
     "__main__": {"config", "framework", "framework.server"},
 }
@@ -135,3 +139,22 @@ def test_only_main_knows_the_fast_path() -> None:
 @pytest.mark.parametrize("package", ["auth", "server", "sql", "web"])
 def test_a_package_of_the_framework_has_a_docstring(package: str) -> None:
     assert ast.get_docstring(ast.parse((FRAMEWORK / package / "__init__.py").read_text()))
+
+
+def test_the_framework_names_no_table_schema_or_setting() -> None:
+    """Sentences that name a setting get its name passed in."""
+    settings = map(str.upper, Settings.model_fields)
+    tables = ("tasks", "idempotency_keys")
+    words = "|".join([*settings, *tables, "Task[A-Z][a-z]+", "Toggle"])
+    named = re.compile(rf"\b({words})\b")
+
+    found = {
+        (path.name, match[0])
+        for path in files()
+        if path.is_relative_to(FRAMEWORK)
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        for match in named.finditer(node.value)
+    }
+
+    assert found == {("middleware.py", "tasks")}  # an event loop's

@@ -208,7 +208,7 @@ def test_a_path_with_spaces_is_refused_in_one_sentence(tmp_path: Path) -> None:
     with started(tmp_path / "log", DATA_DIR=str(tmp_path / "my data")) as server:
         assert server.process.wait(timeout=30) == 3
 
-    assert "a path with spaces or quotes: set DATA_DIR to one without" in server.log
+    assert "a path with spaces or quotes: set DATA_DIR to another folder" in server.log
     assert "Traceback" not in server.log
 
 

@@ -32,8 +32,15 @@ _FACTS = Statement(checks.FACTS)
 
 _WRONG_TIME_ZONES = Statement(f"SELECT convert_to(place, 'UTF8') FROM ({citus.WRONG_TIME_ZONES}) _")  # noqa: S608 - a constant
 
-
-_LEFT_BEHIND = Statement(f"SELECT convert_to(name, 'UTF8') FROM ({citus.LEFT_BEHIND}) _")  # noqa: S608 - a constant
+_LEFT_BEHIND = Statement("""
+SELECT convert_to(name, 'UTF8') FROM unnest('{feeds,changes}'::text[]) AS name
+WHERE NOT EXISTS (
+    SELECT FROM pg_catalog.pg_dist_partition WHERE logicalrelid = to_regclass(name)
+) AND EXISTS (
+    SELECT FROM pg_catalog.pg_dist_partition WHERE logicalrelid = to_regclass('tasks')
+) AND to_regclass(name) IS NOT NULL
+""")
+"""The tables that triggers of `tasks` write to, unless they are distributed as it is."""
 
 
 async def upgrade(engine: AsyncEngine, connection_string: str) -> None:
@@ -82,7 +89,7 @@ def _columns() -> dict[str, list[str]]:
 
 async def _upgrade_alone(connection_string: str) -> None:
     # With its own engine: rewriting a large table may take longer than a request's statement may.
-    patient = create_engine(connection_string, pool_size=1, statement_seconds=None)
+    patient = create_engine(connection_string, 1, None, "DATABASE_URL")
     try:
         async with patient.connect() as connection:
             await connection.execution_options(isolation_level="READ COMMITTED")

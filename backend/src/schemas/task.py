@@ -172,6 +172,14 @@ def _none_for_empty(body: object) -> object:
     )
 
 
+# Client generators need a named schema. It has no model, because an empty object is read as None.
+TOGGLE = {
+    "type": "object",
+    "maxProperties": 0,
+    "description": "Toggles, like null or no body.",
+}
+
+
 def _or_toggle(schema: dict[str, Any]) -> None:
     schema["anyOf"].append({"$ref": "#/components/schemas/Toggle"})
     schema["example"] = {"completed": True}

@@ -33,7 +33,7 @@ HEADERS = {
     # A small compressed answer could expand to a huge one.
     "Accept-Encoding": "identity",
     # Some firewalls refuse the default names of HTTP libraries.
-    "User-Agent": "task-api",
+    "User-Agent": "jwks-client",
 }
 
 logger = logging.getLogger(__name__)
@@ -44,11 +44,13 @@ class JWKS:
 
     Fetched at start-up, every REFRESH_SECONDS, and for an unknown key as often as SEARCHES and
     SEARCH_SECONDS allow, with one request at a time. Known keys stay until the server answers with
-    another set. Nothing is fetched once `stopping` is set.
+    another set. Nothing is fetched once `stopping` is set. Log lines name the `setting`
+    that has the URL.
     """
 
-    def __init__(self, url: str, stopping: asyncio.Event) -> None:
+    def __init__(self, url: str, stopping: asyncio.Event, setting: str) -> None:
         self.url = url
+        self.setting = setting
         self.stopping = stopping
         self.by_document: dict[str, VerifyingKey] = {}
         self.trusted: frozenset[VerifyingKey] = frozenset()
@@ -100,8 +102,9 @@ class JWKS:
         parts = urlsplit(self.url)
         if parts.scheme == "http" and not is_on_this_machine(parts.hostname or ""):
             logger.warning(
-                "AUTH_JWKS_URL: keys are fetched over plain HTTP. Anyone on the network path can "
-                "replace them and act as any user; use https"
+                "%s: keys are fetched over plain HTTP. Anyone on the network path can replace them "
+                "and act as any user; use https",
+                self.setting,
             )
 
     async def _refresh(self) -> None:
@@ -137,7 +140,7 @@ class JWKS:
                 keys = await self._read(await _get(self.url))
         except Exception as error:  # whatever the answer, the known keys stay
             self.is_reachable = False
-            logger.warning("The keys cannot be fetched from AUTH_JWKS_URL: %r", error)
+            logger.warning("The keys cannot be fetched from %s: %r", self.setting, error)
         else:
             self.is_reachable = True
             self.by_document, self.trusted = keys, frozenset(keys.values())

@@ -31,11 +31,11 @@ SAME_SIGNAL_SECONDS = 1.0
 _NOT_HERE = {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}
 
 
-def bound_sockets(host: str, port: int) -> list[socket.socket]:
-    """Bind a socket for each address that HOST names; `::` is for IPv4, too.
+def bound_sockets(host: str, port: int, settings: tuple[str, str]) -> list[socket.socket]:
+    """Bind a socket for each address of a host; `::` is for IPv4, too.
 
     They do not listen yet: until the service is ready, connections are refused.
-    Raises CannotStart.
+    Raises CannotStart, which names the `settings` of host and port.
     """
     try:
         found = socket.getaddrinfo(
@@ -43,19 +43,20 @@ def bound_sockets(host: str, port: int) -> list[socket.socket]:
         )
     except (OSError, UnicodeError):
         raise CannotStart(
-            f"HOST: {host} is no address or name of this machine; set it to 127.0.0.1, or to :: "
-            "for all of this machine's addresses"
+            f"{settings[0]}: {host} is no address or name of this machine; set it to 127.0.0.1, "
+            "or to :: for all of this machine's addresses"
         ) from None
     sockets, absent = [], None
+    places = f"{settings[0]} {host}", f"{settings[1]} {port}"
     for family, _, _, _, address in found:
         try:
             sockets.append(_bound(family, address))
         except OSError as error:
             if error.errno not in _NOT_HERE:  # of localhost, only one address may be there
-                raise _cannot_listen(host, port, error) from None
+                raise _cannot_listen(*places, error) from None
             absent = error
     if absent is not None and not sockets:
-        raise _cannot_listen(host, port, absent)
+        raise _cannot_listen(*places, absent)
     return sockets
 
 
@@ -74,8 +75,8 @@ def _bound(family: int, address: Any) -> socket.socket:  # noqa: ANN401 - as get
     return listening
 
 
-def _cannot_listen(host: str, port: int, error: OSError) -> CannotStart:
-    return CannotStart(f"HOST {host}, PORT {port}: the service cannot listen there ({error})")
+def _cannot_listen(host: str, port: str, error: OSError) -> CannotStart:
+    return CannotStart(f"{host}, {port}: the service cannot listen there ({error})")
 
 
 class Config(uvicorn.Config):

@@ -12,23 +12,13 @@ SELECT format('%s:%s', nodename, nodeport) AS place
 FROM run_command_on_workers('SHOW timezone') WHERE success AND result <> 'UTC'
 """
 
-LEFT_BEHIND = """
-SELECT name FROM unnest('{feeds,changes}'::text[]) AS name
-WHERE NOT EXISTS (
-    SELECT FROM pg_catalog.pg_dist_partition WHERE logicalrelid = to_regclass(name)
-) AND EXISTS (
-    SELECT FROM pg_catalog.pg_dist_partition WHERE logicalrelid = to_regclass('tasks')
-) AND to_regclass(name) IS NOT NULL
-"""
-"""The tables that triggers of `tasks` write to, unless they are distributed as it is."""
-
 FOR_MIGRATIONS = (
     # A table and what refers to it change over the same connections to the other servers.
     "citus.multi_shard_modify_mode = 'sequential'",
     # As safe as the statements in it: colocated rows are on the same server.
     "citus.enable_unsafe_triggers = on",
 )
-"""What a transaction sets before it changes tables; PostgreSQL alone ignores it."""
+"""What a transaction sets before it alters tables; PostgreSQL alone ignores it."""
 
 COLOCATE = """
 SELECT create_distributed_table(:table, 'user_id', colocate_with => :other)

@@ -52,7 +52,9 @@ _NEED_TLS = {
 
 
 @cache
-def parse(connection_string: str) -> tuple[URL, dict[str, Any]]:
+def parse(
+    connection_string: str, setting: str = "The connection string"
+) -> tuple[URL, dict[str, Any]]:
     """Return SQLAlchemy's URL and asyncpg's arguments for a libpq connection string.
 
     It may have quotes or `psql` around it. Logs a warning that names each ignored parameter.
@@ -83,11 +85,12 @@ def parse(connection_string: str) -> tuple[URL, dict[str, Any]]:
     if timeout := query.pop("connect_timeout", None):
         arguments["timeout"] = _seconds(timeout)
     for name in query.keys() - _NOT_NEEDED:
-        logger.warning("DATABASE_URL: the unknown parameter %s is ignored", name)
+        logger.warning("%s: the unknown parameter %s is ignored", setting, name)
     if not arguments["ssl"] and not is_plain_on_purpose:
         logger.warning(
-            "DATABASE_URL: the connection is not encrypted; set sslmode=require to encrypt it, "
-            "or sslmode=disable if that is intended"
+            "%s: the connection is not encrypted; set sslmode=require to encrypt it, "
+            "or sslmode=disable if that is intended",
+            setting,
         )
     return url, arguments
 

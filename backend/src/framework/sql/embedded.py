@@ -28,14 +28,15 @@ def is_installed() -> bool:
 
 
 @contextmanager
-def embedded_server(data_dir: Path) -> Iterator[str]:
+def embedded_server(data_dir: Path, advice: str = "use another folder") -> Iterator[str]:
     """Run PostgreSQL on the data in this folder and give its connection string.
 
     All processes that use one folder share one server; the last to leave stops it. Each holds a
     shared lock, which the system releases if the process is killed. Only root and the user that
     PostgreSQL runs as can connect, without a password. (On Windows the server listens on loopback,
     and everyone on the machine can.)
-    Raises CannotStart when the folder cannot be used, or the server does not come up.
+    Raises CannotStart, with this `advice`, when the folder cannot be used, or the server does not
+    come up.
     """
     import fasteners  # noqa: PLC0415 - in an extra
 
@@ -47,7 +48,7 @@ def embedded_server(data_dir: Path) -> Iterator[str]:
     if set(str(data_dir)) & set(" '\"?\\"):
         raise CannotStart(
             f"The embedded PostgreSQL cannot keep its data in {data_dir}, a path with spaces or "
-            "quotes: set DATA_DIR to one without, or DATABASE_URL to your own server"
+            f"quotes: {advice}"
         )
     cluster, unfinished = data_dir / "postgres", data_dir / "postgres.unfinished"
     pid_file = cluster / "postmaster.pid"
@@ -71,8 +72,7 @@ def embedded_server(data_dir: Path) -> Iterator[str]:
             server.ensure_postgres_running()
     except (OSError, subprocess.SubprocessError) as error:
         raise CannotStart(
-            f"The embedded PostgreSQL cannot run in {data_dir} ({error}): set DATA_DIR to another "
-            "folder, or DATABASE_URL to your own server"
+            f"The embedded PostgreSQL cannot run in {data_dir} ({error}): {advice}"
         ) from error
     try:
         yield server.get_uri()

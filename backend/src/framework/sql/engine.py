@@ -193,13 +193,16 @@ def _pool(engine: AsyncEngine) -> Pool:
 
 
 def create_engine(
-    connection_string: str, pool_size: int, statement_seconds: float | None = STATEMENT_SECONDS
+    connection_string: str,
+    pool_size: int,
+    statement_seconds: float | None = STATEMENT_SECONDS,
+    setting: str = "The connection string",
 ) -> AsyncEngine:
-    """Make the pooled engine; it connects on first use.
+    """Make the pooled engine; it connects on first use. Warnings name the `setting`.
 
     Raises ValueError for an invalid connection string.
     """
-    url, arguments = parse(connection_string)
+    url, arguments = parse(connection_string, setting)
     engine = create_async_engine(
         url,
         isolation_level="AUTOCOMMIT",

@@ -63,13 +63,6 @@ _REQUEST_ID = {
     },
 }
 
-# Client generators need a named schema. It has no model, because an empty object is read as None.
-_TOGGLE = {
-    "type": "object",
-    "maxProperties": 0,
-    "description": "Toggles, like null or no body.",
-}
-
 
 def headers(*names: str) -> dict[str, object]:
     return {name: {"$ref": f"#/components/headers/{name}"} for name in names}
@@ -80,9 +73,13 @@ def example(content: object) -> dict[str, object]:
 
 
 def finish_openapi(
-    contract: dict[str, Any], header_examples: Mapping[str, str], *, with_tokens: bool
+    contract: dict[str, Any],
+    header_examples: Mapping[str, str],
+    schemas: Mapping[str, object],
+    *,
+    with_tokens: bool,
 ) -> None:
-    """Add headers and the errors' media type, and drop titles that only repeat names."""
+    """Add headers, schemas without a model and the errors' media type, and drop derived titles."""
     components = contract["components"]
     components["headers"] = _HEADERS | {
         name: _HEADERS[name] | {"example": text} for name, text in header_examples.items()
@@ -96,7 +93,7 @@ def finish_openapi(
         if "example" in schema:  # pydantic sorts it
             names = [name for name in properties if name in schema["example"]]
             schema["example"] = {name: schema["example"][name] for name in names}
-    components["schemas"]["Toggle"] = _TOGGLE
+    components["schemas"] |= schemas
     for operations in contract["paths"].values():
         if "requestBody" in operations.get("patch", {}):
             content = operations["patch"]["requestBody"]["content"]

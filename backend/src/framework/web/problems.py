@@ -45,7 +45,6 @@ _PLAIN_WORDS = {
     "Field required": "is missing",
     "Input should be a valid boolean": "must be true or false",
     "Input should be a valid dictionary": "must be a JSON object",
-    "Input should be a valid dictionary or instance of TaskCreate": "must be a JSON object",
     "Input should be a valid string": "must be a string",
 }
 
@@ -151,6 +150,8 @@ def _in_plain_words(error: dict[str, Any]) -> str:
         return str(error["ctx"]["error"])
     if error["loc"] == ("body",) and error["type"] != "json_invalid":
         return NO_OBJECT
+    if error["type"] == "model_attributes_type":
+        return "must be a JSON object"
     if error["type"].startswith("uuid_"):
         return "must be a UUID"
     message: str = error["msg"]
