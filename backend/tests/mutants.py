@@ -67,6 +67,22 @@ TESTS = {
         or empty or update or notes or 50_creates or lost_answers or number_of_all)
         and not (outlives or index or servers or come_go or postgresql or by_number)'
     """,
+    "src/framework/sql/shared_statements.py": """
+        tests/test_statements.py tests/test_lost_answers.py tests/test_idempotency.py
+        tests/test_conditions.py tests/test_pages.py tests/test_update_task.py tests/test_notes.py
+        tests/test_filters.py
+        -k 'not jwt and (scoped or dated or key or known or page or 404 or changed or left or order
+        or empty or update or notes or 50_creates or lost_answers or number_of_all)
+        and not (outlives or index or servers or come_go or postgresql or by_number)'
+    """,
+    "src/framework/sql/batch_statements.py": """
+        tests/test_statements.py tests/test_lost_answers.py tests/test_idempotency.py
+        tests/test_conditions.py tests/test_pages.py tests/test_update_task.py tests/test_notes.py
+        tests/test_filters.py
+        -k 'not jwt and (scoped or dated or key or known or page or 404 or changed or left or order
+        or empty or update or notes or 50_creates or lost_answers or number_of_all)
+        and not (outlives or index or servers or come_go or postgresql or by_number)'
+    """,
     "src/framework/sql/uuid7.py": "tests/test_uuid7.py",
     "src/framework/web/conditions.py": """
         tests/test_conditions.py -k 'not (50_ or servers or lost or version)'

@@ -8,9 +8,9 @@ from pydantic_core import to_json
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from src.framework.condition import Condition
-from src.framework.sql import rows
-from src.framework.sql.rows import RowChange
-from src.framework.sql.statements import change_rows
+from src.framework.sql import batch_rows
+from src.framework.sql.batch_rows import RowChange
+from src.framework.sql.batch_statements import change_rows
 from src.schemas.batch import Operation
 from src.schemas.task import TaskCreate
 from src.services.task_service import KEYS, TASKS
@@ -33,8 +33,8 @@ async def apply_batch(
     """
     changes = [*map(_change, operations, conditions or repeat(None))]
     if key is None:
-        return await rows.apply_changes(engine, BATCH, changes, user_id=user_id)
-    return await rows.apply_changes(
+        return await batch_rows.apply_changes(engine, BATCH, changes, user_id=user_id)
+    return await batch_rows.apply_changes(
         engine,
         BATCH,
         changes,

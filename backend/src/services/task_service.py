@@ -33,13 +33,13 @@ from src.framework.condition import Condition
 from src.framework.sql import rows
 from src.framework.sql.engine import Statement
 from src.framework.sql.rows import RowPage
+from src.framework.sql.shared_statements import share_writes
 from src.framework.sql.statements import (
     delete_row,
     insert_row,
     insert_row_once,
     select_list,
     select_row,
-    share_writes,
     table_of,
     toggle_row,
     update_row,

@@ -1,0 +1,335 @@
+"""The statements of a batch: many rows of one owner are created, updated and deleted, or none."""
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from sqlalchemy import (
+    ARRAY,
+    CTE,
+    JSON,
+    ColumnElement,
+    FromClause,
+    Integer,
+    Select,
+    Table,
+    Text,
+    all_,
+    and_,
+    any_,
+    bindparam,
+    case,
+    cast,
+    column,
+    delete,
+    func,
+    literal_column,
+    not_,
+    or_,
+    select,
+    true,
+    update,
+)
+from sqlalchemy.dialects.postgresql import JSONB, Insert, aggregate_order_by, insert
+from sqlalchemy.sql.dml import ReturningInsert
+
+from src.framework.sql.engine import Statement, compiled, compiled_answer
+from src.framework.sql.etag import etag_of
+from src.framework.sql.statements import (
+    MADE_HERE,
+    Creation,
+    are_full,
+    clear_keys,
+    insert_row,
+    is_expired,
+    keys_full,
+    now,
+    owned,
+)
+
+# What stands for a row in the answer to a batch that was not applied.
+MISSING, LATE, CHANGED, REUSED, FULL = b"404", b"409", b"412", b"422", b"429"
+
+
+class BatchStatements(NamedTuple):
+    """How many rows are created, updated and deleted, all or none.
+
+    It is one statement, or where tables are distributed these steps in a transaction.
+    """
+
+    table: Table
+    creation: Creation
+    at_once: Statement
+    once: Statement
+    """The same with a key, so that it can be repeated."""
+    seen: Statement
+    """Returns the fingerprint of a key that is kept, beside each row of its answer."""
+    locked: Statement
+    """Returns the rows with these `ids`."""
+    kept: Statement
+    """Keeps a key, and returns it unless it is kept already."""
+    answered: Statement
+    """Adds the `answer` to the key."""
+    cleared: Statement
+    """Deletes some of the owner's expired keys."""
+    keys_full: Statement
+    """Returns the seconds until the owner may keep another key, if that is not now."""
+
+
+def change_rows(table: Table, given: Iterable[str], keys: Table, row_id: str) -> BatchStatements:
+    """Apply the `operations`, each an object with these members.
+
+    `n` is its place, `op` is create, update, delete or keep, and `id` names the row, each row only
+    once. Unless `etags` is null, the row's ETag must be one of them. `fields` has all columns of a
+    new row, or those to update.
+    There is a row for each operation, in their order: the new state of the table's row, or none if
+    it was deleted. If any operation cannot be applied, none is: the rows of those are 404 or 412.
+    A key is kept with its `fingerprint` and what the answer has beside the operations' own fields,
+    and given that answer again. A batch without changes keeps no key. Of an earlier release, which
+    kept whole answers, the key has the `earlier_fingerprint`. If it came with another one, the only
+    row is 422; if it was used for the first time meanwhile, 409; if the owner has MOST_KEYS others,
+    429. Keys of before `kept_since` have expired and count as absent; some of them are deleted.
+    """
+    new_key = insert(keys).values(
+        {name: bindparam(name) for name in ("user_id", "key", "fingerprint", "created_at")}
+    )
+    this_key = keys.c.key == bindparam("key")
+    found, row, n = _answer_of_then(table, keys)
+    seen = owned(select(keys.c.fingerprint, row.label("row")), keys).select_from(found)
+    seen = seen.where(this_key, not_(is_expired(keys))).order_by(n)
+    ids = bindparam("ids", type_=ARRAY(table.c.id.type))
+    locked = owned(select(table), table).where(table.c.id == any_(ids)).order_by(table.c.id)
+    answered = owned(update(keys), keys).where(this_key).values(answer=bindparam("answer"))
+    return BatchStatements(
+        table=table,
+        creation=insert_row(table, given),
+        at_once=_change_rows(table, given),
+        once=_change_rows_once(table, given, keys, row_id),
+        seen=compiled_answer(seen, repeatable=True),
+        locked=compiled(locked.with_for_update()),
+        kept=compiled_answer(_keep(new_key, keys, row_id), repeatable=True),
+        answered=compiled_answer(answered, repeatable=True),
+        cleared=compiled_answer(clear_keys(keys), repeatable=True),
+        keys_full=keys_full(keys),
+    )
+
+
+def _answer_of_then(
+    table: Table, keys: FromClause
+) -> tuple[FromClause, ColumnElement[Any], ColumnElement[Any]]:
+    """Join a key with its operations; return also the answer to each, and its place.
+
+    What was kept of a new state goes before what the operation says.
+    """
+    kept = func.json_array_elements(keys.c.answer).table_valued(
+        column("value", JSON), with_ordinality="n"
+    )
+    each = kept.render_derived(name="each").lateral()
+    operation = _operations(table).subquery("asked")
+    merged = func.jsonb_to_record(
+        case(
+            (
+                func.json_typeof(each.c.value) == literal_column("'object'"),
+                cast(operation.c.fields, JSONB).op("||")(cast(each.c.value, JSONB)),
+            ),
+            else_=literal_column("'{}'::jsonb"),
+        )
+    ).table_valued(*(column(name.name, name.type) for name in table.c))
+    state = merged.render_derived(name="state", with_types=True).lateral()
+    is_state = func.json_typeof(each.c.value) == literal_column("'object'")
+    row = case((is_state, func.row_to_json(state.table_valued())), else_=each.c.value)
+    source = (
+        keys.outerjoin(each, true())
+        .outerjoin(operation, operation.c.n == each.c.n - literal_column("1"))
+        .outerjoin(state, true())
+    )
+    return source, row, each.c.n
+
+
+def _keep(new_key: Insert, keys: Table, row_id: str) -> ReturningInsert[Any]:
+    """Keep a key, and return it unless it is kept already."""
+    names = ("fingerprint", row_id, "answer", "created_at")
+    return new_key.on_conflict_do_update(
+        index_elements=["user_id", "key"],
+        set_={name: new_key.excluded[name] for name in names},
+        where=is_expired(keys),
+    ).returning(keys.c.key)
+
+
+def _change_rows(table: Table, given: Iterable[str]) -> Statement:
+    verdict, all_can, state = _judged(table, _operations(table))
+    answer = select(_answer(verdict, state)).select_from(_with_state(verdict, state))
+    changes = _writes(table, given, verdict, state, all_can)
+    return compiled_answer(answer.order_by(verdict.c.n).add_cte(*changes), repeatable=False)
+
+
+def _change_rows_once(table: Table, given: Iterable[str], keys: Table, row_id: str) -> Statement:
+    key = keys.c
+    seen = (
+        owned(select(key.fingerprint, key.answer), keys)
+        .where(key.key == bindparam("key"), not_(is_expired(keys)))
+        .cte("seen")
+    )
+    operations = _operations(table).where(not_(select(seen).exists()))
+    verdict, all_can, state = _judged(table, operations)
+    rows = func.json_agg(aggregate_order_by(_answer(verdict, state), verdict.c.n))
+    parts = func.json_agg(aggregate_order_by(_kept_of(verdict, state), verdict.c.n))
+    answer = (
+        select(rows.label("rows"), parts.label("parts"))
+        .select_from(_with_state(verdict, state))
+        .cte("answer")
+    )
+    sent = [bindparam(name, type_=key[name].type) for name in ("user_id", "key", "fingerprint")]
+    new_key = select(*sent, bindparam("created_at", type_=key.created_at.type), answer.c.parts)
+    changes_any = select(verdict.c.n).where(not_(_is(verdict, "keep"))).exists()
+    may_keep = and_(select(all_can).exists(), changes_any)
+    kept = _keep(
+        insert(keys).from_select(
+            ["user_id", "key", "fingerprint", "created_at", "answer"],
+            new_key.where(may_keep, not_(are_full(keys))),
+        ),
+        keys,
+        row_id,
+    ).cte("kept")
+    changes = _writes(table, given, verdict, state, kept)
+    cleared = clear_keys(keys).where(select(kept).exists()).cte("cleared")
+    is_same = seen.c.fingerprint.in_(
+        [bindparam("fingerprint", type_=Text), bindparam("earlier_fingerprint", type_=Text)]
+    )
+    found, row, n = _answer_of_then(table, seen)
+    then = select(func.json_agg(aggregate_order_by(row, n))).select_from(found).scalar_subquery()
+    before = select(case((is_same, then), else_=_REUSED)).select_from(seen).scalar_subquery()
+    is_not_kept = and_(may_keep, not_(select(kept).exists()))
+    fresh = select(
+        case(
+            (and_(is_not_kept, are_full(keys)), _FULL),
+            (is_not_kept, _LATE),
+            else_=answer.c.rows,
+        )
+    ).scalar_subquery()
+    each = func.json_array_elements(func.coalesce(before, fresh)).table_valued(
+        column("value", JSON), with_ordinality="n"
+    )
+    each = each.render_derived(name="each")
+    in_order = select(each.c.value).order_by(each.c.n)
+    return compiled_answer(in_order.add_cte(*changes, cleared), repeatable=True)
+
+
+_REUSED: ColumnElement[Any] = literal_column("'[422]'::json")
+_LATE: ColumnElement[Any] = literal_column("'[409]'::json")
+_FULL: ColumnElement[Any] = literal_column("'[429]'::json")
+
+
+def _operations(table: Table) -> Select[Any]:
+    rows = func.json_to_recordset(bindparam("operations", type_=JSON)).table_valued(
+        column("n", Integer),
+        column("op", Text),
+        column("id", table.c.id.type),
+        column("etags", ARRAY(Text)),
+        column("fields", JSON),
+    )
+    return select(rows.render_derived(name="operations", with_types=True))
+
+
+def _is(operation: CTE, *ops: str) -> ColumnElement[bool]:
+    return or_(*(operation.c.op == literal_column(f"'{op}'") for op in ops))
+
+
+def _judged(table: Table, operations: Select[Any]) -> tuple[CTE, CTE, CTE]:
+    """Return the verdict on each operation, whether all can be applied, and the rows' new states.
+
+    All rows are locked in the order of their ids, before the first one is written.
+    """
+    operation = operations.cte("operation")
+    ids = select(operation.c.id).where(not_(_is(operation, "create"))).scalar_subquery()
+    current = (
+        owned(select(table.c.id, table.table_valued().label("before")), table)
+        .where(table.c.id == any_(func.array(ids)))
+        .order_by(table.c.id)
+        .with_for_update()
+        .cte("current")
+    )
+    # Whole, it has its columns in the order in which they were added to the table.
+    parts: list[ColumnElement[Any]] = [
+        literal_column(f"(current.before).{each.name}").label(each.name) for each in table.c
+    ]
+    row = select(*parts).lateral("row")
+    is_missing = and_(not_(_is(operation, "create")), current.c.id.is_(None))
+    has_changed = and_(
+        operation.c.etags.is_not(None),
+        etag_of(row.table_valued()) != all_(operation.c.etags),
+    )
+    failure = case((is_missing, literal_column("404")), (has_changed, literal_column("412"))).label(
+        "failure"
+    )
+    verdict = (
+        select(operation, current.c.before, failure)
+        .select_from(
+            operation.outerjoin(current, current.c.id == operation.c.id).outerjoin(row, true())
+        )
+        .cte("verdict")
+    )
+    can_all = func.bool_and(verdict.c.failure.is_(None))
+    all_can = select(can_all.label("yes")).having(can_all).cte("all_can")
+    # For a row to create, `before` is null, which counts as a row of nulls.
+    columns = [column(each.name, each.type) for each in table.c]
+    made = func.json_populate_record(verdict.c.before, verdict.c.fields).table_valued(*columns)
+    new = made.lateral("new")
+    values: dict[str, ColumnElement[Any]] = {each.name: new.c[each.name] for each in table.c}
+    values["updated_at"] = case((_is(verdict, "update"), now(new)), else_=new.c.updated_at)
+    state = (
+        select(*(value.label(name) for name, value in values.items()))
+        .select_from(verdict.join(new, true()))
+        .where(not_(_is(verdict, "delete")))
+        .cte("state")
+    )
+    return verdict, all_can, state
+
+
+def _with_state(verdict: CTE, state: CTE) -> FromClause:
+    return verdict.outerjoin(state, state.c.id == verdict.c.id)
+
+
+def _answer(verdict: CTE, state: CTE) -> ColumnElement[Any]:
+    failed = verdict.c.failure.is_not(None)
+    return case(
+        (failed, func.to_json(verdict.c.failure)),
+        (state.c.id.is_not(None), func.row_to_json(state.table_valued())),
+    )
+
+
+def _kept_of(verdict: CTE, state: CTE) -> ColumnElement[Any]:
+    """Return what the operation itself does not say of a row's new state."""
+    members = func.json_each(func.row_to_json(state.table_valued())).table_valued(
+        column("key", Text), column("value", JSON)
+    )
+    member = members.render_derived(name="member").lateral()
+    is_made = member.c.key.in_([literal_column(f"'{name}'") for name in MADE_HERE])
+    is_said = verdict.c.fields.op("->")(member.c.key).is_not(None)
+    rest = select(func.json_object_agg(member.c.key, member.c.value)).where(
+        or_(is_made, not_(is_said))
+    )
+    return case((state.c.id.is_not(None), rest.scalar_subquery()))
+
+
+def _writes(table: Table, given: Iterable[str], verdict: CTE, state: CTE, if_any: CTE) -> list[CTE]:
+    """Write the states, if there is any row in `if_any`."""
+    may = select(if_any).exists()
+
+    def those(op: str) -> ColumnElement[bool]:
+        ids = select(verdict.c.id).where(_is(verdict, op)).scalar_subquery()
+        return table.c.id == any_(func.array(ids))
+
+    new = select(state).join(verdict, verdict.c.id == state.c.id).where(_is(verdict, "create"))
+    created = insert(table).from_select(state.c.keys(), new.where(may))
+    values = {name: state.c[name] for name in (*given, "updated_at")}
+    updated = (
+        owned(update(table), table)
+        .values(values)
+        .where(those("update"), table.c.id == state.c.id, may)
+    )
+    deleted = owned(delete(table), table).where(those("delete"), may)
+    return [
+        created.returning(table.c.id).cte("created"),
+        updated.returning(table.c.id).cte("updated"),
+        deleted.returning(table.c.id).cte("deleted"),
+    ]

@@ -1,0 +1,223 @@
+"""The statements that many requests share, each of which changes a row of its own."""
+
+from collections.abc import Iterable, Mapping
+from functools import cache
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    Boolean,
+    Column,
+    ColumnClause,
+    ColumnElement,
+    Enum,
+    FromClause,
+    Integer,
+    Select,
+    Table,
+    Text,
+    any_,
+    bindparam,
+    case,
+    cast,
+    column,
+    delete,
+    func,
+    literal_column,
+    not_,
+    or_,
+    select,
+    true,
+    union_all,
+    update,
+)
+from sqlalchemy.dialects.postgresql import insert
+
+from src.framework.sql.engine import Shared, Statement, compiled_answer
+from src.framework.sql.sharing import How
+from src.framework.sql.statements import answers_of, bit_of, now, owned, this_row, with_values
+
+
+def share_writes(table: Table, given: Iterable[str], feeds: Table | None = None) -> Shared:
+    """Make the statements for many rows, each of which says what happens to it.
+
+    Its `op` is create, update or delete. An update sets or toggles the columns whose bits are in
+    `sets` and `toggles`. There is one statement for each set of operations, and one for rows that
+    all do the same: PostgreSQL takes time for each part and each column, wanted or not. `feeds` is
+    the table that a trigger counts changes in.
+    """
+    names = tuple(given)
+
+    @cache
+    def of_all(ops: frozenset[object], how: How) -> Statement:
+        return _write_many(table, names, feeds, ops, how=how)
+
+    @cache
+    def of_one(only: Statement, how: How) -> Statement:
+        ops = frozenset([only.does["op"]])
+        return _write_many(table, names, feeds, ops, how=how, only=only.does)
+
+    def shared(statements: frozenset[Statement], how: How) -> Statement:
+        if len(statements) == 1:
+            return of_one(*statements, how)
+        return of_all(frozenset(each.does["op"] for each in statements), how)
+
+    return shared
+
+
+LOCK_TIMEOUT = "20ms"
+"""How long the first writes of new users wait for another first write of one of them."""
+
+
+def _write_many(  # noqa: PLR0913 - what a statement depends on
+    table: Table,
+    given: Iterable[str],
+    feeds: Table | None,
+    ops: frozenset[object],
+    *,
+    how: How,
+    only: Mapping[str, object] | None = None,
+) -> Statement:
+    """Write many rows, each of which says what happens to it.
+
+    If it does not `wait`, it leaves out those whose feed or row somebody else has locked, and so
+    waits for nobody. Then no two of them can deadlock. If it waits, all rows are of one owner; it
+    locks them in the order of their ids, and the feed last, as every other statement does.
+    `only` is what each of the rows does, if they all do the same.
+    """
+    waits = how == "wait"
+    needed = [
+        each
+        for each in table.c
+        if only is None or "create" in ops or each.primary_key or _is_in(each, only.get("sets"))
+    ]
+    columns = [column("op", Text), column("sets", Integer), column("toggles", Integer)]
+    asked: Any = func.json_to_recordset(bindparam("asked", type_=JSON)).table_valued(
+        *(columns if only is None else ()),
+        *(column(each.name, Text if isinstance(each.type, Enum) else each.type) for each in needed),
+    )
+    asked = asked.render_derived(name="asked", with_types=True)
+
+    def does(rows: FromClause, op: str) -> ColumnElement[bool]:
+        return true() if only else rows.c.op == literal_column(f"'{op}'")
+
+    if waits:
+        asked = select(asked).order_by(asked.c.id).subquery("asked")
+    source = asked
+    is_free: ColumnElement[bool] = true()
+    if feeds is not None and not waits:
+        feed = with_values(
+            owned(select(feeds.c.user_id), feeds).with_for_update(skip_locked=True), asked
+        ).lateral("feed")
+        source = asked.join(feed, true())
+        if how == "add" and "create" in ops:
+            added = _add_feeds(feeds, asked, does(asked, "create")).cte("added")
+            source = asked.outerjoin(feed, true()).outerjoin(
+                added, added.c.user_id == asked.c.user_id
+            )
+            is_free = or_(feed.c.user_id.is_not(None), added.c.user_id.is_not(None))
+    answers: list[Select[Any]] = []
+
+    if "create" in ops:
+        values = [_typed(asked, each) for each in table.c]
+        new = select(*values).select_from(source).where(does(asked, "create"), is_free)
+        made = insert(table).from_select(table.c.keys(), new).on_conflict_do_nothing()
+        answers.append(answers_of(made.returning(table).cte("created")))
+
+    if ops != {"create"}:
+        place: ColumnClause[Any] = column("ctid")
+        this = this_row(select(place).select_from(table), table)
+        found = with_values(this.with_for_update(skip_locked=not waits), asked).lateral("found")
+        rows = source.join(found, true())
+        places = [found.c.ctid]
+        if waits:
+            seen = with_values(this.limit(literal_column("1")), asked).lateral("seen")
+            rows = rows.join(seen, true())
+            places.append(seen.c.ctid.label("place"))
+        locked = (
+            select(asked, *places)
+            .select_from(rows)
+            .where(true() if only else not_(does(asked, "create")), is_free)
+            .cte("locked")
+        )
+
+        def changed(change: Any, op: str) -> Any:  # noqa: ANN401 - Update or Delete
+            """Change the rows that are locked.
+
+            By their places: planned while the table is small, a join would read all of it. Where a
+            statement has waited, a row may have another place by now than this statement sees.
+            """
+            places = [
+                func.array(select(each).where(does(locked, op)).scalar_subquery())
+                for name, each in locked.c.items()
+                if name in {"ctid", "place"}
+            ]
+            place = places[0] if len(places) == 1 else func.array_cat(*places)
+            is_there = literal_column(f"{table.name}.ctid") == any_(place)
+            return with_values(this_row(change, table), locked).where(is_there)
+
+        if "update" in ops:
+            states = {
+                name: _state(locked, table.c[name], only)
+                for name in given
+                if only is None
+                or _is_in(table.c[name], only.get("sets"))
+                or _is_in(table.c[name], only.get("toggles"))
+            }
+            states["updated_at"] = now(table)
+            row = changed(update(table).values(states), "update")
+            answers.append(answers_of(row.returning(table).cte("updated")))
+        if "delete" in ops:
+            row = changed(delete(table), "delete")
+            answers.append(answers_of(row.returning(*table.primary_key).cte("deleted")))
+
+    answer = answers[0] if len(answers) == 1 else union_all(*answers)
+    return compiled_answer(answer, repeatable=ops == {"create"})
+
+
+def _typed(rows: FromClause, column: Column[Any]) -> ColumnElement[Any]:
+    value = rows.c["created_at" if column.name == "updated_at" else column.name]
+    return cast(value, column.type) if isinstance(column.type, Enum) else value
+
+
+def _is_in(column: Column[Any], columns: object) -> bool:
+    return isinstance(columns, int) and bool(columns & bit_of(column.table, column.name))
+
+
+def _state(
+    locked: FromClause, column: Column[Any], only: Mapping[str, object] | None
+) -> ColumnElement[Any]:
+    """Return a column as an update leaves it."""
+    if only is not None:
+        is_set = _is_in(column, only.get("sets"))
+        return _typed(locked, column) if is_set else not_(column)
+
+    def is_in(columns: ColumnElement[int]) -> ColumnElement[bool]:
+        bit: ColumnElement[int] = literal_column(str(bit_of(column.table, column.name)))
+        return columns.op("&")(bit) != literal_column("0")
+
+    cases: list[Any] = [(is_in(locked.c.sets), _typed(locked, column))]
+    if isinstance(column.type, Boolean):
+        cases.append((is_in(locked.c.toggles), not_(column)))
+    return case(*cases, else_=column)
+
+
+def _add_feeds(feeds: Table, asked: FromClause, is_new: ColumnElement[bool]) -> Any:  # noqa: ANN401 - Insert, returning
+    """Add the new owners, in their order: two statements that add the same cannot deadlock.
+
+    No longer than LOCK_TIMEOUT: whoever has added one by hand may take long to commit.
+    """
+    timeout = func.set_config(
+        literal_column("'lock_timeout'"), literal_column(f"'{LOCK_TIMEOUT}'"), true()
+    )
+    limit = select(timeout.label("seconds")).subquery("limit")
+    feed = with_values(owned(select(feeds.c.user_id), feeds), asked)
+    new = (
+        select(asked.c.user_id, literal_column("0"))
+        .select_from(limit.join(asked, true()))
+        .where(is_new, not_(feed.exists()))
+        .distinct()
+        .order_by(asked.c.user_id)
+    )
+    added = insert(feeds).from_select(["user_id", "seq"], new).on_conflict_do_nothing()
+    return added.returning(feeds.c.user_id)

@@ -1,0 +1,118 @@
+"""How rows are written where Citus distributes tables: in steps, in a transaction."""
+
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+from pydantic_core import from_json, to_json
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from src.framework.sql.batch_statements import CHANGED, FULL, LATE, MISSING, REUSED, BatchStatements
+from src.framework.sql.engine import (
+    Run,
+    fetch,
+    fetch_in_transaction,
+)
+from src.framework.sql.etag import etag
+from src.framework.sql.exceptions import TooManyKeys
+from src.framework.sql.statements import (
+    MADE_HERE,
+    Creation,
+    delete_row,
+    update_row,
+)
+
+
+async def create_in_steps(
+    engine: AsyncEngine, creation: Creation, values: dict[str, object]
+) -> bytes | None:
+    keep, keys_full = creation.kept, creation.keys_full
+    if keep is None or keys_full is None:
+        row = await fetch(engine, creation.written, **values)
+        await fetch(engine, creation.inserted, **values)
+        return row
+
+    async def create(run: Run) -> bytes | None:
+        if full := await run(keys_full, **values):
+            raise TooManyKeys(int(full[0][0]))
+        [kept] = await run(keep, **values)
+        if kept["fingerprint"] != values["fingerprint"]:
+            return None
+        if kept["id"] == values["id"]:
+            await run(creation.inserted, **values)
+        row: bytes
+        [(row,)] = await run(creation.written, **values)
+        return row
+
+    return await fetch_in_transaction(engine, create, user_id=str(values["user_id"]))
+
+
+async def apply_in_steps(
+    engine: AsyncEngine,
+    batch: BatchStatements,
+    operations: list[dict[str, Any]],
+    values: dict[str, object],
+) -> Sequence[bytes | None]:
+    has_key = "key" in values
+
+    async def apply(run: Run) -> Sequence[bytes | None]:
+        sent = to_json(operations)
+        seen = await run(batch.seen, operations=sent, **values) if has_key else []
+        if seen:
+            same = (values["fingerprint"], values["earlier_fingerprint"])
+            is_same = seen[0]["fingerprint"] in same
+            return [each["row"] for each in seen] if is_same else [REUSED]
+        ids = [each["id"] for each in operations if each["op"] != "create"]
+        locked = await run(batch.locked, ids=ids, **values)
+        current = {UUID(from_json(row)["id"]): row for (row,) in locked}
+        verdicts = [_verdict(each, current.get(each["id"])) for each in operations]
+        if any(verdicts):
+            return verdicts
+        keeps = has_key and any(each["op"] != "keep" for each in operations)
+        if keeps and await run(batch.keys_full, **values):
+            return [FULL]
+        if keeps and not await run(batch.kept, **values):
+            return [LATE]
+        rows = [await _apply(run, batch, each, values) for each in operations]
+        if keeps:
+            parts = [_kept_of(*each) for each in zip(operations, rows, strict=True)]
+            await run(batch.answered, answer=to_json(parts), **values)
+            await run(batch.cleared, **values)
+        return rows
+
+    return await fetch_in_transaction(
+        engine, apply, user_id=str(values["user_id"]), repeatable=has_key
+    )
+
+
+def _kept_of(operation: dict[str, Any], row: bytes | None) -> dict[str, Any] | None:
+    """Return what the operation itself does not say of a row's new state."""
+    if row is None:
+        return None
+    said = operation["fields"].keys() - MADE_HERE
+    return {name: value for name, value in from_json(row).items() if name not in said}
+
+
+def _verdict(operation: dict[str, Any], row: bytes | None) -> bytes | None:
+    if operation["op"] == "create":
+        return None
+    if row is None:
+        return MISSING
+    return CHANGED if operation["etags"] and etag(row) not in operation["etags"] else None
+
+
+async def _apply(
+    run: Run, batch: BatchStatements, operation: dict[str, Any], values: dict[str, object]
+) -> bytes | None:
+    row = values | operation["fields"] | {"id": operation["id"]}
+    if operation["op"] == "create":
+        await run(batch.creation.inserted, **row)
+        statement = batch.creation.written
+    elif operation["op"] == "delete":
+        await run(delete_row(batch.table), **row)
+        return None
+    else:
+        statement = update_row(batch.table, frozenset(operation["fields"]))
+    [(answer,)] = await run(statement, **row)
+    json: bytes = answer
+    return json
