@@ -20,6 +20,7 @@ ALL = [
     "tests/test_migrations.py::test_8_processes_start_at_once_on_an_empty_database_again_and_again",
     "tests/test_nginx.py::test_no_body_runs_as_another_users_request_through_kept_connections",
     "tests/test_poolers.py::test_40_clients_on_4_server_connections_each_get_their_own_answers",
+    "tests/test_proxies.py::test_after_45_seconds_of_silence_a_change_arrives_within_a_second",
 ]
 
 COLUMNS = (
