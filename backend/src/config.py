@@ -140,6 +140,9 @@ class Settings(BaseSettings):
     While a stream is open, two queries a second keep a database from scaling to zero. 0: never.
     """
 
+    live_streams_per_user: int = Field(default=100, ge=1, le=100_000)
+    """How many streams and waiting requests a user may have in each worker; more are 429."""
+
     workers: int = Field(default=1, ge=1, le=64)
     """Processes that `make run` starts; one per core is a good start."""
 

@@ -2,7 +2,6 @@
 
 import re
 from math import inf
-from time import time
 from typing import Annotated
 from uuid import UUID
 
@@ -23,6 +22,10 @@ from src.services.listeners import Listeners
 _KEY = re.compile(r'"(?P<quoted>(?:[ !#-\[\]-~]|\\["\\])*)"|(?P<bare>[!#-~][!-~]*)')
 
 
+LONGEST_KEY = 2 * 255 + len('""')
+"""Characters of a key of which each is escaped."""
+
+
 class OwnToken(HTTPBearer):
     """Rejects a request unless its token belongs to the user in the path.
 
@@ -31,12 +34,12 @@ class OwnToken(HTTPBearer):
 
     async def __call__(self, request: HTTPConnection) -> None:
         tokens = request.app.tokens
-        if tokens is not None and "token_expires" not in request.scope:
+        if tokens is not None and "token" not in request.scope:
             verified = await tokens.verified(request.scope["headers"])
             user_id = request.path_params["user_id"]
             if verified.user != user_id:
                 raise NotTheOwner(verified.user.casefold() == user_id.casefold())
-            request.scope["token_expires"] = verified.expires
+            request.scope["token"] = verified
 
 
 own_token = OwnToken(
@@ -55,12 +58,18 @@ async def get_listeners(request: Request) -> Listeners:
 
 
 def seconds_left(request: Request) -> float:
-    """Return for how many seconds the request's token is still valid; without tokens, infinity."""
-    return float(request.scope.get("token_expires", inf)) - time()
+    """Return for how many seconds the request's token is still valid; without tokens, infinity.
+
+    Raises NotAuthenticated once it is not.
+    """
+    if request.app.tokens is None:
+        return inf
+    seconds: float = request.app.tokens.seconds_left(request.scope["token"])
+    return seconds
 
 
 def _is_key(text: str) -> str:
-    found = _KEY.fullmatch(text)
+    found = _KEY.fullmatch(text) if len(text) <= LONGEST_KEY else None
     key = found and (found["bare"] or re.sub(r"\\(.)", r"\1", found["quoted"]))
     if not key or len(key) > 255:
         raise PydanticCustomError("key", "must have 1 to 255 visible ASCII characters")

@@ -145,7 +145,12 @@ async def lifespan(settings: Settings, app: TaskAPI) -> AsyncIterator[None]:
         sweeping(app.engine),
         app.tokens.keys.kept_fresh() if app.tokens else nullcontext(),
     ):
-        app.listeners = Listeners(app.engine, app.stopping, settings.live_idle_seconds or inf)
+        app.listeners = Listeners(
+            app.engine,
+            app.stopping,
+            settings.live_idle_seconds or inf,
+            settings.live_streams_per_user,
+        )
         # Objects from start-up stay: scanning them each time stalls requests by 30 ms.
         gc.collect()
         gc.freeze()

@@ -128,6 +128,23 @@ def serving(log_file: Path, command: Sequence[str] = SERVICE, **settings: str) -
         yield server
 
 
+def with_limits(**limits: float) -> list[str]:
+    """The service with other limits, so that tests need not reach the real ones.
+
+    `events_CHECK_SECONDS` is that constant of the module that LIMITED names.
+    """
+    modules = ", ".join(f"{module} as {name}" for name, module in LIMITED.items())
+    changes = "; ".join(f"{name.replace('_', '.', 1)} = {value}" for name, value in limits.items())
+    start = f"import {modules}; {changes}; from src.__main__ import main; main()"
+    return [sys.executable, "-c", start]
+
+
+LIMITED = {
+    "events": "src.framework.web.events",
+    "protocol": "src.framework.server.protocol",
+}
+
+
 def wait_until_ready(server: Server, seconds: float = 30) -> None:
     deadline = time.monotonic() + seconds
     while server.status("/health/ready") != 200:

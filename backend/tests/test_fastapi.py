@@ -255,7 +255,7 @@ async def test_an_override_and_the_fast_path_change_no_limit_and_no_sentence(
     for is_fast, overrides in [(True, {}), (True, {get_engine: lambda: engine}), (False, {})]:
         app = create_app(Settings(auth_mode="open", log_level="warning"), is_fast=is_fast)
         app.engine = engine
-        app.listeners = Listeners(engine, app.stopping, inf)
+        app.listeners = Listeners(engine, app.stopping, inf, 100)
         app.dependency_overrides.update(overrides)
         async with calling(app) as api:
             answer = await api.request(method, tasks_path("ada") + path, **options)

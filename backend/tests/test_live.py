@@ -5,26 +5,33 @@ import json
 import os
 import re
 import signal
+import sys
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, ExitStack, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from src.framework.auth.exceptions import NotAuthenticated
 from src.framework.sql import engine as engine_room
 from src.framework.sql.engine import Statement
+from src.framework.turns import Turns
+from src.framework.web.events import PIECE_BYTES, EventStream
 from src.schemas.task import TaskCreate
-from src.services import listeners, task_service
+from src.services import feed_service, listeners, task_service
 from src.services.feed_service import MOVED, SINCE
-from src.services.listeners import Listeners
-from tests.serving import FRONTEND_ORIGIN, Server, eventually, serving
+from src.services.listeners import MOST_BYTES, READERS, Listeners, Turn
+from tests.connections import connected
+from tests.serving import FRONTEND_ORIGIN, Server, eventually, serving, with_limits
 from tests.streams import streaming
 from tests.tasks import Task, assert_problem, task_path, tasks_path
-from tests.tokens import SECRET, token
+from tests.tokens import SECRET, bearer, key_server, signing_key, token
 
 pytestmark = pytest.mark.anyio
 
@@ -321,6 +328,44 @@ async def test_a_stream_ends_with_its_token(postgres: str, user: str, tmp_path: 
     assert end is None
 
 
+async def test_a_stream_ends_when_the_key_of_its_token_is_revoked(
+    postgres: str, user: str, tmp_path: Path
+) -> None:
+    old, new = signing_key("old"), signing_key("new")
+    with key_server(old) as issuer:
+        settings = {"DATABASE_URL": postgres, "AUTH_MODE": "jwt", "AUTH_JWKS_URL": issuer.url}
+        command = with_limits(events_CHECK_SECONDS=0.2)
+        with serving(tmp_path / "log", command, **settings) as server:
+            async with (
+                httpx.AsyncClient(base_url=server.url, timeout=60) as client,
+                streaming(client, user, **bearer(old.token(user))) as stream,
+            ):
+                first = await stream.event()
+                issuer.publish(new)
+                known = await client.get(tasks_path(user), headers=bearer(new.token(user)))
+                last, end = await stream.event(), await stream.next()
+
+    assert known.status_code == 200
+    assert first.data["changes"] == []
+    assert (last.data["status"], last.data["detail"]) == (401, "The token's key is unknown")
+    assert end is None
+
+
+async def test_who_waits_is_refused_when_his_token_expires(
+    postgres: str, user: str, tmp_path: Path
+) -> None:
+    settings = {"DATABASE_URL": postgres, "AUTH_MODE": "jwt", "AUTH_SECRET": SECRET}
+    with serving(tmp_path / "log", **settings) as server:
+        async with httpx.AsyncClient(base_url=server.url, timeout=60) as client:
+            client.headers = httpx.Headers(bearer(token(user, exp=int(time.time()) + 3)))
+            since = await now(client, user)
+            answer = await client.get(
+                path(user), params={"since": since}, headers={"Prefer": "wait=30"}
+            )
+
+    assert_problem(answer, 401, "The token has expired")
+
+
 async def test_an_idle_stream_sends_its_client_away(
     postgres: str, user: str, tmp_path: Path
 ) -> None:
@@ -400,6 +445,91 @@ async def test_nobody_waits_for_a_token_or_for_what_is_there(
     assert_problem(third, 410, GONE)
 
 
+# How many there may be
+
+
+async def test_a_user_may_have_so_many_streams_and_waiting_requests(
+    postgres: str, user: str, tmp_path: Path
+) -> None:
+    with serving(tmp_path / "log", DATABASE_URL=postgres, LIVE_STREAMS_PER_USER="2") as server:
+        async with httpx.AsyncClient(base_url=server.url, timeout=60) as client:
+            since = await now(client, user)
+            events = {"Accept": "text/event-stream"}
+            waits = {"Prefer": "wait=60"}
+            async with streaming(client, user) as stream:
+                await stream.event()
+                async with streaming(client, user) as another:
+                    await another.event()
+                    refused = [
+                        await client.get(path(user), headers=events),
+                        await client.get(path(user), params={"since": since}, headers=waits),
+                    ]
+                    async with streaming(client, f"{user}-other") as others:
+                        await others.event()
+                ask = partial(client.get, path(user), params={"since": since})
+                while (await ask(headers={"Prefer": "wait=1"})).status_code == 429:
+                    await asyncio.sleep(0.02)
+                waiting = asyncio.create_task(ask(headers=waits))
+                await asyncio.wait([waiting], timeout=0.3)
+                refused.append(await client.get(path(user), headers=events))
+                await created(client, user)
+                answer = await waiting
+
+    for each in refused:
+        assert_problem(
+            each,
+            429,
+            "You have too many streams and waiting requests; end one, or try again later",
+        )
+        assert each.headers["retry-after"] == "30"
+    assert answer.status_code == 200
+
+
+async def test_no_stream_is_opened_while_files_are_scarce(
+    postgres: str, user: str, tmp_path: Path
+) -> None:
+    command = ["bash", "-c", f"ulimit -n 400; exec {sys.executable} -m src"]
+    with serving(tmp_path / "log", command, DATABASE_URL=postgres) as server:
+        async with httpx.AsyncClient(base_url=server.url, timeout=60) as client:
+            since = await now(client, user)
+            with ExitStack() as stack:
+                for _ in range(300):
+                    stack.enter_context(connected(server))
+                await until(lambda: psutil.Process(server.process.pid).num_fds() > 300)
+                answers = [
+                    await client.get(
+                        path(user), headers={"Accept": "text/event-stream"}, timeout=5
+                    ),
+                    await client.get(
+                        path(user), params={"since": since}, headers={"Prefer": "wait=60"}
+                    ),
+                ]
+                plain = await client.get(tasks_path(user))
+
+    for answer in answers:
+        assert_problem(answer, 503, "Too many connections are open; try again in a moment")
+        assert "retry-after" in answer.headers
+    assert plain.status_code == 200
+
+
+async def test_a_stream_to_http_1_0_has_no_chunks_and_ends_with_the_connection(
+    client: httpx.AsyncClient, server: Server, user: str
+) -> None:
+    with connected(server) as connection:
+        head = f"GET {path(user)} HTTP/1.0\r\nAccept: text/event-stream\r\n\r\n"
+        connection.send(head.encode())
+        lines = iter(connection.received.readline, b"\r\n")
+        fields = (await asyncio.to_thread(lambda: b"".join(lines))).lower()
+        said = await asyncio.to_thread(lambda: [connection.received.readline() for _ in range(5)])
+        task = await created(client, user)
+        heard = await asyncio.to_thread(lambda: [connection.received.readline() for _ in range(3)])
+
+    assert b"transfer-encoding" not in fields
+    assert b"connection: close" in fields
+    assert [line.partition(b":")[0] for line in said] == [b"retry", b"\n", b"id", b"data", b"\n"]
+    assert task["id"].encode() in heard[1]
+
+
 # What it costs
 
 
@@ -425,9 +555,13 @@ class Recorded:
         self.spoke_at = self.loop.time()
         self.said: list[str] = []
         self.tokens: list[str] = []
+        self.lengths: list[int] = []
 
-    async def send_event(self, data: bytes, token: str) -> None:
+    async def send_event(self, data: bytes, token: str, turn: Turn) -> None:
+        async with turn():
+            await asyncio.sleep(0)
         self.spoke_at = self.loop.time()
+        self.lengths.append(len(data))
         self.said += [change["title"] for change in json.loads(data)["changes"]]
         self.tokens.append(token)
 
@@ -458,11 +592,11 @@ def fast(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_one_query_asks_for_all_who_listen(
     engine: AsyncEngine, sent: list[Statement]
 ) -> None:
-    hub = Listeners(engine, asyncio.Event(), 60)
+    hub = Listeners(engine, asyncio.Event(), 60, 1000)
     streams = [Recorded() for _ in range(50)]
     async with AsyncExitStack() as listening:
         for number, stream in enumerate(streams):
-            listening.enter_context(hub.stream(f"user-{number}", None, stream))
+            listening.enter_context(hub.stream(f"user-{number}", None, stream))()
         await until(lambda: all(stream.tokens for stream in streams))
         sent.clear()
         await until(lambda: len(sent) >= 3)
@@ -479,11 +613,11 @@ async def test_one_query_asks_for_all_who_listen(
 async def test_a_users_changes_are_read_once_for_all_of_his_streams(
     engine: AsyncEngine, sent: list[Statement], user: str
 ) -> None:
-    hub = Listeners(engine, asyncio.Event(), 60)
+    hub = Listeners(engine, asyncio.Event(), 60, 1000)
     streams = [Recorded() for _ in range(20)]
     async with AsyncExitStack() as listening:
         for stream in streams:
-            listening.enter_context(hub.stream(user, None, stream))
+            listening.enter_context(hub.stream(user, None, stream))()
         await until(lambda: all(stream.tokens for stream in streams))
         sent.clear()
         await write(engine, user, "a")
@@ -498,10 +632,152 @@ async def test_a_silent_stream_has_a_comment_now_and_then(
     engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch, user: str
 ) -> None:
     monkeypatch.setattr(listeners, "SILENT_SECONDS", 0.3)
-    hub, stream = Listeners(engine, asyncio.Event(), 60), Recorded()
-    with hub.stream(user, None, stream):
+    hub, stream = Listeners(engine, asyncio.Event(), 60, 1000), Recorded()
+    with hub.stream(user, None, stream) as listen:
+        listen()
         await until(lambda: stream.said == [":", ":"])
 
 
-async def write(engine: AsyncEngine, user: str, title: str) -> None:
-    await task_service.create_task(engine, user, TaskCreate(title=title))
+@pytest.mark.usefixtures("fast")
+async def test_an_event_of_large_tasks_has_few_of_them(
+    engine: AsyncEngine, sent: list[Statement], user: str
+) -> None:
+    await write(engine, user, "first")
+    since = (await feed_service.changes(engine, user, None, 1)).position
+    titles = [f"Task {number}" for number in range(40)]
+    for title in titles:
+        await write(engine, user, title, description="💡" * 5000)
+    sent.clear()
+    hub, stream = Listeners(engine, asyncio.Event(), 60, 1000), Recorded()
+    with hub.stream(user, since, stream) as listen:
+        listen()
+        await until(lambda: len(stream.said) == 40)
+        await write(engine, user, "short")
+        await until(lambda: len(stream.said) == 41)
+
+    assert stream.said == [*titles, "short"]
+    assert max(stream.lengths) <= MOST_BYTES
+    assert sent.count(SINCE) < 2 * len(stream.lengths)
+
+
+@pytest.mark.usefixtures("fast")
+async def test_a_single_task_always_fits(engine: AsyncEngine, user: str) -> None:
+    hub, stream = Listeners(engine, asyncio.Event(), 60, 1000), Recorded()
+    text = "\x01"  # the longest in JSON
+    with hub.stream(user, None, stream) as listen, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(listeners, "MOST_BYTES", 1000)
+        listen()
+        await until(lambda: stream.tokens != [])
+        for _ in range(2):
+            await write(engine, user, "long", description=text * 5000, tags=[text * 50])
+        await until(lambda: stream.said == ["long", "long"])
+
+
+@pytest.mark.usefixtures("fast")
+async def test_users_have_their_turns_at_reading(
+    engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch, user: str
+) -> None:
+    """One who comes back with many streams at different positions is not in others' way."""
+    positions = []
+    for number in range(40):
+        await write(engine, user, f"Task {number}")
+        positions.append((await feed_service.changes(engine, user, None, 1)).position)
+    read: list[str] = []
+    changes = feed_service.changes
+
+    async def log(engine: AsyncEngine, user_id: str, *rest: Any) -> Any:  # noqa: ANN401 - as it has them
+        read.append(user_id)
+        return await changes(engine, user_id, *rest)
+
+    monkeypatch.setattr(feed_service, "changes", log)
+    hub = Listeners(engine, asyncio.Event(), 60, 1000)
+    async with AsyncExitStack() as listening:
+        for position in positions:
+            listening.enter_context(hub.stream(user, position, Recorded()))()
+        other = Recorded()
+        listening.enter_context(hub.stream(f"{user}-other", None, other))()
+        await until(lambda: other.tokens != [])
+
+    assert read.index(f"{user}-other") <= READERS + 1
+
+
+async def test_each_key_has_its_turn_before_any_has_another() -> None:
+    turns = Turns(1)
+    served: list[str] = []
+
+    async def take(key: str) -> None:
+        async with turns.turn(key):
+            served.append(key)
+            await asyncio.sleep(0)
+
+    async with asyncio.TaskGroup() as group:
+        taking = [group.create_task(take(key)) for key in "aaaabbc"]
+        await asyncio.sleep(0)
+        taking[1].cancel()
+
+    assert "".join(served) == "abcaba"
+    assert (turns.free, turns.waiting) == (1, {})
+
+
+class Sent:
+    """What an EventStream sends, while its client `may_go_on`."""
+
+    def __init__(self) -> None:
+        self.pieces: list[bytes] = []
+        self.may_go_on = asyncio.Event()
+        self.may_go_on.set()
+
+    async def __call__(self, message: Any) -> None:  # noqa: ANN401 - of ASGI
+        await self.may_go_on.wait()
+        self.pieces.append(message["body"])
+
+
+def stream_to(sent: Sent) -> EventStream:
+    stream = EventStream(lambda _: nullcontext(lambda: None))
+    stream.loop, stream.send = asyncio.get_running_loop(), sent
+    return stream
+
+
+async def test_an_event_leaves_in_pieces_each_in_its_turn() -> None:
+    sent, turns = Sent(), Turns(1)
+    data = b"a" * (3 * PIECE_BYTES)
+
+    await stream_to(sent).send_event(data, "token", partial(turns.turn, "ada"))
+
+    assert b"".join(sent.pieces) == b"id: token\ndata: %b\n\n" % data
+    assert max(map(len, sent.pieces)) < PIECE_BYTES + 100
+
+
+async def test_a_slow_client_keeps_no_turn() -> None:
+    slow, turns = Sent(), Turns(1)
+    turn = partial(turns.turn, "ada")
+    slow.may_go_on.clear()
+    waiting = asyncio.create_task(stream_to(slow).send_event(b"{}", "1", turn))
+    await asyncio.sleep(0)
+    quick = Sent()
+
+    await stream_to(quick).send_event(b"{}", "1", turn)
+
+    assert not waiting.done()
+    slow.may_go_on.set()
+    await waiting
+    assert slow.pieces == quick.pieces
+
+
+async def test_a_stream_that_fails_in_the_middle_of_an_event_sends_no_more_of_it() -> None:
+    """A client takes what has an end for whole."""
+    sent, turns = Sent(), Turns(1)
+    stream = stream_to(sent)
+    async with turns.turn("bob"):
+        sending = asyncio.create_task(
+            stream.send_event(b"a" * PIECE_BYTES * 2, "token", partial(turns.turn, "ada"))
+        )
+        await asyncio.sleep(0)
+        await stream.fail(NotAuthenticated())
+    await sending
+
+    assert b"".join(sent.pieces) == b""
+
+
+async def write(engine: AsyncEngine, user: str, title: str, **fields: Any) -> None:  # noqa: ANN401 - of a task
+    await task_service.create_task(engine, user, TaskCreate(title=title, **fields))

@@ -16,11 +16,9 @@ from src.dependencies import (
     own_token,
     seconds_left,
 )
-from src.framework.auth.exceptions import NotAuthenticated
-from src.framework.auth.tokens import EXPIRED
 from src.framework.web import events
 from src.framework.web.contract import headers
-from src.framework.web.events import EventStream, until_gone
+from src.framework.web.events import EventStream, refuse_while_files_are_scarce, until_gone
 from src.framework.web.links import page_link
 from src.framework.web.preferences import seconds_to_wait
 from src.framework.web.problems import documented
@@ -35,6 +33,13 @@ GONE = documented(
     "The changes since the token are no longer known",
     problems.CHANGES_GONE,
     headers=headers("Link"),
+)
+
+TOO_MANY = documented(
+    429,
+    "The user has too many streams and waiting requests",
+    problems.TOO_MANY_LISTENERS,
+    headers=headers("Retry-After"),
 )
 
 EVENTS = f"""retry: 2345
@@ -65,6 +70,7 @@ router = APIRouter(
     summary="What changed since",
     response_model=ChangesPage,
     responses=GONE
+    | TOO_MANY
     | answers.WEAK
     | answers.or_not_modified(
         {200: {"headers": headers("Cache-Control", "ETag", "Link", "Preference-Applied")}},
@@ -89,13 +95,17 @@ async def list_changes(
     the JSON of an answer, and its `next` as its id. An event named `problem` is the last.
     """
     if events.asked_for(request):
+        refuse_while_files_are_scarce()
         listening = partial(listeners.stream, user_id, last_event_id or query.since)
-        return EventStream(listening, seconds_left(request), NotAuthenticated(EXPIRED))
+        return EventStream(listening, partial(seconds_left, request))
     answers.refuse_etags_of_lists(if_match)
     changes = await feed_service.changes(engine, user_id, query.since, query.limit)
     seconds = 0 if request.scope["is_head"] else seconds_to_wait(prefer, MOST_SECONDS)
     if seconds and changes.position == query.since:
-        await listeners.wait(user_id, changes.position, seconds, until_gone(request))
+        refuse_while_files_are_scarce()
+        most = min(seconds, seconds_left(request))
+        await listeners.wait(user_id, changes.position, most, until_gone(request))
+        seconds_left(request)  # or the token has expired
         changes = await feed_service.changes(engine, user_id, query.since, query.limit)
     fields = []
     if changes.more:

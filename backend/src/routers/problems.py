@@ -23,7 +23,7 @@ from src.framework.web.problems import (
     problem_with_errors,
     unavailable,
 )
-from src.services.exceptions import ChangesGone
+from src.services.exceptions import ChangesGone, TooManyListeners
 
 CHANGES_GONE = "The changes since this token are no longer known; get a new token, then the list"
 KEY_REUSED = "was used for another request"
@@ -36,6 +36,7 @@ OTHER_CAPITALS = ": capitals count, and the token's user differs from the path's
 TOO_MANY_KEYS = (
     "Idempotency-Key: you have used 10,000 in 24 hours; wait, or send the request without one"
 )
+TOO_MANY_LISTENERS = "You have too many streams and waiting requests; end one, or try again later"
 UNAVAILABLE = "The database cannot be reached just now; try again in a moment"
 
 logger = logging.getLogger(__name__)
@@ -102,6 +103,10 @@ async def _too_many_keys(_request: Request, error: TooManyKeys) -> Response:
     return problem(429, TOO_MANY_KEYS, {"Retry-After": str(max(1, error.seconds))})
 
 
+async def _too_many_listeners(_request: Request, _error: TooManyListeners) -> Response:
+    return problem(429, TOO_MANY_LISTENERS, {"Retry-After": "30"})
+
+
 async def _batch_refused(request: Request, error: BatchRefused) -> Response:
     """Answer 412 if any row has changed, or else 404; name each operation at fault."""
     noun = _noun(request)
@@ -137,6 +142,7 @@ EXCEPTION_HANDLERS: dict[int | type[Exception], Handler] = HANDLERS | {
     NoRoom: _no_room,
     NotAuthenticated: _not_authenticated,
     NotFound: _not_found,
+    TooManyListeners: _too_many_listeners,
     NotTheOwner: _not_the_owner,
     TooManyKeys: _too_many_keys,
 }

@@ -43,9 +43,10 @@ _AT: ColumnElement[int] = cast(
 
 
 class Changes(NamedTuple):
-    """A page of the feed: its JSON, and where it ends."""
+    """A page of the feed: its JSON, the number of its changes, and where it ends."""
 
     content: Spool
+    number: int
     position: Position
     more: bool = False
 
@@ -137,14 +138,15 @@ async def changes(engine: AsyncEngine, user_id: str, since: Position | None, lim
     """
     if since is None:
         position = Position(*from_json(await fetch(engine, NOW, user_id=user_id) or b""))
-        return Changes(await _spooled([], position, more=False), position)
+        return Changes(await _spooled([], position, more=False), 0, position)
 
     async def spool_page(rows: list[bytes]) -> Changes:
         is_known, seq, at, more = from_json(rows.pop())
         if not is_known:
             raise ChangesGone
         position = since if seq is None else Position(seq, at)
-        return Changes(await _spooled(rows, position, more=more), position, more)
+        number = len(rows)
+        return Changes(await _spooled(rows, position, more=more), number, position, more)
 
     return await fetch_into(
         engine,

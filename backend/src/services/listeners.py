@@ -7,16 +7,20 @@ database was away reads on from its position, so none misses anything.
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractAsyncContextManager, closing, contextmanager
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from functools import partial
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from src.framework.sql.exceptions import DatabaseUnavailable
+from src.framework.turns import Turns
 from src.schemas.changes import Position, position_text
 from src.services import feed_service
+from src.services.exceptions import TooManyListeners
 
 POLL_SECONDS = 0.5
 
@@ -32,6 +36,9 @@ MOST_CHANGES = 100
 CHECK_SECONDS = 30.0
 """A stream without changes is read this often: a restored database may have forgotten it."""
 
+MOST_BYTES = 128 * 1024
+"""How long an event's data may be, unless it is a single task: it stays until its reader has it."""
+
 READERS = 4
 """How many feeds are read at once, so that others find connections, too."""
 
@@ -45,15 +52,21 @@ class FeedPage(NamedTuple):
     data: bytes
     position: Position
     more: bool
+    next_limit: int
+    """How many changes to read for the next event, if they are as long as these."""
+
+
+Turn: TypeAlias = Callable[[], AbstractAsyncContextManager[None]]
+"""Waits until others have had theirs."""
 
 
 class Stream(Protocol):
-    """A stream of events, as in `http/events.py`."""
+    """A stream of events, as in `framework/web/events.py`."""
 
     loop: asyncio.AbstractEventLoop
     spoke_at: float
 
-    async def send_event(self, data: bytes, token: str) -> None: ...
+    async def send_event(self, data: bytes, token: str, turn: Turn) -> None: ...
 
     async def send_comment(self) -> None: ...
 
@@ -80,6 +93,9 @@ class Listener:
 
     is_busy: bool = False
 
+    limit: int = MOST_CHANGES
+    """How many changes its next event may have; fewer while they are long."""
+
     def is_behind(self, last: dict[str, int]) -> bool:
         if self.position is None or not self.is_waiting:
             return True
@@ -87,39 +103,52 @@ class Listener:
 
 
 class Listeners:
-    """The listeners of one worker, until it is `stopping`.
+    """The listeners of one worker, until it is `stopping`: at most `most` of each user.
 
     A stream that has had no change for `idle_seconds` ends.
     """
 
-    def __init__(self, engine: AsyncEngine, stopping: asyncio.Event, idle_seconds: float) -> None:
+    def __init__(
+        self, engine: AsyncEngine, stopping: asyncio.Event, idle_seconds: float, most: int
+    ) -> None:
         self.engine = engine
         self.stopping = stopping
         self.idle_seconds = idle_seconds
+        self.most = most
+        self.of_user: Counter[str] = Counter()
         self.listeners: set[Listener] = set()
         self.tasks: set[asyncio.Task[None]] = set()
         self.following: asyncio.Task[None] | None = None
-        self.pages: dict[tuple[str, Position | None], asyncio.Task[FeedPage]] = {}
-        self.readers = asyncio.Semaphore(READERS)
+        self.pages: dict[tuple[str, Position | None, int], asyncio.Task[FeedPage]] = {}
+        self.reading = Turns(READERS)
+        self.writing = Turns(1)
         self.is_database_away = False
 
     @contextmanager
-    def stream(self, user_id: str, since: Position | None, stream: Stream) -> Iterator[None]:
-        """Send a stream the changes since a position, and then each change as it happens."""
+    def stream(
+        self, user_id: str, since: Position | None, stream: Stream
+    ) -> Iterator[Callable[[], None]]:
+        """Send a stream the changes since a position, and then each change as it happens.
+
+        It begins when the function that this yields is called. Raises TooManyListeners.
+        """
+        turn = partial(self.writing.turn, user_id)
 
         async def hear(page: FeedPage) -> None:
-            await stream.send_event(page.data, position_text(page.position))
+            await stream.send_event(page.data, position_text(page.position), turn)
 
         now = stream.loop.time()
         listener = Listener(user_id, since, hear, stream.fail, stream, heard_at=now, read_at=now)
         with self._listening(listener):
-            self._start(self._serve(listener))
-            yield
+            yield lambda: self._start(self._serve(listener))
 
     async def wait(
         self, user_id: str, since: Position, seconds: float, is_gone: Awaitable[None]
     ) -> None:
-        """Wait for a change after this position, or for the client to leave."""
+        """Wait for a change after this position, or for the client to leave.
+
+        Raises TooManyListeners.
+        """
         loop = asyncio.get_running_loop()
         changed = asyncio.Event()
 
@@ -142,6 +171,9 @@ class Listeners:
 
     @contextmanager
     def _listening(self, listener: Listener) -> Iterator[None]:
+        if self.of_user[listener.user_id] >= self.most:
+            raise TooManyListeners
+        self.of_user[listener.user_id] += 1
         self.listeners.add(listener)
         if self.following is None or self.following.done():
             self.following = asyncio.create_task(self._follow())
@@ -149,6 +181,9 @@ class Listeners:
             yield
         finally:
             self.listeners.discard(listener)
+            self.of_user[listener.user_id] -= 1
+            if not self.of_user[listener.user_id]:
+                del self.of_user[listener.user_id]
             if not self.listeners and self.following is not None:
                 self.following.cancel()
                 self.following = None
@@ -224,12 +259,13 @@ class Listeners:
         try:
             more = True
             while more and listener in self.listeners:
-                page = await self._page(listener.user_id, listener.position)
+                page = await self._page(listener.user_id, listener.position, listener.limit)
                 listener.read_at = asyncio.get_running_loop().time()
                 if not listener.is_waiting or page.position != listener.position:
                     await listener.hear(page)
                     listener.heard_at = asyncio.get_running_loop().time()
                 listener.position, more = page.position, page.more
+                listener.limit = page.next_limit
                 listener.is_waiting = True
         except DatabaseUnavailable:
             pass  # it is still behind
@@ -238,21 +274,29 @@ class Listeners:
         finally:
             listener.is_busy = False
 
-    async def _page(self, user_id: str, since: Position | None) -> FeedPage:
+    async def _page(self, user_id: str, since: Position | None, limit: int) -> FeedPage:
         """Read a page once for all who are at the same position."""
-        key = (user_id, since)
+        key = (user_id, since, limit)
         reading = self.pages.get(key)
         if reading is None:
-            reading = self.pages[key] = asyncio.create_task(self._read(user_id, since))
+            reading = self.pages[key] = asyncio.create_task(self._read(user_id, since, limit))
             reading.add_done_callback(lambda _: self.pages.pop(key))
         return await reading
 
-    async def _read(self, user_id: str, since: Position | None) -> FeedPage:
-        async with self.readers:
-            changes = await feed_service.changes(self.engine, user_id, since, MOST_CHANGES)
-        data = b"".join(changes.content.pieces())
-        changes.content.close()
-        return FeedPage(data, changes.position, changes.more)
+    async def _read(self, user_id: str, since: Position | None, limit: int) -> FeedPage:
+        """Read as many changes as an event may have, and again fewer if they are too long."""
+        while True:
+            async with self.reading.turn(user_id):
+                found = await feed_service.changes(self.engine, user_id, since, limit)
+            with closing(found.content):
+                fitting = found.number * MOST_BYTES // found.content.length
+                if fitting < found.number > 1:
+                    limit = max(1, fitting)
+                    continue
+                next_limit = max(1, min(MOST_CHANGES, 2 * limit, fitting or limit))
+                return FeedPage(
+                    b"".join(found.content.pieces()), found.position, found.more, next_limit
+                )
 
 
 async def _send_away(stream: Stream) -> None:

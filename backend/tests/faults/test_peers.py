@@ -17,22 +17,11 @@ from tests.connections import Connection, request
 from tests.connections import connected as open_connection
 from tests.faults.conftest import Report
 from tests.faults.load import Client, Figures, clients, connected
-from tests.serving import COMMAND, Server, eventually, serving
+from tests.serving import COMMAND, Server, eventually, serving, with_limits
 from tests.tasks import tasks_path
 
 MIB = 2**20
 LIVE = request("GET", "/health/live")
-
-
-def impatient(**seconds: float) -> list[str]:
-    """The service with other time limits, so that tests need not wait for the real ones."""
-    limits = "; ".join(f"protocol.{name} = {value}" for name, value in seconds.items())
-    return [
-        sys.executable,
-        "-c",
-        "from src.__main__ import main; from src.framework.server import protocol; "
-        f"{limits}; main()",
-    ]
 
 
 def peak(server: Server) -> float:
@@ -143,7 +132,7 @@ async def answers(connections: list[Client]) -> set[bytes]:
 async def test_stalled_connections_are_closed(
     postgres: str, tmp_path: Path, report: Report, full: bool
 ) -> None:
-    command = COMMAND if full else impatient(HEAD_SECONDS=1, BODY_SECONDS=1)
+    command = COMMAND if full else with_limits(protocol_HEAD_SECONDS=1, protocol_BODY_SECONDS=1)
     number = 1250 if full else 50
     figures = Figures()
     with serving(tmp_path / "log", command, DATABASE_URL=postgres) as server:
@@ -166,7 +155,7 @@ async def test_stalled_connections_are_closed(
 
 @pytest.mark.anyio
 async def test_a_slow_body_that_advances_is_accepted(postgres: str, tmp_path: Path) -> None:
-    command = impatient(HEAD_SECONDS=2, BODY_SECONDS=2)
+    command = with_limits(protocol_HEAD_SECONDS=2, protocol_BODY_SECONDS=2)
     whole = request("POST", tasks_path("slow"), body=b'{"title": "Patience"}')
     with serving(tmp_path / "log", command, DATABASE_URL=postgres) as server:
         async with clients(server.url, Figures(), 1) as [client]:
@@ -180,7 +169,7 @@ async def test_a_slow_body_that_advances_is_accepted(postgres: str, tmp_path: Pa
 
 @pytest.mark.anyio
 async def test_an_endless_body_is_ended(postgres: str, tmp_path: Path) -> None:
-    command = impatient(REQUEST_SECONDS=2)
+    command = with_limits(protocol_REQUEST_SECONDS=2)
     fields = ["Transfer-Encoding: chunked", "Content-Type: application/json"]
     with serving(tmp_path / "log", command, DATABASE_URL=postgres) as server:
         async with clients(server.url, Figures(), 1) as [client], asyncio.timeout(10):
@@ -200,7 +189,7 @@ async def test_an_endless_body_is_ended(postgres: str, tmp_path: Path) -> None:
 async def test_a_reader_that_does_not_read_is_closed(
     postgres: str, tmp_path: Path, report: Report, full: bool
 ) -> None:
-    command = COMMAND if full else impatient(UNREAD_SECONDS=1)
+    command = COMMAND if full else with_limits(protocol_UNREAD_SECONDS=1)
     figures = Figures()
     with serving(tmp_path / "log", command, DATABASE_URL=postgres) as server:
         process = psutil.Process(server.process.pid)

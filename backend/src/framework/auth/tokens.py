@@ -157,6 +157,18 @@ class Tokens:
             raise self._refusal(error) from None
         return verified
 
+    def seconds_left(self, verified: Verified) -> float:
+        """Return for how long a token that was valid still is.
+
+        Raises NotAuthenticated once it has expired or its key is gone.
+        """
+        if verified.key not in self.keys.trusted:
+            raise self._refusal(UnknownKeyError())
+        seconds = verified.expires - time()
+        if seconds <= 0:
+            raise self._refusal(ExpiredSignatureError())
+        return seconds
+
     async def _verify(self, token: bytes) -> Verified:
         """Raises any of _UNREADABLE."""
         try:

@@ -8,6 +8,9 @@ trailers, and writes a response with one system call.
 
 import asyncio
 import logging
+import socket
+import struct
+import sys
 from http import HTTPStatus
 from math import inf
 from typing import Any, cast
@@ -15,11 +18,13 @@ from weakref import WeakKeyDictionary
 
 import httptools
 from fastapi import Response
+from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.flow_control import FlowControl
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
-from src.framework.web.events import ENDS_WITH_CLIENT
+from src.framework.files import file_limit
+from src.framework.web.events import ENDS_WITH_CLIENT, TOO_MANY
 from src.framework.web.problems import problem
 
 SLICE = 8 * 1024
@@ -39,6 +44,9 @@ REQUEST_SECONDS = 300.0
 
 UNREAD_SECONDS = 30.0
 """How long a peer may read nothing of what it was sent."""
+
+UNSENT_BYTES = 64 * 1024
+"""How much the system keeps for a peer that reads nothing, beside what is on its way."""
 
 RESERVED_FILES = 64
 """Open files kept free of client connections, for the database, logs and the system."""
@@ -75,12 +83,13 @@ class HTTPProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         super().connection_made(cast("asyncio.Transport", Corked(transport)))
+        limit_unread(transport.get_extra_info("socket"))
         self.flow = Flow(self)
         self.headers = []
         self.clock = clock_of(self.server_state, self.loop)
         self.deadline = self.clock.now + HEAD_SECONDS
         if self.clock.has_no_file_left_for(transport):
-            self.refuse(503, "Too many connections are open; try again in a moment")
+            self.refuse(503, TOO_MANY)
             self.transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -184,6 +193,11 @@ class HTTPProtocol(HttpToolsProtocol):
         self.is_arriving = False
         self.deadline = self.clock.now + self.timeout_keep_alive
 
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        if cycle.scope["http_version"] == "1.0":
+            app = without_chunks(app, cycle)
+        super()._start_asgi_task(cycle, app)
+
     def on_response_complete(self) -> None:
         self.server_state.total_requests += 1
         if self.transport.is_closing():
@@ -240,6 +254,7 @@ class HTTPProtocol(HttpToolsProtocol):
     def check(self, now: float) -> None:
         """Close the connection if its peer has used up its time."""
         if self.transport.stands_still(now):
+            reset(self.transport.get_extra_info("socket"))
             self.transport.abort()
         elif self.is_half_closed and self._ends_with_client():
             self.transport.close()
@@ -269,6 +284,29 @@ class HTTPProtocol(HttpToolsProtocol):
 
     def _is_idle(self) -> bool:
         return self.cycle is None or self.cycle.response_complete
+
+
+def without_chunks(app: ASGI3Application, cycle: RequestResponseCycle) -> ASGI3Application:
+    """End a body of unknown length with the connection: HTTP/1.0 has no chunks (RFC 9112 §6.1)."""
+
+    async def answer(scope: Any, receive: Any, send: Any) -> None:  # noqa: ANN401 - of ASGI
+        has_length = True
+
+        async def send_unchunked(message: Any) -> None:  # noqa: ANN401 - of ASGI
+            nonlocal has_length
+            if message["type"] == "http.response.start":
+                names = [name for name, _ in message["headers"]]
+                has_length = b"content-length" in names or message["status"] in {204, 304}
+                if not has_length:
+                    cycle.chunked_encoding = False
+                    cycle.keep_alive = False
+            elif not has_length:
+                cycle.expected_content_length = len(message.get("body", b""))
+            await send(message)
+
+        await app(scope, receive, send_unchunked)
+
+    return answer
 
 
 class Flow(FlowControl):
@@ -334,13 +372,19 @@ def clock_of(state: ServerState, loop: asyncio.AbstractEventLoop) -> Clock:
     return _clocks[state]
 
 
-def file_limit() -> float:
-    try:
-        import resource  # noqa: PLC0415 - Windows has none
-    except ImportError:
-        return inf
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return inf if soft == resource.RLIM_INFINITY else soft
+def limit_unread(connection: socket.socket) -> None:
+    """Let the system keep little of what the peer does not read, and not for long."""
+    limits = {"TCP_NOTSENT_LOWAT": UNSENT_BYTES, "TCP_USER_TIMEOUT": int(UNREAD_SECONDS * 1000)}
+    if connection.family in {socket.AF_INET, socket.AF_INET6}:
+        for name, limit in limits.items():
+            if (option := getattr(socket, name, None)) is not None:  # of this system
+                connection.setsockopt(socket.IPPROTO_TCP, option, limit)
+
+
+def reset(connection: socket.socket) -> None:
+    """Let the system forget what the peer did not read when the connection is closed."""
+    now = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, now)
 
 
 class Corked:

@@ -1,15 +1,17 @@
 """Server-sent events (WHATWG HTML §9.2): an answer that goes on until one side ends it."""
 
 import asyncio
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from math import inf
 from random import randint
 
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from src.framework.files import are_files_scarce
 from src.framework.web.preferences import weights
 from src.framework.web.problems import answer
 
@@ -21,6 +23,14 @@ ENDS_WITH_CLIENT = "ends_with_client"
 
 RETRY_MILLISECONDS = (1000, 5000)
 """How long a client waits before it reconnects: at random, so that not all come at once."""
+
+CHECK_SECONDS = 30.0
+"""How often to see whether the stream may go on."""
+
+PIECE_BYTES = 32 * 1024
+"""How much of an event to write at once."""
+
+TOO_MANY = "Too many connections are open; try again in a moment"
 
 _HEADERS = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
@@ -56,25 +66,32 @@ async def until_gone(request: Request) -> None:
         state[ENDS_WITH_CLIENT] = False
 
 
+def refuse_while_files_are_scarce() -> None:
+    """Raises HTTPException 503, for requests that keep their connection for long."""
+    if are_files_scarce():
+        raise HTTPException(503, TOO_MANY, {"Retry-After": "30"})
+
+
 class EventStream(Response):
-    """A stream of events, open until the client leaves, somebody calls `end`, or its time is up.
+    """A stream of events, open until the client leaves, or somebody calls `end`.
 
     It is one task that waits for the end; whoever has something to say calls `send_event`. While
-    the stream is open, `listening` is entered.
+    the stream is open, `listening` is entered. Its errors are answered as such; what it yields is
+    called once events may be sent. `seconds_left` is called every CHECK_SECONDS, and when as many
+    seconds are over as it returned. The stream ends with the error that it raises.
     """
 
     is_ended = False
+    is_in_event = False
     spoke_at = 0.0
 
     def __init__(
         self,
-        listening: Callable[["EventStream"], AbstractContextManager[None]],
-        seconds: float = inf,
-        time_is_up: Exception | None = None,
+        listening: Callable[["EventStream"], AbstractContextManager[Callable[[], None]]],
+        seconds_left: Callable[[], float] = lambda: inf,
     ) -> None:
         self.listening = listening
-        self.seconds = seconds
-        self.time_is_up = time_is_up
+        self.seconds_left = seconds_left
         self.status_code = 200
         self.background = None
         self.raw_headers = _HEADERS
@@ -83,31 +100,49 @@ class EventStream(Response):
         self.request = Request(scope, receive)
         self.loop = asyncio.get_running_loop()
         self.send = send
-        start = {"type": "http.response.start", "status": self.status_code}
-        await send(start | {"headers": self.raw_headers})
-        await self.send_retry(randint(*RETRY_MILLISECONDS))  # noqa: S311 - no secret
-        if not scope["is_head"]:
-            with self._timer(), self.listening(self):
-                await until_gone(self.request)
+        if scope["is_head"]:
+            await self._begin()
+        else:
+            with self.listening(self) as listen:
+                await self._begin()
+                self.checking = self.loop.call_soon(self._check)
+                try:
+                    listen()
+                    await until_gone(self.request)
+                finally:
+                    self.checking.cancel()
         await self.end()
 
-    @contextmanager
-    def _timer(self) -> Iterator[None]:
-        if self.time_is_up is None or self.seconds == inf:
-            yield
-            return
-        timer = self.loop.call_later(self.seconds, self._fail, self.time_is_up)
+    async def _begin(self) -> None:
+        start = {"type": "http.response.start", "status": self.status_code}
+        await self.send(start | {"headers": self.raw_headers})
+        await self.send_retry(randint(*RETRY_MILLISECONDS))  # noqa: S311 - no secret
+
+    def _check(self) -> None:
         try:
-            yield
-        finally:
-            timer.cancel()
+            seconds = min(self.seconds_left(), CHECK_SECONDS)
+        except Exception as error:
+            self.failing = self.loop.create_task(self.fail(error))
+        else:
+            self.checking = self.loop.call_later(seconds, self._check)
 
-    def _fail(self, error: Exception) -> None:
-        self.failing = self.loop.create_task(self.fail(error))
+    async def send_event(
+        self, data: bytes, token: str, turn: Callable[[], AbstractAsyncContextManager[None]]
+    ) -> None:
+        """Send an event whose data is one line, as JSON is.
 
-    async def send_event(self, data: bytes, token: str) -> None:
-        """Send an event whose data is one line, as JSON is; wait if the client is slow."""
-        await self._write(b"id: %b\ndata: %b\n\n" % (token.encode(), data))
+        It leaves in pieces: each in its `turn`, when the client has taken those before it.
+        """
+        self.is_in_event = True
+        begin, end = b"id: %b\ndata: " % token.encode(), b"\n\n"
+        for start in range(0, len(data), PIECE_BYTES):
+            piece = data[start : start + PIECE_BYTES]
+            is_last = start + PIECE_BYTES >= len(data)
+            await self._write(b"")  # waits for the client
+            async with turn():
+                await self._write(b"%b%b%b" % (begin, piece, end if is_last else b""))
+            begin = b""
+        self.is_in_event = False
 
     async def send_comment(self) -> None:
         """Send an empty comment, so that no proxy takes the connection for dead."""
@@ -118,9 +153,13 @@ class EventStream(Response):
         await self._write(b"retry: %d\n\n" % milliseconds)
 
     async def fail(self, error: Exception) -> None:
-        """End with the problem (RFC 9457) that this error would be answered with."""
-        problem = await answer(self.request, error)
-        await self._write(b"event: problem\ndata: %b\n\n" % bytes(problem.body))
+        """End with the problem (RFC 9457) that this error would be answered with.
+
+        In the middle of an event, end without it: the client discards what has no end.
+        """
+        if not self.is_in_event:
+            problem = await answer(self.request, error)
+            await self._write(b"event: problem\ndata: %b\n\n" % bytes(problem.body))
         await self.end()
 
     async def end(self) -> None:

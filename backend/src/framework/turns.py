@@ -1,0 +1,47 @@
+"""Turns at what few can do at once, by key: nobody waits behind all of somebody else's."""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Hashable
+from contextlib import asynccontextmanager
+
+
+class Turns:
+    """At most `most` at once. Of those who wait, each key has its turn before any has another."""
+
+    def __init__(self, most: int) -> None:
+        self.free = most
+        self.waiting: dict[Hashable, deque[asyncio.Future[None]]] = {}
+
+    @asynccontextmanager
+    async def turn(self, key: Hashable) -> AsyncIterator[None]:
+        if self.free:
+            self.free -= 1
+        else:
+            await self._wait(key)
+        try:
+            yield
+        finally:
+            self._give_back()
+
+    async def _wait(self, key: Hashable) -> None:
+        turn = asyncio.get_running_loop().create_future()
+        self.waiting.setdefault(key, deque()).append(turn)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if not turn.cancelled():  # its turn came too late
+                self._give_back()
+            raise
+
+    def _give_back(self) -> None:
+        while self.waiting:
+            key, queue = next(iter(self.waiting.items()))
+            del self.waiting[key]
+            turn = queue.popleft()
+            if queue:
+                self.waiting[key] = queue  # behind all other keys
+            if not turn.done():
+                turn.set_result(None)
+                return
+        self.free += 1
