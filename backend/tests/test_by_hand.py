@@ -204,8 +204,9 @@ async def test_a_restore_under_a_stream_ends_it_as_the_token_is_gone(
     """The restored user has fewer changes than the stream has heard of, or as many others."""
     for _ in range(10):
         await created(engine, user)
-    hub, stream = Listeners(engine, asyncio.Event(), 60), Recorded()
-    with hub.stream(user, None, stream):
+    hub, stream = Listeners(engine, asyncio.Event(), 60, 100), Recorded()
+    with hub.stream(user, None, stream) as listen:
+        listen()
         await until(lambda: len(stream.tokens) == 1)
         await execute(
             own_database,
@@ -228,8 +229,9 @@ def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_a_stream_that_is_read_now_and_then_has_no_event_without_a_change(
     engine: AsyncEngine, user: str
 ) -> None:
-    hub, stream = Listeners(engine, asyncio.Event(), 60), Recorded()
-    with hub.stream(user, None, stream):
+    hub, stream = Listeners(engine, asyncio.Event(), 60, 100), Recorded()
+    with hub.stream(user, None, stream) as listen:
+        listen()
         await asyncio.sleep(1)
         assert len(stream.tokens) == 1
         await created(engine, user, "Buy rice")
