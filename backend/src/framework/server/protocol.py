@@ -219,7 +219,8 @@ class HTTPProtocol(HttpToolsProtocol):
 
     def refuse(self, status: int, detail: str) -> None:
         """Refuse input that never reaches the application, after answering earlier requests."""
-        self.refusal = problem(status, detail, {"Connection": "close"})
+        headers = {"Connection": "close", "X-Content-Type-Options": "nosniff"}
+        self.refusal = problem(status, detail, headers)
         self.unread = b""
         if self._is_idle():
             self._send_refusal(self.refusal)

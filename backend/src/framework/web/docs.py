@@ -18,7 +18,7 @@ from src.framework.web.routing import StrictRoute
 # Keeps the pages' libraries from loading anything from other hosts.
 CONTENT_SECURITY_POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; "
-    "img-src 'self' data:; worker-src 'self' blob:"
+    "img-src 'self' data:; worker-src 'self' blob:; frame-ancestors 'none'"
 )
 
 router = APIRouter(include_in_schema=False, route_class=StrictRoute)

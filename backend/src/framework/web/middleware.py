@@ -20,6 +20,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from src.framework.exceptions import CannotStart
+from src.framework.web.bodies import release
 from src.framework.web.problems import BROKEN_PATH, answer, problem
 from src.framework.web.routing import decode_path
 
@@ -44,6 +45,10 @@ _USED_HEADERS = {
 CANNOT_START = "The service cannot start just now; its log says why"
 
 logger = logging.getLogger(__name__)
+
+
+# Whoever opens an answer as a page runs none of what a user wrote.
+_NOSNIFF = (b"x-content-type-options", b"nosniff")
 
 # After an ambiguous request, where the next one begins is uncertain.
 _CLOSE = {"Connection": "close"}
@@ -99,7 +104,7 @@ class RequestMiddleware:
         values = dict(fields)
         origin = b"origin" in values
         request_id = _request_id(values)
-        own_headers = [(b"x-request-id", request_id)]
+        own_headers = [(b"x-request-id", request_id), _NOSNIFF]
         if origin:
             app = self.cross_origin
         else:
@@ -139,6 +144,7 @@ class RequestMiddleware:
                 response = self.cors(response)
             await response(scope, receive, send_with_headers)
         finally:
+            release(scope)
             route = scope.get("route")
             path = route.path_format if route else "-"
             seconds, peer = perf_counter() - began, scope.get("client")

@@ -19,14 +19,23 @@ from starlette.datastructures import Headers, QueryParams
 from starlette.exceptions import HTTPException
 from starlette.types import Scope
 
+from src.framework.web.bodies import COUNTED_FROM, MOST_VALUES, has_too_many_values, hold
 from src.framework.web.problems import (
     BROKEN_QUERY,
     ENCODED,
+    LONG_PATH,
+    LONG_QUERY,
     MAX_BODY_BYTES,
     PATCH_TYPES,
     too_large,
     wrong_media_type,
 )
+
+MAX_PATH_BYTES = 4096
+"""A path's longest user has 255 characters of four bytes, each of three in the path."""
+
+MOST_PARAMETERS = 100
+"""How many parameters a query may have, with repeats."""
 
 ABOUT_BODY = ("content-encoding", "content-length", "content-type", "transfer-encoding")
 _NO_LISTS = {name.encode() for name in ABOUT_BODY}
@@ -88,8 +97,8 @@ class StrictRoute(APIRoute):
     async def read_body(self, request: Request, headers: Mapping[str, str]) -> bytes:
         """Read the body. HTTP/2 and serverless adapters need no header that announces it.
 
-        Raises HTTPException 415 for an encoded body (RFC 9110 §8.4) and 413 above `max_bytes`, and
-        ClientDisconnect.
+        Raises HTTPException 415 for an encoded body (RFC 9110 §8.4) and 413 above `max_bytes`, as
+        `hold` does for what arrives in pieces, and ClientDisconnect.
         """
         if headers.get("content-encoding", "identity").lower() != "identity":
             raise HTTPException(415, ENCODED, {"Accept-Encoding": "identity"})
@@ -97,6 +106,8 @@ class StrictRoute(APIRoute):
             raise HTTPException(413, too_large(self.max_bytes))
         body = bytearray()  # bytes would be copied with each chunk
         async for chunk in request.stream():
+            if body or len(chunk) > COUNTED_FROM:
+                hold(request.scope, len(chunk))
             body += chunk
             if len(body) > self.max_bytes:
                 raise HTTPException(413, too_large(self.max_bytes))
@@ -132,7 +143,9 @@ def joined_headers(
 
 
 def parsed_query(query_string: bytes) -> list[tuple[str, str]]:
-    """Raises HTTPException 400 for what is not percent-encoded UTF-8 (RFC 3986 §2.1)."""
+    """Raises HTTPException 400 for what is not percent-encoded UTF-8 (RFC 3986 §2.1), or long."""
+    if query_string.count(b"&") >= MOST_PARAMETERS:
+        raise HTTPException(400, LONG_QUERY)
     try:
         return parse_qsl(query_string.decode(), keep_blank_values=True, errors="strict")
     except ValueError:
@@ -140,20 +153,23 @@ def parsed_query(query_string: bytes) -> list[tuple[str, str]]:
 
 
 def parsed_body(body: bytes, content_type: str, method: str) -> object:
-    """Parse a body as strict JSON (RFC 8259) of limited depth.
+    """Parse a body as strict JSON (RFC 8259) of limited depth and size.
 
     Raises RequestValidationError, and HTTPException 415 if the Content-Type is not JSON or, for
     PATCH, a merge patch (RFC 5789 §2.2).
     """
     if content_type != "application/json" and not _is_json(content_type, method):
         raise wrong_media_type(method)
+    if has_too_many_values(body):
+        raise _wrong_json(f"must have at most {MOST_VALUES} values")
     try:
         return from_json(body, allow_inf_nan=False)
     except ValueError as error:
-        message = f"must be valid JSON: {error}"
-        raise RequestValidationError(
-            [{"loc": ("body",), "msg": message, "type": "json_invalid"}]
-        ) from None
+        raise _wrong_json(f"must be valid JSON: {error}") from None
+
+
+def _wrong_json(message: str) -> RequestValidationError:
+    return RequestValidationError([{"loc": ("body",), "msg": message, "type": "json_invalid"}])
 
 
 def _is_json(content_type: str, method: str) -> bool:
@@ -172,9 +188,12 @@ def decode_path(scope: Scope) -> str:
 
     This tells a slash inside a segment from one between segments, and a line feed at the end of the
     path from its end; `Segment` decodes the rest.
-    Raises ValueError for a path that is not percent-encoded UTF-8 (RFC 3986 §2.1).
+    Raises ValueError for a path that is not percent-encoded UTF-8 (RFC 3986 §2.1), and
+    HTTPException 414 for one that is too long.
     """
     raw: bytes = scope["raw_path"]
+    if len(raw) > MAX_PATH_BYTES:
+        raise HTTPException(414, LONG_PATH)
     if b"%" in raw:
         if _BROKEN_ESCAPE.search(raw):
             raise ValueError("broken escape")

@@ -1,0 +1,75 @@
+"""What bodies may take: memory while they arrive, and values of JSON."""
+
+from starlette.exceptions import HTTPException
+from starlette.types import Scope
+
+MIB = 1024 * 1024
+
+MOST_BYTES = 64 * MIB
+"""How much all bodies of this process that have arrived in pieces may have together."""
+
+MOST_OF_USER = 16 * MIB
+"""How much of this those of one user may have."""
+
+COUNTED_FROM = 64 * 1024
+"""A body of up to this many bytes that arrives at once takes nothing of either."""
+
+MOST_VALUES = 10_000
+"""How many values a body's JSON may have: a batch of 100 whole tasks has 4,000."""
+
+RETRY_SECONDS = 5
+
+_held: dict[str | None, int] = {}
+"""The bytes that are held now for each user; for None, those for all."""
+
+_NO_MARKS = bytes(set(range(256)) - set(b'{[,"'))
+
+
+def hold(scope: Scope, size: int) -> None:
+    """Count so many more bytes for the request, until they are `release`d.
+
+    Raises HTTPException 429 when its user's bodies, and 503 when all bodies would take too much.
+    """
+    user: str | None = scope.get("path_params", {}).get("user_id")
+    for key, most in ((user, MOST_OF_USER), (None, MOST_BYTES)):
+        if _held.get(key, 0) + size > most:
+            raise HTTPException(
+                503 if key is None else 429,
+                "Too many large bodies are under way; try again in a moment",
+                {"Retry-After": str(RETRY_SECONDS)},
+            )
+    for key in {user, None}:
+        _held[key] = _held.get(key, 0) + size
+    scope["held_bytes"] = scope.get("held_bytes", 0) + size
+
+
+def release(scope: Scope) -> None:
+    """Give back what the request holds, if anything."""
+    if (size := scope.pop("held_bytes", 0)) == 0:
+        return
+    user: str | None = scope.get("path_params", {}).get("user_id")
+    for key in {user, None}:
+        left = _held[key] - size
+        if left:
+            _held[key] = left
+        else:
+            del _held[key]
+
+
+def has_too_many_values(body: bytes) -> bool:
+    """Whether this JSON has more than MOST_VALUES, without reading it.
+
+    Every value but the first follows a comma, a bracket or a brace outside of a text.
+    """
+    if len(body) <= MOST_VALUES or _values(body) <= MOST_VALUES:
+        return False
+    if b"\\" in body:  # first: a text ends at a quotation mark that is not escaped
+        body = body.replace(b"\\\\", b"").replace(b'\\"', b"")
+    marks = body.translate(None, _NO_MARKS)
+    if marks.count(b'"') > 4 * MOST_VALUES:  # a name and a value have two each
+        return True
+    return _values(b"".join(marks.split(b'"')[::2])) > MOST_VALUES
+
+
+def _values(text: bytes) -> int:
+    return text.count(b",") + text.count(b"[") + text.count(b"{")
