@@ -128,18 +128,19 @@ def serving(log_file: Path, command: Sequence[str] = SERVICE, **settings: str) -
         yield server
 
 
-def with_limits(**limits: float) -> list[str]:
+def with_limits(app: str = "src.main:app", /, **limits: float) -> list[str]:
     """The service with other limits, so that tests need not reach the real ones.
 
     `events_CHECK_SECONDS` is that constant of the module that LIMITED names.
     """
     modules = ", ".join(f"{module} as {name}" for name, module in LIMITED.items())
     changes = "; ".join(f"{name.replace('_', '.', 1)} = {value}" for name, value in limits.items())
-    start = f"import {modules}; {changes}; from src.__main__ import main; main()"
+    start = f"import {modules}; {changes}; from src.__main__ import main; main({app!r})"
     return [sys.executable, "-c", start]
 
 
 LIMITED = {
+    "bodies": "src.framework.web.bodies",
     "events": "src.framework.web.events",
     "protocol": "src.framework.server.protocol",
 }

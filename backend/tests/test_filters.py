@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta
 from itertools import combinations, permutations
 from typing import Any
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, parse_qsl, urlsplit
 
 import httpx
 import pytest
@@ -423,3 +423,23 @@ def test_the_first_hundred_items_of_a_field_count() -> None:
 
     assert [*preferences(",".join(many))] == many[:MOST_ITEMS]
     assert [*weights(",".join(many))] == many[:MOST_ITEMS]
+
+
+@pytest.mark.parametrize(
+    ("query", "links"),
+    [
+        ({"offset": "2"}, {}),
+        ({"page": "2", "offset": "2", "limit": "2"}, {"prev": {"page": "1", "limit": "2"}}),
+        ({"skip": "1", "offset": "1", "limit": "1"}, {"prev": {"offset": "0", "limit": "1"}}),
+    ],
+)
+@pytest.mark.usefixtures("tasks")
+def test_no_link_leads_to_itself_or_to_what_is_refused(
+    api: httpx.Client, user: str, query: dict[str, str], links: dict[str, dict[str, str]]
+) -> None:
+    response = get(api, user, query)
+
+    linked = {relation: link["url"] for relation, link in response.links.items()}
+    assert {name: dict(parse_qsl(urlsplit(linked[name]).query)) for name in links} == links
+    assert ("prev" in linked) == ("prev" in links)
+    assert all(api.get(url).status_code == 200 for url in linked.values())

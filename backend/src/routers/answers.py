@@ -10,12 +10,14 @@ from pydantic_core import to_json
 
 from src.framework.sql.etag import etag
 from src.framework.sql.rows import RowPage
+from src.framework.web.bodies import LATER
 from src.framework.web.conditions import matches
 from src.framework.web.contract import example, headers
 from src.framework.web.links import page_link, path_of, path_of_new
 from src.framework.web.preferences import preferences
 from src.framework.web.problems import (
     BROKEN_PATH,
+    LONG_PATH,
     UNEXPECTED,
     WRONG_MEDIA_TYPE,
     Responses,
@@ -26,10 +28,16 @@ from src.framework.web.responses import Fields, JSONArray, JSONBytes, conditiona
 from src.routers import problems
 from src.schemas.paging import Listing, cursor_text
 
+_BY_NUMBER = ("page", "offset", "skip")
+
 LENGTH = "must have {} to {} characters"
 
-BODY = documented(413, "The body is too large", too_large()) | documented(
-    415, "The body is not declared as JSON", WRONG_MEDIA_TYPE
+BODY = (
+    documented(413, "The body is too large", too_large())
+    | documented(415, "The body is not declared as JSON", WRONG_MEDIA_TYPE)
+    | documented(
+        429, "The user has too many large bodies under way", LATER, headers=headers("Retry-After")
+    )
 )
 PATCH_BODY = BODY | documented(
     415,
@@ -78,6 +86,7 @@ def of_every_request(noun: str) -> Responses:
             headers=headers("WWW-Authenticate"),
         )
         | documented(403, "The token belongs to another user", problems.not_the_owner(noun))
+        | documented(414, "The path is too long", LONG_PATH)
         | documented(500, "An unexpected error", UNEXPECTED)
         | documented(
             503,
@@ -148,16 +157,20 @@ def _links(request: Request, listing: Listing, last: bytes | None) -> list[str]:
     if not request.scope["query_string"]:
         return []
     query = request.query_params
-    by = next((name for name in ("page", "offset", "skip") if query.get(name)), None)
+    by = next((name for name in _BY_NUMBER if query.get(name)), None)
     if by is None:
         if last is None:
             return []
         return [page_link(request, "next", "cursor", cursor_text(listing.sort, last))]
-    step = 1 if by == "page" else listing.limit or 0
+    step = 1 if by == "page" else listing.limit
+    if step is None:  # everything that follows is in this answer
+        return []
     first, number = int(by == "page"), int(query[by])
-    links = [page_link(request, "next", by, number + step)] if last is not None else []
+    links = []
+    if last is not None:
+        links.append(page_link(request, "next", by, number + step, _BY_NUMBER))
     if number > first:
-        links.append(page_link(request, "prev", by, max(first, number - step)))
+        links.append(page_link(request, "prev", by, max(first, number - step), _BY_NUMBER))
     return links
 
 

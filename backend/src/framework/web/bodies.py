@@ -17,9 +17,10 @@ COUNTED_FROM = 64 * 1024
 MOST_VALUES = 10_000
 """How many values a body's JSON may have: a batch of 100 whole tasks has 4,000."""
 
+LATER = "Too many large bodies are under way; try again in a moment"
 RETRY_SECONDS = 5
 
-_held: dict[str | None, int] = {}
+held: dict[str | None, int] = {}
 """The bytes that are held now for each user; for None, those for all."""
 
 _NO_MARKS = bytes(set(range(256)) - set(b'{[,"'))
@@ -32,14 +33,14 @@ def hold(scope: Scope, size: int) -> None:
     """
     user: str | None = scope.get("path_params", {}).get("user_id")
     for key, most in ((user, MOST_OF_USER), (None, MOST_BYTES)):
-        if _held.get(key, 0) + size > most:
+        if held.get(key, 0) + size > most:
             raise HTTPException(
                 503 if key is None else 429,
-                "Too many large bodies are under way; try again in a moment",
+                LATER,
                 {"Retry-After": str(RETRY_SECONDS)},
             )
     for key in {user, None}:
-        _held[key] = _held.get(key, 0) + size
+        held[key] = held.get(key, 0) + size
     scope["held_bytes"] = scope.get("held_bytes", 0) + size
 
 
@@ -49,11 +50,11 @@ def release(scope: Scope) -> None:
         return
     user: str | None = scope.get("path_params", {}).get("user_id")
     for key in {user, None}:
-        left = _held[key] - size
+        left = held[key] - size
         if left:
-            _held[key] = left
+            held[key] = left
         else:
-            del _held[key]
+            del held[key]
 
 
 def has_too_many_values(body: bytes) -> bool:

@@ -1,5 +1,6 @@
 """Paths and links (RFC 8288) for clients to follow."""
 
+from collections.abc import Sequence
 from urllib.parse import parse_qsl, quote, urlencode
 
 from fastapi import Request
@@ -23,8 +24,11 @@ def path_of_new(request: Request, row: bytes) -> bytes:
     return f"{path_of(request).rstrip('/')}/{from_json(row)['id']}".encode()
 
 
-def page_link(request: Request, relation: str, name: str, value: object) -> str:
-    """Link to the same list with this parameter: RFC 8288 §3."""
+def page_link(
+    request: Request, relation: str, name: str, value: object, instead_of: Sequence[str] = ()
+) -> str:
+    """Link to the same list with this parameter, `instead_of` others: RFC 8288 §3."""
     query = parse_qsl(request.scope["query_string"].decode(), keep_blank_values=True)
-    query = [(sent, text) for sent, text in query if sent != name] + [(name, str(value))]
+    query = [(sent, text) for sent, text in query if sent not in {name, *instead_of}]
+    query.append((name, str(value)))
     return f'<{path_of(request)}?{urlencode(query)}>; rel="{relation}"'

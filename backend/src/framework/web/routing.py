@@ -106,7 +106,7 @@ class StrictRoute(APIRoute):
             raise HTTPException(413, too_large(self.max_bytes))
         body = bytearray()  # bytes would be copied with each chunk
         async for chunk in request.stream():
-            if body or len(chunk) > COUNTED_FROM:
+            if chunk and (body or len(chunk) > COUNTED_FROM):
                 hold(request.scope, len(chunk))
             body += chunk
             if len(body) > self.max_bytes:

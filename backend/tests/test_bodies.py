@@ -1,0 +1,234 @@
+"""What bodies and heads may take is bounded, before they are read."""
+
+import gc
+import json
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from starlette.exceptions import HTTPException
+
+from src.config import Settings
+from src.framework.sql.engine import create_engine
+from src.framework.web import bodies
+from src.framework.web.bodies import MOST_VALUES, has_too_many_values, hold, release
+from src.main import create_app
+from src.services import task_service
+from tests.connections import connected, request
+from tests.serving import FRONTEND_ORIGIN, Server, serving, with_limits
+from tests.tasks import assert_problem, create, listed, task_path, tasks_path
+from tests.test_fastapi import calling
+
+JSON = {"Content-Type": "application/json"}
+LATER = "Too many large bodies are under way; try again in a moment"
+
+# Values
+
+TOO_MANY = {
+    "nested lists": b"[" * 150 + b"[]," * MOST_VALUES + b"[]" + b"]" * 150,
+    "objects": b"[" + b"{}," * MOST_VALUES + b"{}]",
+    "numbers": b"[" + b"1," * MOST_VALUES + b"1]",
+    "texts": b"[" + b'"",' * MOST_VALUES + b'""]',
+    "members": b"{" + b",".join(b'"%x":1' % n for n in range(MOST_VALUES + 1)) + b"}",
+}
+
+
+@pytest.mark.parametrize("value", TOO_MANY.values(), ids=TOO_MANY)
+def test_what_has_more_values_than_any_legal_body_is_not_read(
+    api: httpx.Client, user: str, value: bytes
+) -> None:
+    task = create(api, user)
+    operation = b'{"op":"create","task":{"title":"Buy rice","more":%b}}' % value
+    sent = {
+        ("POST", tasks_path(user)): b'{"title":"Buy rice","more":%b}' % value,
+        ("PUT", task_path(task)): b'{"title":"Buy rice","more":%b}' % value,
+        ("PATCH", f"{task_path(task)}/complete"): b'{"completed":true,"more":%b}' % value,
+        ("POST", f"{tasks_path(user)}/batch"): b'{"operations":[%b]}' % operation,
+    }
+
+    for (method, path), body in sent.items():
+        answer = api.request(method, path, content=body, headers=JSON)
+        assert_problem(answer, 422, "body: must have at most 10000 values")
+    assert listed(api, user) == [task]
+
+
+def test_texts_may_have_whatever_looks_like_values(api: httpx.Client, user: str) -> None:
+    text = '[{,"\\' * 1000
+    operations = [
+        {"op": "create", "task": {"title": f"Task {n}", "description": text}} for n in range(20)
+    ]
+
+    answer = api.post(f"{tasks_path(user)}/batch", json={"operations": operations})
+
+    assert answer.status_code == 200
+    assert [task["description"] for task in listed(api, user)] == [text] * 20
+
+
+values = st.recursive(
+    st.none() | st.integers() | st.text('[]{},"\\\n:a'),
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.text('{,"\\'), inner, max_size=4)
+    ),
+    max_leaves=20,
+)
+
+
+def count(value: object) -> int:
+    """The commas, brackets and braces that this has outside of texts."""
+    if not isinstance(value, list | dict):
+        return 0
+    inner = value.values() if isinstance(value, dict) else value
+    return 1 + max(0, len(value) - 1) + sum(map(count, inner))
+
+
+@given(value=values, most=st.integers(1, 20))
+def test_values_are_counted_as_a_parser_would(value: object, most: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bodies, "MOST_VALUES", most)
+
+        assert has_too_many_values(json.dumps(value).encode()) == (count(value) > most)
+
+
+@pytest.mark.anyio
+async def test_what_no_field_takes_is_gone_before_the_endpoint_waits(
+    user: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    marker = [7, 77, 777]
+    kept: list[object] = []
+
+    async def create_task(*_: Any) -> bytes:  # noqa: ANN401 - as it has them
+        gc.collect()
+        kept.extend(each for each in gc.get_objects() if type(each) is list and each == marker)
+        return b'{"id":"x"}'
+
+    monkeypatch.setattr(task_service, "create_task", create_task)
+    app = create_app(Settings(auth_mode="open", log_level="warning"))
+    app.engine = create_engine("postgresql://nobody@localhost/nowhere", pool_size=1)
+    body = json.dumps({"title": "Buy milk", "more": marker})
+    async with calling(app) as api:
+        answer = await api.post(tasks_path(user), content=body, headers=JSON)
+
+    assert answer.status_code == 201
+    assert [each for each in kept if each is not marker] == []
+
+
+# Memory
+
+
+def test_bodies_of_a_user_and_of_all_have_a_budget() -> None:
+    def scope(user: str) -> Any:  # noqa: ANN401 - of ASGI
+        return {"path_params": {"user_id": user}}
+
+    first, others = scope("ada"), [scope(f"user-{n}") for n in range(3)]
+    hold(first, bodies.MOST_OF_USER)
+    with pytest.raises(HTTPException, match="429"):
+        hold(scope("ada"), 1)
+    for other in others:
+        hold(other, bodies.MOST_OF_USER)
+    with pytest.raises(HTTPException, match="503"):
+        hold(scope("another"), 1)
+    for each in [first, *others]:
+        release(each)
+        release(each)  # which is nothing
+
+    assert bodies.held == {}
+
+
+@pytest.mark.parametrize("app", ["src.main:app", "tests.plain:app"])
+def test_slow_bodies_beyond_the_budget_are_refused_until_others_end(
+    postgres: str, user: str, tmp_path: Path, app: str
+) -> None:
+    command = with_limits(app, bodies_MOST_OF_USER=150_000)
+    body = json.dumps({"title": "Buy milk", "more": "x" * 100_000}).encode()
+    whole = request("POST", tasks_path(user), body=body)
+    with serving(tmp_path / "log", command, DATABASE_URL=postgres) as server:
+        with connected(server) as slow, connected(server) as late:
+            slow.send(whole[:1000], whole[1000:-10])
+            late.send(whole[:1000], whole[1000:])
+            refused = late.read()
+            slow.send(whole[-10:])
+            accepted = slow.read()
+        with connected(server) as later:
+            later.send(whole[:1000], whole[1000:])
+            again = later.read()
+        with server.client() as api:
+            small = api.post(tasks_path(user), json={"title": "Buy milk"})
+
+    assert (refused.status, refused.json["detail"]) == (429, LATER)
+    assert refused.headers["retry-after"] == "5"
+    assert (accepted.status, again.status, small.status_code) == (201, 201, 201)
+
+
+# Heads
+
+
+@pytest.mark.parametrize("method", ["GET", "POST", "OPTIONS", "HEAD"])
+def test_a_path_longer_than_any_user_needs_is_414(api: httpx.Client, method: str) -> None:
+    path = f"/api/{'%2F' * 1400}/tasks"
+
+    response = api.request(method, path)
+
+    assert response.status_code == 414
+    if method != "HEAD":
+        assert_problem(response, 414, "The path is too long")
+
+
+def test_a_query_has_at_most_a_hundred_parameters(api: httpx.Client, user: str) -> None:
+    path = tasks_path(user)
+
+    assert api.get(f"{path}?{'tags=&' * 100}".rstrip("&")).status_code == 200
+    assert_problem(
+        api.get(f"{path}?{'tags=&' * 101}".rstrip("&")), 400, "The query has too many parameters"
+    )
+
+
+def test_a_key_of_escapes_alone_is_taken_and_a_longer_one_is_not_read(
+    api: httpx.Client, user: str
+) -> None:
+    def create_with(key: str) -> httpx.Response:
+        return api.post(
+            tasks_path(user), json={"title": "Buy milk"}, headers={"Idempotency-Key": key}
+        )
+
+    assert create_with('"%s"' % ('\\"' * 255)).status_code == 201
+    assert_problem(
+        create_with('"%s"' % ('\\"' * 20_000)),
+        422,
+        "Idempotency-Key: must have 1 to 255 visible ASCII characters",
+    )
+
+
+# Browsers
+
+
+def test_no_answer_is_taken_for_another_type(api: httpx.Client, user: str, server: Server) -> None:
+    task = create(api, user)
+    preflight = {"Origin": FRONTEND_ORIGIN, "Access-Control-Request-Method": "GET"}
+    answers = [
+        api.get(task_path(task)),
+        api.get(tasks_path(user)),
+        api.get(f"{tasks_path(user)}/none"),
+        api.get("/docs"),
+        api.get("/nowhere"),
+        api.post("/health/live"),
+        api.options(tasks_path(user)),
+        api.options(tasks_path(user), headers=preflight),
+        api.delete(task_path(task)),
+    ]
+    with connected(server) as connection:
+        connection.send(b"nonsense\r\n\r\n")
+        refused = connection.read()
+
+    for answer in answers:
+        assert answer.headers.get_list("x-content-type-options") == ["nosniff"]
+    assert refused.headers["x-content-type-options"] == "nosniff"
+
+
+@pytest.mark.parametrize("path", ["/docs", "/redoc"])
+def test_no_page_frames_the_documentation(api: httpx.Client, path: str) -> None:
+    policy = api.get(path).headers["content-security-policy"]
+
+    assert "frame-ancestors 'none'" in policy
