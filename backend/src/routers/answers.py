@@ -102,7 +102,8 @@ def not_created(loc: Sequence[str | int], msg: str) -> Responses:
     description = "A value is invalid, or the key was used for another request"
     return documented_error(422, description, loc, msg) | documented(
         429,
-        "The user has 10,000 idempotency keys that have not expired",
+        "The user has 10,000 idempotency keys that have not expired, or too many large bodies "
+        "under way",
         problems.TOO_MANY_KEYS,
         headers=headers("Retry-After"),
     )

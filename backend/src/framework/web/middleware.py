@@ -105,10 +105,8 @@ class RequestMiddleware:
         origin = b"origin" in values
         request_id = _request_id(values)
         own_headers = [(b"x-request-id", request_id), _NOSNIFF]
-        if origin:
-            app = self.cross_origin
-        else:
-            app = self.app
+        app = self.cross_origin if origin else self.app
+        if not origin:
             # With an Origin, the answer would differ (RFC 9110 §12.5.5).
             own_headers.append((b"vary", b"Origin"))
         if self.stopping.is_set():
@@ -147,8 +145,10 @@ class RequestMiddleware:
             release(scope)
             route = scope.get("route")
             path = route.path_format if route else "-"
-            seconds, peer = perf_counter() - began, scope.get("client")
-            self.log_request(method, path, status, seconds, scope["request_id"], peer)
+            seconds = perf_counter() - began
+            self.log_request(
+                method, path, status, seconds, scope["request_id"], scope.get("client")
+            )
 
     def _path(self, scope: Scope) -> str:
         """Return the decoded path, after adding what a server or proxy left out of the scope."""
