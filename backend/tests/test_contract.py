@@ -25,15 +25,15 @@ OPERATIONS: dict[str, tuple[str, str, dict[str, Any]]] = {
     for method, operation in operations.items()
 }
 STATUSES = {
-    "listUserTasks": "200 304 400 401 403 412 422 500 503",
-    "createTask": "201 400 401 403 412 413 415 422 429 500 503",
-    "listChanges": "200 304 400 401 403 410 412 422 500 503",
-    "batchTasks": "200 400 401 403 404 412 413 415 422 429 500 503",
-    "getTask": "200 304 400 401 403 404 412 422 500 503",
-    "updateTask": "200 400 401 403 404 412 413 415 422 500 503",
-    "patchTask": "200 400 401 403 404 412 413 415 422 500 503",
-    "deleteTask": "200 400 401 403 404 412 422 500 503",
-    "toggleTaskCompletion": "200 400 401 403 404 412 413 415 422 500 503",
+    "listUserTasks": "200 304 400 401 403 412 414 422 500 503",
+    "createTask": "201 400 401 403 412 413 414 415 422 429 500 503",
+    "listChanges": "200 304 400 401 403 410 412 414 422 429 500 503",
+    "batchTasks": "200 400 401 403 404 412 413 414 415 422 429 500 503",
+    "getTask": "200 304 400 401 403 404 412 414 422 500 503",
+    "updateTask": "200 400 401 403 404 412 413 414 415 422 429 500 503",
+    "patchTask": "200 400 401 403 404 412 413 414 415 422 429 500 503",
+    "deleteTask": "200 400 401 403 404 412 414 422 500 503",
+    "toggleTaskCompletion": "200 400 401 403 404 412 413 414 415 422 429 500 503",
     "isAlive": "200 500",
     "isReady": "200 500 503",
 }
@@ -52,6 +52,7 @@ NEVER = 2**33
 PATHS: dict[int, dict[str, object]] = {
     400: {"user_id": "%FF"},
     404: {"task_id": uuid4()},
+    414: {"user_id": "u" * 5000},
     422: {"user_id": "u" * 256},
 }
 REQUESTS: dict[int, dict[str, Any]] = {
@@ -71,7 +72,14 @@ OF_BATCHES: dict[int, dict[str, Any]] = {
 }
 
 # Of the message itself, or of the connection: RFC 9110 §6.6.1, §7.6.1, §8.
-OF_ANY_MESSAGE = {"connection", "content-encoding", "content-length", "content-type", "date"}
+OF_ANY_MESSAGE = {
+    "connection",
+    "content-encoding",
+    "content-length",
+    "content-type",
+    "date",
+    "x-content-type-options",
+}
 
 SCHEMATHESIS = """
 hooks = "tests.generated_requests"

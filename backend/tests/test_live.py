@@ -539,9 +539,9 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> list[Statement]:
     logged: list[Statement] = []
     fetch_once = engine_room._fetch_once
 
-    def log(connection: Any, statement: Statement, *rest: Any) -> Any:  # noqa: ANN401 - as it has them
+    def log(connection: Any, statement: Statement, *rest: Any, **named: Any) -> Any:  # noqa: ANN401 - as it has them
         logged.append(statement)
-        return fetch_once(connection, statement, *rest)
+        return fetch_once(connection, statement, *rest, **named)
 
     monkeypatch.setattr(engine_room, "_fetch_once", log)
     return logged

@@ -15,7 +15,7 @@ COUNTED_FROM = 64 * 1024
 """A body of up to this many bytes that arrives at once takes nothing of either."""
 
 MOST_VALUES = 10_000
-"""How many values a body's JSON may have: a batch of 100 whole tasks has 4,000."""
+"""How many values a body's JSON may have: a batch of 100 large rows has 4,000."""
 
 LATER = "Too many large bodies are under way; try again in a moment"
 RETRY_SECONDS = 5
