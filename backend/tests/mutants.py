@@ -66,7 +66,10 @@ TESTS = {
         tests/test_conditions.py -k 'not (50_ or servers or lost or version)'
     """,
     "src/framework/exceptions.py": "tests/test_starter.py",
+    "src/framework/files.py": "tests/test_connection.py tests/test_live.py -k 'files or limit'",
+    "src/framework/turns.py": "tests/test_live.py -k 'turns or query or large'",
     "src/framework/auth/*.py": "tests/test_jwks.py tests/test_auth.py",
+    "src/framework/server/host_check.py": "tests/test_open_mode.py",
     "src/framework/server/listening.py": "tests/test_open_mode.py",
     "src/framework/server/logs.py": "tests/test_logs.py tests/test_output.py",
     "src/framework/server/open_mode.py": "tests/test_open_mode.py",
@@ -134,6 +137,8 @@ TESTS = {
     "src/schemas/changes.py": """
         tests/test_changes.py -k 'not jwt and (token or order)'
     """,
+    "src/framework/sql/batch_rows.py": "tests/test_batch.py -k 'not jwt and not outcome'",
+    "src/framework/sql/exceptions.py": "tests/test_failures.py",
     "src/framework/sql/shares.py": "tests/test_connections.py",
     "src/framework/sql/sharing.py": """
         tests/test_sharing.py -k 'not (session or breaks or slow or deadlock_with)'
@@ -163,6 +168,7 @@ TESTS = {
         and not (outlives or index or servers or come_go or postgresql or by_number)'
     """,
     "src/framework/sql/uuid7.py": "tests/test_uuid7.py",
+    "src/framework/web/bodies.py": "tests/test_bodies.py",
     "src/framework/web/conditions.py": """
         tests/test_conditions.py -k 'not (50_ or servers or lost or version)'
     """,
@@ -237,6 +243,7 @@ TESTS = {
 
 NOT_TRIED = {
     "src/framework/sql/citus.py": "its tests need a Citus cluster, which no registry has",
+    "src/framework/sql/steps.py": "its tests need a Citus cluster, which no registry has",
     "src/framework/web/problem_schema.py": "it describes; the published contract is compared",
     "src/migrations/env.py": "Alembic reads it from its file, once for each database",
     "src/migrations/versions/*.py": "of releases that are out; their tables are compared",

@@ -434,7 +434,7 @@ def test_the_same_task_in_two_operations_is_refused(api: httpx.Client, user: str
         assert listed(api, user) == [task, other]
 
 
-@pytest.mark.parametrize("number", [0, MAX_OPERATIONS + 1, 100_000])
+@pytest.mark.parametrize("number", [0, MAX_OPERATIONS + 1, 4_000])
 def test_too_few_or_too_many_operations_are_refused(
     api: httpx.Client, user: str, number: int
 ) -> None:
@@ -561,10 +561,10 @@ def test_a_body_of_3_mib_is_accepted_and_a_larger_one_is_413(
     assert len(listed(api, user)) == 1
 
 
-def test_a_million_wrong_tags_are_one_error(api: httpx.Client, user: str) -> None:
+def test_thousands_of_wrong_tags_are_one_error(api: httpx.Client, user: str) -> None:
     body = b'{"operations": [{"op": "create", "task": {"title": "a", "tags": [%b]}}]}'
 
-    answer = sent_whole(api, user, body % b",".join([b"1"] * 1_000_000))
+    answer = sent_whole(api, user, body % b",".join([b"1"] * 9_000))
 
     assert_problem(answer, 422, "operations.0.task.tags: must have at most 20 tags")
 

@@ -222,7 +222,7 @@ async def test_a_restore_under_a_stream_ends_it_as_the_token_is_gone(
 @pytest.fixture
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(listeners, "POLL_SECONDS", 0.05)
-    monkeypatch.setattr(listeners, "CHECK_SECONDS", 0.3)
+    monkeypatch.setattr(listeners, "REREAD_SECONDS", 0.3)
 
 
 @pytest.mark.usefixtures("_soon")
@@ -239,7 +239,7 @@ async def test_a_stream_that_is_read_now_and_then_has_no_event_without_a_change(
 
 
 async def test_a_restore_is_noticed_within_40_seconds() -> None:
-    assert listeners.CHECK_SECONDS + listeners.POLL_SECONDS < 40
+    assert listeners.REREAD_SECONDS + listeners.POLL_SECONDS < 40
 
 
 # What is kept of the log

@@ -47,11 +47,16 @@ def private_names(path: Path) -> set[str]:
         if node.attr.startswith("_") and not node.attr.endswith("__")
     }
     used |= {node.attr for node in attributes if node.attr == "__self__"}
+    overridden = {
+        node.attr
+        for node in attributes
+        if ast.unparse(node.value) == "super()" and node.attr in used
+    }
     for node in nodes:
         if isinstance(node, ast.ImportFrom):
             names = [*(node.module or "").split("."), *(alias.name for alias in node.names)]
             used |= {name for name in names if name.startswith("_")}
-    return used - own - PUBLIC
+    return used - (own - overridden) - PUBLIC
 
 
 def test_private_names_of_libraries_are_used_only_where_a_test_is_here() -> None:

@@ -22,11 +22,11 @@ from src.framework.auth.exceptions import NotAuthenticated
 from src.framework.sql import engine as engine_room
 from src.framework.sql.engine import Statement
 from src.framework.turns import Turns
-from src.framework.web.events import PIECE_BYTES, EventStream
+from src.framework.web.events import WRITE_BYTES, EventStream
 from src.schemas.task import TaskCreate
 from src.services import feed_service, listeners, task_service
 from src.services.feed_service import MOVED, SINCE
-from src.services.listeners import MOST_BYTES, READERS, Listeners, Turn
+from src.services.listeners import EVENT_BYTES, READERS, Listeners, TurnToWrite
 from tests.connections import connected
 from tests.serving import FRONTEND_ORIGIN, Server, eventually, serving, with_limits
 from tests.streams import streaming
@@ -557,7 +557,7 @@ class Recorded:
         self.tokens: list[str] = []
         self.lengths: list[int] = []
 
-    async def send_event(self, data: bytes, token: str, turn: Turn) -> None:
+    async def send_event(self, data: bytes, token: str, turn: TurnToWrite) -> None:
         async with turn():
             await asyncio.sleep(0)
         self.spoke_at = self.loop.time()
@@ -656,7 +656,7 @@ async def test_an_event_of_large_tasks_has_few_of_them(
         await until(lambda: len(stream.said) == 41)
 
     assert stream.said == [*titles, "short"]
-    assert max(stream.lengths) <= MOST_BYTES
+    assert max(stream.lengths) <= EVENT_BYTES
     assert sent.count(SINCE) < 2 * len(stream.lengths)
 
 
@@ -665,7 +665,7 @@ async def test_a_single_task_always_fits(engine: AsyncEngine, user: str) -> None
     hub, stream = Listeners(engine, asyncio.Event(), 60, 1000), Recorded()
     text = "\x01"  # the longest in JSON
     with hub.stream(user, None, stream) as listen, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(listeners, "MOST_BYTES", 1000)
+        patch.setattr(listeners, "EVENT_BYTES", 1000)
         listen()
         await until(lambda: stream.tokens != [])
         for _ in range(2):
@@ -741,12 +741,12 @@ def stream_to(sent: Sent) -> EventStream:
 
 async def test_an_event_leaves_in_pieces_each_in_its_turn() -> None:
     sent, turns = Sent(), Turns(1)
-    data = b"a" * (3 * PIECE_BYTES)
+    data = b"a" * (3 * WRITE_BYTES)
 
     await stream_to(sent).send_event(data, "token", partial(turns.turn, "ada"))
 
     assert b"".join(sent.pieces) == b"id: token\ndata: %b\n\n" % data
-    assert max(map(len, sent.pieces)) < PIECE_BYTES + 100
+    assert max(map(len, sent.pieces)) < WRITE_BYTES + 100
 
 
 async def test_a_slow_client_keeps_no_turn() -> None:
@@ -771,7 +771,7 @@ async def test_a_stream_that_fails_in_the_middle_of_an_event_sends_no_more_of_it
     stream = stream_to(sent)
     async with turns.turn("bob"):
         sending = asyncio.create_task(
-            stream.send_event(b"a" * PIECE_BYTES * 2, "token", partial(turns.turn, "ada"))
+            stream.send_event(b"a" * WRITE_BYTES * 2, "token", partial(turns.turn, "ada"))
         )
         await asyncio.sleep(0)
         await stream.fail(NotAuthenticated())

@@ -275,6 +275,7 @@ def test_a_page_that_was_sent_away_comes_back_when_it_is_seen(
         tabs = Tabs(browser, frontend, server, user, DOCUMENTS["stream"])
         page = tabs.open()
         assert eventually(lambda: "GET /api/{user_id}/tasks/changes 200" in server.log)
+        tabs.wait_until_idle(page)  # it hears of its own requests only while it waits
         asked: list[str] = []
         page.on("request", lambda request: asked.append(request.url))
         page.clock.fast_forward(60_000)

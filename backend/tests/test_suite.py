@@ -42,6 +42,8 @@ def outcome(folder: Path, *options: str) -> tuple[str, str]:
     """Run the tests above where no program is found; return what is said and what is drawn."""
     (folder / "drawn").unlink(missing_ok=True)
     (folder / "test_skipping.py").write_text(SKIPPING)
+    # Of its own: in the shared one, pytest would close the folders of this run to PostgreSQL.
+    options = (*options, f"--basetemp={folder / 'temporary'}")
     command = [sys.executable, "-m", "pytest", "--numprocesses=1", "-p", "tests.conftest"]
     said = subprocess.run(
         [*command, "-c", BACKEND / "pyproject.toml", *options, "test_skipping.py"],

@@ -33,10 +33,10 @@ SILENT_SECONDS = 12.0
 MOST_CHANGES = 100
 """How many changes an event may have."""
 
-CHECK_SECONDS = 30.0
+REREAD_SECONDS = 30.0
 """A stream without changes is read this often: a restored database may have forgotten it."""
 
-MOST_BYTES = 128 * 1024
+EVENT_BYTES = 128 * 1024
 """How long an event's data may be, unless it is a single task: it stays until its reader has it."""
 
 READERS = 4
@@ -56,7 +56,7 @@ class FeedPage(NamedTuple):
     """How many changes to read for the next event, if they are as long as these."""
 
 
-Turn: TypeAlias = Callable[[], AbstractAsyncContextManager[None]]
+TurnToWrite: TypeAlias = Callable[[], AbstractAsyncContextManager[None]]
 """Waits until others have had theirs."""
 
 
@@ -66,7 +66,7 @@ class Stream(Protocol):
     loop: asyncio.AbstractEventLoop
     spoke_at: float
 
-    async def send_event(self, data: bytes, token: str, turn: Turn) -> None: ...
+    async def send_event(self, data: bytes, token: str, turn: TurnToWrite) -> None: ...
 
     async def send_comment(self) -> None: ...
 
@@ -235,7 +235,7 @@ class Listeners:
             logger.exception("Streams cannot be served")
             return
         self.is_database_away = False
-        unread_since = asyncio.get_running_loop().time() - CHECK_SECONDS
+        unread_since = asyncio.get_running_loop().time() - REREAD_SECONDS
         for listener in free:
             is_due = listener.is_behind(last) or listener.read_at < unread_since
             if not listener.is_busy and is_due:
@@ -289,7 +289,7 @@ class Listeners:
             async with self.reading.turn(user_id):
                 found = await feed_service.changes(self.engine, user_id, since, limit)
             with closing(found.content):
-                fitting = found.number * MOST_BYTES // found.content.length
+                fitting = found.number * EVENT_BYTES // found.content.length
                 if fitting < found.number > 1:
                     limit = max(1, fitting)
                     continue

@@ -18,13 +18,12 @@ from weakref import WeakKeyDictionary
 
 import httptools
 from fastapi import Response
-from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 from src.framework.files import file_limit
-from src.framework.web.events import ENDS_WITH_CLIENT, TOO_MANY
+from src.framework.web.events import ENDS_WITH_CLIENT, TOO_MANY_CONNECTIONS
 from src.framework.web.problems import problem
 
 SLICE = 8 * 1024
@@ -89,7 +88,7 @@ class HTTPProtocol(HttpToolsProtocol):
         self.clock = clock_of(self.server_state, self.loop)
         self.deadline = self.clock.now + HEAD_SECONDS
         if self.clock.has_no_file_left_for(transport):
-            self.refuse(503, TOO_MANY)
+            self.refuse(503, TOO_MANY_CONNECTIONS)
             self.transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -193,7 +192,7 @@ class HTTPProtocol(HttpToolsProtocol):
         self.is_arriving = False
         self.deadline = self.clock.now + self.timeout_keep_alive
 
-    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:  # noqa: ANN401 - of ASGI
         if cycle.scope["http_version"] == "1.0":
             app = without_chunks(app, cycle)
         super()._start_asgi_task(cycle, app)
@@ -287,7 +286,7 @@ class HTTPProtocol(HttpToolsProtocol):
         return self.cycle is None or self.cycle.response_complete
 
 
-def without_chunks(app: ASGI3Application, cycle: RequestResponseCycle) -> ASGI3Application:
+def without_chunks(app: Any, cycle: RequestResponseCycle) -> Any:  # noqa: ANN401 - of ASGI
     """End a body of unknown length with the connection: HTTP/1.0 has no chunks (RFC 9112 §6.1)."""
 
     async def answer(scope: Any, receive: Any, send: Any) -> None:  # noqa: ANN401 - of ASGI

@@ -5,7 +5,7 @@ from starlette.types import Scope
 
 MIB = 1024 * 1024
 
-MOST_BYTES = 64 * MIB
+MOST_OF_ALL = 64 * MIB
 """How much all bodies of this process that have arrived in pieces may have together."""
 
 MOST_OF_USER = 16 * MIB
@@ -18,7 +18,7 @@ MOST_VALUES = 10_000
 """How many values a body's JSON may have: a batch of 100 large rows has 4,000."""
 
 LATER = "Too many large bodies are under way; try again in a moment"
-RETRY_SECONDS = 5
+RETRY_AFTER = 5
 
 held: dict[str | None, int] = {}
 """The bytes that are held now for each user; for None, those for all."""
@@ -32,12 +32,12 @@ def hold(scope: Scope, size: int) -> None:
     Raises HTTPException 429 when its user's bodies, and 503 when all bodies would take too much.
     """
     user: str | None = scope.get("path_params", {}).get("user_id")
-    for key, most in ((user, MOST_OF_USER), (None, MOST_BYTES)):
+    for key, most in ((user, MOST_OF_USER), (None, MOST_OF_ALL)):
         if held.get(key, 0) + size > most:
             raise HTTPException(
                 503 if key is None else 429,
                 LATER,
-                {"Retry-After": str(RETRY_SECONDS)},
+                {"Retry-After": str(RETRY_AFTER)},
             )
     for key in {user, None}:
         held[key] = held.get(key, 0) + size

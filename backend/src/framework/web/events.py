@@ -27,10 +27,10 @@ RETRY_MILLISECONDS = (1000, 5000)
 CHECK_SECONDS = 30.0
 """How often to see whether the stream may go on."""
 
-PIECE_BYTES = 32 * 1024
+WRITE_BYTES = 32 * 1024
 """How much of an event to write at once."""
 
-TOO_MANY = "Too many connections are open; try again in a moment"
+TOO_MANY_CONNECTIONS = "Too many connections are open; try again in a moment"
 
 _HEADERS = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
@@ -69,7 +69,7 @@ async def until_gone(request: Request) -> None:
 def refuse_while_files_are_scarce() -> None:
     """Raises HTTPException 503, for requests that keep their connection for long."""
     if are_files_scarce():
-        raise HTTPException(503, TOO_MANY, {"Retry-After": "30"})
+        raise HTTPException(503, TOO_MANY_CONNECTIONS, {"Retry-After": "30"})
 
 
 class EventStream(Response):
@@ -135,9 +135,9 @@ class EventStream(Response):
         """
         self.is_in_event = True
         begin, end = b"id: %b\ndata: " % token.encode(), b"\n\n"
-        for start in range(0, len(data), PIECE_BYTES):
-            piece = data[start : start + PIECE_BYTES]
-            is_last = start + PIECE_BYTES >= len(data)
+        for start in range(0, len(data), WRITE_BYTES):
+            piece = data[start : start + WRITE_BYTES]
+            is_last = start + WRITE_BYTES >= len(data)
             await self._write(b"")  # waits for the client
             async with turn():
                 await self._write(b"%b%b%b" % (begin, piece, end if is_last else b""))
