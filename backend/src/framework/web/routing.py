@@ -1,7 +1,9 @@
 """FastAPI's route, for requests that are read by the letter of the RFCs."""
 
 import re
+from codecs import BOM_UTF8
 from collections.abc import Callable, Coroutine, Iterable, Mapping
+from contextlib import suppress
 from email.message import Message
 from functools import cached_property
 from inspect import iscoroutinefunction, signature
@@ -37,10 +39,13 @@ MAX_PATH_BYTES = 4096
 MOST_PARAMETERS = 100
 """How many parameters a query may have, with repeats."""
 
+NOT_UTF8 = "must be JSON in UTF-8, and in no other encoding"
+
 ABOUT_BODY = ("content-encoding", "content-length", "content-type", "transfer-encoding")
 _NO_LISTS = {name.encode() for name in ABOUT_BODY}
 _BROKEN_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _KEPT_ESCAPE = re.compile(rb"%(0[Aa]|25|2[Ff])")
+_SLASHES = re.compile(rb"/{2,}")
 
 
 class StrictRequest(Request):
@@ -155,6 +160,7 @@ def parsed_query(query_string: bytes) -> list[tuple[str, str]]:
 def parsed_body(body: bytes, content_type: str, method: str) -> object:
     """Parse a body as strict JSON (RFC 8259) of limited depth and size.
 
+    A byte order mark is ignored (§8.1).
     Raises RequestValidationError, and HTTPException 415 if the Content-Type is not JSON or, for
     PATCH, a merge patch (RFC 5789 §2.2).
     """
@@ -163,13 +169,20 @@ def parsed_body(body: bytes, content_type: str, method: str) -> object:
     if has_too_many_values(body):
         raise _wrong_json(f"must have at most {MOST_VALUES} values")
     try:
-        return from_json(body, allow_inf_nan=False)
+        return from_json(body.removeprefix(BOM_UTF8), allow_inf_nan=False)
     except ValueError as error:
-        raise _wrong_json(f"must be valid JSON: {error}") from None
+        raise _wrong_json(f"must be valid JSON: {error}" if _is_utf8(body) else NOT_UTF8) from None
 
 
 def _wrong_json(message: str) -> RequestValidationError:
     return RequestValidationError([{"loc": ("body",), "msg": message, "type": "json_invalid"}])
+
+
+def _is_utf8(body: bytes) -> bool:
+    """Whether this is UTF-8: NUL bytes, which JSON never has, are half of any text in UTF-16."""
+    with suppress(ValueError):
+        return "\0" not in body.decode()
+    return False
 
 
 def _is_json(content_type: str, method: str) -> bool:
@@ -187,13 +200,16 @@ def decode_path(scope: Scope) -> str:
     """Return the path without a trailing slash, and decoded except for %2F, %25 and %0A.
 
     This tells a slash inside a segment from one between segments, and a line feed at the end of the
-    path from its end; `Segment` decodes the rest.
+    path from its end; `Segment` decodes the rest. Slashes in a row count as one, also in the links
+    that are made from `raw_path`.
     Raises ValueError for a path that is not percent-encoded UTF-8 (RFC 3986 §2.1), and
     HTTPException 414 for one that is too long.
     """
     raw: bytes = scope["raw_path"]
     if len(raw) > MAX_PATH_BYTES:
         raise HTTPException(414, LONG_PATH)
+    if b"//" in raw:
+        scope["raw_path"] = raw = _SLASHES.sub(b"/", raw)
     if b"%" in raw:
         if _BROKEN_ESCAPE.search(raw):
             raise ValueError("broken escape")
