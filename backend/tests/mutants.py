@@ -114,7 +114,7 @@ TESTS = {
     """,
     "src/schemas/*.py": """
         tests/test_contract.py tests/test_batch.py tests/test_fields.py tests/test_filters.py
-        tests/test_pages.py
+        tests/test_pages.py tests/test_spellings.py
         -k 'not (cases or with_tokens or come_go or outcome or random) and not jwt or published'
     """,
     "src/services/batch_service.py": "tests/test_batch.py -k 'not jwt and not outcome'",

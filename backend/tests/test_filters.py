@@ -184,7 +184,7 @@ CONTRADICTIONS: list[tuple[dict[str, str], str]] = [
     ({"page": "2", "limit": "2", "skip": "1"}, "page: contradicts offset"),
     ({"sort": "title", "sort_by": "created_at"}, "sort_by: contradicts sort"),
     ({"sort": "-title", "order": "asc"}, "order: contradicts sort"),
-    ({"order": "desc", "sort_order": "asc"}, "sort_order: contradicts sort"),
+    ({"order": "desc", "sort_order": "asc"}, "sort_order: contradicts order"),
 ]
 
 
@@ -208,7 +208,7 @@ WRONG: list[tuple[dict[str, str], str]] = [
     ({"skip": "-1"}, "offset"),
     ({"offset": "2147483648"}, "offset"),
     ({"page_size": "1001"}, "limit"),
-    ({"priority": "high,none"}, "priority.1"),
+    ({"priority": "high,purple"}, "priority.1"),
     ({"tags": "x" * 51}, "tags.0"),
     ({"tags": "a\0"}, "tags.0"),
     ({"tags": ",".join(map(str, range(21)))}, "tags"),
@@ -216,7 +216,7 @@ WRONG: list[tuple[dict[str, str], str]] = [
     ({"due_date_from": "soon"}, "due_date_from"),
     ({"due_date_to": "2026-02-30"}, "due_date_to"),
     ({"due_date_to": "9999-12-31T23:59:59-01:00"}, "due_date_to"),
-    ({"overdue": "yes"}, "overdue"),
+    ({"overdue": "maybe"}, "overdue"),
 ]
 
 
@@ -244,12 +244,6 @@ def test_a_list_takes_thousands_of_repeats(api: httpx.Client, user: str, tasks: 
     assert titles(api, user, {"tags": ",".join(["home"] * 4000)}) == ["a", "c", "d"]
     assert titles(api, user, {"priority": ",".join(["low"] * 4000)}) == ["a"]
     assert len(tasks) == 4
-
-
-def test_a_word_that_nobody_knows_is_answered_with_those_that_are_known(
-    api: httpx.Client, user: str
-) -> None:
-    assert_problem(get(api, user, {"order": "up"}), 422, "order: must be one of asc, desc")
 
 
 def test_the_last_day_can_be_asked_for(api: httpx.Client, user: str) -> None:

@@ -100,7 +100,7 @@ def test_text_comes_back_as_it_was_sent(api: httpx.Client, user: str, title: str
         b"\xff\xfe",
         b'{"title": "\xff"}',
         b'{"title": "\xed\xa0\x80"}',
-        b'\xef\xbb\xbf{"title": "ok"}',
+        b'\xef\xbb\xbf\xef\xbb\xbf{"title": "ok"}',
         b"[" * 20_000,
         b"[" * 20_000 + b"]" * 20_000,
         b'{"title":' * 10_000,

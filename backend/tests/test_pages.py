@@ -222,7 +222,7 @@ def test_pages_have_the_same_tasks_as_a_filter_in_python(
         task
         for task in shelf
         if task["completed"] in wanted
-        and (lower(q) in lower(task["title"]) or lower(q) in lower(task["description"] or "x"))
+        and any(lower(q.strip()) in lower(task[name] or "x") for name in ("title", "description"))
     ]
 
     user = shelf[0]["user_id"]
@@ -316,9 +316,8 @@ def test_an_invalid_limit_is_refused(api: httpx.Client, user: str, limit: str) -
 @pytest.mark.parametrize(
     ("query", "status", "detail"),
     [
-        ("completed=yes", 422, "completed: must be true or false"),
+        ("completed=maybe", 422, "completed: must be true or false"),
         ("completed=", 422, "completed: must be true or false"),
-        ("completed=True", 422, "completed: must be true or false"),
         (f"q={'q' * 501}", 422, "q: must have 0 to 500 characters"),
         ("q=%00", 422, "q: must not contain the NUL character"),
         ("q=%FF", 400, "The query must be percent-encoded UTF-8"),
@@ -332,7 +331,7 @@ def test_an_invalid_parameter_is_named(
     assert_problem(api.get(f"{tasks_path(user)}?{query}"), status, detail)
 
 
-@pytest.mark.parametrize("sort", ["", "id", "Title", "--title", "title,id", "description"])
+@pytest.mark.parametrize("sort", ["", "-", "--title", "title,id", "description"])
 def test_an_invalid_order_is_refused(api: httpx.Client, user: str, sort: str) -> None:
     orders = f"{', '.join(map(repr, SORTS[:-1]))} or {SORTS[-1]!r}"
     assert_problem(get(api, user, sort=sort), 422, f"sort: must be {orders}")
@@ -352,7 +351,7 @@ def test_a_wrong_parameter_is_refused_for_head_too(api: httpx.Client, user: str)
 
 # Links
 
-ODD = ['a&b=c #%"<>é', 'x>; rel="first", <y', "%2541", "a+b c", "limit=1&cursor=x", "\r\n", "😀"]
+ODD = ['a&b=c #%"<>é', 'x>; rel="first", <y', "%2541", "a+b c", "limit=1&cursor=x", "a\r\nb", "😀"]
 
 
 @pytest.mark.parametrize("text", ODD)

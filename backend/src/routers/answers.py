@@ -26,9 +26,8 @@ from src.framework.web.problems import (
 )
 from src.framework.web.responses import Fields, JSONArray, JSONBytes, conditional, etag_in, tagged
 from src.routers import problems
+from src.schemas.other_names import names_of_place
 from src.schemas.paging import Listing, cursor_text
-
-_BY_NUMBER = ("page", "offset", "skip")
 
 LENGTH = "must have {} to {} characters"
 
@@ -137,8 +136,9 @@ def refuse_known_list(page: RowPage, if_none_match: str) -> None:
         raise HTTPException(412, problems.LIST_IS_KNOWN)
 
 
-def wants_count(prefer: str | None) -> bool:
-    return prefer is not None and preferences(prefer).get("count") == "exact"
+def wants_count(listing: Listing, prefer: str | None) -> bool:
+    asks = prefer is not None and preferences(prefer).get("count") == "exact"
+    return asks or listing.counted
 
 
 def page_of(
@@ -149,7 +149,9 @@ def page_of(
     if links := _links(request, listing, page.last):
         fields.append((b"link", ", ".join(links).encode()))
     if page.total is not None:
-        fields += [(b"x-total-count", b"%d" % page.total), (b"preference-applied", b"count=exact")]
+        fields.append((b"x-total-count", b"%d" % page.total))
+        if not listing.counted:
+            fields.append((b"preference-applied", b"count=exact"))
     return conditional(JSONArray(page.rows, fields), if_none_match)
 
 
@@ -157,21 +159,29 @@ def _links(request: Request, listing: Listing, last: bytes | None) -> list[str]:
     """Link the next page, and for a list that is asked for by number, the one before as well."""
     if not request.scope["query_string"]:
         return []
-    query = request.query_params
-    by = next((name for name in _BY_NUMBER if query.get(name)), None)
-    if by is None:
+    if listing.offset is None:
         if last is None:
             return []
-        return [page_link(request, "next", "cursor", cursor_text(listing.sort, last))]
-    step = 1 if by == "page" else listing.limit
+        return [page_link(request, "next", {"cursor": cursor_text(listing.sort, last)})]
+    query = request.query_params
+    names = names_of_place(query, listing.spellings)
+    by = min(names, key=lambda name: (names[name] != "page", name != "offset"))
+    is_page = names[by] == "page"
+    step = 1 if is_page else listing.limit
     if step is None:  # everything that follows is in this answer
         return []
-    first, number = int(by == "page"), int(query[by])
+    first, number = (1, int(query[by])) if is_page else (0, listing.offset)
+    has_end = not {"end", "range"}.isdisjoint(names.values())
+
+    def link(relation: str, number: int) -> str:
+        place = {"offset": number, "limit": listing.limit} if has_end else {by: number}
+        return page_link(request, relation, place, instead_of=names)
+
     links = []
     if last is not None:
-        links.append(page_link(request, "next", by, number + step, _BY_NUMBER))
+        links.append(link("next", number + step))
     if number > first:
-        links.append(page_link(request, "prev", by, max(first, number - step), _BY_NUMBER))
+        links.append(link("prev", max(first, number - step)))
     return links
 
 

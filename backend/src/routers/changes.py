@@ -110,7 +110,7 @@ async def list_changes(
     fields = []
     if changes.more:
         token = position_text(changes.position)
-        fields.append((b"link", page_link(request, "next", "since", token).encode()))
+        fields.append((b"link", page_link(request, "next", {"since": token}).encode()))
     answer = JSONArray(changes.content, fields)
     answer.raw_headers.append((b"vary", b"Accept"))
     if seconds:

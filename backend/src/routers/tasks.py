@@ -25,8 +25,7 @@ from src.framework.web.conditions import condition
 from src.framework.web.routing import StrictRoute
 from src.routers import answers
 from src.schemas.fields import EXAMPLE_ID, Message
-from src.schemas.other_names import described
-from src.schemas.task import CompletionOrNone, TaskCreate, TaskPublic, TaskUpdate
+from src.schemas.task import CompletionOrNone, SentUpdate, TaskCreate, TaskPublic
 from src.schemas.task_listing import TaskListing
 from src.services import task_service
 
@@ -62,7 +61,6 @@ router = APIRouter(
     summary="List a user's tasks",
     response_model=list[TaskPublic],
     responses=answers.LIST,
-    openapi_extra={"parameters": described(TaskListing.other_names)},
 )
 async def list_user_tasks(
     request: Request,
@@ -75,7 +73,7 @@ async def list_user_tasks(
 ) -> Response:
     """All of the user's tasks, oldest first, unless the parameters say otherwise."""
     answers.refuse_etags_of_lists(if_match)
-    is_counted = answers.wants_count(prefer)
+    is_counted = answers.wants_count(listing, prefer)
     page = await task_service.list_tasks(engine, user_id, listing, counted=is_counted)
     return answers.page_of(request, listing, page, if_none_match)
 
@@ -139,7 +137,7 @@ async def update_task(
     engine: Engine,
     user_id: UserInPath,
     task_id: IdInPath,
-    edits: TaskUpdate,
+    edits: SentUpdate,
     if_match: IfMatch = None,
     if_none_match: IfNoneMatch = None,
 ) -> Response:
@@ -164,7 +162,7 @@ async def patch_task(
     engine: Engine,
     user_id: UserInPath,
     task_id: IdInPath,
-    edits: TaskUpdate,
+    edits: SentUpdate,
     if_match: IfMatch = None,
     if_none_match: IfNoneMatch = None,
 ) -> Response:

@@ -17,7 +17,7 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 from typing_extensions import TypedDict
 
 from src.schemas.fields import ETAGS, EXAMPLE_ID, check_etags
-from src.schemas.task import TaskCreate, TaskPublic, TaskUpdate
+from src.schemas.task import SentUpdate, TaskCreate, TaskPublic
 
 MAX_OPERATIONS = 100
 
@@ -56,7 +56,7 @@ class UpdateOperation(TypedDict):
     op: Literal["update"]
     id: UUID
     if_match: NotRequired[OperationIfMatch]
-    task: TaskUpdate
+    task: SentUpdate
 
 
 class DeleteOperation(TypedDict):

@@ -175,6 +175,11 @@ ETAGS = {
 """The JSON schema of what clients send as If-Match."""
 
 
+def or_empty(example: object, **schema: object) -> dict[str, object]:
+    """Describe a parameter that counts as absent when it has no value."""
+    return {"anyOf": [schema, {"type": "string", "maxLength": 0}], "examples": [example]}
+
+
 def without_default(schema: dict[str, Any]) -> None:
     """Leave a default out of the contract: generated clients would require the field."""
     schema.pop("default", None)

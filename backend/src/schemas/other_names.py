@@ -1,13 +1,20 @@
-"""What clients call a list's parameters, beside the names that these have here."""
+"""How clients spell what they send: the names and the words of others, and what each means here.
 
-from collections.abc import Iterable, Mapping
+Schemas translate with these tables before they validate, so that nothing behind them knows any
+other spelling. A name may have any capitals and marks: `dueBefore`, `due-before` and `due[before]`
+are `due_before`. An unknown name is ignored. An unknown word of a known name is refused, and so are
+two names that contradict each other.
+"""
+
+import re
+from collections.abc import Collection, Iterable, Mapping, Set
 from contextlib import suppress
 from typing import Any, NamedTuple, TypeAlias
 
 from pydantic import ValidationError
-from pydantic_core import PydanticCustomError
+from pydantic_core import PydanticCustomError, from_json
 
-from src.schemas.fields import WholeNumber
+from src.schemas.fields import WholeNumber, read_time
 
 MAX_PAGE = 1000
 MAX_NUMBER = 2**31 - 1
@@ -15,166 +22,399 @@ MAX_NUMBER = 2**31 - 1
 SIZE = WholeNumber(1, MAX_PAGE, is_text=True)
 NUMBER = WholeNumber(0, MAX_NUMBER, is_text=True)
 
+Words: TypeAlias = dict[str, Any]
+"""What each word means. Words are plain: see `_plain`."""
 
-class OtherName(NamedTuple):
-    """The name that a parameter has here, and the schema of the other one."""
-
-    name: str
-    schema: Mapping[str, object]
-
-
-OtherNames: TypeAlias = Mapping[str, OtherName]
-"""Two that contradict each other are refused."""
-
-Query: TypeAlias = dict[str, Any]
-"""What a query has: a text for each name, or several."""
+Sent: TypeAlias = dict[str, Any]
+"""The names that a client sent, each with its value; in a query with its text, or several."""
 
 _ANY = object()
-
-_STATUS = {
-    "all": _ANY,
-    "active": "false",
-    "incomplete": "false",
-    "open": "false",
-    "pending": "false",
-    "todo": "false",
-    "complete": "true",
-    "completed": "true",
-    "done": "true",
-}
-_SORTED_BY = {"created": "created_at", "due": "due_date", "updated": "updated_at"}
+"""What a word means that asks for no filter."""
 
 
-def or_empty(example: object, **schema: object) -> dict[str, object]:
-    """Describe a parameter that counts as absent when it has no value."""
-    return {"anyOf": [schema, {"type": "string", "maxLength": 0}], "examples": [example]}
+def _plain(spelling: object) -> str:
+    """Drop capitals and marks, but a mark that a name begins with."""
+    text = str(spelling).lower()
+    return text[:1] + re.sub("[^a-z0-9]", "", text[1:])
 
 
-_TEXT = {"type": "string", "examples": ["milk"], "maxLength": 500, "pattern": "^[^\\u0000]*$"}
-_SIZE = or_empty(20, type="integer", minimum=1, maximum=MAX_PAGE)
-NUMBER_OR_EMPTY = or_empty(0, type="integer", minimum=0, maximum=MAX_NUMBER)
-_PAGE = or_empty(2, type="integer", minimum=1, maximum=MAX_NUMBER)
-_DIRECTION = or_empty("desc", type="string", enum=["asc", "desc"])
-_COMPLETION = or_empty("pending", type="string", enum=[*_STATUS])
+def _meanings(table: Mapping[Any, str]) -> dict[str, Any]:
+    return {_plain(word): meaning for meaning, words in table.items() for word in words.split()}
 
 
-def names_of_pages(sorts: Iterable[str]) -> OtherNames:
-    """Return the other names for what every list has: its pages and its order."""
-    columns = [*sorts]
-    return {
-        "order": OtherName("sort", _DIRECTION),
-        "page": OtherName("offset", _PAGE),
-        "page_size": OtherName("limit", _SIZE),
-        "per_page": OtherName("limit", _SIZE),
-        "skip": OtherName("offset", NUMBER_OR_EMPTY),
-        "sort_by": OtherName("sort", or_empty(columns[-1], type="string", enum=columns)),
-        "sort_order": OtherName("sort", _DIRECTION),
+# The words.
+
+TRUTH: Words = _meanings({True: "true 1 yes on t y", False: "false 0 no off f n"})
+
+COMPLETION: Words = TRUTH | _meanings(
+    {
+        _ANY: "all any",
+        False: "active open pending todo incomplete not_completed new not_started in_progress",
+        True: "completed complete done finished closed",
     }
+)
+
+PRIORITY_WORDS: Words = _meanings({"medium": "none normal default med", "urgent": "critical"})
+
+_NOTHING: Words = _meanings({False: "none null nil"})
+_DIRECTIONS: Words = _meanings({"": "asc ascending ascend 1", "-": "desc descending descend -1"})
+
+_SORTS: Words = _meanings(
+    {
+        "created_at": "id created date_created creation_date created_on date_added oldest "
+        "oldest_first",
+        "-created_at": "newest newest_first latest latest_first most_recent recent",
+        "updated_at": "updated modified modified_at last_modified updated_on date_updated",
+        "-updated_at": "recently_updated last_updated recently_modified",
+        "due_date": "due due_on due_at deadline",
+        "title": "name alphabetical a_z",
+        "-title": "z_a",
+    }
+)
+
+_ZERO_TIME = re.compile(
+    r"(0001-01-01|0000-00-00)([Tt ]00:00(:00([.,]0+)?)?([Zz]|[+-][0-9]{2}:?[0-9]{2})?)?"
+)
+"""What Go, .NET and MySQL send for no time."""
 
 
-NAMES_OF_FILTERS: OtherNames = {
-    "search": OtherName("q", _TEXT),
-    "status": OtherName("completed", _COMPLETION),
-    "status_filter": OtherName("completed", _COMPLETION),
-    "tag": OtherName("tags", {"type": "string", "examples": ["home"]}),
+def _if(true: object, false: object) -> Words:
+    return {word: true if is_true else false for word, is_true in TRUTH.items()}
+
+
+# The names of the order and the pages of any list. Those on the left of `count`, `end`, `order`,
+# `page` and `range` are ours in this module only.
+_OF_LISTS: dict[str, str] = {
+    "limit": "page_size per_page page_limit size take top max_results _limit _per_page $top",
+    "offset": "skip page_offset start_row _start $skip",
+    "page": "page_number page_no page_num current_page _page",
+    "end": "end_row _end",
+    "range": "",
+    "sort": "sort_by order_by ordering sort_field sort_key sort_column _sort $orderby",
+    "order": "sort_order sort_direction sort_dir order_direction order_dir direction dir _order",
+    "count": "include_total include_totals with_count $count",
 }
-"""Those for the filters of a list of tasks."""
 
-_REPEATABLE = {"tag"}
+MAX_FILTERS = 20
+_RANGE = re.compile(r"\[?([0-9]{1,10})[,-]([0-9]{1,10})\]?")
+
+_COUNTED = _meanings({True: "end_row _end _limit _page _per_page range start_row _start"})
+"""The names of clients that read X-Total-Count: react-admin, refine, json-server, AG Grid."""
+
+# As above, `due_date` and `filter` are ours in this module only.
+OF_TASKS: dict[str, str] = {
+    "q": "search query search_query search_term search_text keyword keywords term",
+    "completed": "status status_filter completion_status task_status state is_completed complete "
+    "is_complete done is_done",
+    "priority": "priorities priority_filter",
+    "tags": "tag tag_names tag_filter label labels",
+    "due_date": "due due_on due_at deadline",
+    "has_due_date": "",
+    "due_date_from": "due_from due_after due_since due_gte due_min due_start due_date_after "
+    "due_date_gte due_date_min due_date_start from_due_date min_due_date",
+    "due_date_to": "due_to due_before due_until due_by due_lte due_max due_end due_date_before "
+    "due_date_lte due_date_max due_date_end to_due_date max_due_date",
+    "overdue": "is_overdue overdue_only only_overdue past_due late",
+    "filter": "",
+}
+
+_WITH_WORDS: dict[str, tuple[str, Words]] = {
+    "active": ("completed", _if(False, True)),
+    "pending": ("completed", _if(False, True)),
+    "incomplete": ("completed", _if(False, True)),
+    "hidecompleted": ("completed", _if(False, _ANY)),
+    "includecompleted": ("completed", _if(_ANY, False)),
+    "showcompleted": ("completed", _if(_ANY, False)),
+    "noduedate": ("has_due_date", _if(False, _ANY)),
+    "ascending": ("order", _if("", "-")),
+    "descending": ("order", _if("-", "")),
+    "desc": ("order", _if("-", "")),
+    "reverse": ("order", _if("-", "")),
+}
+
+_WORDS: dict[str, Words] = {
+    "completed": COMPLETION,
+    "count": TRUTH | {"exact": True},
+    "has_due_date": TRUTH,
+    "order": _DIRECTIONS,
+    "overdue": TRUTH,
+}
+_OF_BODIES = ("completed", "due_date", "priority", "tags")
+_OF_PLACE = {"end", "offset", "page", "range"}
+_SEVERAL = {"priority", "tags"}
 _NEVER_EMPTY = {"completed", "cursor", "limit", "sort"}
+_EMPTY: tuple[Any, ...] = ("", [""])
 
 
-def described(names: OtherNames) -> list[dict[str, object]]:
-    """Describe these parameters for the contract."""
-    return [
-        {
-            "name": name,
-            "in": "query",
-            "deprecated": True,
-            "description": f"Means `{other.name}`.",
-            "schema": other.schema,
-        }
-        for name, other in names.items()
-    ]
+class _Meaning(NamedTuple):
+    """What a name stands for: its place in the tables, the name here, its words if it has any."""
+
+    place: int
+    name: str
+    words: Words
 
 
-def in_our_words(query: Query, names: OtherNames) -> Query:
-    """Translate other names into ours. A parameter without a value is absent, as in forms.
+class Spellings(NamedTuple):
+    """How clients may spell what a list takes."""
 
-    Raises ValidationError for names that contradict each other, and for words nobody knows.
-    """
-    once = names.keys() - _REPEATABLE
-    sent = {
-        name: text[-1] if name in once and isinstance(text, list) else text
-        for name, text in query.items()
-        if name in _NEVER_EMPTY or text not in ("", [""])
+    own: frozenset[str]
+    """The names here."""
+    names: Mapping[str, _Meaning]
+    """What each plain name stands for."""
+    sorts: Words
+    """The order here that each plain word stands for."""
+    orders: Collection[str]
+    """The orders here."""
+
+
+def spellings(own: Iterable[str], sorts: Collection[str], filters: dict[str, str]) -> Spellings:
+    own = frozenset(own)
+    kept = dict.fromkeys(own, "") | _OF_LISTS | filters
+    names = {
+        plain: (name, _WORDS.get(name, {}))
+        for name, others in kept.items()
+        for plain in map(_plain, [name, *others.split()])
     }
-    ours = {name: text for name, text in sent.items() if name not in names}
-    if "sort" in ours:
-        ours["sort"] = _column(ours["sort"])
-    sent = {name: text for name, text in sent.items() if name in names}
-    directions = {name: sent.pop(name) for name in ("order", "sort_order") if name in sent}
-    page = sent.pop("page", None)
-    for other in names:
-        if other in sent:
-            _add(ours, other, names[other].name, sent[other])
-    for other, direction in directions.items():
-        _turn(ours, other, direction)
-    if page is not None:
-        _add(ours, "page", "offset", _offset(page, ours.get("limit")))
-    return {name: text for name, text in ours.items() if text is not _ANY}
-
-
-def _add(ours: Query, other: str, name: str, text: Any) -> None:  # noqa: ANN401 - a text, or several
-    if name == "completed":
-        text = _meaning(other, text, _STATUS)
-    elif name == "sort":
-        text = _column(text)
-    elif name == "tags":
-        ours[name] = [*several(ours.get(name, [])), *several(text)]
-        return
-    if ours.setdefault(name, text) != text:
-        raise _wrong(other, f"contradicts {name}")
-
-
-def _turn(ours: Query, other: str, direction: str) -> None:
-    """Let the list be in this direction."""
-    sign = _meaning(other, direction, {"asc": "", "desc": "-"})
-    sort = ours.get("sort", "created_at")
-    if not sign and sort.startswith("-"):
-        raise _wrong(other, "contradicts sort")
-    ours["sort"] = sign + sort.removeprefix("-")
-
-
-def _offset(page: str, limit: str | None) -> str:
-    """Return the offset of a page. Without a limit, all rows are on the first page."""
-    try:
-        number = WholeNumber(1, MAX_NUMBER, is_text=True).read(page)
-    except PydanticCustomError as error:
-        raise _wrong("page", error.message()) from None
-    size = MAX_NUMBER
-    with suppress(PydanticCustomError):  # a wrong limit is refused as such
-        size = SIZE.read(limit) if limit else size
-    return str(min((number - 1) * size, MAX_NUMBER))
-
-
-def _meaning(other: str, text: str, words: Mapping[str, Any]) -> Any:  # noqa: ANN401 - of any words
-    if text.lower() not in words:
-        raise _wrong(other, f"must be one of {', '.join(words)}")
-    return words[text.lower()]
-
-
-def _wrong(other: str, message: str) -> ValidationError:
-    error = PydanticCustomError("other_name", message)
-    return ValidationError.from_exception_data(
-        "Listing", [{"type": error, "loc": (other,), "input": None}]
+    names |= {plain: each for plain, each in _WITH_WORDS.items() if each[0] in kept}
+    words = {word: sort for word, sort in _SORTS.items() if sort in sorts}
+    return Spellings(
+        own,
+        {plain: _Meaning(place, *each) for place, (plain, each) in enumerate(names.items())},
+        words | {_plain(sort): sort for sort in sorts if not sort.startswith("-")},
+        sorts,
     )
 
 
-def _column(sort: str) -> str:
-    name = sort.removeprefix("-")
-    return sort.removesuffix(name) + _SORTED_BY.get(name, name)
+class _Other(NamedTuple):
+    """An other name, as it was sent."""
+
+    means: _Meaning
+    sent: str
+    text: Any
 
 
-def several(texts: Any) -> list[str]:  # noqa: ANN401 - a text, or several
+def in_our_words(query: Sent, how: Spellings) -> Sent:
+    """Translate a query. A parameter without a value is absent, as in forms.
+
+    `counted` is among the names if the client needs the number of all rows. Raises ValidationError
+    for names that contradict each other, and for words that nobody knows.
+    """
+    ours: Sent = {}
+    others: list[_Other] = []
+    for name, text in query.items():
+        if name not in how.own:
+            if text not in _EMPTY:
+                others += _others(name, text, how)
+        elif text not in _EMPTY or name in _NEVER_EMPTY:
+            ours[name] = text
+    for name in ours.keys() & _WORDS.keys():
+        ours[name] = _WORDS[name].get(_plain(ours[name]), ours[name])
+    if "sort" in ours:
+        ours["sort"] = _sort(ours["sort"], how)
+    if others:
+        for other in sorted(others, key=lambda other: other.means.place):
+            _add(ours, other, how)
+        _turn(ours, others)
+        _page(ours, others)
+        if ours.pop("count", False) is True:
+            ours["counted"] = True
+    return {name: value for name, value in ours.items() if value is not _ANY}
+
+
+_INDEX = re.compile(r"\[[0-9]*\]$")
+_IN_FILTER = re.compile(r"filters?\[(.+?)\](.*)")
+_OF_COLUMN = re.compile(r"(?:sort|order)\[([^\]0-9]+)\]")
+
+
+def _others(name: str, text: Any, how: Spellings) -> list[_Other]:  # noqa: ANN401 - a text, or several
+    """Return what a name stands for, if anybody knows it; of a `filter` in JSON, each name."""
+    sent = name
+    if column := _OF_COLUMN.fullmatch(name):
+        name, text = "sort", f"{column[1]} {several(text)[-1]}"
+    elif filtered := _IN_FILTER.fullmatch(name):
+        name = filtered[1] + filtered[2]
+    plain = _plain(_INDEX.sub("", name))
+    if (means := how.names.get(plain)) is None:
+        return []
+    if means.name == "filter":
+        return _in_filter(several(text)[-1], how)
+    found = [_Other(means, sent, text)]
+    return [*found, _Other(how.names["count"], sent, "true")] if plain in _COUNTED else found
+
+
+def _in_filter(text: str, how: Spellings) -> list[_Other]:
+    if _plain(text) in COMPLETION:
+        return [_Other(how.names["completed"], "filter", text)]
+    with suppress(ValueError):
+        filters = from_json(text)
+        if isinstance(filters, dict) and "filter" not in filters and len(filters) < MAX_FILTERS:
+            sent = {name: several(each) for name, each in filters.items() if each is not None}
+            return [
+                other
+                for name, texts in sent.items()
+                for other in _others(name, [*map(str, texts)], how)
+            ]
+    raise _wrong("filter", f"{_one_of(*COMPLETION)}, or a JSON object")
+
+
+def _add(ours: Sent, other: _Other, how: Spellings) -> None:
+    (_, name, words), text = other.means, other.text
+    if name in _SEVERAL:
+        ours[name] = [*several(ours.get(name, [])), *several(text)]
+        return
+    value: Any = several(text)[-1]
+    plain = _plain(value)
+    if name == "due_date" and plain not in _NOTHING:
+        _read_day(other, value)
+        for end in ("due_date_from", "due_date_to"):
+            _put(ours, end, other, value)
+        return
+    if name == "due_date":
+        name, value = "has_due_date", False
+    elif name == "sort":
+        value = _sort(value, how)
+    elif plain in words:
+        value = words[plain]
+    elif name == "order" and (sort := _sort(value, how)) in how.orders:
+        name, value = "sort", sort
+    elif words:
+        raise _wrong(other.sent, _one_of(*words, *(how.orders if name == "order" else ())))
+    _put(ours, name, other, value)
+
+
+def _put(ours: Sent, name: str, other: _Other, value: object) -> None:
+    if ours.setdefault(name, value) != value:
+        raise _wrong(other.sent, f"contradicts {name}")
+
+
+def _read_day(other: _Other, text: str) -> None:
+    try:
+        read_time(text)
+    except PydanticCustomError as error:
+        message = error.message().replace("must be", "must be none,")
+        raise _wrong(other.sent, message) from None
+
+
+_WAY = re.compile(r"(.*?)(asc|desc)(?:end|ending)?(?:nullslast)?")
+
+
+def _sort(text: str, how: Spellings) -> str:
+    """Return the order here, or the text itself if nobody knows it."""
+    if text in how.orders:
+        return text
+    plain = _plain(text.lstrip(' +"['))
+    if plain.startswith("-") and "--" in text:
+        return text
+    word, way = plain.removeprefix("-"), "-" if plain.startswith("-") else ""
+    if word not in how.sorts and (parts := _WAY.fullmatch(word)):
+        word, way = parts[1] or "createdat", way or _DIRECTIONS[parts[2]]
+    sort: str = how.sorts.get(word, "")
+    return way + sort if f"{way}{sort}" in how.orders else text
+
+
+def _turn(ours: Sent, others: list[_Other]) -> None:
+    """Let the list be in the direction of `order`."""
+    sign: str | None = ours.pop("order", None)
+    sort: str = ours.get("sort", "created_at")
+    if sign == "" and sort.startswith("-"):
+        raise _wrong(_first(others, "order").sent, "contradicts sort")
+    if sign is not None:
+        ours["sort"] = sign + sort.removeprefix("-")
+
+
+def _page(ours: Sent, others: list[_Other]) -> None:
+    """Say with `limit` and `offset` what `range`, `end` and `page` say."""
+    if "range" in ours:
+        other = _first(others, "range")
+        if not (numbers := _RANGE.fullmatch(ours.pop("range"))):
+            raise _wrong(other.sent, "must be two numbers, as in [0,24]")
+        _put(ours, "offset", other, numbers[1])
+        _put(ours, "end", other, str(int(numbers[2]) + 1))
+    if "end" in ours:
+        other = _first(others, "end", "range")
+        first = _read(NUMBER, ours.get("offset", "0"), other)
+        last = _read(NUMBER, ours.pop("end"), other)
+        _put(ours, "limit", other, str(last - first))
+    if "page" in ours:
+        other = _first(others, "page")
+        number = _read(WholeNumber(1, MAX_NUMBER, is_text=True), ours.pop("page"), other)
+        # Without a limit, all rows are on the first page.
+        size = MAX_NUMBER
+        with suppress(PydanticCustomError):  # a wrong limit is refused as such
+            size = SIZE.read(ours["limit"]) if "limit" in ours else size
+        _put(ours, "offset", other, str(min((number - 1) * size, MAX_NUMBER)))
+
+
+def _read(kind: WholeNumber, text: str, other: _Other) -> int:
+    try:
+        return kind.read(text)
+    except PydanticCustomError as error:
+        raise _wrong(other.sent, error.message()) from None
+
+
+def _first(others: list[_Other], *names: str) -> _Other:
+    return next(other for other in others if other.means.name in names)
+
+
+def _wrong(sent: str, message: str) -> ValidationError:
+    error = PydanticCustomError("other_name", message)
+    return ValidationError.from_exception_data(
+        "Sent", [{"type": error, "loc": (sent,), "input": None}]
+    )
+
+
+def _one_of(*words: str) -> str:
+    short = TRUTH.keys() - {"true", "false"}
+    return f"must be one of {', '.join(word for word in words if word not in short)}"
+
+
+def several(texts: Any) -> list[Any]:  # noqa: ANN401 - a text, or several
     return texts if isinstance(texts, list) else [texts]
+
+
+def names_of_place(query: Iterable[str], how: Spellings) -> dict[str, str]:
+    """Return what the names in a query stand for that say which page it is for."""
+    found = {name: how.names.get(_plain(name)) for name in query}
+    return {name: each.name for name, each in found.items() if each and each.name in _OF_PLACE}
+
+
+def task_in_our_words(task: object, own: Set[str]) -> object:
+    """Translate what is sent of a task, whose fields here have the names `own`.
+
+    Raises ValidationError as `in_our_words` does.
+    """
+    if not isinstance(task, dict):
+        return task
+    ours = task if task.keys() <= own else _members(task, own)
+    due_date, tags = ours.get("due_date"), ours.get("tags")
+    if isinstance(due_date, str) and due_date[:3] == "000" and _ZERO_TIME.fullmatch(due_date):
+        ours = ours | {"due_date": None}
+    if isinstance(tags, str):
+        ours = ours | {"tags": _tags(tags)}
+    return ours
+
+
+def _members(task: Sent, own: Set[str]) -> Sent:
+    names = {_plain(word): name for name in _OF_BODIES for word in OF_TASKS[name].split()}
+    names |= {_plain(name): name for name in own}
+    ours = {name: value for name, value in task.items() if name in own}
+    for sent in task.keys() - own:
+        name, value = names.get(_plain(sent)), task[sent]
+        if name is None or (name == "completed" and value is None):
+            continue
+        if name == "completed":
+            value = COMPLETION.get(_plain(value), _ANY)
+            if value is _ANY:
+                words = (word for word, meaning in COMPLETION.items() if meaning is not _ANY)
+                raise _wrong(sent, _one_of(*words))
+        if ours.setdefault(name, value) != value:
+            raise _wrong(sent, f"contradicts {name}")
+    return ours
+
+
+def _tags(text: str) -> object:
+    """Split a text of tags at its commas; a text may also be a list in JSON."""
+    if text.startswith("["):
+        with suppress(ValueError):
+            return from_json(text)
+    return [tag for tag in text.split(",") if tag.strip()]

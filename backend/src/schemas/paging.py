@@ -10,13 +10,15 @@ from dataclasses import dataclass
 from datetime import datetime
 from itertools import chain
 from types import NoneType
-from typing import Annotated, ClassVar, TypeAlias, get_args
+from typing import Annotated, ClassVar, Self, TypeAlias, get_args
 from uuid import UUID
 
 from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    ModelWrapValidatorHandler,
+    PrivateAttr,
     StringConstraints,
     TypeAdapter,
     ValidationInfo,
@@ -27,8 +29,8 @@ from pydantic import (
 from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import PydanticCustomError, from_json, to_json
 
-from src.schemas.fields import EXAMPLE_ID
-from src.schemas.other_names import NUMBER, NUMBER_OR_EMPTY, SIZE, OtherNames, in_our_words
+from src.schemas.fields import EXAMPLE_ID, or_empty
+from src.schemas.other_names import MAX_NUMBER, NUMBER, SIZE, Spellings, in_our_words, spellings
 
 Kinds: TypeAlias = Mapping[str, frozenset[type | str]]
 """For each order, the types of its values (str, int, bool, datetime, NoneType), or the values."""
@@ -129,7 +131,10 @@ class Listing(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     kinds: ClassVar[Kinds]
-    other_names: ClassVar[OtherNames]
+    other_names: ClassVar[dict[str, str]] = {}
+    """How other clients call a subclass's filters."""
+    spellings: ClassVar[Spellings]
+    _counted: bool = PrivateAttr(False)
 
     sort: str = "created_at"
     limit: Annotated[int | SkipJsonSchema[None], SIZE] = Field(
@@ -143,7 +148,7 @@ class Listing(BaseModel):
     offset: Annotated[
         int | None,
         NUMBER,
-        WithJsonSchema(NUMBER_OR_EMPTY),
+        WithJsonSchema(or_empty(0, type="integer", minimum=0, maximum=MAX_NUMBER)),
     ] = Field(
         default=None,
         description="How many to skip first. A cursor is faster, and stays right while rows come "
@@ -160,10 +165,25 @@ class Listing(BaseModel):
             place["offset"] = self.offset
         return place
 
-    @model_validator(mode="before")
+    @property
+    def counted(self) -> bool:
+        """Whether its names are those of a client that needs the number of all rows."""
+        return self._counted
+
     @classmethod
-    def _in_our_words(cls, query: object) -> object:
-        return in_our_words(query, cls.other_names) if isinstance(query, dict) and query else query
+    def __pydantic_init_subclass__(cls, **_options: object) -> None:
+        cls.spellings = spellings(cls.model_fields, cls.kinds, cls.other_names)
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _in_our_words(cls, query: object, read: ModelWrapValidatorHandler[Self]) -> Self:
+        if not isinstance(query, dict) or not query:
+            return read(query)
+        ours = in_our_words(query, cls.spellings)
+        counted = ours.pop("counted", False)
+        listing = read(ours)
+        listing._counted = counted
+        return listing
 
     @field_validator("cursor", mode="before")
     @classmethod

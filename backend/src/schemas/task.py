@@ -14,11 +14,13 @@ from pydantic import (
     StrictStr,
     ValidationError,
     WithJsonSchema,
+    model_validator,
 )
 from pydantic_core import PydanticCustomError
 from typing_extensions import TypedDict
 
 from src.schemas.fields import EXAMPLE_ID, SPACE, Characters, SentTime, without_default
+from src.schemas.other_names import PRIORITY_WORDS, task_in_our_words
 
 MAX_TAGS = 20
 
@@ -38,15 +40,20 @@ Title = Annotated[
 Description = Annotated[str, Characters(0, 5000), Field(examples=["Two litres, whole"])]
 
 
-def _or_null(schema: dict[str, Any]) -> None:
+def _or_text_or_null(schema: dict[str, Any]) -> None:
     array = {"type": schema.pop("type"), "items": schema.pop("items"), "maxItems": MAX_TAGS}
-    schema["anyOf"] = [array, {"type": "null"}]
+    tag = r"[^\u0000,]{0,50}"
+    text = {"type": "string", "pattern": f"^{tag}(,{tag}){{0,{MAX_TAGS - 1}}}$"}
+    schema["anyOf"] = [array, text, {"type": "null"}]
 
 
 def _rank(value: object) -> object:
     if value is None or value == "":
         return "medium"
-    return value.strip().lower() if isinstance(value, str) else value
+    if isinstance(value, str):
+        value = value.strip().lower()
+        return PRIORITY_WORDS.get(value, value)
+    return value
 
 
 def _few(tags: object) -> object:
@@ -69,7 +76,10 @@ def _without_comma(tag: str) -> str:
 SentPriority = Annotated[
     Priority,
     BeforeValidator(_rank),
-    Field(description="In any case; `null` and an empty text mean `medium`.", examples=["high"]),
+    Field(
+        description="In any case; `none`, `null` and an empty text mean `medium`.",
+        examples=["high"],
+    ),
     WithJsonSchema(
         {
             "anyOf": [
@@ -109,9 +119,9 @@ SentTags = Annotated[
     AfterValidator(_distinct),
     Field(
         description="Up to 20 of 1 to 50 characters without a comma, kept in this order, without "
-        "repeats and the white space around them. `null` means none.",
+        "repeats or white space around them. A text is split at its commas; `null` means none.",
         examples=[["home", "errands"]],
-        json_schema_extra=_or_null,
+        json_schema_extra=_or_text_or_null,
     ),
 ]
 
@@ -136,6 +146,11 @@ class TaskCreate(BaseModel):
     due_date: SentDueDate = None
     tags: SentTags = Field(default_factory=list)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _in_our_words(cls, task: object) -> object:
+        return task_in_our_words(task, cls.model_fields.keys())
+
 
 class TaskUpdate(TypedDict, total=False):
     """Only the fields that are sent change; `null` clears or resets."""
@@ -150,6 +165,13 @@ class TaskUpdate(TypedDict, total=False):
     priority: SentPriority
     due_date: SentDueDate
     tags: SentTags
+
+
+def _update_in_our_words(task: object) -> object:
+    return task_in_our_words(task, TaskUpdate.__annotations__.keys())
+
+
+SentUpdate = Annotated[TaskUpdate, BeforeValidator(_update_in_our_words)]
 
 
 class Completion(TypedDict):

@@ -8,14 +8,8 @@ from pydantic import BeforeValidator, Field, WithJsonSchema
 from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import PydanticCustomError
 
-from src.schemas.fields import TIME_SCHEMAS, Characters, read_time
-from src.schemas.other_names import (
-    NAMES_OF_FILTERS,
-    OtherNames,
-    names_of_pages,
-    or_empty,
-    several,
-)
+from src.schemas.fields import TIME_SCHEMAS, Characters, or_empty, read_time
+from src.schemas.other_names import OF_TASKS, PRIORITY_WORDS, several
 from src.schemas.paging import Listing, kinds_of
 from src.schemas.task import MAX_TAGS, Priority, Tag, TaskPublic
 
@@ -49,14 +43,15 @@ def _texts(texts: object) -> list[str]:
 
 
 def _ranks(texts: object) -> list[str]:
-    ranks = dict.fromkeys(text.lower() for text in _texts(texts))
+    words = [text.lower() for text in _texts(texts)]
+    ranks = dict.fromkeys(PRIORITY_WORDS.get(word, word) for word in words)
     return [rank for rank in ranks if rank != "all"]
 
 
-def _either(text: str) -> bool:
-    if text not in {"true", "false"}:
+def _either(value: bool | str) -> bool:
+    if not isinstance(value, bool):
         raise PydanticCustomError("true_or_false", "must be true or false")
-    return text == "true"
+    return value
 
 
 def _first_moment(text: str) -> datetime:
@@ -77,7 +72,7 @@ class TaskListing(Listing):
     """Which tasks to list, and in which order."""
 
     kinds = kinds_of(TaskPublic, get_args(Sort))
-    other_names: ClassVar[OtherNames] = {**names_of_pages(get_args(Sort)), **NAMES_OF_FILTERS}
+    other_names: ClassVar[dict[str, str]] = OF_TASKS
 
     sort: Sort = Field(
         default="created_at",
@@ -91,7 +86,7 @@ class TaskListing(Listing):
         description="Only tasks that are completed, or only those that are not.",
         examples=[False],
     )
-    q: Annotated[str, Characters(0, 500)] = Field(
+    q: Annotated[str, Characters(0, 500, strips=True)] = Field(
         default="",
         description="Only tasks with this text in their title or description, in upper or lower "
         "case.",
@@ -142,6 +137,14 @@ class TaskListing(Listing):
         default=None,
         description="Only tasks that are due then or earlier; a day includes all of it.",
         examples=["2026-12-31"],
+    )
+    has_due_date: Annotated[
+        bool | None, BeforeValidator(_either), WithJsonSchema(or_empty(False, type="boolean"))
+    ] = Field(
+        default=None,
+        description="Only tasks with a due date, or only those without one; `due_date=none` means "
+        "the latter, too.",
+        examples=[False],
     )
     overdue: Annotated[
         bool | None, BeforeValidator(_either), WithJsonSchema(or_empty(True, type="boolean"))

@@ -99,6 +99,11 @@ def _has_more() -> ColumnElement[bool]:
         if_asked("tags", ARRAY(Text), task.tags.contains(bindparam("tags", type_=ARRAY(Text)))),
         if_asked("due_date_from", times, task.due_date >= bindparam("due_date_from", type_=times)),
         if_asked("due_date_to", times, task.due_date <= bindparam("due_date_to", type_=times)),
+        if_asked(
+            "has_due_date",
+            Boolean,
+            task.due_date.is_not(None) == bindparam("has_due_date", type_=Boolean),
+        ),
         if_asked("overdue", Boolean, is_late == bindparam("overdue", type_=Boolean)),
     )
 
@@ -130,7 +135,7 @@ def fingerprint(task: TaskCreate) -> str:
     return sha256(to_json(values)).hexdigest()
 
 
-_MORE = {"priority", "tags", "due_date_from", "due_date_to", "overdue", "offset"}
+_MORE = {"priority", "tags", "due_date_from", "due_date_to", "has_due_date", "overdue", "offset"}
 
 
 async def list_tasks(
@@ -153,6 +158,7 @@ async def list_tasks(
             "tags": listing.tags or None,
             "due_date_from": listing.due_date_from,
             "due_date_to": listing.due_date_to,
+            "has_due_date": listing.has_due_date,
             "overdue": listing.overdue,
             "offset": listing.offset or 0,
         }

@@ -19,7 +19,6 @@ from src.framework.web.conditions import condition
 from src.framework.web.routing import StrictRoute
 from src.routers import answers
 from src.schemas.fields import Message
-from src.schemas.other_names import described
 from tests.notes import service
 from tests.notes.schema import NoteCreate, NoteListing, NotePublic, NoteUpdate
 
@@ -38,7 +37,6 @@ router = APIRouter(
     "",
     response_model=list[NotePublic],
     responses=answers.LIST,
-    openapi_extra={"parameters": described(NoteListing.other_names)},
 )
 async def list_user_notes(
     request: Request,
@@ -51,7 +49,7 @@ async def list_user_notes(
 ) -> Response:
     """All of the user's notes, oldest first, unless the parameters say otherwise."""
     answers.refuse_etags_of_lists(if_match)
-    is_counted = answers.wants_count(prefer)
+    is_counted = answers.wants_count(listing, prefer)
     page = await service.list_notes(engine, user_id, listing, counted=is_counted)
     return answers.page_of(request, listing, page, if_none_match)
 

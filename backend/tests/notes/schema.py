@@ -1,14 +1,13 @@
 """What clients send of a note and what they get."""
 
 from datetime import datetime
-from typing import Annotated, ClassVar, Literal, TypeAlias, get_args
+from typing import Annotated, Literal, TypeAlias, get_args
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 from typing_extensions import TypedDict
 
 from src.schemas.fields import EXAMPLE_ID, Characters
-from src.schemas.other_names import OtherNames, names_of_pages
 from src.schemas.paging import Listing, kinds_of
 
 Text = Annotated[str, Characters(1, 2000), Field(examples=["Milk is out"])]
@@ -56,7 +55,6 @@ class NotePublic(BaseModel):
 
 class NoteListing(Listing):
     kinds = kinds_of(NotePublic, get_args(Sort))
-    other_names: ClassVar[OtherNames] = names_of_pages(get_args(Sort))
 
     sort: Sort = Field(default="created_at", description="The field to order by; - reverses it.")
     colour: Colour | None = Field(None, description="Only of this colour.", examples=["red"])

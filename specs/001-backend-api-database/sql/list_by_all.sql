@@ -23,16 +23,17 @@ WITH row AS (
              OR tasks.due_date >= CAST($6 AS timestamp with time zone))
            AND (CAST($7 AS timestamp with time zone) IS NULL
              OR tasks.due_date <= CAST($7 AS timestamp with time zone))
-           AND (CAST($8 AS boolean) IS NULL
-             OR (NOT tasks.completed AND COALESCE(tasks.due_date < now(), FALSE)) = CAST($8 AS boolean))
-           AND ((tasks.due_date, tasks.id) < (CAST(CAST($9 AS varchar) AS timestamp with time zone),
-                                              CAST($10 AS uuid))
+           AND (CAST($8 AS boolean) IS NULL OR (tasks.due_date IS NOT NULL) = CAST($8 AS boolean))
+           AND (CAST($9 AS boolean) IS NULL
+             OR (NOT tasks.completed AND COALESCE(tasks.due_date < now(), FALSE)) = CAST($9 AS boolean))
+           AND ((tasks.due_date, tasks.id) < (CAST(CAST($10 AS varchar) AS timestamp with time zone),
+                                              CAST($11 AS uuid))
              OR (tasks.due_date IS NULL
-             AND (CAST(CAST($9 AS varchar) AS timestamp with time zone) IS NOT NULL
-               OR tasks.id < CAST($10 AS uuid))))
+             AND (CAST(CAST($10 AS varchar) AS timestamp with time zone) IS NOT NULL
+               OR tasks.id < CAST($11 AS uuid))))
          ORDER BY tasks.due_date DESC NULLS LAST, tasks.id DESC
-         LIMIT CAST($11 AS bigint)
-         OFFSET CAST($12 AS bigint)
+         LIMIT CAST($12 AS bigint)
+         OFFSET CAST($13 AS bigint)
        )
   SELECT row_to_json(row) AS row_to_json_1
   FROM row

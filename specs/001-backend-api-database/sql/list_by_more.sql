@@ -18,11 +18,12 @@ WITH row AS (
              OR tasks.due_date >= CAST($4 AS timestamp with time zone))
            AND (CAST($5 AS timestamp with time zone) IS NULL
              OR tasks.due_date <= CAST($5 AS timestamp with time zone))
-           AND (CAST($6 AS boolean) IS NULL
-             OR (NOT tasks.completed AND COALESCE(tasks.due_date < now(), FALSE)) = CAST($6 AS boolean))
+           AND (CAST($6 AS boolean) IS NULL OR (tasks.due_date IS NOT NULL) = CAST($6 AS boolean))
+           AND (CAST($7 AS boolean) IS NULL
+             OR (NOT tasks.completed AND COALESCE(tasks.due_date < now(), FALSE)) = CAST($7 AS boolean))
          ORDER BY tasks.created_at, tasks.id
-         LIMIT CAST($7 AS bigint)
-         OFFSET CAST($8 AS bigint)
+         LIMIT CAST($8 AS bigint)
+         OFFSET CAST($9 AS bigint)
        )
   SELECT row_to_json(row) AS row_to_json_1
   FROM row

@@ -1,6 +1,6 @@
 """Paths and links (RFC 8288) for clients to follow."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping
 from urllib.parse import parse_qsl, quote, urlencode
 
 from fastapi import Request
@@ -25,10 +25,10 @@ def path_of_new(request: Request, row: bytes) -> bytes:
 
 
 def page_link(
-    request: Request, relation: str, name: str, value: object, instead_of: Sequence[str] = ()
+    request: Request, relation: str, place: Mapping[str, object], instead_of: Iterable[str] = ()
 ) -> str:
-    """Link to the same list with this parameter, `instead_of` others: RFC 8288 §3."""
+    """Link to the same list with these parameters, `instead_of` others: RFC 8288 §3."""
     query = parse_qsl(request.scope["query_string"].decode(), keep_blank_values=True)
-    query = [(sent, text) for sent, text in query if sent not in {name, *instead_of}]
-    query.append((name, str(value)))
+    query = [(name, text) for name, text in query if name not in {*place, *instead_of}]
+    query += [(name, str(value)) for name, value in place.items()]
     return f'<{path_of(request)}?{urlencode(query)}>; rel="{relation}"'

@@ -1,0 +1,414 @@
+"""What clients send in other words than ours is understood as they mean it, or refused by name."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.tasks import assert_problem, create, listed, task_path, tasks_path
+from tests.tokens import bearer, token
+
+JSON = {"Content-Type": "application/json"}
+SHELF = "spellings"
+LATE = (datetime.now(UTC) - timedelta(days=3)).isoformat()
+
+
+@pytest.fixture(scope="module")
+def shelf(api: httpx.Client) -> str:
+    """A user with the tasks that the letters of each row below stand for."""
+    user = f"shelf-{datetime.now(UTC).timestamp()}"
+    create(api, user, title="d", priority="low", due_date="2030-01-10", tags=["home", "x"])
+    create(api, user, title="b", priority="high", due_date=LATE)
+    create(api, user, title="c", priority="urgent", completed=True, tags=["x", "home"])
+    create(api, user, title="a", due_date="2030-01-20", tags=["home"], description="Milk")
+    return user
+
+
+TRUE, FALSE = "True TRUE 1 yes Yes on ON t y", "False FALSE 0 no No off f n"
+
+# What a client sends, and the tasks that it means, in their order. At least three rows of each kind
+# are in no report.
+LISTS: dict[str, dict[str, str]] = {
+    "an array in brackets": {
+        "tags[]=home&tags[]=x": "dc",
+        "tags[0]=x&tags[1]=home": "dc",
+        "tags%5B%5D=x": "dc",
+        "tag[]=x": "dc",
+        "labels[]=x": "dc",
+        "priority[]=high&priority[]=low": "db",
+        "priority[0]=high": "b",
+        "completed[]=true": "c",
+        "filter[tags][]=x": "dc",
+        "sort[]=title": "abcd",
+    },
+    "a truth value": {
+        **{f"completed={word}": "c" for word in TRUE.split()},
+        **{f"completed={word}": "dba" for word in FALSE.split()},
+        "overdue=True": "b",
+        "overdue=0": "dca",
+        "isOverdue=yes": "b",
+        "is_completed=on": "c",
+        "isCompleted=False": "dba",
+        "done=1": "c",
+        "hide_completed=true": "dba",
+        "showCompleted=no": "dba",
+        "include_completed=yes": "dbca",
+        "pending=1": "dba",
+    },
+    "an order": {
+        "sort=newest_first": "acbd",
+        "sort=newest": "acbd",
+        "sort=oldest": "dbca",
+        "sort=id": "dbca",
+        "sort=-id": "acbd",
+        "_sort=id": "dbca",
+        "_sort=title&_order=DESC": "dcba",
+        "sort=createdAt": "dbca",
+        "sort=-createdAt": "acbd",
+        "sort=Title": "abcd",
+        "sort=%2Btitle": "abcd",
+        "sort=title:desc": "dcba",
+        "sort=title,desc": "dcba",
+        "sort=title.asc": "abcd",
+        "sort=title desc": "dcba",
+        "sort=title_desc": "dcba",
+        "sort=titleDesc": "dcba",
+        'sort=["title","DESC"]': "dcba",
+        "sort=latest": "acbd",
+        "sort=date_created": "dbca",
+        "sort=name": "abcd",
+        "sort=z-a": "dcba",
+        "order=created_at.desc": "acbd",
+        "order=-title": "dcba",
+        "order[title]=desc": "dcba",
+        "sort=title&descending=true": "dcba",
+    },
+    "a name": {
+        "sortBy=title": "abcd",
+        "sort_by=title&sort_direction=desc": "dcba",
+        "sortBy=title&sortOrder=descending": "dcba",
+        "order_by=title": "abcd",
+        "orderBy=-title": "dcba",
+        "ordering=-title": "dcba",
+        "sortField=title&sortDir=-1": "dcba",
+        "$orderby=title desc": "dcba",
+        "pageSize=2": "db",
+        "page_size=2&page=2": "ca",
+        "pageSize=2&pageNumber=2": "ca",
+        "page[size]=2&page[number]=2": "ca",
+        "perPage=3&currentPage=2": "a",
+        "$top=1&$skip=1": "b",
+        "take=1&skip=2": "c",
+        "Limit=1": "d",
+        "due_before=2030-01-10": "db",
+        "dueBefore=2030-01-09": "b",
+        "due_after=2030-01-11": "a",
+        "dueAfter=2030-01-10": "da",
+        "dueDateFrom=2030-01-11": "a",
+        "due_date[gte]=2030-01-10&due_date[lte]=2030-01-10": "d",
+        "due_date__gte=2030-01-11": "a",
+        "due-until=2030-01-10": "db",
+        "due_date=2030-01-10": "d",
+        "searchTerm=milk": "a",
+        "query=MILK": "a",
+        "Q=milk": "a",
+        "filter[priority]=high": "b",
+        "filter=completed": "c",
+        "statusFilter=done": "c",
+        "status=in_progress": "dba",
+        "status=not-started": "dba",
+        "state=closed": "c",
+    },
+    "no due date": {
+        "due_date=none": "c",
+        "dueDate=null": "c",
+        "due=none": "c",
+        "has_due_date=false": "c",
+        "hasDueDate=0": "c",
+        "has_due_date=true": "dba",
+        "no_due_date=true": "c",
+        "noDueDate=1": "c",
+    },
+    "a page of react-admin, refine and others": {
+        "_start=1&_end=3": "bc",
+        "_sort=title&_order=ASC&_start=0&_end=2": "ab",
+        "_sort=id&_order=DESC&_start=2&_end=12": "bd",
+        "_page=2&_limit=3": "a",
+        "_page=1&_per_page=2": "db",
+        "startRow=1&endRow=2": "b",
+        'sort=["title","ASC"]&range=[0,1]&filter={}': "ab",
+        'range=[1,9]&filter={"tags":["home"],"completed":false}': "a",
+        'filter={"priority":["high","low"],"q":null}': "db",
+    },
+    "a word for no rank": {
+        "priority=none": "a",
+        "priority=NORMAL": "a",
+        "priority=critical,med": "ca",
+        "priorities=high": "b",
+    },
+    "a text with white space around it": {
+        "q=milk%20": "a",
+        "q=%20milk": "a",
+        "q=%09Milk%0A": "a",
+        "q=milk%C2%A0": "a",
+        "q=%20": "dbca",
+        "tags=%20home%20": "dca",
+    },
+}
+
+
+def rows(kinds: dict[str, dict[str, Any]]) -> pytest.MarkDecorator:
+    found = [row for table in kinds.values() for row in table.items()]
+    names = [f"{kind}: {sent}" for kind, table in kinds.items() for sent in table]
+    return pytest.mark.parametrize(("sent", "means"), found, ids=names)
+
+
+def get(api: httpx.Client, user: str, query: str) -> httpx.Response:
+    return api.get(f"{tasks_path(user)}?{query}")
+
+
+@rows(LISTS)
+def test_a_list_is_the_one_that_the_client_means(
+    api: httpx.Client, shelf: str, sent: str, means: str
+) -> None:
+    response = get(api, shelf, sent)
+
+    assert response.status_code == 200, response.text
+    assert [task["title"] for task in response.json()] == [*means]
+
+
+# What is refused, and a part of the sentence that says what is understood.
+REFUSED = {
+    "sort=colour": "'created_at', '-created_at',",
+    "_sort=user_id": "'title', '-title',",
+    "sort=title,priority": "'due_date' or '-due_date'",
+    "order=sideways": "order: must be one of asc, ascending,",
+    "sortDirection=down": "sortDirection: must be one of asc,",
+    "status=cancelled": "status: must be one of true, false, all, any, active, open,",
+    "filter=cancelled": "filter: must be one of true, false, all,",
+    "filter=[1]": "or a JSON object",
+    "completed=2": "completed: must be true or false",
+    "isOverdue=soon": "isOverdue: must be one of true, false",
+    "hide_completed=all": "hide_completed: must be one of true, false",
+    "priority[]=p1": "must be 'low', 'medium', 'high' or 'urgent'",
+    "due_date=soon": "due_date: must be none, a day such as 2026-12-24 or a time",
+    "dueBefore=soon": "due_date_to: must be a day such as 2026-12-24 or a time",
+    "pageSize=many": "limit: must be a whole number from 1 to 1000",
+    "pageNumber=0": "pageNumber: must be a whole number from 1",
+    "_start=2&_end=2": "limit: must be a whole number from 1 to 1000",
+    "_start=2&_end=x": "_end: must be a whole number from 0",
+    "range=all": "range: must be two numbers, as in [0,24]",
+    "isCompleted=true&status=pending": "isCompleted: contradicts completed",
+    "_start=1&_end=3&limit=5": "_end: contradicts limit",
+    "sort=newest&order=asc": "order: contradicts sort",
+    "due_date=none&has_due_date=true": "due_date: contradicts has_due_date",
+}
+
+
+@pytest.mark.parametrize(("sent", "sentence"), REFUSED.items())
+def test_what_would_change_the_list_and_nobody_understands_is_refused(
+    api: httpx.Client, user: str, sent: str, sentence: str
+) -> None:
+    response = get(api, user, sent)
+
+    assert_problem(response, 422)
+    assert sentence in response.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    "sent",
+    ["colour=red", "_=1700000000", "utm_source=x", "tagsx[]=y", "sort[0][field]=title", "[]="],
+)
+def test_an_unknown_name_is_ignored(api: httpx.Client, shelf: str, sent: str) -> None:
+    assert [task["title"] for task in get(api, shelf, sent).json()] == [*"dbca"]
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        "_start=1&_end=3",
+        "_page=2&_limit=2",
+        "_page=1&_per_page=2",
+        "range=[0,1]",
+        "startRow=0&endRow=2",
+        "limit=2&include_total=true",
+        "limit=2&withCount=1",
+        "$top=2&$count=true",
+    ],
+)
+def test_a_client_that_needs_the_number_of_all_rows_gets_it(
+    api: httpx.Client, shelf: str, sent: str
+) -> None:
+    response = api.get(f"{tasks_path(shelf)}?{sent}", headers={"Origin": "http://localhost:3000"})
+
+    assert len(response.json()) == 2
+    assert response.headers["x-total-count"] == "4"
+    assert "preference-applied" not in response.headers
+    assert "X-Total-Count" in response.headers["access-control-expose-headers"]
+    assert "x-total-count" not in get(api, shelf, "offset=1&limit=2").headers
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        "_start=0&_end=1",
+        "_page=1&_limit=1",
+        "range=[0,0]",
+        "pageSize=1&currentPage=1",
+        "take=1&skip=0",
+        "page[size]=1&page[offset]=0",
+    ],
+)
+def test_links_lead_through_all_pages_there_and_back(
+    api: httpx.Client, shelf: str, sent: str
+) -> None:
+    response = get(api, shelf, sent)
+    there = [response.json()[0]["title"]]
+    while "next" in response.links:
+        response = api.get(response.links["next"]["url"])
+        there.append(response.json()[0]["title"])
+    back = [there[-1]]
+    while "prev" in response.links:
+        response = api.get(response.links["prev"]["url"])
+        back.append(response.json()[0]["title"])
+
+    assert there == back[::-1] == [*"dbca"]
+
+
+@pytest.mark.parametrize(
+    "sent", ["pageSize=1&sortBy=title", "_limit=1&_sort=title", "$top=1&order=title"]
+)
+def test_a_cursor_leads_through_all_pages_in_any_spelling(
+    api: httpx.Client, shelf: str, sent: str
+) -> None:
+    response = get(api, shelf, sent)
+    found = [response.json()[0]["title"]]
+    while "next" in response.links:
+        response = api.get(response.links["next"]["url"])
+        found.append(response.json()[0]["title"])
+
+    assert found == [*"abcd"]
+
+
+# What a body has beside its title, and what the task has then.
+BODIES: dict[str, dict[str, tuple[str, object]]] = {
+    "completion in other words": {
+        '"status": "completed"': ("completed", True),
+        '"status": "Done"': ("completed", True),
+        '"status": "pending"': ("completed", False),
+        '"status": "in-progress"': ("completed", False),
+        '"status": true': ("completed", True),
+        '"status": null': ("completed", False),
+        '"isCompleted": true': ("completed", True),
+        '"is_completed": true': ("completed", True),
+        '"done": true': ("completed", True),
+        '"Completed": true': ("completed", True),
+        '"complete": "yes", "completed": true': ("completed", True),
+    },
+    "a due date in other words": {
+        '"dueDate": "2026-12-24"': ("due_date", "2026-12-24T00:00:00+00:00"),
+        '"due": "2026-12-24"': ("due_date", "2026-12-24T00:00:00+00:00"),
+        '"deadline": "2026-12-24"': ("due_date", "2026-12-24T00:00:00+00:00"),
+        '"due_date": "0001-01-01T00:00:00Z"': ("due_date", None),
+        '"due_date": "0001-01-01T00:00:00"': ("due_date", None),
+        '"due_date": "0001-01-01T00:00:00.0000000+01:00"': ("due_date", None),
+        '"due_date": "0001-01-01"': ("due_date", None),
+        '"due_date": "0000-00-00 00:00:00"': ("due_date", None),
+        '"DueDate": "0000-00-00"': ("due_date", None),
+    },
+    "a rank in other words": {
+        '"priority": "none"': ("priority", "medium"),
+        '"priority": "None"': ("priority", "medium"),
+        '"priority": "normal"': ("priority", "medium"),
+        '"priority": "critical"': ("priority", "urgent"),
+        '"Priority": "High"': ("priority", "high"),
+    },
+    "tags as one text": {
+        '"tags": "home,work"': ("tags", ["home", "work"]),
+        '"tags": " home , work,"': ("tags", ["home", "work"]),
+        '"tags": "home"': ("tags", ["home"]),
+        '"tags": ""': ("tags", []),
+        '"tags": "[\\"a\\", \\"b\\"]"': ("tags", ["a", "b"]),
+        '"tags": "[draft"': ("tags", ["[draft"]),
+        '"labels": ["a"]': ("tags", ["a"]),
+        '"tagNames": "a,b"': ("tags", ["a", "b"]),
+    },
+}
+
+
+@rows(BODIES)
+def test_a_task_is_the_one_that_the_client_means(
+    api: httpx.Client, user: str, sent: str, means: tuple[str, object]
+) -> None:
+    """In a create, a change, and either of a batch."""
+    task = f'{{"title": "x", {sent}}}'
+    old = create(api, user, priority="low", tags=["old"], due_date="2030-01-01")
+    created = api.post(tasks_path(user), content=task, headers=JSON).json()
+    changed = api.patch(task_path(old), content=task, headers=JSON).json()
+    update = f'{{"op": "update", "id": "{created["id"]}", "task": {task}}}'
+    batch = f'{{"operations": [{{"op": "create", "task": {task}}}, {update}]}}'
+
+    results = api.post(f"{tasks_path(user)}/batch", content=batch, headers=JSON).json()["results"]
+
+    for answer in [created, changed, *(result["task"] for result in results)]:
+        assert (answer["title"], answer[means[0]]) == ("x", means[1])
+
+
+@pytest.mark.parametrize(
+    ("sent", "sentence"),
+    [
+        ('"status": "cancelled"', "status: must be one of true, false, active, open,"),
+        ('"status": "all"', "status: must be one of true, false, active, open,"),
+        ('"status": {}', "status: must be one of true, false, active, open,"),
+        ('"status": "done", "completed": false', "status: contradicts completed"),
+        ('"isCompleted": true, "completed": false', "isCompleted: contradicts completed"),
+        ('"due": "2026-12-24", "due_date": null', "due: contradicts due_date"),
+        ('"priority": "p1"', "priority: must be 'low', 'medium', 'high' or 'urgent'"),
+        ('"tags": "a,b,c,d,e,f,g,h,i,j,k,l,m,n,o,p,q,r,s,t,u"', "tags: must have at most 20 tags"),
+        ('"tags": "[1]"', "tags.0: must be a string"),
+        ('"dueDate": "0001-01-02T00:00:00+24:00"', "due_date: must be a day such as"),
+    ],
+)
+@pytest.mark.parametrize("method", ["POST", "PATCH"])
+def test_a_task_that_nobody_understands_is_refused(
+    api: httpx.Client, user: str, method: str, sent: str, sentence: str
+) -> None:
+    task = create(api, user)
+    url = tasks_path(user) if method == "POST" else task_path(task)
+
+    response = api.request(method, url, content=f'{{"title": "x", {sent}}}', headers=JSON)
+
+    assert_problem(response, 422)
+    assert response.json()["detail"].startswith(sentence)
+    assert listed(api, user) == [task]
+
+
+def test_a_byte_order_mark_is_ignored(api: httpx.Client, user: str) -> None:
+    body = '\ufeff{"title": "ok"}'.encode()
+
+    assert api.post(tasks_path(user), content=body, headers=JSON).json()["title"] == "ok"
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "latin-1"])
+def test_another_encoding_than_utf_8_is_named(api: httpx.Client, user: str, encoding: str) -> None:
+    body = '{"title": "Übung"}'.encode(encoding)
+
+    response = api.post(tasks_path(user), content=body, headers=JSON)
+
+    assert_problem(response, 422, "body: must be JSON in UTF-8, and in no other encoding")
+
+
+@pytest.mark.parametrize(
+    "path", ["//api/{}/tasks", "/api//{}/tasks", "/api/{}//tasks", "//api///{}//tasks//"]
+)
+def test_slashes_in_a_row_are_one(api: httpx.Client, user: str, path: str) -> None:
+    url = httpx.URL(api.base_url, raw_path=path.format(user).encode())
+
+    created = api.post(
+        url, json={"title": "x"}, auth=lambda request: request, headers=bearer(token(user))
+    )
+
+    assert created.status_code == 201
+    assert created.headers["location"] == task_path(created.json())
+    assert listed(api, user) == [created.json()]
