@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -27,6 +28,9 @@ from tests.serving import COMMAND, DEFAULTS, PLAIN, SETTINGS, Server, serving
 from tests.skips import told
 from tests.tokens import SECRET, TokenOfThePath
 
+OWN_FOLDER = "PYTEST_DEBUG_TEMPROOT"
+"""The variable that says where pytest makes its folders."""
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--pooler", type=Path, help="a PgBouncer to run the tests through")
@@ -38,6 +42,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     if config.option.seed is None:  # workers get the option as it is after this
         config.option.seed = int(f"{datetime.now(UTC):%Y%m%d}")
+    if OWN_FOLDER not in os.environ:
+        # A run closes the folder that pytest shares among runs. PostgreSQL, which root starts as
+        # somebody else, would lose its data in the middle of another run.
+        os.environ[OWN_FOLDER] = tempfile.mkdtemp(prefix="task-api-")
+        config.add_cleanup(lambda: shutil.rmtree(os.environ.pop(OWN_FOLDER)))
     if config.getoption("pooler"):
         SETTINGS["DATABASE_POOL_SIZE"] = "40"
 

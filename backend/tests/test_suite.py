@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.conftest import OWN_FOLDER
 from tests.mutants import modules
 from tests.serving import BACKEND
 from tests.skips import told
@@ -42,13 +43,12 @@ def outcome(folder: Path, *options: str) -> tuple[str, str]:
     """Run the tests above where no program is found; return what is said and what is drawn."""
     (folder / "drawn").unlink(missing_ok=True)
     (folder / "test_skipping.py").write_text(SKIPPING)
-    # Of its own: in the shared one, pytest would close the folders of this run to PostgreSQL.
-    options = (*options, f"--basetemp={folder / 'temporary'}")
-    command = [sys.executable, "-m", "pytest", "--numprocesses=1", "-p", "tests.conftest"]
+    command = [sys.executable, "-m", "pytest", "-p", "tests.conftest"]
+    environment = {name: value for name, value in os.environ.items() if name != OWN_FOLDER}
     said = subprocess.run(
         [*command, "-c", BACKEND / "pyproject.toml", *options, "test_skipping.py"],
         cwd=folder,
-        env=os.environ | {"PATH": "/nowhere", "PYTHONPATH": str(BACKEND)},
+        env=environment | {"PATH": "/nowhere", "PYTHONPATH": str(BACKEND)},
         capture_output=True,
         text=True,
         check=True,
@@ -57,7 +57,7 @@ def outcome(folder: Path, *options: str) -> tuple[str, str]:
 
 
 def test_a_run_ends_with_what_was_skipped_and_its_seed(tmp_path: Path) -> None:
-    said, drawn = outcome(tmp_path, "--seed=7")
+    said, drawn = outcome(tmp_path, "--seed=7", "--numprocesses=1")
     _, again = outcome(tmp_path, "--seed=7")
     _, other = outcome(tmp_path, "--seed=8")
 
