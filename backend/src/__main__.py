@@ -82,7 +82,7 @@ def say_where(settings: Settings) -> None:
         data = f"{settings.data_dir} (embedded PostgreSQL; set DATABASE_URL to use Neon)"
     else:
         data = "where DATABASE_URL says"
-    callers = "of the token" if settings.auth_mode == "jwt" else "anyone (AUTH_MODE=open)"
+    callers = "anyone (AUTH_MODE=open)" if settings.auth_mode == "open" else "of the token"
     said = {"API": f"{where}/api", "Docs": f"{where}/docs", "Data": data, "Users": callers}
     if settings.log_format == "text":
         lines = [f"{name:5} {what}" for name, what in said.items()]

@@ -75,8 +75,9 @@ class Settings(BaseSettings):
     data_dir: Path = BACKEND / ".data"
     """Folder of the embedded server's data; its path must not have spaces."""
 
-    auth_mode: Literal["open", "jwt"] | None = None
-    """`jwt`: the user in the path must match the token. `open`: anyone may act for any user.
+    auth_mode: Literal["open", "jwt", "personal"] | None = None
+    """`jwt`: the user in the path must match the token, of the sign-in or personal. `personal`:
+    there is no sign-in, and `make token` makes the tokens. `open`: anyone may act for any user.
 
     Unset: `jwt` if a key is configured; `open` only with the embedded database, and only where
     `python -m src` itself listens on loopback.

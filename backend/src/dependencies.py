@@ -1,7 +1,8 @@
 """The types in the routers' signatures."""
 
+import asyncio
 import re
-from math import inf
+from collections.abc import Awaitable
 from typing import Annotated
 from uuid import UUID
 
@@ -14,9 +15,13 @@ from pydantic_core import PydanticCustomError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from src.framework.auth.exceptions import NotTheOwner
+from src.framework.auth.tokens import bearer
 from src.schemas.changes import TOKEN, Token
 from src.schemas.fields import ETAGS, EXAMPLE_ID, UserId, check_etags
+from src.services.exceptions import NoSignIn, OfSignInOnly, ReadOnlyToken
+from src.services.known_tokens import KnownToken, KnownTokens
 from src.services.listeners import Listeners
+from src.services.token_text import is_personal
 
 # A string as in RFC 9651 §3.3.3, with or without its quotes.
 _KEY = re.compile(r'"(?P<quoted>(?:[ !#-\[\]-~]|\\["\\])*)"|(?P<bare>[!#-~][!-~]*)')
@@ -27,24 +32,53 @@ LONGEST_KEY = 2 * 255 + len('""')
 
 
 class OwnToken(HTTPBearer):
-    """Rejects a request unless its token belongs to the user in the path.
+    """Rejects a request unless its token belongs to the user in the path, and lets it do this.
 
-    Raises NotAuthenticated, NotTheOwner, KeysUnavailable.
+    Raises NotAuthenticated, NotTheOwner and KeysUnavailable; with a personal token TokenRefused,
+    DatabaseUnavailable, and what `check_personal` raises.
     """
 
+    def __init__(self) -> None:
+        super().__init__(
+            scheme_name="token",
+            description="A token of the user in the path: of the sign-in, or personal",
+        )
+
     async def __call__(self, request: HTTPConnection) -> None:
-        tokens = request.app.tokens
-        if tokens is not None and "token" not in request.scope:
-            verified = await tokens.verified(request.scope["headers"])
-            user_id = request.path_params["user_id"]
+        app, scope = request.app, request.scope
+        if app.tokens is None or "token" in scope:
+            return
+        token, user_id = bearer(scope["headers"]), request.path_params["user_id"]
+        if is_personal(token):
+            known = await app.known_tokens.find(user_id, token)
+            self.check_personal(known, scope["method"])
+            scope["token"] = known
+        else:
+            verified = await app.tokens.verified(token)
             if verified.user != user_id:
                 raise NotTheOwner(verified.user.casefold() == user_id.casefold())
-            request.scope["token"] = verified
+            scope["token"] = verified
+
+    def check_personal(self, token: KnownToken, method: str) -> None:
+        """Raises ReadOnlyToken."""
+        if token.scope == "read" and method not in {"GET", "HEAD"}:
+            raise ReadOnlyToken
 
 
-own_token = OwnToken(
-    bearerFormat="JWT", scheme_name="token", description="A token of the user in the path"
-)
+class TokenOfSignIn(OwnToken):
+    """Rejects a personal token, too, and in open mode everyone: OfSignInOnly, NoSignIn."""
+
+    async def __call__(self, request: HTTPConnection) -> None:
+        if request.app.tokens is None:
+            raise NoSignIn
+        await super().__call__(request)
+
+    def check_personal(self, token: KnownToken, method: str) -> None:  # noqa: ARG002 - whatever these are
+        raise OfSignInOnly
+
+
+own_token = OwnToken()
+token_of_sign_in = TokenOfSignIn()
 
 
 async def get_engine(request: Request) -> AsyncEngine:
@@ -57,15 +91,30 @@ async def get_listeners(request: Request) -> Listeners:
     return listeners
 
 
-def seconds_left(request: Request) -> float:
-    """Return for how many seconds the request's token is still valid; without tokens, infinity.
+async def get_known_tokens(request: Request) -> KnownTokens:
+    known: KnownTokens = request.app.known_tokens
+    return known
 
-    Raises NotAuthenticated once it is not.
+
+def until_refused(request: Request, check_seconds: float) -> Awaitable[None]:
+    """Wait until the request's token is no longer valid; raise NotAuthenticated or TokenRefused.
+
+    What no other request tells is seen within `check_seconds`, or 30 s. Without tokens, wait for
+    ever.
     """
-    if request.app.tokens is None:
-        return inf
-    seconds: float = request.app.tokens.seconds_left(request.scope["token"])
-    return seconds
+    app, token = request.app, request.scope.get("token")
+    refused: Awaitable[None]
+    if token is None:
+        refused = asyncio.get_running_loop().create_future()
+    elif isinstance(token, KnownToken):
+        refused = app.known_tokens.until_refused(token)
+    else:
+        refused = app.tokens.until_refused(token, check_seconds)
+    return refused
+
+
+def _refuse_key(_key: str) -> str:
+    raise PydanticCustomError("key", "is not taken here: the answer has a token, and is not kept")
 
 
 def _is_key(text: str) -> str:
@@ -76,6 +125,7 @@ def _is_key(text: str) -> str:
     return key
 
 
+TokensKnown = Annotated[KnownTokens, Depends(get_known_tokens)]
 Engine = Annotated[AsyncEngine, Depends(get_engine)]
 ChangeListeners = Annotated[Listeners, Depends(get_listeners)]
 UserInPath = Annotated[UserId, Path()]
@@ -90,6 +140,11 @@ KeyInHeader = Annotated[
         examples=['"8e03978e-40d5-43dd-bc93-6894a57f9324"'],
         json_schema_extra={"pattern": r'^([!#-~][!-~]{0,254}|"([ !#-\[\]-~]|\\["\\]){1,255}")$'},
     ),
+]
+NoKeyInHeader = Annotated[
+    str | None,
+    AfterValidator(_refuse_key),
+    Header(alias="Idempotency-Key", include_in_schema=False),
 ]
 ETags = Annotated[str | SkipJsonSchema[None], AfterValidator(check_etags)]
 IfMatch = Annotated[

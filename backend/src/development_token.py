@@ -1,4 +1,4 @@
-"""`make token`: print a user's token for development, signed with AUTH_SECRET."""
+"""`make jwt`: print a token as a sign-in would sign it, with AUTH_SECRET, for development."""
 
 import sys
 import time
@@ -11,6 +11,8 @@ SECONDS = 24 * 3600
 
 
 def main() -> None:
+    if not sys.argv[1]:
+        sys.exit("Say whose it is: make jwt FOR=ada")
     settings = get_settings()
     if settings.auth_secret is None:
         sys.exit(

@@ -23,10 +23,11 @@ from src.framework.web.application import Application
 from src.framework.web.contract import finish_openapi
 from src.framework.web.fast import FastPath
 from src.framework.web.middleware import CORS, RequestMiddleware
-from src.routers import batches, changes, health, tasks
+from src.routers import batches, changes, health, personal_tokens, tasks
 from src.routers.problems import EXCEPTION_HANDLERS
 from src.schemas.task import TOGGLE
 from src.services.expiry_service import sweeping
+from src.services.known_tokens import KnownTokens
 from src.services.listeners import Listeners
 
 GARBAGE_THRESHOLD = 20_000
@@ -40,6 +41,10 @@ class TaskAPI(Application):
     engine: AsyncEngine
     listeners: Listeners
     tokens: Tokens | None
+    """Those of the sign-in. None: anyone may act for any user."""
+
+    known_tokens: KnownTokens
+    """Personal ones."""
 
     @property
     def is_open(self) -> bool:
@@ -102,7 +107,10 @@ def create_app(settings: Settings, *, is_fast: bool = True) -> TaskAPI:
             "X-Request-ID",
         ),
     )
-    for router in (tasks.router, batches.router, changes.router, health.router, docs.router):
+    for router in (tasks.router, batches.router, changes.router):
+        app.include_router(router)
+    app.include_router(personal_tokens.router, include_in_schema=app.tokens is not None)
+    for router in (health.router, docs.router):
         app.include_router(router)
     # A request meets the last middleware first. Tracing learns the route from FastAPI's router.
     if is_fast and not app.wants_telemetry:
@@ -119,11 +127,13 @@ def create_app(settings: Settings, *, is_fast: bool = True) -> TaskAPI:
 
 
 def read_tokens(settings: Settings, stopping: asyncio.Event) -> Tokens | None:
-    if settings.auth_mode != "jwt":
+    if settings.auth_mode in {None, "open"}:
         return None
     rules = Rules(
         settings.auth_issuer, settings.auth_audience, settings.auth_user_claim, AUTH_ADVICE
     )
+    if settings.auth_mode == "personal":
+        return Tokens(SecretKey(None), rules)
     if settings.auth_secret is not None:
         return Tokens(SecretKey(settings.auth_secret.get_secret_value().encode()), rules)
     # Its HTTP client takes 5 MB, which only a service with a key server needs.
@@ -145,6 +155,7 @@ async def lifespan(settings: Settings, app: TaskAPI) -> AsyncIterator[None]:
         sweeping(app.engine),
         app.tokens.keys.kept_fresh() if app.tokens else nullcontext(),
     ):
+        app.known_tokens = KnownTokens(app.engine)
         app.listeners = Listeners(
             app.engine,
             app.stopping,
@@ -157,6 +168,7 @@ async def lifespan(settings: Settings, app: TaskAPI) -> AsyncIterator[None]:
         # Requests leave no cycles; looking for them as often as by default takes 5 µs each.
         gc.set_threshold(GARBAGE_THRESHOLD, 20, 20)
         yield
+        await app.known_tokens.close()
     # The signal that uvicorn sends itself next ends the process at once.
     log_end()
 

@@ -26,10 +26,12 @@ SET citus.enable_unsafe_triggers = on;
 SELECT create_distributed_table('changes', 'user_id');
 SELECT create_distributed_table('feeds', 'user_id', colocate_with => 'changes');
 SELECT create_distributed_table('idempotency_keys', 'user_id', colocate_with => 'changes');
+SELECT create_distributed_table('personal_tokens', 'user_id', colocate_with => 'changes');
 SELECT create_distributed_table('tasks', 'user_id', colocate_with => 'changes')
 """
 UNDISTRIBUTE = """
 SELECT undistribute_table('tasks');
+SELECT undistribute_table('personal_tokens');
 SELECT undistribute_table('idempotency_keys');
 SELECT undistribute_table('feeds');
 SELECT undistribute_table('changes')

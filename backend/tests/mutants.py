@@ -57,6 +57,7 @@ TESTS = {
     "src/development_token.py": """
         tests/test_settings.py tests/test_auth.py -k 'signed or make_token'
     """,
+    "src/personal_token.py": "tests/test_personal_tokens.py -k operator",
     "src/main.py": """
         tests/test_contract.py tests/test_http.py tests/test_fastapi.py tests/test_auth.py
         -k 'published or test_http or fastapi or test_auth and token'
@@ -112,11 +113,22 @@ TESTS = {
         tests/test_batch.py
         -k 'not (cases or with_tokens or come_go or outcome)'
     """,
+    "src/routers/personal_tokens.py": """
+        tests/test_personal_tokens.py tests/test_contract.py
+        -k 'not plain and (personal_tokens or published)'
+    """,
+    "src/schemas/personal_token.py": """
+        tests/test_personal_tokens.py tests/test_contract.py
+        -k 'not plain and (new or body or lives or pages or published)'
+    """,
     "src/schemas/*.py": """
         tests/test_contract.py tests/test_batch.py tests/test_fields.py tests/test_filters.py
         tests/test_pages.py tests/test_spellings.py
         -k 'not (cases or with_tokens or come_go or outcome or random) and not jwt or published'
     """,
+    "src/services/known_tokens.py": "tests/test_personal_tokens.py -k 'not 50 and not plain'",
+    "src/services/personal_token_service.py": "tests/test_personal_tokens.py -k 'not plain'",
+    "src/services/token_text.py": "tests/test_personal_tokens.py -k 'text or changed_token'",
     "src/services/batch_service.py": "tests/test_batch.py -k 'not jwt and not outcome'",
     "src/services/listeners.py": "tests/test_live.py -k 'not (stops or another_process)'",
     "src/services/*.py": """

@@ -143,6 +143,7 @@ LIMITED = {
     "bodies": "src.framework.web.bodies",
     "events": "src.framework.web.events",
     "protocol": "src.framework.server.protocol",
+    "tokens": "src.services.known_tokens",
 }
 
 

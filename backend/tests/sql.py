@@ -8,7 +8,7 @@ from pglast import prettify
 from src.framework.sql.engine import Statement
 from src.framework.sql.sharing import How
 from src.schemas.task_listing import Sort
-from src.services import batch_service, expiry_service, feed_service
+from src.services import batch_service, expiry_service, feed_service, personal_token_service
 from src.services.task_service import (
     CREATE,
     CREATE_ONCE,
@@ -40,9 +40,20 @@ def statements() -> Iterator[tuple[str, Statement]]:
             yield f"batch_{step}", statement
     for name in ("NOW", "SINCE", "MOVED"):
         yield f"changes_{name.lower()}", getattr(feed_service, name)
+    yield from of_tokens()
     for name, statement in vars(expiry_service).items():
         if isinstance(statement, Statement):
             yield f"expiry{name.lower()}", statement
+
+
+def of_tokens() -> Iterator[tuple[str, Statement]]:
+    for name, statement in vars(personal_token_service).items():
+        if isinstance(statement, Statement):
+            yield name.lower(), statement
+    creation = personal_token_service.CREATE_TOKEN
+    yield "create_token_inserted", creation.inserted
+    yield "create_token_written", creation.written
+    yield "list_tokens", personal_token_service.list_statement_of_tokens("name", frozenset())
 
 
 def of_many_tasks() -> Iterator[tuple[str, Statement]]:

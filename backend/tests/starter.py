@@ -24,7 +24,7 @@ from typing import Any, BinaryIO, Protocol
 
 BACKEND = Path(__file__).resolve().parent.parent
 
-READ_SETTINGS = {"src.__main__", "src.main", "src.development_token"}
+READ_SETTINGS = {"src.__main__", "src.main", "src.development_token", "src.personal_token"}
 """The modules that each service has to import itself."""
 
 LIBRARIES = (

@@ -105,8 +105,6 @@ async def test_a_session_cookie_of_the_same_key_is_not_a_token(installed: Path) 
         keys = JWKS(issuer.jwks_url, asyncio.Event(), "AUTH_JWKS_URL")
         tokens = Tokens(keys, Rules(issuer=issuer.issuer, audience=None, user_claim="sub"))
         async with keys.kept_fresh():
-            assert (
-                await tokens.verified([(b"authorization", b"Bearer " + token.encode())])
-            ).user == ada.id
+            assert (await tokens.verified(token.encode())).user == ada.id
             with pytest.raises(NotAuthenticated, match="The token is not meant for this API"):
-                await tokens.verified([(b"authorization", b"Bearer " + cookie.encode())])
+                await tokens.verified(cookie.encode())

@@ -627,11 +627,11 @@ WHERE table_name = 'tasks'::regclass
 # As the README says, beside the table that the triggers write to.
 ONLINE = [
     f"SELECT create_distributed_table_concurrently('{table}', 'user_id', colocate_with => 'audit')"
-    for table in ("changes", "feeds", "idempotency_keys", "tasks")
+    for table in ("changes", "feeds", "idempotency_keys", "personal_tokens", "tasks")
 ]
 BACK = [
     f"SELECT undistribute_table('{table}')"
-    for table in ("tasks", "idempotency_keys", "feeds", "changes")
+    for table in ("tasks", "personal_tokens", "idempotency_keys", "feeds", "changes")
 ]
 
 

@@ -14,7 +14,7 @@ import pytest
 from src.schemas.changes import TOKEN
 from tests.serving import BACKEND, Server
 from tests.tasks import create
-from tests.tokens import bearer, token
+from tests.tokens import bearer, create_token, token
 
 CONTRACT: dict[str, Any] = json.loads(
     (BACKEND.parent / "specs/001-backend-api-database/contracts/openapi.json").read_text()
@@ -34,6 +34,10 @@ STATUSES = {
     "patchTask": "200 400 401 403 404 412 413 414 415 422 429 500 503",
     "deleteTask": "200 400 401 403 404 412 414 422 500 503",
     "toggleTaskCompletion": "200 400 401 403 404 412 413 414 415 422 429 500 503",
+    "listTokens": "200 304 400 401 403 412 414 422 500 503",
+    "createToken": "201 400 401 403 412 413 414 415 422 429 500 503",
+    "getToken": "200 304 400 401 403 404 412 414 422 500 503",
+    "endToken": "200 400 401 403 404 412 414 422 500 503",
     "isAlive": "200 500",
     "isReady": "200 500 503",
 }
@@ -44,6 +48,7 @@ BODIES: dict[str, Any] = {
     "updateTask": {"description": "Two litres"},
     "patchTask": {"description": "Two litres"},
     "toggleTaskCompletion": {"completed": True},
+    "createToken": {"name": "Nightly export"},
 }
 NEVER = 2**33
 
@@ -51,7 +56,7 @@ NEVER = 2**33
 # needs 10,000 keys: see `test_key_storage.py`.
 PATHS: dict[int, dict[str, object]] = {
     400: {"user_id": "%FF"},
-    404: {"task_id": uuid4()},
+    404: {"task_id": uuid4(), "token_id": uuid4()},
     414: {"user_id": "u" * 5000},
     422: {"user_id": "u" * 256},
 }
@@ -99,6 +104,10 @@ bearer = "{token}"
 
 [parameters]
 "path.user_id" = "{user}"
+
+[[operations]]
+include-operation-id = "createToken"  # a user may have 50
+checks.positive_data_acceptance.expected-statuses = ["2xx", 412, 422]
 """
 
 open_mode = pytest.mark.parametrize("server", ["open"], indirect=True)
@@ -186,7 +195,8 @@ def test_an_answer_is_as_the_contract_says(
 ) -> None:
     method, path, operation = OPERATIONS[name]
     with server.client() as api:
-        place = {"user_id": user, "task_id": create(api, user)["id"]} | PATHS.get(status, {})
+        ids = {"task_id": create(api, user)["id"], "token_id": create_token(api, user)["id"]}
+        place = {"user_id": user} | ids | PATHS.get(status, {})
         asked = REQUESTS | (OF_BATCHES if name == "batchTasks" else {})
         request: dict[str, Any] = {"json": BODIES.get(name)} | asked.get(status, {})
         if (name, status) == ("batchTasks", 412):

@@ -36,6 +36,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "migrations": {"framework", "framework.sql", "models"},
     "config": {"framework", "framework.server", "framework.sql"},
     "development_token": {"config"},
+    "personal_token": {"config", "database", "framework", "framework.sql", "schemas", "services"},
     "database": {"config", "framework", "framework.sql", "migrations"},
     "main": {
         "config",

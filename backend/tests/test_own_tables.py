@@ -273,6 +273,7 @@ def grants_without(table: str = "", right: str = "") -> list[str]:
         "feeds": ["SELECT", "INSERT", "UPDATE"],
         "changes": ["SELECT", "INSERT", "DELETE"],
         "idempotency_keys": ["SELECT", "INSERT", "UPDATE", "DELETE"],
+        "personal_tokens": ["SELECT", "INSERT", "UPDATE", "DELETE"],
         VERSION_TABLE: ["SELECT"],
     }
     if table:
@@ -287,6 +288,7 @@ def grants_without(table: str = "", right: str = "") -> list[str]:
         *(("feeds", right) for right in ("SELECT", "INSERT", "UPDATE")),
         *(("changes", right) for right in ("SELECT", "INSERT", "DELETE")),
         *(("idempotency_keys", right) for right in ("SELECT", "INSERT", "UPDATE", "DELETE")),
+        *(("personal_tokens", right) for right in ("SELECT", "INSERT", "UPDATE", "DELETE")),
         (VERSION_TABLE, "SELECT"),
     ],
 )
@@ -391,7 +393,7 @@ def roles_of_a_host(url: str) -> Iterator[str]:
             asyncio.run(execute(url, f"DROP OWNED BY {name}; DROP ROLE {name}"))
 
 
-TABLES = {"tasks", "feeds", "changes", "idempotency_keys", VERSION_TABLE}
+TABLES = {"tasks", "feeds", "changes", "idempotency_keys", "personal_tokens", VERSION_TABLE}
 
 
 def test_new_tables_are_their_owners_alone_whatever_the_default_privileges_are(

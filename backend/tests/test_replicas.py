@@ -14,6 +14,9 @@ import pytest
 from tests.pgbouncer import host
 from tests.serving import eventually, serving
 from tests.tasks import assert_problem, create, listed, task_path, tasks_path
+from tests.tokens import SECRET, TokenOfThePath, bearer, create_token, tokens_path
+
+WITH_SECRET = {"AUTH_MODE": "jwt", "AUTH_SECRET": SECRET}
 
 
 async def server_of(url: str) -> tuple[Path, int, int]:
@@ -61,12 +64,20 @@ def test_a_replica_serves_reads_and_answers_503_to_writes(
     direct_database: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     with (
-        serving(tmp_path / "log", DATABASE_URL=direct_database) as primary,
+        serving(tmp_path / "log", DATABASE_URL=direct_database, **WITH_SECRET) as primary,
         primary.client() as api,
     ):
+        api.auth = TokenOfThePath()
+        text = create_token(api, "ada", scope="read")["token"]
         task = create(api, "ada")
         url = request.getfixturevalue("replica")
-        with serving(tmp_path / "replica.log", DATABASE_URL=url) as copy, copy.client() as reads:
+        with (
+            serving(tmp_path / "replica.log", DATABASE_URL=url, **WITH_SECRET) as copy,
+            copy.client() as reads,
+        ):
+            reads.auth = TokenOfThePath()
+            for _ in range(2):  # the use of a token cannot be noted here
+                assert reads.get(tasks_path("ada"), headers=bearer(text)).json() == [task]
             assert listed(reads, "ada") == [task]
             answer, same = reads.get(task_path(task)), api.get(task_path(task))
             assert answer.headers["etag"] == same.headers["etag"]
@@ -77,6 +88,7 @@ def test_a_replica_serves_reads_and_answers_503_to_writes(
                 reads.put(task_path(task), json=bread),
                 reads.patch(f"{task_path(task)}/complete"),
                 reads.delete(task_path(task)),
+                reads.post(tokens_path("ada"), json={"name": "cron"}),
             ]:
                 assert_problem(written, 503)
             later = create(api, "ada")

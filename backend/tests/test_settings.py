@@ -59,7 +59,7 @@ def start(module: str, **settings: str) -> subprocess.CompletedProcess[str]:
         ("DATABASE_POOL_SIZE", "0", "must be greater than or equal to 1"),
         ("LOG_LEVEL", "loud", "must be 'debug', 'info', 'warning' or 'error'"),
         ("LOG_FORMAT", "xml", "must be 'text' or 'json'"),
-        ("AUTH_MODE", "maybe", "must be 'open' or 'jwt'"),
+        ("AUTH_MODE", "maybe", "must be 'open', 'jwt' or 'personal'"),
         ("AUTH_JWKS_URL", "ftp://a.example/jwks", "must look like https://"),
         ("AUTH_SECRET", "a secret of 31 bytes, not of 32", "must have at least 32 bytes"),
         ("CORS_ORIGINS", "*", "name each origin"),

@@ -14,7 +14,7 @@ from functools import cache, partial
 from socketserver import BaseRequestHandler, ThreadingTCPServer
 from threading import Event, Thread
 from typing import Any, TypeAlias
-from urllib.parse import unquote_to_bytes
+from urllib.parse import quote, unquote_to_bytes
 
 import httpx
 import jwt
@@ -55,6 +55,19 @@ def _segment(value: object) -> str:
 
 def bearer(value: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {value}"}
+
+
+def tokens_path(user: str, token_id: object = "") -> str:
+    path = f"/api/{quote(user, safe='')}/tokens"
+    return f"{path}/{token_id}" if token_id else path
+
+
+def create_token(api: httpx.Client, user: str, **fields: object) -> dict[str, Any]:
+    """Make a personal token."""
+    answer = api.post(tokens_path(user), json={"name": "cron"} | fields)
+    assert answer.status_code == 201, answer.text
+    new: dict[str, Any] = answer.json()
+    return new
 
 
 class TokenOfThePath(httpx.Auth):

@@ -17,9 +17,10 @@ from src.framework.sql.statements import table_of
 from src.migrations import checks
 from src.models.feed import Change, Feed
 from src.models.idempotency_key import IdempotencyKey
+from src.models.personal_token import PersonalToken
 from src.models.task import Task
 
-MODELS = (Task, IdempotencyKey, Feed, Change)
+MODELS = (Task, IdempotencyKey, Feed, Change, PersonalToken)
 
 VERSIONS = Path(__file__).parent / "versions"
 REVISIONS = sorted(path.stem for path in VERSIONS.glob("[0-9]*.py"))

@@ -21,6 +21,7 @@ MADE_BY = {
     "task_priority": 4,
     "feeds": 6,
     "changes": 6,
+    "personal_tokens": 9,
 }
 """The number of the revision that makes a table or type."""
 
@@ -29,6 +30,7 @@ RIGHTS = {
     "feeds": "SELECT INSERT UPDATE",
     "changes": "SELECT INSERT DELETE",
     "idempotency_keys": "SELECT INSERT UPDATE DELETE",
+    "personal_tokens": "SELECT INSERT UPDATE DELETE",
     VERSION_TABLE: "SELECT",
 }
 

@@ -10,7 +10,7 @@ WITH home AS (
     ), to_regnamespace(quote_ident(current_schema())))
 ), relation AS (
     SELECT relation.* FROM pg_catalog.pg_class AS relation JOIN home ON relnamespace = home.oid
-    WHERE relname IN ('tasks', 'idempotency_keys', 'task_priority', 'feeds', 'changes', 'task_api_version')
+    WHERE relname IN ('tasks', 'idempotency_keys', 'task_priority', 'feeds', 'changes', 'personal_tokens', 'task_api_version')
 ), described AS (
     SELECT relname AS name, json_build_object(
         'kind', relkind,
@@ -82,7 +82,7 @@ WITH home AS (
     UNION ALL
     SELECT typname, json_build_object('kind', 'type', 'is_found', pg_type_is_visible(pg_type.oid))
     FROM pg_catalog.pg_type JOIN home ON typnamespace = home.oid
-    WHERE typname IN ('tasks', 'idempotency_keys', 'task_priority', 'feeds', 'changes', 'task_api_version') AND typname NOT IN (SELECT relname FROM relation)
+    WHERE typname IN ('tasks', 'idempotency_keys', 'task_priority', 'feeds', 'changes', 'personal_tokens', 'task_api_version') AND typname NOT IN (SELECT relname FROM relation)
 )
 SELECT json_build_object(
     'encoding', current_setting('server_encoding'),

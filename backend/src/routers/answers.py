@@ -12,7 +12,7 @@ from src.framework.sql.etag import etag
 from src.framework.sql.rows import RowPage
 from src.framework.web.bodies import LATER
 from src.framework.web.conditions import matches
-from src.framework.web.contract import example, headers
+from src.framework.web.contract import example, header, headers
 from src.framework.web.links import page_link, path_of, path_of_new
 from src.framework.web.preferences import preferences
 from src.framework.web.problems import (
@@ -53,6 +53,13 @@ LIST_KNOWN = documented(
 )
 
 
+SCOPE_CHALLENGE = header(
+    "Which scope is missing, if the token may only read: RFC 6750 §3.1",
+    'Bearer error="insufficient_scope", scope="write"',
+    required=False,
+)
+
+
 def or_not_modified(of_200: Responses, **more: object) -> Responses:
     return {
         200: of_200[200] | more,
@@ -84,7 +91,12 @@ def of_every_request(noun: str) -> Responses:
             problems.NOT_AUTHENTICATED,
             headers=headers("WWW-Authenticate"),
         )
-        | documented(403, "The token belongs to another user", problems.not_the_owner(noun))
+        | documented(
+            403,
+            "The token belongs to another user, or does not allow this",
+            problems.not_the_owner(noun),
+            headers={"WWW-Authenticate": SCOPE_CHALLENGE},
+        )
         | documented(414, "The path is too long", LONG_PATH)
         | documented(500, "An unexpected error", UNEXPECTED)
         | documented(

@@ -14,7 +14,7 @@ from src.dependencies import (
     PreferWait,
     UserInPath,
     own_token,
-    seconds_left,
+    until_refused,
 )
 from src.framework.web import events
 from src.framework.web.contract import headers
@@ -97,15 +97,15 @@ async def list_changes(
     if events.asked_for(request):
         refuse_while_files_are_scarce()
         listening = partial(listeners.stream, user_id, last_event_id or query.since)
-        return EventStream(listening, partial(seconds_left, request))
+        return EventStream(listening, partial(until_refused, request))
     answers.refuse_etags_of_lists(if_match)
     changes = await feed_service.changes(engine, user_id, query.since, query.limit)
     seconds = 0 if request.scope["is_head"] else seconds_to_wait(prefer, MOST_SECONDS)
     if seconds and changes.position == query.since:
         refuse_while_files_are_scarce()
-        most = min(seconds, seconds_left(request))
-        await listeners.wait(user_id, changes.position, most, until_gone(request))
-        seconds_left(request)  # or the token has expired
+        is_gone = until_gone(request)
+        is_refused = until_refused(request, events.CHECK_SECONDS)
+        await listeners.wait(user_id, changes.position, seconds, is_gone, is_refused)
         changes = await feed_service.changes(engine, user_id, query.since, query.limit)
     fields = []
     if changes.more:

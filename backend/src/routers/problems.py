@@ -23,20 +23,32 @@ from src.framework.web.problems import (
     problem_with_errors,
     unavailable,
 )
-from src.services.exceptions import ChangesGone, TooManyListeners
+from src.services.exceptions import (
+    ChangesGone,
+    NoSignIn,
+    OfSignInOnly,
+    ReadOnlyToken,
+    TokenRefused,
+    TooManyListeners,
+    TooManyTokens,
+)
 
 CHANGES_GONE = "The changes since this token are no longer known; get a new token, then the list"
 KEY_REUSED = "was used for another request"
 KEYS_UNAVAILABLE = "The keys to check tokens with cannot be fetched just now; try again in a moment"
 LIST_IS_KNOWN = "The list has one of the ETags in If-None-Match"
 LIST_IS_WEAK = "If-Match: a list's ETags are weak and never match here; send them in If-None-Match"
+NO_SIGN_IN = "Anyone may act for any user here (AUTH_MODE=open), so there are no tokens"
 NO_ROOM = "The list is too long to send just now; request pages with limit"
 NOT_AUTHENTICATED = "Send a token, as in Authorization: Bearer header.claims.signature"
+OF_SIGN_IN_ONLY = "A personal token manages no tokens; use one of the sign-in"
 OTHER_CAPITALS = ": capitals count, and the token's user differs from the path's in them only"
+READ_ONLY = "This token may only read; make one with the scope write"
 TOO_MANY_KEYS = (
     "Idempotency-Key: you have used 10,000 in 24 hours; wait, or send the request without one"
 )
 TOO_MANY_LISTENERS = "You have too many streams and waiting requests; end one, or try again later"
+TOO_MANY_TOKENS = "has 50 tokens; end one first"
 UNAVAILABLE = "The database cannot be reached just now; try again in a moment"
 
 logger = logging.getLogger(__name__)
@@ -63,13 +75,32 @@ def _noun(request: Request) -> str:
     return tag.removesuffix("s")
 
 
-async def _not_authenticated(_request: Request, error: NotAuthenticated) -> Response:
+async def _not_authenticated(_request: Request, error: NotAuthenticated | TokenRefused) -> Response:
     """Say how to authenticate, and what is wrong with the token if there is one: RFC 6750 §3."""
     if not error.args:
         return problem(401, NOT_AUTHENTICATED, {"WWW-Authenticate": "Bearer"})
     description = _NOT_IN_A_DESCRIPTION.sub("'", str(error))
     challenge = f'Bearer error="invalid_token", error_description="{description}"'
     return problem(401, str(error), {"WWW-Authenticate": challenge})
+
+
+async def _read_only(_request: Request, _error: ReadOnlyToken) -> Response:
+    """Say which scope the request needs: RFC 6750 §3.1."""
+    challenge = f'Bearer error="insufficient_scope", error_description="{READ_ONLY}", scope="write"'
+    return problem(403, READ_ONLY, {"WWW-Authenticate": challenge})
+
+
+async def _of_sign_in_only(_request: Request, _error: OfSignInOnly) -> Response:
+    return problem(403, OF_SIGN_IN_ONLY)
+
+
+async def _no_sign_in(_request: Request, _error: NoSignIn) -> Response:
+    return problem(403, NO_SIGN_IN)
+
+
+async def _too_many_tokens(_request: Request, _error: TooManyTokens) -> Response:
+    error = {"loc": ["path", "user_id"], "msg": TOO_MANY_TOKENS, "type": "too_many_tokens"}
+    return problem_with_errors(422, [error])
 
 
 async def _changes_gone(request: Request, _error: ChangesGone) -> Response:
@@ -140,9 +171,14 @@ EXCEPTION_HANDLERS: dict[int | type[Exception], Handler] = HANDLERS | {
     KeyReused: _key_reused,
     KeysUnavailable: _keys_unavailable,
     NoRoom: _no_room,
+    NoSignIn: _no_sign_in,
     NotAuthenticated: _not_authenticated,
     NotFound: _not_found,
+    OfSignInOnly: _of_sign_in_only,
+    ReadOnlyToken: _read_only,
+    TokenRefused: _not_authenticated,
     TooManyListeners: _too_many_listeners,
     NotTheOwner: _not_the_owner,
     TooManyKeys: _too_many_keys,
+    TooManyTokens: _too_many_tokens,
 }

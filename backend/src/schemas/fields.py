@@ -140,9 +140,12 @@ SentTime = Annotated[
 ]
 """A time or a day; `null` and an empty text are None."""
 
+LONGEST_USER_ID = 255
+"""Characters."""
+
 UserId = Annotated[
     str,
-    Characters(1, 255),
+    Characters(1, LONGEST_USER_ID),
     Field(
         description="The owner: any text, in a URL as percent-encoded UTF-8.",
         examples=["ada"],

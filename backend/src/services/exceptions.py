@@ -5,5 +5,25 @@ class ChangesGone(Exception):
     """The position in the feed is not, or no longer, known."""
 
 
+class NoSignIn(Exception):
+    """Anyone may act for any user, so that nobody may make tokens of one."""
+
+
+class OfSignInOnly(Exception):
+    """The token is a personal one, which manages no tokens."""
+
+
+class ReadOnlyToken(Exception):
+    """The token's scope is `read`, and the request writes."""
+
+
+class TokenRefused(Exception):
+    """A personal token is wrong, unknown or has expired, as the sentence says."""
+
+
 class TooManyListeners(Exception):
     """The user has as many streams and waiting requests as one may have in a worker."""
+
+
+class TooManyTokens(Exception):
+    """The user has as many personal tokens as one may have."""

@@ -1,7 +1,8 @@
 """Deletes what has expired, also what belongs to users who never come back.
 
 A user's own requests delete the user's expired keys and old changes. Twice a day one worker does so
-for all users. The claim is an idempotency key of nobody: whoever keeps it first sweeps.
+for all users, and deletes tokens that expired long ago. The claim is an idempotency key of nobody:
+whoever keeps it first sweeps.
 """
 
 import asyncio
@@ -10,19 +11,34 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import ARRAY, Text, any_, bindparam, delete, func, literal_column, select
+from sqlalchemy import (
+    ARRAY,
+    ColumnElement,
+    Table,
+    Text,
+    any_,
+    bindparam,
+    delete,
+    func,
+    literal_column,
+    select,
+)
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from src.framework.sql.engine import compiled_answer, fetch_all
+from src.framework.sql.engine import Statement, compiled_answer, fetch_all
 from src.framework.sql.exceptions import DatabaseUnavailable
 from src.framework.sql.statements import KEY_LIFETIME, table_of
 from src.models.feed import Change, Feed
 from src.models.idempotency_key import IdempotencyKey
+from src.models.personal_token import PersonalToken
 
 SWEEP_EVERY = timedelta(hours=12)
 CHANGE_LIFETIME = timedelta(days=30)
 """How long a change is kept after the user's next one."""
+
+TOKEN_STAYS = timedelta(days=30)
+"""How long after its end an expired token is kept, to say the day that it expired on."""
 
 USERS_AT_ONCE = 100
 
@@ -33,8 +49,25 @@ _NOBODY = ""
 """No user has this name: a path cannot."""
 
 _KEYS, _CHANGES, _FEEDS = table_of(IdempotencyKey), table_of(Change), table_of(Feed)
+_TOKENS = table_of(PersonalToken)
 _next = _CHANGES.alias("next_change")
 _users = any_(bindparam("user_ids", type_=ARRAY(Text)))
+
+
+def _owners_of(table: Table, *old: ColumnElement[bool]) -> Statement:
+    """Select the next users who have old rows, or any."""
+    owners = select(func.convert_to(table.c.user_id, literal_column("'UTF8'"))).where(
+        table.c.user_id > bindparam("after"), *old
+    )
+    some = owners.order_by(table.c.user_id).limit(literal_column(str(USERS_AT_ONCE)))
+    return compiled_answer(some, repeatable=True)
+
+
+def _delete(table: Table, *old: ColumnElement[bool]) -> Statement:
+    """Delete the old rows of some users."""
+    gone = delete(table).where(table.c.user_id == _users, *old)
+    return compiled_answer(gone.returning(literal_column("1")), repeatable=True)
+
 
 _claim = insert(_KEYS).values(
     {name: bindparam(name) for name in ("user_id", "key", "fingerprint", "created_at")}
@@ -47,42 +80,24 @@ _CLAIM = compiled_answer(
     ).returning(_KEYS.c.key),
     repeatable=True,
 )
-_OWNERS_OF_KEYS = compiled_answer(
-    select(func.convert_to(_KEYS.c.user_id, literal_column("'UTF8'")))
-    .where(_KEYS.c.user_id > bindparam("after"), _KEYS.c.created_at < bindparam("before"))
-    .order_by(_KEYS.c.user_id)
-    .limit(literal_column(str(USERS_AT_ONCE))),
-    repeatable=True,
-)
-_DELETE_KEYS = compiled_answer(
-    delete(_KEYS)
-    .where(_KEYS.c.user_id == _users, _KEYS.c.created_at < bindparam("before"))
-    .returning(literal_column("1")),
-    repeatable=True,
-)
-_OWNERS_OF_FEEDS = compiled_answer(
-    select(func.convert_to(_FEEDS.c.user_id, literal_column("'UTF8'")))
-    .where(_FEEDS.c.user_id > bindparam("after"))
-    .order_by(_FEEDS.c.user_id)
-    .limit(literal_column(str(USERS_AT_ONCE))),
-    repeatable=True,
-)
-_DELETE_CHANGES = compiled_answer(
-    delete(_CHANGES)
+_OLD_KEYS = _KEYS.c.created_at < bindparam("before")
+_OLD_TOKENS = _TOKENS.c.expires_at < bindparam("before")
+_OWNERS_OF_KEYS = _owners_of(_KEYS, _OLD_KEYS)
+_DELETE_KEYS = _delete(_KEYS, _OLD_KEYS)
+_OWNERS_OF_TOKENS = _owners_of(_TOKENS, _OLD_TOKENS)
+_DELETE_TOKENS = _delete(_TOKENS, _OLD_TOKENS)
+_OWNERS_OF_FEEDS = _owners_of(_FEEDS)
+_DELETE_CHANGES = _delete(
+    _CHANGES,
+    _CHANGES.c.at < bindparam("before"),
+    select(literal_column("1"))
+    .select_from(_next)
     .where(
-        _CHANGES.c.user_id == _users,
-        _CHANGES.c.at < bindparam("before"),
-        select(literal_column("1"))
-        .select_from(_next)
-        .where(
-            _next.c.user_id == _CHANGES.c.user_id,
-            _next.c.seq == _CHANGES.c.seq + literal_column("1"),
-            _next.c.at < bindparam("before"),
-        )
-        .exists(),
+        _next.c.user_id == _CHANGES.c.user_id,
+        _next.c.seq == _CHANGES.c.seq + literal_column("1"),
+        _next.c.at < bindparam("before"),
     )
-    .returning(literal_column("1")),
-    repeatable=True,
+    .exists(),
 )
 
 logger = logging.getLogger(__name__)
@@ -111,7 +126,7 @@ async def _sweep_now_and_then(engine: AsyncEngine) -> None:
 
 
 async def sweep_if_due(engine: AsyncEngine) -> None:
-    """Delete all users' expired keys and old changes, if no worker has begun to lately."""
+    """Delete all users' expired keys and tokens and old changes, if no worker has begun lately."""
     now = datetime.now(UTC)
     due = now - SWEEP_EVERY + timedelta(minutes=10)
     claim = {"user_id": _NOBODY, "key": "sweep", "fingerprint": "", "created_at": now, "due": due}
@@ -120,6 +135,7 @@ async def sweep_if_due(engine: AsyncEngine) -> None:
     for owners_of, remove, before in (
         (_OWNERS_OF_KEYS, _DELETE_KEYS, now - KEY_LIFETIME),
         (_OWNERS_OF_FEEDS, _DELETE_CHANGES, now - CHANGE_LIFETIME),
+        (_OWNERS_OF_TOKENS, _DELETE_TOKENS, now - TOKEN_STAYS),
     ):
         after = _NOBODY
         known = {"before": before} if "before" in owners_of.parameters else {}

@@ -143,11 +143,16 @@ class Listeners:
             yield lambda: self._start(self._serve(listener))
 
     async def wait(
-        self, user_id: str, since: Position, seconds: float, is_gone: Awaitable[None]
+        self,
+        user_id: str,
+        since: Position,
+        seconds: float,
+        is_gone: Awaitable[None],
+        is_refused: Awaitable[None],
     ) -> None:
         """Wait for a change after this position, or for the client to leave.
 
-        Raises TooManyListeners.
+        Raises TooManyListeners, and what `is_refused` raises.
         """
         loop = asyncio.get_running_loop()
         changed = asyncio.Event()
@@ -160,11 +165,14 @@ class Listeners:
             user_id, since, hear, hear, None, heard_at=now, read_at=now, is_waiting=True
         )
         ends = [
-            asyncio.ensure_future(end) for end in (changed.wait(), self.stopping.wait(), is_gone)
+            asyncio.ensure_future(end)
+            for end in (is_refused, changed.wait(), self.stopping.wait(), is_gone)
         ]
         try:
             with self._listening(listener):
                 await asyncio.wait(ends, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+            if ends[0].done():
+                ends[0].result()
         finally:
             for end in ends:
                 end.cancel()

@@ -20,6 +20,7 @@ from task_api_client.api.tasks import (
     toggle_task_completion,
     update_task,
 )
+from task_api_client.api.tokens import create_token, end_token, get_token, list_tokens
 from task_api_client.models import (
     Batch,
     BatchResults,
@@ -31,6 +32,10 @@ from task_api_client.models import (
     DeleteResult,
     ListUserTasksSort,
     Message,
+    NewPersonalToken,
+    PersonalTokenCreate,
+    PersonalTokenCreateScope,
+    PersonalTokenPublic,
     Problem,
     TaskCreate,
     TaskPublic,
@@ -210,6 +215,26 @@ def errors_say_what_is_wrong() -> None:
     assert refused(another, HTTPStatus.FORBIDDEN).title == "Forbidden"
 
 
+def a_script_gets_a_token_that_can_be_ended() -> None:
+    body = PersonalTokenCreate("Nightly export", scope=PersonalTokenCreateScope.READ)
+    made = create_token.sync_detailed(USER, client=API, body=body)
+    new = given(NewPersonalToken, made, HTTPStatus.CREATED)
+    script = AuthenticatedClient(BASE_URL, new.token)
+    listed = list_tokens.sync_detailed(USER, client=API)
+    got = given(PersonalTokenPublic, get_token.sync_detailed(USER, new.id, client=API))
+    read = list_user_tasks.sync_detailed(USER, client=script)
+    written = create_task.sync_detailed(USER, client=script, body=TaskCreate("Buy milk"))
+    ended = end_token.sync_detailed(USER, new.id, client=API)
+    late = list_user_tasks.sync_detailed(USER, client=script)
+
+    assert isinstance(listed.parsed, list)
+    assert [each.id for each in listed.parsed] == [got.id] == [new.id]
+    assert read.status_code == HTTPStatus.OK
+    assert refused(written, HTTPStatus.FORBIDDEN).detail.startswith("This token may only read")
+    assert given(Message, ended).message == "Token deleted successfully"
+    assert late.status_code == HTTPStatus.UNAUTHORIZED
+
+
 def these_do_not_pass_mypy(task: TaskPublic) -> str:
     TaskCreate(name="Buy milk")  # type: ignore[call-arg]  # a task has a title, not a name
     Completion()  # type: ignore[call-arg]  # it says whether the task is completed
@@ -228,3 +253,4 @@ a_task_is_completed_and_deleted()
 a_batch_is_applied_whole()
 links_lead_through_all_pages()
 errors_say_what_is_wrong()
+a_script_gets_a_token_that_can_be_ended()

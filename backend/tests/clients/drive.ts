@@ -161,6 +161,28 @@ async function errorsSayWhatIsWrong() {
   assert.equal(another.response.status, 403);
 }
 
+async function aScriptGetsATokenThatCanBeEnded() {
+  const path = "/api/{user_id}/tokens";
+  const body = { name: "Nightly export", scope: "read" as const };
+  const made = given(await api.POST(path, { params: collection, body }), 201);
+  const one = { path: { user_id, token_id: made.id } };
+  const script = createClient<paths>({ baseUrl, headers: { Authorization: `Bearer ${made.token}` } });
+  const tasks = "/api/{user_id}/tasks";
+  const listed = given(await api.GET(path, { params: collection }));
+  const got = given(await api.GET(`${path}/{token_id}`, { params: one }));
+  const read = await script.GET(tasks, { params: collection });
+  const written = await script.POST(tasks, { params: collection, body: { title: "Buy milk" } });
+  const ended = given(await api.DELETE(`${path}/{token_id}`, { params: one }));
+  const late = await script.GET(tasks, { params: collection });
+
+  assert.deepEqual(listed, [got]);
+  assert.equal(got.name, "Nightly export");
+  assert.equal(read.response.status, 200);
+  assert.equal(written.response.status, 403);
+  assert.equal(ended.message, "Token deleted successfully");
+  assert.equal(late.response.status, 401);
+}
+
 export async function theseDoNotCompile(task: Task) {
   const path = "/api/{user_id}/tasks";
   // @ts-expect-error a task has a title, not a name
@@ -190,3 +212,4 @@ await aTaskIsCompletedAndDeleted();
 await aBatchIsAppliedWhole();
 await linksLeadThroughAllPages();
 await errorsSayWhatIsWrong();
+await aScriptGetsATokenThatCanBeEnded();

@@ -1,5 +1,6 @@
 """Bearer tokens: who is calling (RFC 6750, RFC 7519, RFC 8725)."""
 
+import asyncio
 import logging
 import re
 from collections.abc import Mapping
@@ -112,10 +113,13 @@ class Verified:
 
 
 class SecretKey:
-    """An HS256 secret shared with the issuer. VerifyingKey ids are ignored."""
+    """An HS256 secret shared with the issuer. VerifyingKey ids are ignored.
 
-    def __init__(self, secret: bytes) -> None:
-        self.keys = [VerifyingKey(None, ("HS256",), secret)]
+    Without a secret there is no issuer, and every token is refused.
+    """
+
+    def __init__(self, secret: bytes | None) -> None:
+        self.keys = [] if secret is None else [VerifyingKey(None, ("HS256",), secret)]
         self.trusted = frozenset(self.keys)
 
     def known(self, _key_id: str | None) -> list[VerifyingKey]:
@@ -137,13 +141,12 @@ class Tokens:
         self.remembered: dict[bytes, Verified] = {}
         self.logged: dict[str, float] = {}
 
-    async def verified(self, headers: list[tuple[bytes, bytes]]) -> Verified:
-        """Return whose token the request has, and when it expires.
+    async def verified(self, token: bytes) -> Verified:
+        """Return whose token it is, and when it expires.
 
         Raises NotAuthenticated, and KeysUnavailable when the token cannot be checked.
         """
         try:
-            token = _bearer(headers)
             verified = self.remembered.get(token)
             if verified is None or verified.key not in self.keys.trusted:
                 verified = await self._verify(token)
@@ -157,11 +160,16 @@ class Tokens:
             raise self._refusal(error) from None
         return verified
 
-    def seconds_left(self, verified: Verified) -> float:
-        """Return for how long a token that was valid still is.
+    async def until_refused(self, verified: Verified, check_seconds: float) -> None:
+        """Wait until a token that was valid has expired, or its key is gone.
 
-        Raises NotAuthenticated once it has expired or its key is gone.
+        The keys are looked at every `check_seconds`. Raises NotAuthenticated.
         """
+        while True:
+            seconds = self._seconds_left(verified)
+            await asyncio.sleep(min(seconds, check_seconds))
+
+    def _seconds_left(self, verified: Verified) -> float:
         if verified.key not in self.keys.trusted:
             raise self._refusal(UnknownKeyError())
         seconds = verified.expires - time()
@@ -171,6 +179,8 @@ class Tokens:
 
     async def _verify(self, token: bytes) -> Verified:
         """Raises any of _UNREADABLE."""
+        if len(token) > MAX_TOKEN_BYTES or not _TOKEN.fullmatch(token):
+            raise MalformedTokenError
         try:
             header = jwt.get_unverified_header(token)
         except _UNREADABLE:
@@ -262,14 +272,15 @@ def _in_plain_words(error: Exception) -> str:
     return f"The token cannot be read: {error}"
 
 
-def _bearer(headers: list[tuple[bytes, bytes]]) -> bytes:
+def bearer(headers: list[tuple[bytes, bytes]]) -> bytes:
+    """Return the token that a request has: RFC 6750 §2.1. Two are none, which `verified` refuses.
+
+    Raises NotAuthenticated.
+    """
     sent = [value for name, value in headers if name == b"authorization"]
     if not sent:
         raise NotAuthenticated
     scheme, _, token = sent[0].partition(b" ")
     if scheme.lower() != b"bearer":  # RFC 9110 §11.1: case-insensitive
         raise NotAuthenticated
-    token = token.strip(b" ")
-    if len(sent) > 1 or len(token) > MAX_TOKEN_BYTES or not _TOKEN.fullmatch(token):
-        raise MalformedTokenError
-    return token
+    return b"" if len(sent) > 1 else token.strip(b" ")

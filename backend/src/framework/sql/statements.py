@@ -1,7 +1,8 @@
 """The statements that every table of users' rows needs, as functions of the table.
 
-Its key is (`user_id`, `id`), and it has `created_at` and `updated_at`. A parameter has the name of
-the column that it is compared with or assigned to.
+Its key is (`user_id`, `id`), and it has `created_at` and, if rows change, `updated_at`. A parameter
+has the name of the column that it is compared with or assigned to. No answer shows a column whose
+`info` has `hidden`.
 """
 
 from collections.abc import Iterable, Mapping
@@ -76,6 +77,10 @@ def table_of(model: type[SQLModel]) -> Table:
     return table
 
 
+def shown(table: Table) -> list[Column[Any]]:
+    return [column for column in table.c if "hidden" not in column.info]
+
+
 def owned(statement: Owned, table: Table) -> Owned:
     """Scope a statement by its owner. No other code does this."""
     return statement.where(table.c.user_id == bindparam("user_id"))
@@ -93,7 +98,7 @@ def sent(column: ColumnElement[Any], name: str) -> ColumnElement[Any]:
 
 
 def select_row(table: Table) -> Statement:
-    row = this_row(select(table), table)
+    row = this_row(select(*shown(table)), table)
     asked = _asked(column(name, kind) for name, kind in _parameters(row).items())
     # Limited, it is looked up for each, and not joined: planned while the table is small, a join
     # would read all of it.
@@ -123,7 +128,7 @@ def select_page(
     """
     name, descends = sort.removeprefix("-"), sort.startswith("-")
     column, row_id = table.c[name], table.c.id
-    statement = owned(select(table), table).where(*filters)
+    statement = owned(select(*shown(table)), table).where(*filters)
     if goes_on:
         statement = statement.where(_comes_after(column, row_id, descends=descends))
     in_order = (column.desc(), row_id.desc()) if descends else (column, row_id)
@@ -196,12 +201,12 @@ def insert_row(table: Table, given: Iterable[str], shared: Shared | None = None)
     """
     _check_columns(table, given)
     row = insert(table).values(_values(table)).on_conflict_do_nothing()
-    alone = compiled(row.returning(table), repeatable=True)
+    alone = compiled(row.returning(*shown(table)), repeatable=True)
     return Creation(
         at_once=replace(alone, shared=shared, does={"op": "create"}),
         kept=None,
         inserted=compiled_answer(row, repeatable=True),
-        written=compiled(_row(table)),
+        written=compiled(_row(table, shown(table))),
         keys_full=None,
     )
 
@@ -212,9 +217,11 @@ def insert_row_once(table: Table, given: Iterable[str], keys: Table, row_id: str
     A key is kept with its `fingerprint` and the id of its row, in the column `row_id`. If the key
     came with another fingerprint, or the owner has MOST_KEYS others, return None. Keys of before
     `kept_since` have expired and count as absent; some of the owner's are deleted.
-    Raises TypeError as `insert_row` does.
+    Raises TypeError as `insert_row` does, and for a table with a hidden column.
     """
     _check_columns(table, given)
+    if len(shown(table)) < len(table.c):
+        raise TypeError(f"{table}: the answer would show a hidden column")
     key = keys.c
     names = {"user_id": "user_id", "key": "key", "fingerprint": "fingerprint"}
     names |= {"created_at": "created_at", row_id: "id"}
@@ -224,7 +231,7 @@ def insert_row_once(table: Table, given: Iterable[str], keys: Table, row_id: str
     of_the_row = [key.user_id, key[row_id].label("id"), key.created_at]
     made = _renewed(keep, keys, row_id).returning(*of_the_row, key.fingerprint).cte("made")
     kept = _renewed(insert(keys).values(sent_key), keys, row_id)
-    row = _row(table, made).cte("row")
+    row = _row(table, table.c, made).cte("row")
     is_new = row.c.id == bindparam("id")
     created = (
         insert(table)
@@ -239,7 +246,7 @@ def insert_row_once(table: Table, given: Iterable[str], keys: Table, row_id: str
         made.join(row, true())
     )
     found = owned(select(*of_the_row), keys).where(key.key == bindparam("key")).cte("made")
-    json = select(func.row_to_json(_row(table, found).cte("row").table_valued()))
+    json = select(func.row_to_json(_row(table, table.c, found).cte("row").table_valued()))
     return insert_row(table, given)._replace(
         at_once=compiled_answer(answer.add_cte(created, cleared), repeatable=True),
         kept=compiled_answer(
@@ -299,10 +306,12 @@ def clear_keys(keys: Table) -> ReturningDelete[Any]:
 
 def _values(table: Table) -> dict[str, ColumnElement[Any]]:
     values = {column.name: sent(column, column.name) for column in table.c}
-    return values | {"updated_at": values["created_at"]}
+    if "updated_at" in values:
+        values["updated_at"] = values["created_at"]
+    return values
 
 
-def _row(table: Table, made: CTE | None = None) -> Select[Any]:
+def _row(table: Table, columns: Iterable[Column[Any]], made: CTE | None = None) -> Select[Any]:
     """Select a new row from the parameters; with `made`, its id, owner and time from there."""
     values: dict[str, ColumnElement[Any]] = {
         name: cast(value, table.c[name].type) for name, value in _values(table).items()
@@ -310,11 +319,12 @@ def _row(table: Table, made: CTE | None = None) -> Select[Any]:
     if made is not None:
         values |= {name: made.c[name] for name in ("id", "user_id", "created_at")}
         values["updated_at"] = made.c.created_at
-    return select(*(values[column.name].label(column.name) for column in table.c))
+    return select(*(values[column.name].label(column.name) for column in columns))
 
 
 def _check_columns(table: Table, given: Iterable[str]) -> None:
-    if sorted([*MADE_HERE, *given]) != sorted(table.c.keys()):
+    made_here = [name for name in MADE_HERE if name in table.c]
+    if sorted([*made_here, *given]) != sorted(table.c.keys()):
         raise TypeError(f"{table}: each column must be given, and nothing else")
 
 
@@ -340,7 +350,8 @@ def update_row(
         return select_row(table)
     changes: dict[str, Any] = {name: sent(table.c[name], name) for name in fields}
     changes["updated_at"] = now(table) if fields else table.c.updated_at
-    statement = _change(update(table).values(changes).returning(table), table, conditional)
+    changed = update(table).values(changes).returning(*shown(table))
+    statement = _change(changed, table, conditional)
     sets = sum(bit_of(table, name) for name in fields)
     return _sharing(statement, conditional, shared, {"op": "update", "sets": sets})
 
@@ -351,7 +362,8 @@ def toggle_row(
 ) -> Statement:
     """Make true what is false, and the other way round."""
     changes = {field: not_(table.c[field]), "updated_at": now(table)}
-    statement = _change(update(table).values(changes).returning(table), table, conditional)
+    changed = update(table).values(changes).returning(*shown(table))
+    statement = _change(changed, table, conditional)
     toggles = bit_of(table, field)
     return _sharing(statement, conditional, shared, {"op": "update", "toggles": toggles})
 
@@ -387,7 +399,7 @@ def _change(
     """
     if not conditional:
         return compiled(this_row(statement, table))
-    current = this_row(select(table), table).with_for_update().cte("current")
+    current = this_row(select(*shown(table)), table).with_for_update().cte("current")
     is_one_of_them = etag_of(current.table_valued()) == any_(bindparam("etags", type_=ARRAY(Text)))
     meets = select(current.c.id).where(is_one_of_them == bindparam("wanted", type_=Boolean))
     return compiled(this_row(statement, table).where(meets.exists()), current=current)

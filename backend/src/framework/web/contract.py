@@ -9,9 +9,10 @@ from src.framework.web.problems import PATCH_TYPES, PROBLEM_JSON
 Header: TypeAlias = dict[str, object]
 
 
-def _header(
+def header(
     description: str, example: object = None, *, kind: str = "string", required: bool = True
 ) -> Header:
+    """Describe a header of an answer."""
     return {
         "description": description,
         "required": required,
@@ -20,32 +21,32 @@ def _header(
 
 
 _HEADERS = {
-    "Accept-Patch": _header("The media types that a patch may have", ", ".join(PATCH_TYPES)),
-    "Cache-Control": _header("Private to this user; revalidate before reuse", "private, no-cache"),
-    "Content-Location": _header(
+    "Accept-Patch": header("The media types that a patch may have", ", ".join(PATCH_TYPES)),
+    "Cache-Control": header("Private to this user; revalidate before reuse", "private, no-cache"),
+    "Content-Location": header(
         "The path of the resource whose current state is in the body, with its ETag: RFC 9110 §8.7"
     ),
-    "ETag": _header(
+    "ETag": header(
         "Identifies this state, for If-Match and If-None-Match; a list's is weak, for the latter",
         '"5d41402abc4b2a76"',
     ),
-    "Link": _header("The pages before and after this one: RFC 8288", required=False),
-    "Location": _header("The path of the new resource"),
-    "Preference-Applied": _header(
+    "Link": header("The pages before and after this one: RFC 8288", required=False),
+    "Location": header("The path of the new resource"),
+    "Preference-Applied": header(
         "The preference that was followed: RFC 7240 §3", "wait=25", required=False
     ),
-    "Retry-After": _header("Seconds to wait before trying again", 2, kind="integer"),
-    "Vary": _header("The request headers that the answer depends on", "Origin"),
-    "X-Total-Count": _header(
+    "Retry-After": header("Seconds to wait before trying again", 2, kind="integer"),
+    "Vary": header("The request headers that the answer depends on", "Origin"),
+    "X-Total-Count": header(
         "The number of rows in all pages, if the request asked for it",
         42,
         required=False,
         kind="integer",
     ),
-    "WWW-Authenticate": _header(
+    "WWW-Authenticate": header(
         "How to authenticate, and what is wrong with the token that was sent: RFC 6750", "Bearer"
     ),
-    "X-Request-ID": _header("The request's id in the log", "5a980d428deac0aadac05c417271eb03"),
+    "X-Request-ID": header("The request's id in the log", "5a980d428deac0aadac05c417271eb03"),
 }
 
 _REQUEST_ID_DESCRIPTION = (

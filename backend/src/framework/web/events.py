@@ -1,9 +1,8 @@
 """Server-sent events (WHATWG HTML §9.2): an answer that goes on until one side ends it."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
-from math import inf
 from random import randint
 
 from starlette.exceptions import HTTPException
@@ -72,13 +71,17 @@ def refuse_while_files_are_scarce() -> None:
         raise HTTPException(503, TOO_MANY_CONNECTIONS, {"Retry-After": "30"})
 
 
+def _never(_seconds: float) -> Awaitable[None]:
+    return asyncio.get_running_loop().create_future()
+
+
 class EventStream(Response):
     """A stream of events, open until the client leaves, or somebody calls `end`.
 
     It is one task that waits for the end; whoever has something to say calls `send_event`. While
     the stream is open, `listening` is entered. Its errors are answered as such; what it yields is
-    called once events may be sent. `seconds_left` is called every CHECK_SECONDS, and when as many
-    seconds are over as it returned. The stream ends with the error that it raises.
+    called once events may be sent. `until_refused` waits until the stream may not go on, which it
+    sees within so many seconds; the stream ends with the error that it raises.
     """
 
     is_ended = False
@@ -88,10 +91,10 @@ class EventStream(Response):
     def __init__(
         self,
         listening: Callable[["EventStream"], AbstractContextManager[Callable[[], None]]],
-        seconds_left: Callable[[], float] = lambda: inf,
+        until_refused: Callable[[float], Awaitable[None]] = _never,
     ) -> None:
         self.listening = listening
-        self.seconds_left = seconds_left
+        self.until_refused = until_refused
         self.status_code = 200
         self.background = None
         self.raw_headers = _HEADERS
@@ -105,12 +108,13 @@ class EventStream(Response):
         else:
             with self.listening(self) as listen:
                 await self._begin()
-                self.checking = self.loop.call_soon(self._check)
+                checking = asyncio.ensure_future(self.until_refused(CHECK_SECONDS))
+                checking.add_done_callback(self._end_with_its_error)
                 try:
                     listen()
                     await until_gone(self.request)
                 finally:
-                    self.checking.cancel()
+                    checking.cancel()
         await self.end()
 
     async def _begin(self) -> None:
@@ -118,13 +122,9 @@ class EventStream(Response):
         await self.send(start | {"headers": self.raw_headers})
         await self.send_retry(randint(*RETRY_MILLISECONDS))  # noqa: S311 - no secret
 
-    def _check(self) -> None:
-        try:
-            seconds = min(self.seconds_left(), CHECK_SECONDS)
-        except Exception as error:
+    def _end_with_its_error(self, checking: asyncio.Future[None]) -> None:
+        if not checking.cancelled() and isinstance(error := checking.exception(), Exception):
             self.failing = self.loop.create_task(self.fail(error))
-        else:
-            self.checking = self.loop.call_later(seconds, self._check)
 
     async def send_event(
         self, data: bytes, token: str, turn: Callable[[], AbstractAsyncContextManager[None]]

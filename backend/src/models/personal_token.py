@@ -1,0 +1,25 @@
+"""The `personal_tokens` table."""
+
+from datetime import datetime
+from uuid import UUID
+
+from sqlmodel import Field, PrimaryKeyConstraint, SQLModel
+
+
+class PersonalToken(SQLModel, table=True):
+    """A user's token for scripts. Only the hash of its text is kept, and no answer shows it.
+
+    A user has at most 50, so that the key's index finds one by its hash as well.
+    """
+
+    __tablename__ = "personal_tokens"
+    __table_args__ = (PrimaryKeyConstraint("user_id", "id"),)
+
+    id: UUID
+    user_id: str = Field(max_length=255)
+    name: str = Field(max_length=100)
+    scope: str = Field(max_length=5)
+    created_at: datetime
+    expires_at: datetime
+    last_used_at: datetime | None
+    hash: bytes = Field(sa_column_kwargs={"info": {"hidden": True}})

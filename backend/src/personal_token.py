@@ -1,0 +1,85 @@
+"""`make token`: list, make and end a user's personal tokens, on the database.
+
+Whoever can write to the database may; no sign-in is asked.
+"""
+
+import asyncio
+import sys
+from argparse import ArgumentParser, Namespace
+from typing import Any
+from uuid import UUID
+
+from pydantic import ValidationError
+from pydantic_core import from_json
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from src.config import get_settings
+from src.database import opened_engine
+from src.framework.exceptions import CannotStart
+from src.framework.sql.exceptions import DatabaseUnavailable, NotFound
+from src.schemas.fields import LONGEST_USER_ID
+from src.schemas.personal_token import PersonalTokenCreate, PersonalTokenListing
+from src.services import personal_token_service as service
+from src.services.exceptions import TooManyTokens
+
+USAGE = "make token FOR=ada [ARGS='--name=cron --scope=read']"
+
+
+def main() -> None:
+    try:
+        asyncio.run(_run(_asked()))
+    except ValidationError as error:
+        sys.exit("; ".join(f"{each['loc'][0]}: {each['msg']}" for each in error.errors()))
+    except (CannotStart, DatabaseUnavailable) as error:
+        sys.exit(f"{error}.")
+    except NotFound:
+        sys.exit("The user has no such token. --list lists them.")
+    except TooManyTokens:
+        sys.exit(f"The user has {service.MOST_TOKENS} tokens. End one first.")
+
+
+def _asked() -> Namespace:
+    parser = ArgumentParser(prog="python -m src.personal_token", usage=f"{USAGE}, or any of these:")
+    parser.add_argument("user", help="whose tasks the token is for; with make, FOR")
+    parser.add_argument("--name", default="made by make token", help="what the token is for")
+    parser.add_argument("--scope", help="read, or write if absent")
+    parser.add_argument("--expires-at", help="a day or a time; if absent, in 90 days")
+    instead = parser.add_mutually_exclusive_group()
+    instead.add_argument("--list", action="store_true", help="list the user's tokens")
+    instead.add_argument("--end", type=UUID, metavar="ID", help="end one of them")
+    instead.add_argument("--end-all", action="store_true", help="end all of them")
+    asked = parser.parse_args()
+    if not 0 < len(asked.user) <= LONGEST_USER_ID:
+        parser.error(f"say whose it is, in 1 to {LONGEST_USER_ID} characters: make token FOR=ada")
+    return asked
+
+
+async def _run(asked: Namespace) -> None:
+    async with opened_engine(get_settings(), asyncio.Event()) as engine:
+        if asked.list:
+            for token in await _tokens(engine, asked.user):
+                used = (token["last_used_at"] or "never")[:13]
+                until = token["expires_at"][:10]
+                print(
+                    f"{token['id']} {token['scope']:5} until {until}, used {used}: {token['name']}"
+                )
+        elif asked.end or asked.end_all:
+            tokens = await _tokens(engine, asked.user) if asked.end_all else [{"id": asked.end}]
+            for token in tokens:
+                await service.end_token(engine, asked.user, UUID(str(token["id"])))
+            print(f"{len(tokens)} ended")
+        else:
+            sent = {"name": asked.name, "scope": asked.scope, "expires_at": asked.expires_at}
+            wanted = PersonalTokenCreate.model_validate({k: v for k, v in sent.items() if v})
+            _, text = await service.create_token(engine, asked.user, wanted)
+            print(text)
+
+
+async def _tokens(engine: AsyncEngine, user_id: str) -> list[dict[str, Any]]:
+    page = await service.list_tokens(engine, user_id, PersonalTokenListing())
+    tokens: list[dict[str, Any]] = from_json(b"".join(page.rows.pieces()))
+    return tokens
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,103 @@
+"""What clients send of a personal token and what they get."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Literal, TypeAlias, get_args
+from uuid import UUID
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue
+from pydantic_core import PydanticCustomError
+
+from src.schemas.fields import EXAMPLE_ID, Characters, SentTime, without_default
+from src.schemas.paging import Listing, kinds_of
+
+LIFETIME = timedelta(days=90)
+"""Of a token whose `expires_at` is absent."""
+
+LONGEST_LIFETIME = timedelta(days=365)
+
+Scope: TypeAlias = Literal["read", "write"]
+TokenSort: TypeAlias = Literal["created_at", "-created_at", "name", "-name"]
+
+_EXAMPLE: dict[str, JsonValue] = {
+    "id": EXAMPLE_ID,
+    "user_id": "ada",
+    "name": "Nightly export",
+    "scope": "read",
+    "created_at": "2026-11-21T09:30:00.123456+00:00",
+    "expires_at": "2027-02-19T09:30:00.123456+00:00",
+    "last_used_at": None,
+}
+
+
+def _within_a_year(expires_at: datetime | None) -> datetime:
+    now = datetime.now(UTC)
+    if expires_at is None:
+        return now + LIFETIME
+    if not now < expires_at <= now + LONGEST_LIFETIME:
+        raise PydanticCustomError(
+            "expiry",
+            "must be later than now, by at most {days} days",
+            {"days": LONGEST_LIFETIME.days},
+        )
+    return expires_at
+
+
+class PersonalTokenCreate(BaseModel):
+    model_config = ConfigDict(
+        json_schema_extra={"example": {"name": "Nightly export", "scope": "read"}}
+    )
+
+    name: Annotated[
+        str,
+        Characters(1, 100, strips=True),
+        Field(
+            description="What it is for: 1 to 100 characters; white space around it is removed.",
+            examples=["Nightly export"],
+        ),
+    ]
+    scope: Scope = Field(
+        default="write",
+        description="`read` is for GET and HEAD, `write` for all.",
+        examples=["read"],
+        json_schema_extra=without_default,
+    )
+    expires_at: Annotated[
+        SentTime,
+        AfterValidator(_within_a_year),
+        Field(
+            description="A time, or a day, which is its first moment in UTC: at most 365 days "
+            "ahead. Absent, `null` or empty: in 90 days.",
+            examples=["2027-02-19"],
+        ),
+    ] = Field(default=None, validate_default=True)
+
+
+class PersonalTokenPublic(BaseModel):
+    model_config = ConfigDict(json_schema_extra={"example": _EXAMPLE})
+
+    id: UUID
+    user_id: str
+    name: str
+    scope: Scope
+    created_at: datetime
+    expires_at: datetime
+    last_used_at: datetime | None = Field(description="Right to the hour.")
+
+
+class NewPersonalToken(PersonalTokenPublic):
+    model_config = ConfigDict(
+        json_schema_extra={"example": _EXAMPLE | {"tasks": "/api/ada/tasks", "token": "taskapi_…"}}
+    )
+
+    tasks: str = Field(description="The path of the user's tasks.")
+    token: str = Field(description="The token itself. No other answer has it.")
+
+
+class PersonalTokenListing(Listing):
+    kinds = kinds_of(PersonalTokenPublic, get_args(TokenSort))
+
+    sort: TokenSort = Field(
+        default="created_at",
+        description="The field to order by; - reverses it.",
+        examples=["-created_at"],
+    )

@@ -1,0 +1,13 @@
+WITH row AS (
+         SELECT personal_tokens.id AS id,
+                personal_tokens.scope AS scope,
+                personal_tokens.expires_at AS expires_at,
+                EXTRACT(EPOCH FROM personal_tokens.expires_at - now()) AS seconds_left,
+                   personal_tokens.last_used_at IS NULL
+                OR personal_tokens.last_used_at + CAST('1 hour' AS interval) < now() AS is_unnoted
+         FROM personal_tokens
+         WHERE personal_tokens.user_id = CAST($1 AS varchar)
+           AND personal_tokens.hash = CAST($2 AS bytea)
+       )
+  SELECT row_to_json(row) AS row_to_json_1
+  FROM row
