@@ -47,10 +47,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Report:
-    """The whole text, the README's part of it, and the chart."""
-
     table: str
-    rates: str
     chart: str
 
 
@@ -60,13 +57,12 @@ def write(run: Run) -> Report:
     fast = [name for name in run.fast if name != THIS]
     all_rows = run.results | run.connections
     everyone_far = list(next(iter(run.many_far.values())))
-    main_rates = rates(run.results, [*run.peers, two, LIMIT])
     parts = [
         "# Benchmark\n\nWritten by `make -C backend bench`.\n",
         f"{machine()}. {run.how}. Medians of the rounds.\n",
         "![Requests per second](chart.svg)\n",
         "## Requests per second\n",
-        main_rates,
+        rates(run.results, [*run.peers, two, LIMIT]),
         rates(run.connections, [*run.fast, two, LIMIT]),
         "## Speed relative to the others\n",
         ratios(run.results, [*others, PLAIN, two, LIMIT]),
@@ -147,7 +143,7 @@ def write(run: Run) -> Report:
             ],
         ),
     ]
-    return Report("\n".join(parts), main_rates, chart(run.results, run.peers))
+    return Report("\n".join(parts), chart(run.results, run.peers))
 
 
 def of_one_user(results: Results, servers: list[str]) -> str:

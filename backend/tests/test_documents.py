@@ -129,19 +129,44 @@ def test_the_other_blocks_that_start_the_service_start_it(
         assert server.status("/health/ready") == 200
 
 
-def test_the_figures_of_the_readme_are_those_of_the_bench() -> None:
-    table = re.search(r"^\| requests/s \|.*?\n\n", (TOP / "README.md").read_text(), re.M | re.S)
+def figures(words: str) -> dict[str, list[float]]:
+    """Each server's rates, of the rows of the bench whose names have these words or none."""
+    results = (BACKEND / "benchmarks" / "results" / "README.md").read_text()
+    tables = re.findall(r"^\| requests/s \|.*?\n\n", results, re.M | re.S)
+    servers: dict[str, list[float]] = {}
+    for head, _, *rows in (table.strip().splitlines() for table in tables):
+        for name, *rates in (row.strip("|").split("|") for row in rows):
+            if name.strip().endswith(words) and (words or "," not in name.replace("1,000", "")):
+                for server, rate in zip(head.strip("|").split("|")[1:], rates, strict=True):
+                    servers.setdefault(server.strip(), []).append(float(rate.replace(",", "")))
+        if not words:
+            break
+    return servers
 
-    assert table is not None
-    assert table[0] in (BACKEND / "benchmarks" / "results" / "README.md").read_text()
+
+def test_the_figures_of_the_readme_are_those_of_the_bench() -> None:
+    readme = " ".join((TOP / "README.md").read_text().split())
+    at_16, at_1 = figures(""), figures(", 1 connection")
+
+    for server, words in {
+        "idiomatic FastAPI + SQLModel": "requests as idiomatic FastAPI + SQLModel",
+        "Fastify + node-postgres": "as Fastify",
+        "Go: chi + pgx": "as Go",
+        "Bun: Hono + its SQL client": "as Bun",
+    }.items():
+        pairs = zip(at_16["this service"], at_16[server], strict=True)
+        ratios = [own / other for own, other in pairs]
+        assert f"{min(ratios):.1f} to {max(ratios):.1f} times as many {words}" in readme
+    [own], [other] = at_1["this service"], at_1["Fastify + node-postgres"]
+    assert f"Fastify answers {other / own:.1f} times as many" in readme
 
 
 def test_the_workers_of_a_compute_leave_neons_own_connections_free() -> None:
-    readme = (BACKEND / "README.md").read_text()
-    [reserved] = map(int, re.findall(r"less the (\d+) connections that Neon reserves", readme))
-    [pool] = map(int, re.findall(r"workers with a pool of (\d+)", readme))
+    page = (TOP / "specs" / "growing.md").read_text()
+    [reserved] = map(int, re.findall(r"less the (\d+) connections that Neon reserves", page))
+    [pool] = map(int, re.findall(r"workers with a pool of (\d+)", page))
 
-    rows = re.findall(r"^\| [\d.]+(?: and more)? \| ([\d,]+) \| (\d+) \|$", readme, re.M)
+    rows = re.findall(r"^\| [\d.]+(?: and more)? \| ([\d,]+) \| (\d+) \|$", page, re.M)
 
     assert len(rows) == 7
     for connections, workers in rows:
@@ -170,8 +195,9 @@ Follow = Callable[[str, Callable[[], dict[str, str]]], Iterator[dict[str, Any]]]
 
 @pytest.fixture
 def follow() -> Follow:
-    """The README's recipe."""
-    [block] = re.findall(r"^```python\n(.*?)^```", (TOP / "README.md").read_text(), re.M | re.S)
+    """The recipe of `specs/following.md`."""
+    page = (TOP / "specs" / "following.md").read_text()
+    [block] = re.findall(r"^```python\n(.*?)^```", page, re.M | re.S)
     names: dict[str, Any] = {}
     exec(block, names)
     recipe: Follow = names["follow"]

@@ -21,7 +21,7 @@ from tests.test_changes import token as token_of_now
 from tests.tokens import SECRET, TokenOfThePath, token
 
 TOP = BACKEND.parent
-DOCUMENTS = {"long poll": TOP / "README.md", "stream": TOP / "specs/005-changes/spa.md"}
+DOCUMENTS = {"long poll": TOP / "specs/following.md", "stream": TOP / "specs/005-changes/spa.md"}
 
 SHOW = """
     const headers = async () => (%s);
