@@ -146,6 +146,7 @@ TESTS = {
         -k 'cursor or test_pages and (order or link or postgresql)'
     """,
     "src/framework/sql/etag.py": "tests/test_conditions.py -k 'postgresql or etag or known'",
+    "src/framework/sql/json_rows.py": "tests/test_times.py -k 'not languages'",
     "src/schemas/changes.py": """
         tests/test_changes.py -k 'not jwt and (token or order)'
     """,

@@ -223,7 +223,7 @@ def test_a_change_is_dated_no_earlier_than_the_one_before(
 
     [result] = results(post(api, user, update(task, title="Buy bread")))
 
-    assert result["task"]["updated_at"] == "2999-01-01T00:00:00+00:00"
+    assert result["task"]["updated_at"] == "2999-01-01T00:00:00.000000+00:00"
 
 
 # All or nothing

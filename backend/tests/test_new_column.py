@@ -17,7 +17,7 @@ from tests.serving import BACKEND, COMMAND, serving
 from tests.tasks import FIELDS, Task, assert_problem, create, listed, task_path, tasks_path
 
 JSON = {"Content-Type": "application/json"}
-NOON, LATER = "2026-11-21T12:00:00+00:00", "2026-11-22T12:00:00.5+00:00"
+NOON, LATER = "2026-11-21T12:00:00.000000+00:00", "2026-11-22T12:00:00.500000+00:00"
 
 # The lines in each file after which the new ones go: a time, a text, a whole number, a truth value
 # and a list, as the README says.

@@ -354,7 +354,7 @@ async def test_a_change_is_dated_no_earlier_than_the_one_before(
     else:
         changed = await task_service.toggle_task(engine, "ada", UUID(task["id"]), condition)
 
-    assert json.loads(changed)["updated_at"] == "2999-01-01T00:00:00+00:00"
+    assert json.loads(changed)["updated_at"] == "2999-01-01T00:00:00.000000+00:00"
 
 
 def statements(log: Path, start: int) -> list[str]:

@@ -223,7 +223,7 @@ class TaskPublic(BaseModel):
                 "description": "Two litres, whole",
                 "completed": False,
                 "priority": "high",
-                "due_date": "2026-12-24T00:00:00+00:00",
+                "due_date": "2026-12-24T00:00:00.000000+00:00",
                 "tags": ["home", "errands"],
                 "created_at": "2026-11-21T09:30:00.123456+00:00",
                 "updated_at": "2026-11-21T09:30:00.123456+00:00",

@@ -34,6 +34,7 @@ from sqlalchemy.sql.dml import ReturningInsert
 
 from src.framework.sql.engine import Statement, compiled, compiled_answer
 from src.framework.sql.etag import etag_of
+from src.framework.sql.json_rows import json_of
 from src.framework.sql.statements import (
     MADE_HERE,
     Creation,
@@ -136,13 +137,13 @@ def _answer_of_then(
     ).table_valued(*(column(name.name, name.type) for name in table.c))
     state = merged.render_derived(name="state", with_types=True).lateral()
     is_state = func.json_typeof(each.c.value) == literal_column("'object'")
-    row = case((is_state, func.row_to_json(state.table_valued())), else_=each.c.value)
-    source = (
+    json, source = json_of(
+        state,
         keys.outerjoin(each, true())
         .outerjoin(operation, operation.c.n == each.c.n - literal_column("1"))
-        .outerjoin(state, true())
+        .outerjoin(state, true()),
     )
-    return source, row, each.c.n
+    return source, case((is_state, json), else_=each.c.value), each.c.n
 
 
 def _keep(new_key: Insert, keys: Table, row_id: str) -> ReturningInsert[Any]:
@@ -157,7 +158,8 @@ def _keep(new_key: Insert, keys: Table, row_id: str) -> ReturningInsert[Any]:
 
 def _change_rows(table: Table, given: Iterable[str]) -> Statement:
     verdict, all_can, state = _judged(table, _operations(table))
-    answer = select(_answer(verdict, state)).select_from(_with_state(verdict, state))
+    answered, source = _answer(verdict, state)
+    answer = select(answered).select_from(source)
     changes = _writes(table, given, verdict, state, all_can)
     return compiled_answer(answer.order_by(verdict.c.n).add_cte(*changes), repeatable=False)
 
@@ -171,13 +173,10 @@ def _change_rows_once(table: Table, given: Iterable[str], keys: Table, row_id: s
     )
     operations = _operations(table).where(not_(select(seen).exists()))
     verdict, all_can, state = _judged(table, operations)
-    rows = func.json_agg(aggregate_order_by(_answer(verdict, state), verdict.c.n))
+    answered, source = _answer(verdict, state)
+    rows = func.json_agg(aggregate_order_by(answered, verdict.c.n))
     parts = func.json_agg(aggregate_order_by(_kept_of(verdict, state), verdict.c.n))
-    answer = (
-        select(rows.label("rows"), parts.label("parts"))
-        .select_from(_with_state(verdict, state))
-        .cte("answer")
-    )
+    answer = select(rows.label("rows"), parts.label("parts")).select_from(source).cte("answer")
     sent = [bindparam(name, type_=key[name].type) for name in ("user_id", "key", "fingerprint")]
     new_key = select(*sent, bindparam("created_at", type_=key.created_at.type), answer.c.parts)
     changes_any = select(verdict.c.n).where(not_(_is(verdict, "keep"))).exists()
@@ -250,24 +249,19 @@ def _judged(table: Table, operations: Select[Any]) -> tuple[CTE, CTE, CTE]:
     )
     # Whole, it has its columns in the order in which they were added to the table.
     parts: list[ColumnElement[Any]] = [
-        literal_column(f"(current.before).{each.name}").label(each.name) for each in table.c
+        literal_column(f"(current.before).{each.name}", each.type).label(each.name)
+        for each in table.c
     ]
     row = select(*parts).lateral("row")
     is_missing = and_(not_(_is(operation, "create")), current.c.id.is_(None))
-    has_changed = and_(
-        operation.c.etags.is_not(None),
-        etag_of(row.table_valued()) != all_(operation.c.etags),
+    json, source = json_of(
+        row, operation.outerjoin(current, current.c.id == operation.c.id).outerjoin(row, true())
     )
+    has_changed = and_(operation.c.etags.is_not(None), etag_of(json) != all_(operation.c.etags))
     failure = case((is_missing, literal_column("404")), (has_changed, literal_column("412"))).label(
         "failure"
     )
-    verdict = (
-        select(operation, current.c.before, failure)
-        .select_from(
-            operation.outerjoin(current, current.c.id == operation.c.id).outerjoin(row, true())
-        )
-        .cte("verdict")
-    )
+    verdict = select(operation, current.c.before, failure).select_from(source).cte("verdict")
     can_all = func.bool_and(verdict.c.failure.is_(None))
     all_can = select(can_all.label("yes")).having(can_all).cte("all_can")
     # For a row to create, `before` is null, which counts as a row of nulls.
@@ -285,16 +279,15 @@ def _judged(table: Table, operations: Select[Any]) -> tuple[CTE, CTE, CTE]:
     return verdict, all_can, state
 
 
-def _with_state(verdict: CTE, state: CTE) -> FromClause:
-    return verdict.outerjoin(state, state.c.id == verdict.c.id)
-
-
-def _answer(verdict: CTE, state: CTE) -> ColumnElement[Any]:
+def _answer(verdict: CTE, state: CTE) -> tuple[ColumnElement[Any], FromClause]:
+    """Return the answer to each operation, and what to select it from."""
+    json, source = json_of(state, verdict.outerjoin(state, state.c.id == verdict.c.id))
     failed = verdict.c.failure.is_not(None)
-    return case(
+    answer = case(
         (failed, func.to_json(verdict.c.failure)),
-        (state.c.id.is_not(None), func.row_to_json(state.table_valued())),
+        (state.c.id.is_not(None), json),
     )
+    return answer, source
 
 
 def _kept_of(verdict: CTE, state: CTE) -> ColumnElement[Any]:

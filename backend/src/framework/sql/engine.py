@@ -19,7 +19,7 @@ from typing import Any, TypeAlias, TypeVar
 
 import asyncpg
 from pydantic_core import to_json
-from sqlalchemy import CTE, CompoundSelect, Select, event, exc, func, select, true
+from sqlalchemy import CTE, CompoundSelect, Select, event, exc, select, true
 from sqlalchemy.dialects.postgresql.asyncpg import (
     AsyncAdapt_asyncpg_connection,
     PGDialect_asyncpg,
@@ -37,6 +37,7 @@ from src.framework.sql.exceptions import (
     NoConnectionFree,
     OutcomeUnknown,
 )
+from src.framework.sql.json_rows import json_of
 from src.framework.sql.shares import Shares
 from src.framework.sql.sharing import Answers, Group, How, Queue, Turn, Values
 
@@ -147,10 +148,11 @@ def compiled(
     If `current` has a row and the statement has none, that row is returned as None.
     Raises TypeError for a value that is not a bindparam.
     """
-    rows = statement.cte("row")
-    answer = select(func.row_to_json(rows.table_valued()))
+    json, source = json_of(statement.cte("row"))
+    answer = select(json.label("json")).select_from(source)
     if current is not None:
-        answer = answer.select_from(current.outerjoin(rows, true()))
+        row = answer.subquery("answer")
+        answer = select(row.c.json).select_from(current.outerjoin(row, true()))
     if repeatable is None:
         repeatable = isinstance(statement, Select)
     return compiled_answer(answer, repeatable)

@@ -55,6 +55,7 @@ from sqlmodel import SQLModel
 
 from src.framework.sql.engine import Shared, Statement, compiled, compiled_answer
 from src.framework.sql.etag import etag_of
+from src.framework.sql.json_rows import json_of
 
 KEY_LIFETIME = timedelta(hours=24)
 """How long an idempotency key is kept."""
@@ -171,9 +172,8 @@ def select_list(
         return compiled(page)
     count = owned(select(func.count()).select_from(table), table).where(*chosen)
     total = select(func.to_json(count.scalar_subquery()))
-    rows = page.cte("row")
-    each = select(func.row_to_json(rows.table_valued()))
-    return compiled_answer(union_all(each, total), repeatable=True)
+    json, source = json_of(page.cte("row"))
+    return compiled_answer(union_all(select(json).select_from(source), total), repeatable=True)
 
 
 class Creation(NamedTuple):
@@ -242,17 +242,17 @@ def insert_row_once(table: Table, given: Iterable[str], keys: Table, row_id: str
     )
     cleared = clear_keys(keys).cte("cleared")
     is_same = made.c.fingerprint == bindparam("fingerprint")
-    answer = select(case((is_same, func.row_to_json(row.table_valued())))).select_from(
-        made.join(row, true())
-    )
+    json, source = json_of(row, made.join(row, true()))
+    answer = select(case((is_same, json))).select_from(source)
     found = owned(select(*of_the_row), keys).where(key.key == bindparam("key")).cte("made")
-    json = select(func.row_to_json(_row(table, table.c, found).cte("row").table_valued()))
+    json, source = json_of(_row(table, table.c, found).cte("row"))
+    written = select(json).select_from(source)
     return insert_row(table, given)._replace(
         at_once=compiled_answer(answer.add_cte(created, cleared), repeatable=True),
         kept=compiled_answer(
             kept.returning(key[row_id].label("id"), key.fingerprint), repeatable=True
         ),
-        written=compiled_answer(json.add_cte(cleared), repeatable=True),
+        written=compiled_answer(written.add_cte(cleared), repeatable=True),
         keys_full=keys_full(keys),
     )
 
@@ -400,8 +400,10 @@ def _change(
     if not conditional:
         return compiled(this_row(statement, table))
     current = this_row(select(*shown(table)), table).with_for_update().cte("current")
-    is_one_of_them = etag_of(current.table_valued()) == any_(bindparam("etags", type_=ARRAY(Text)))
-    meets = select(current.c.id).where(is_one_of_them == bindparam("wanted", type_=Boolean))
+    json, source = json_of(current)
+    is_one_of_them = etag_of(json) == any_(bindparam("etags", type_=ARRAY(Text)))
+    meets = select(current.c.id).select_from(source)
+    meets = meets.where(is_one_of_them == bindparam("wanted", type_=Boolean))
     return compiled(this_row(statement, table).where(meets.exists()), current=current)
 
 
@@ -425,5 +427,5 @@ def with_values(statement: Any, asked: FromClause) -> Any:  # noqa: ANN401 - any
 
 
 def answers_of(rows: Any, source: FromClause | None = None) -> Select[Any]:  # noqa: ANN401 - a CTE or a subquery
-    answers = select(rows.c.user_id, rows.c.id, func.row_to_json(rows.table_valued()))
-    return answers if source is None else answers.select_from(source)
+    json, answered = json_of(rows, source)
+    return select(rows.c.user_id, rows.c.id, json).select_from(answered)

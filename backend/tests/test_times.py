@@ -1,0 +1,240 @@
+"""Every time in an answer has one form, which clients in many languages read."""
+
+import json
+import re
+import subprocess
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import httpx
+import pytest
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from src.framework.condition import Condition
+from src.framework.sql.etag import etag
+from src.schemas.task import TaskCreate
+from src.schemas.task_listing import TaskListing
+from src.services import feed_service, task_service
+from tests.conftest import execute, tool
+from tests.serving import Server
+from tests.streams import streaming
+from tests.tasks import listed, task_path, tasks_path
+
+FORM = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6}\+00:00")
+
+TIMES = [
+    "0001-01-01T00:00:00.000001+00:00",
+    "1969-12-31T23:59:59.999990+00:00",
+    "2026-12-24T00:00:00.000000+00:00",
+    "2026-12-24T09:30:00.000000+00:00",
+    "2026-12-24T09:30:00.100000+00:00",
+    "2026-12-24T09:30:00.120000+00:00",
+    "2026-12-24T09:30:00.123000+00:00",
+    "2026-12-24T09:30:00.123400+00:00",
+    "2026-12-24T09:30:00.123450+00:00",
+    "2026-12-24T09:30:00.123456+00:00",
+    "2026-12-24T09:30:00.000007+00:00",
+    "9999-12-31T23:59:59.999998+00:00",
+]
+"""In the one form, with each number of zeros at the end."""
+
+
+def times_in(answer: Any) -> Iterator[str]:  # noqa: ANN401 - any JSON
+    if isinstance(answer, list):
+        for each in answer:
+            yield from times_in(each)
+    elif isinstance(answer, dict):
+        for name, value in answer.items():
+            if name in {"due_date", "created_at", "updated_at"} and value is not None:
+                yield value
+            yield from times_in(value)
+
+
+def assert_one_form(answer: Any, count: int) -> None:  # noqa: ANN401 - any JSON
+    times = [*times_in(answer)]
+    assert len(times) == count
+    assert [time for time in times if not FORM.fullmatch(time)] == []
+
+
+def test_every_answer_has_its_times_in_one_form(api: httpx.Client, user: str) -> None:
+    """Of 300 creates, the clock gives some a time that ends in zeros."""
+    path = tasks_path(user)
+    since = api.get(f"{path}/changes").json()["next"]
+    creates = [
+        {"op": "create", "task": {"title": "Buy milk", "due_date": TIMES[n % len(TIMES)]}}
+        for n in range(100)
+    ]
+    for key in ('"first"', '"second"', '"third"'):
+        batch = api.post(
+            f"{path}/batch", json={"operations": creates}, headers={"Idempotency-Key": key}
+        )
+        again = api.post(
+            f"{path}/batch", json={"operations": creates}, headers={"Idempotency-Key": key}
+        )
+        assert_one_form(batch.json(), 300)
+        assert again.content == batch.content
+    tasks = listed(api, user)
+    assert [task["due_date"] for task in tasks[:100]] == [TIMES[n % len(TIMES)] for n in range(100)]
+    assert_one_form(tasks, 900)
+    assert_one_form(api.get(path, params={"page": 2, "page_size": 50}).json(), 150)
+    assert_one_form(api.get(path, params={"sort": "due_date", "q": "milk"}).json(), 900)
+    assert_one_form(api.get(f"{path}/changes", params={"since": since}).json(), 900)
+
+
+def test_a_task_has_its_times_in_one_form_after_every_change(api: httpx.Client, user: str) -> None:
+    for due in TIMES:
+        key = {"Idempotency-Key": f'"{due}"'}
+        made = api.post(tasks_path(user), json={"title": "Buy milk", "due_date": due}, headers=key)
+        task = made.json()
+        assert task["due_date"] == due
+        again = api.post(tasks_path(user), json={"title": "Buy milk", "due_date": due}, headers=key)
+        assert again.content == made.content
+        for answer in (
+            api.put(task_path(task), json={"title": "Buy bread"}),
+            api.patch(task_path(task), json={"due_date": due}),
+            api.patch(f"{task_path(task)}/complete"),
+            api.get(task_path(task)),
+        ):
+            assert_one_form(answer.json(), 3)
+            assert answer.json()["due_date"] == due
+        operation = {"op": "update", "id": task["id"], "if_match": answer.headers["etag"]}
+        batch = {"operations": [operation | {"task": {"title": "Buy oats"}}]}
+        assert api.post(f"{tasks_path(user)}/batch", json=batch).status_code == 200
+
+
+@pytest.mark.anyio
+async def test_a_stream_has_its_times_in_one_form(server: Server, user: str) -> None:
+    async with httpx.AsyncClient(base_url=server.url) as client:
+        since = (await client.get(f"{tasks_path(user)}/changes")).json()["next"]
+        await client.post(tasks_path(user), json={"title": "Buy milk", "due_date": "2026-12-24"})
+        async with streaming(client, user, since) as stream:
+            event = await stream.event()
+    assert_one_form(event.data, 3)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("time", TIMES)
+async def test_times_written_by_hand_have_the_form_and_their_etags_hold(
+    engine: AsyncEngine, own_database: str, time: str
+) -> None:
+    position = (await feed_service.changes(engine, "ada", None, 1)).position
+    made = await task_service.create_task(engine, "ada", TaskCreate(title="Buy milk"))
+    task_id = UUID(json.loads(made)["id"])
+    await execute(
+        own_database,
+        f"UPDATE tasks SET created_at = '{time}', updated_at = '{time}', due_date = '{time}'",
+    )
+
+    row = await task_service.get_task(engine, "ada", task_id)
+    page = await task_service.list_tasks(engine, "ada", TaskListing(), counted=True)
+    changes = await feed_service.changes(engine, "ada", position, 10)
+
+    assert [*times_in(json.loads(row))] == [time] * 3
+    assert b"".join(page.rows.pieces()) == b"[%b]" % row
+    assert b"[%b]" % row in b"".join(changes.content.pieces())
+    same = Condition([etag(row)], wanted=True)
+    changed = await task_service.update_task(engine, "ada", task_id, {"title": "Buy milk"}, same)
+    assert json.loads(changed)["created_at"] == time
+
+
+@pytest.mark.anyio
+async def test_the_form_is_what_python_writes(engine: AsyncEngine, own_database: str) -> None:
+    await execute(
+        own_database,
+        """
+        INSERT INTO tasks (id, user_id, title, completed, created_at, updated_at, due_date)
+        SELECT gen_random_uuid(), 'ada', 'Buy milk', false, at, at, at
+        FROM generate_series(
+            timestamptz '0001-01-01 00:00:00.000001+00', '9999-12-31 23:59:59+00',
+            interval '3651 days 17:13:57.1234'
+        ) AS at
+        """,
+    )
+    page = await task_service.list_tasks(engine, "ada", TaskListing())
+    times = [*times_in(json.loads(b"".join(page.rows.pieces())))]
+
+    step = timedelta(days=3651, hours=17, minutes=13, seconds=57, microseconds=123_400)
+    first = datetime(1, 1, 1, microsecond=1, tzinfo=UTC)
+    assert len(times) == 3 * 1001
+    assert times == [
+        (first + n // 3 * step).isoformat(timespec="microseconds") for n in range(len(times))
+    ]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("time", ["infinity", "-infinity", "0044-03-15T12:00:00+00:00 BC"])
+async def test_what_no_client_can_send_stays_as_postgresql_writes_it(
+    engine: AsyncEngine, own_database: str, time: str
+) -> None:
+    await task_service.create_task(engine, "ada", TaskCreate(title="Buy milk"))
+    await execute(own_database, f"UPDATE tasks SET due_date = '{time}', created_at = '{time}'")
+
+    page = await task_service.list_tasks(engine, "ada", TaskListing())
+
+    [task] = json.loads(b"".join(page.rows.pieces()))
+    assert [task["due_date"], task["created_at"]] == [time, time]
+    assert FORM.fullmatch(task["updated_at"])
+
+
+READERS = {
+    "python": (
+        "py",
+        """
+import datetime, sys
+for line in sys.stdin:
+    time = datetime.datetime.fromisoformat(line.strip())
+    since = time - datetime.datetime(1970, 1, 1, tzinfo=datetime.timezone.utc)
+    print(since // datetime.timedelta(milliseconds=1))
+""",
+    ),
+    "node": (
+        "js",
+        """
+const lines = require("fs").readFileSync(0, "utf8").trim().split("\\n");
+for (const line of lines) console.log(new Date(line).getTime());
+""",
+    ),
+    "go": (
+        "go",
+        """
+package main
+
+import ("bufio"; "fmt"; "os"; "time")
+
+func main() {
+	for lines := bufio.NewScanner(os.Stdin); lines.Scan(); {
+		at, err := time.Parse(time.RFC3339Nano, lines.Text())
+		if err != nil { panic(err) }
+		fmt.Println(at.UnixMilli())
+	}
+}
+""",
+    ),
+}
+
+
+@pytest.mark.parametrize("language", ["python3.9", "python3.10", "node", "go"])
+def test_other_languages_read_the_form(tmp_path: Path, language: str) -> None:
+    """With what they have for RFC 3339: fromisoformat, Date and time.RFC3339Nano."""
+    program, arguments = tool(language), ["run"] if language == "go" else []
+    suffix, source = READERS["python" if language.startswith("python") else language]
+    (file := tmp_path / f"read.{suffix}").write_text(source)
+    read = subprocess.run(
+        [program, *arguments, file],
+        input="\n".join(TIMES),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if "pyenv" in read.stderr:  # its shims are there for versions that are not chosen, too
+        pytest.skip(f"needs {language}")
+    assert read.returncode == 0, read.stderr
+    milliseconds = [
+        (datetime.fromisoformat(time) - datetime(1970, 1, 1, tzinfo=UTC))
+        // timedelta(milliseconds=1)
+        for time in TIMES
+    ]
+    assert [*map(int, read.stdout.split())] == milliseconds
