@@ -90,9 +90,7 @@ ACCEPTED: dict[str, dict[str, str]] = {
         "owned(select(TASKS), TASKS).where(TASKS.c.id == page.c.task_id).lateral('task~')": ALIAS,
         "bindparam('limit', type_=BigInteger) → bindparam('limit')": "PostgreSQL takes it for one",
         "select(state).select_from(source).order_by(page.c.seq) → "
-        "select(state).select_from(source)": (
-            "today's plan keeps the order; another might not"
-        ),
+        "select(state).select_from(source)": ("today's plan keeps the order; another might not"),
     },
     "src/framework/sql/rows.py": {
         "AT_ONCE = 1000 → AT_ONCE = 1001": TUNED,
