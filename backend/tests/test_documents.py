@@ -190,6 +190,39 @@ def test_links_are_not_broken(document: Path) -> None:
         assert (document.parent / target).exists(), target
 
 
+def test_files_that_documents_name_are_there() -> None:
+    """By their whole path, or by the end of it."""
+    files = subprocess.run(
+        ["git", "ls-files"], cwd=TOP, capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    ends = {file[start:] for file in files for start in _starts(file)}
+
+    named = {
+        (str(document.relative_to(TOP)), name)
+        for document in [*DOCUMENTS, *TOP.glob("specs/**/*.md")]
+        for name in re.findall(r"`([\w./-]+\.(?:py|sql|html|sh|lua))[`:]", document.read_text())
+    }
+
+    assert len(named) > 50
+    assert {each for each in named if each[1].removeprefix("../") not in ends} == set()
+
+
+def _starts(path: str) -> list[int]:
+    return [0, *(place.end() for place in re.finditer("/", path))]
+
+
+def test_the_index_of_decisions_has_each_of_them() -> None:
+    folder = TOP / "specs" / "decisions"
+    rows = re.findall(
+        r"^\| ([\d-]+) \| \[(.+)\]\((.+)\) \|$", (folder / "README.md").read_text(), re.M
+    )
+
+    assert [name for _, _, name in rows] == sorted(path.name for path in folder.glob("2*.md"))
+    for date, title, name in rows:
+        assert name.startswith(date)
+        assert (folder / name).read_text().startswith(f"# {title}\n\n{date}\n")
+
+
 Follow = Callable[[str, Callable[[], dict[str, str]]], Iterator[dict[str, Any]]]
 
 
