@@ -1,8 +1,8 @@
 """Changes as they happen.
 
-While anyone listens, one query at a time asks which users with listeners have changes, and only
-their feeds are read. A listener that connects, reconnects, is slow, or waited while the
-database was away reads on from its position, so none misses anything.
+Every half second, one query asks which of the users who have listeners have changes. Only the feeds
+of those users are read. Each listener reads on from its position, whether it connects, reconnects,
+is slow, or waited while the database was away. So no listener misses a change.
 """
 
 import asyncio

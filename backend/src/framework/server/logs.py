@@ -27,7 +27,7 @@ BUFFER_BYTES = 2**20
 """Limit of what is buffered for a slow or absent reader; as much again may be in a write."""
 
 PIPE_BUF: int = getattr(select, "PIPE_BUF", 512)
-"""Up to this size, a pipe does not mix a write with those of other processes: POSIX `write`."""
+"""A write of up to this size is atomic (POSIX `write`): the lines of workers do not mix."""
 
 MAX_PEER = 64
 """Longer than any address. Plain uvicorn reads it from a header, which may contain anything."""

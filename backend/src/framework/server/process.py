@@ -164,8 +164,8 @@ def drain_before_stop(stopping: asyncio.Event, seconds: float) -> None:
     """Set `stopping` at once, pass SIGTERM to uvicorn after `seconds`, and SIGINT at once.
 
     uvicorn would close its socket immediately and reset queued clients; a load balancer first needs
-    time to see that the service is not ready. A second SIGTERM also stops at once, but not in a
-    worker: only the supervisor can tell how many there were.
+    time to see that the service is not ready. A second SIGTERM also stops at once. A
+    worker ignores it: the supervisor may have passed the first one on twice.
     """
     if threading.current_thread() is not threading.main_thread():
         return

@@ -1,6 +1,6 @@
 """One HTTP connection, with limits.
 
-No bytes of one request are read as another, and no peer exceeds its share of memory, time or files.
+It prevents request smuggling, and limits a peer's memory, time and open files.
 uvicorn's protocol parses everything as it arrives, and waits forever. This one stops reading while
 a request waits for the one before it, refuses what is too large or too slow, ignores upgrades and
 trailers, and writes a response with one system call.

@@ -264,7 +264,7 @@ def _judged(table: Table, operations: Select[Any]) -> tuple[CTE, CTE, CTE]:
     verdict = select(operation, current.c.before, failure).select_from(source).cte("verdict")
     can_all = func.bool_and(verdict.c.failure.is_(None))
     all_can = select(can_all.label("yes")).having(can_all).cte("all_can")
-    # For a row to create, `before` is null, which counts as a row of nulls.
+    # For a create `before` is NULL; json_populate_record takes that as a row of NULLs.
     columns = [column(each.name, each.type) for each in table.c]
     made = func.json_populate_record(verdict.c.before, verdict.c.fields).table_valued(*columns)
     new = made.lateral("new")

@@ -145,7 +145,7 @@ def compiled(
     """Compile a statement that returns each of its rows as a JSON object.
 
     A repeatable statement changes nothing when it is applied a second time; a SELECT is repeatable.
-    If `current` has a row and the statement has none, that row is returned as None.
+    If `current` has a row and the statement has none, the result is one None: a condition failed.
     Raises TypeError for a value that is not a bindparam.
     """
     json, source = json_of(statement.cte("row"))
@@ -172,8 +172,8 @@ def compiled_answer(
 class Pool(AsyncAdaptedQueuePool):
     """SQLAlchemy's pool, in which each user gets at most half of the connections.
 
-    Shared statements are no user's. `broken` has the entries that need a new connection.
-    `is_distributed` is what was seen last.
+    Shared statements count towards no user's half. `broken` has the entries that need a new
+    connection. `is_distributed` is what was seen last.
     """
 
     def __init__(self, *arguments: Any, **settings: Any) -> None:  # noqa: ANN401 - as SQLAlchemy has them
@@ -276,7 +276,7 @@ def _prepare_connection(
         )
         pool.is_distributed = has_citus and await driver.fetchval(f"SELECT {citus.IS_DISTRIBUTED}")
         record.info["direct"] = own_number == driver.get_server_pid()
-        # A statement whose preparation timed out may still be prepared, and keep its name.
+        # PostgreSQL may have prepared a statement after the service gave up: no name is used twice.
         record.info["numbers"] = count()
         record.info["plans once"] = record.info["direct"] and not pool.is_distributed
         if record.info["plans once"]:
@@ -422,8 +422,8 @@ async def fetch_all(engine: AsyncEngine, statement: Statement, /, **values: obje
     It is sent again when its connection breaks, unless it might then be applied twice.
     Raises DatabaseUnavailable when PostgreSQL cannot be reached, no connection is free within
     POOL_WAIT_SECONDS, or no answer comes within STATEMENT_SECONDS; a statement that is not
-    repeatable may then have been applied. A user who holds half of the pool waits as if none were
-    free.
+    repeatable may then have been applied. A user who holds half of the pool waits like everybody
+    else when all of it is taken.
     """
     send = partial(_fetch_alone, engine, statement, values)
     return _first(await _alone(_pool(engine), statement, values, send))
@@ -438,7 +438,8 @@ def fetch_into(
 ) -> Awaitable[T]:
     """Run a statement as `fetch_all` does, and return what `gather` makes of its rows.
 
-    Holds the connection until then: no more rows are in memory than the pool can fetch at once.
+    It releases the connection after `gather`: the rows of one list for each connection are in
+    memory.
     """
 
     async def fetch_once(
@@ -675,8 +676,8 @@ def _was_not_applied(error: BaseException) -> bool:
 
 
 def was_not_sent(error: BaseException) -> bool:
-    # Once asyncpg has read that the session ended, and until the connection is closed, its message
-    # is the only sign that it sent nothing: the same class has faults of after it had sent.
+    # After a session has ended, only the message tells that asyncpg sent nothing. It raises the
+    # same class for errors after sending.
     is_ended = isinstance(error, asyncpg.InternalClientError) and str(error).startswith(
         "cannot switch to state"
     )

@@ -48,8 +48,8 @@ async def get_page(
 ) -> RowPage:
     """Answer the rows; one that is `counting` as well gives the total.
 
-    Up to AT_ONCE are one statement. More, if there is no limit, are read again, as one snapshot
-    and in batches, so that they are never in memory together.
+    One statement reads up to AT_ONCE rows. If there are more and no limit, a cursor reads all of
+    them again, in batches of one snapshot: they are never in memory together.
     """
     length = limit or AT_ONCE
     total: int | None = None
@@ -82,7 +82,7 @@ async def get_row(engine: AsyncEngine, statement: Statement, /, **values: object
 
 
 async def create_row(engine: AsyncEngine, creation: Creation, /, **values: object) -> bytes:
-    """Create a row and return it; with a `key` and `fingerprint`, one that the key made before.
+    """Create a row and return it. If the `key` was used before, return the row from then.
 
     Raises KeyReused for a key that came with another fingerprint, and TooManyKeys.
     """

@@ -144,8 +144,9 @@ def _write_many(  # noqa: PLR0913 - what a statement depends on
         def changed(change: Any, op: str) -> Any:  # noqa: ANN401 - Update or Delete
             """Change the rows that are locked.
 
-            By their places: planned while the table is small, a join would read all of it. Where a
-            statement has waited, a row may have another place by now than this statement sees.
+            It finds them by their places (`ctid`): PostgreSQL would plan a join that reads the
+            whole table, if the table is small at the time. While a statement waits, a row may move
+            to a place that the statement does not see.
             """
             places = [
                 func.array(select(each).where(does(locked, op)).scalar_subquery())

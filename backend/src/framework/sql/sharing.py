@@ -13,10 +13,11 @@ let a second one wait for the first, or leave it out. There is room for so many 
 wait that half of the pool stays free of them. Lines beyond that wait here, without a connection.
 All reads of a kind are a line, too. They wait for no rows, and many of them are under way.
 
-Once many have gone together, even the first waits for the others of its turn of the event loop.
-This ends when a statement is for one request only. If no other is under way, a shared statement
-takes half of the clients, counting those just answered. PostgreSQL then works for one half while
-Python works for the other. If all went together, one of the two would always be idle.
+Once MANY requests have gone together, each new request waits for the others of its turn of the
+event loop. This ends when a statement is for one request only. If no other statement is under way,
+a shared statement takes half of the clients; clients that were just answered count, too. PostgreSQL
+then works for one half while Python works for the other. If all requests went together, one of the
+two would always be idle.
 """
 
 import asyncio
@@ -137,9 +138,9 @@ class Queue:
     timer: asyncio.Handle | None = None
     looks: asyncio.Handle | None = None
     answered: int = 0
-    """How many clients of the last shared statement may soon ask again.
+    """An estimate of how many clients that were just answered will ask again soon.
 
-    Whoever waits next counts as one of them.
+    Each new request lowers it by one.
     """
 
     is_busy: bool = False

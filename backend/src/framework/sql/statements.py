@@ -101,8 +101,8 @@ def sent(column: ColumnElement[Any], name: str) -> ColumnElement[Any]:
 def select_row(table: Table) -> Statement:
     row = this_row(select(*shown(table)), table)
     asked = _asked(column(name, kind) for name, kind in _parameters(row).items())
-    # Limited, it is looked up for each, and not joined: planned while the table is small, a join
-    # would read all of it.
+    # LIMIT makes PostgreSQL look each row up by the index. While the table is small, it would plan
+    # a join that reads the whole table, and keep that plan.
     found = with_values(row, asked).limit(literal_column("1")).lateral("row")
     rows = answers_of(found, asked.join(found, true()))
     together = compiled_answer(rows, repeatable=True)
@@ -179,8 +179,8 @@ def select_list(
 class Creation(NamedTuple):
     """How a row is created: in one statement, or where tables are distributed in these steps.
 
-    There an INSERT goes straight to the server that has the owner's rows if it is a statement of
-    its own that returns no JSON; inside another, it takes a transaction between the servers.
+    Citus sends an INSERT to one server only if it is a statement of its own that returns no JSON.
+    Inside another statement, an INSERT takes a transaction between the servers.
     """
 
     at_once: Statement
@@ -196,7 +196,8 @@ class Creation(NamedTuple):
 def insert_row(table: Table, given: Iterable[str], shared: Shared | None = None) -> Creation:
     """Create a row from the `given` fields.
 
-    Its id is new: a row in conflict is the same one, from an attempt whose answer got lost.
+    Each create has a new id: a conflict can only be with its own first attempt, whose answer got
+    lost.
     Raises TypeError when these are not the table's columns.
     """
     _check_columns(table, given)
@@ -299,7 +300,8 @@ def clear_keys(keys: Table) -> ReturningDelete[Any]:
         .limit(literal_column(str(CLEARED_KEYS)))
         .with_for_update(skip_locked=True)
     )
-    # As an array, so that it is selected once: again, it would find others to lock.
+    # ARRAY makes PostgreSQL run the subquery once. A second run would skip the locked rows for
+    # others.
     names = func.array(expired.scalar_subquery(), type_=ARRAY(Text))
     return owned(delete(keys), keys).where(keys.c.key == any_(names)).returning(keys.c.key)
 
@@ -394,8 +396,8 @@ def _change(
 ) -> Statement:
     """Change one row. With a condition, return None if the row does not meet it.
 
-    It meets it if its ETag is one of `etags`, or is none of them if not `wanted`. The row is locked
-    when it is read, so that it cannot change before it is written.
+    If `wanted`, the row's ETag must be one of `etags`; otherwise it must be none of them. The
+    statement locks the row when it reads it, so that nobody changes the row in between.
     """
     if not conditional:
         return compiled(this_row(statement, table))
