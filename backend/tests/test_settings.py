@@ -342,3 +342,24 @@ def test_no_token_is_signed_without_a_secret() -> None:
     assert process.stderr == (
         "Set AUTH_SECRET to sign tokens with; with a key server, only its issuer can sign them\n"
     )
+
+
+def test_the_readme_has_each_setting_with_its_default_and_limits() -> None:
+    readme = (BACKEND / "README.md").read_text()
+    rows = re.findall(r"^\| `([A-Z_]+)` \| (?:`(\S+)` )?\| (.+) \|$", readme, re.M)
+
+    assert [name for name, _, _ in rows] == [name.upper() for name in Settings.model_fields]
+    for name, default, words in rows:
+        field = Settings.model_fields[name.lower()]
+        value = field.default if field.default is not None else ""
+        if isinstance(value, tuple):
+            value = ",".join(value)
+        shown = value.name if isinstance(value, Path) else str(value)
+        assert default == shown, name
+        limits = [
+            str(getattr(each, end))
+            for each in field.metadata
+            for end in ("ge", "le")
+            if hasattr(each, end)
+        ]
+        assert " to ".join(limits) in words, name
