@@ -13,7 +13,7 @@ import pytest
 import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from src.framework.server.protocol import HTTPProtocol
+from src.framework.server.protocol import MAX_PIECES, HTTPProtocol
 from tests.connections import chunked, connected, request
 from tests.serving import FORKED, Server, eventually, free_port, serving, started
 from tests.tasks import create, listed, task_path, tasks_path
@@ -207,6 +207,33 @@ def test_a_body_with_a_broken_chunk_is_400_and_creates_nothing(
         assert connection.is_closed()
 
     assert listed(api, user) == []
+
+
+@pytest.mark.parametrize("path", [tasks_path("ada"), "/nowhere"])
+@pytest.mark.parametrize("extension", [b"", b";a=b"])
+def test_a_body_in_endlessly_many_chunks_is_not_read_to_its_end(
+    server: Server, path: str, extension: bytes
+) -> None:
+    head = request("POST", path, "Content-Type: application/json", "Transfer-Encoding: chunked")
+    chunks = (b"1%b\r\n \r\n" % extension) * (MAX_PIECES + 1)
+    with connected(server) as connection:
+        connection.send(head, chunks)
+        answer = connection.read()
+
+        assert connection.received.read() == b""
+    assert answer.status == (404 if path == "/nowhere" else 413)
+
+
+def test_a_body_may_arrive_in_many_chunks(server: Server, user: str) -> None:
+    head = request(
+        "POST", tasks_path(user), "Content-Type: application/json", "Transfer-Encoding: chunked"
+    )
+    text = b'{"title":"Buy milk"}'
+    chunks = b"1\r\n \r\n" * (MAX_PIECES - 1) + chunked(text)
+    with connected(server) as connection:
+        connection.send(head + chunks)
+
+        assert connection.read().status == 201
 
 
 @pytest.mark.parametrize("requests", [1, 3, 200])

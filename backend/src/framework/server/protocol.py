@@ -32,6 +32,9 @@ SLICE = 8 * 1024
 MAX_HEAD_BYTES = 64 * 1024
 MAX_FIELDS = 200
 
+MAX_PIECES = 10_000
+"""How many pieces a body may arrive in. Each chunk of a byte costs as much as one of 8 KiB."""
+
 HEAD_SECONDS = 20.0
 """How long a head may take, and a new connection may be silent."""
 
@@ -69,12 +72,17 @@ class TooLargeHead(Exception):
     """RFC 6585 §5."""
 
 
+class TooManyPieces(Exception):
+    """RFC 9112 §7.1.1."""
+
+
 class HTTPProtocol(HttpToolsProtocol):
     transport: "Corked"  # type: ignore[assignment]  # connection_made wraps it
     deadline = 0.0
     must_arrive_by = 0.0
     unread = b""
     unparsed = 0
+    pieces = 0
     thrown_away = 0
     is_arriving = False
     is_half_closed = False
@@ -134,6 +142,8 @@ class HTTPProtocol(HttpToolsProtocol):
         except httptools.HttpParserError as error:
             if isinstance(error.__context__, TooLargeHead):
                 self._refuse_head()
+            elif isinstance(error.__context__, TooManyPieces):
+                self.refuse(413, f"A body may arrive in at most {MAX_PIECES} pieces")
             else:
                 self.refuse(400, "Invalid HTTP request received.")
         else:
@@ -168,7 +178,7 @@ class HTTPProtocol(HttpToolsProtocol):
         if len(self.headers) > MAX_FIELDS or self._head_bytes() > MAX_HEAD_BYTES:
             raise TooLargeHead
         super().on_headers_complete()
-        self.unparsed = 0
+        self.unparsed = self.pieces = 0
         self.deadline = self.clock.now + BODY_SECONDS
         # Trailers are not headers (RFC 9110 §6.5.1), and no endpoint needs any.
         self.headers = []
@@ -180,6 +190,9 @@ class HTTPProtocol(HttpToolsProtocol):
         return len(self.parser.get_method()) + len(self.url) + len("  HTTP/1.1\r\n\r\n") + fields
 
     def on_body(self, body: bytes) -> None:
+        self.pieces += 1
+        if self.pieces > MAX_PIECES:
+            raise TooManyPieces
         self.unparsed = 0
         self.deadline = min(self.clock.now + BODY_SECONDS, self.must_arrive_by)
         super().on_body(body)
@@ -222,7 +235,7 @@ class HTTPProtocol(HttpToolsProtocol):
         self.refusal = problem(status, detail, headers)
         self.unread = b""
         if self._is_idle():
-            self._send_refusal(self.refusal)
+            self._send_refusal(None if self._is_answered() else self.refusal)
         elif self.cycle.more_body:
             self._give_up_on_body(self.refusal)
 
@@ -237,11 +250,16 @@ class HTTPProtocol(HttpToolsProtocol):
         else:
             self._send_refusal(refusal)
 
-    def _send_refusal(self, refusal: Response) -> None:
-        status = HTTPStatus(refusal.status_code)
-        head = [b"HTTP/1.1 %d %b" % (status, status.phrase.encode())]
-        head += [b"%b: %b" % field for field in refusal.raw_headers]
-        self.transport.write(b"\r\n".join([*head, b"", bytes(refusal.body)]))
+    def _is_answered(self) -> bool:
+        """Whether the request that is arriving has had its answer, before the end of its body."""
+        return self.cycle is not None and self.cycle.response_complete and self.cycle.more_body
+
+    def _send_refusal(self, refusal: Response | None) -> None:
+        if refusal is not None:
+            status = HTTPStatus(refusal.status_code)
+            head = [b"HTTP/1.1 %d %b" % (status, status.phrase.encode())]
+            head += [b"%b: %b" % field for field in refusal.raw_headers]
+            self.transport.write(b"\r\n".join([*head, b"", bytes(refusal.body)]))
         # Closing would reset a peer that is still sending, and lose the answer.
         self.transport.write_eof()
         self.deadline = self.clock.now + REFUSED_SECONDS

@@ -25,7 +25,8 @@ def seconds_to_wait(prefer: str | None, most: int) -> int:
     return min(int(text), most) if re.fullmatch("[0-9]{1,9}", text) else 0
 
 
-_QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')
+# One without an end goes on to the field's end, or each of its marks would be tried as a beginning.
+_QUOTED = re.compile(r'"(?:[^"\\]|\\.)*+"?')
 _WEIGHT = re.compile(r"\s*q=([01](?:\.[0-9]{0,3})?)\s*")
 
 
