@@ -1,5 +1,6 @@
 """What bodies and heads may take is bounded, before they are read."""
 
+import asyncio
 import gc
 import json
 from pathlib import Path
@@ -13,8 +14,10 @@ from starlette.exceptions import HTTPException
 
 from src.config import Settings
 from src.framework.sql.engine import create_engine
+from src.framework.turns import Turns
 from src.framework.web import bodies
 from src.framework.web.bodies import MOST_VALUES, has_too_many_values, hold, release
+from src.framework.web.problems import MOST_ERRORS
 from src.main import create_app
 from src.services import task_service
 from tests.connections import connected, request
@@ -115,6 +118,46 @@ async def test_what_no_field_takes_is_gone_before_the_endpoint_waits(
     assert [each for each in kept if each is not marker] == []
 
 
+@pytest.mark.anyio
+async def test_one_large_body_at_a_time_is_read_in_turn_by_user() -> None:
+    read: list[str] = []
+
+    async def arrive(user: str, size: int) -> None:
+        scope = {"path_params": {"user_id": user}} | ({"held_bytes": size} if size else {})
+        await bodies.turn_to_read(scope)
+        read.append(f"{user} {size}")
+
+    async with asyncio.TaskGroup() as group:
+        for user, size in [("a", 1), ("a", 2), ("a", 3), ("b", 4), ("c", 0), ("c", 5)]:
+            group.create_task(arrive(user, size))
+
+    assert read == ["a 1", "c 0", "a 2", "b 4", "c 5", "a 3"]
+
+
+@pytest.mark.anyio
+async def test_after_work_others_have_three_times_as_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    turns, later = Turns(1), []
+    loop = asyncio.get_running_loop()
+    monkeypatch.setattr(loop, "call_later", lambda seconds, _: later.append(seconds))
+    clock = iter([10.0, 10.5])
+    monkeypatch.setattr("src.framework.turns.perf_counter", lambda: next(clock))
+
+    await turns.work("ada", 3)
+    await asyncio.sleep(0)
+
+    assert (later, turns.free) == ([1.5], 0)
+
+
+def test_of_endlessly_many_errors_the_first_are_named(api: httpx.Client, user: str) -> None:
+    wrong = {"title": "", "tags": [""] * 20}
+    operations = [{"op": "create", "task": wrong}] * 100
+
+    answer = api.post(f"{tasks_path(user)}/batch", json={"operations": operations})
+
+    assert answer.status_code == 422
+    assert len(answer.json()["errors"]) == MOST_ERRORS
+
+
 # Memory
 
 
@@ -182,6 +225,41 @@ def test_a_query_has_at_most_a_hundred_parameters(api: httpx.Client, user: str) 
     assert api.get(f"{path}?{'tags=&' * 100}".rstrip("&")).status_code == 200
     assert_problem(
         api.get(f"{path}?{'tags=&' * 101}".rstrip("&")), 400, "The query has too many parameters"
+    )
+
+
+def test_a_query_is_no_longer_than_its_longest_texts(api: httpx.Client, user: str) -> None:
+    path, letter = tasks_path(user), "%F0%9F%92%A1"
+    tags = ",".join(f"{number:02}{letter * 48}" for number in range(20))
+
+    assert api.get(f"{path}?q={letter * 500}&tags={tags}&limit=10").json() == []
+    assert_problem(
+        api.get(f"{path}?q={letter * 500}&x={letter * 1600}"), 414, "The query is too long"
+    )
+
+
+@pytest.mark.parametrize(
+    "field", ['"\\' * 30_000, '"a",' * 15_000, ";" * 60_000, "a/b;q=0.1;" * 6000, '"' * 60_000]
+)
+@pytest.mark.parametrize("name", ["Accept", "Accept-Encoding", "Prefer"])
+def test_a_field_of_marks_is_read_at_once(
+    api: httpx.Client, user: str, name: str, field: str
+) -> None:
+    answer = api.get(f"{tasks_path(user)}/changes", headers={name: field})
+
+    assert answer.json()["changes"] == []
+
+
+def test_a_list_of_etags_has_an_end(api: httpx.Client, user: str) -> None:
+    task = create(api, user)
+    etags = {"If-Match": '"a",' * 1000 + '"b"', "If-None-Match": '"a",' * 1000 + '"b"'}
+    too_long = {"If-None-Match": '"a",' * 1100 + '"b"'}
+
+    assert api.get(task_path(task), headers=etags).status_code == 412
+    assert_problem(
+        api.get(task_path(task), headers=too_long),
+        422,
+        "If-None-Match: must have at most 4096 characters",
     )
 
 

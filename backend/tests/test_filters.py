@@ -241,7 +241,7 @@ def test_a_repeated_value_reaches_no_statement(query: str) -> None:
 
 
 def test_a_list_takes_thousands_of_repeats(api: httpx.Client, user: str, tasks: list[Task]) -> None:
-    assert titles(api, user, {"tags": ",".join(["home"] * 4000)}) == ["a", "c", "d"]
+    assert titles(api, user, {"tags": ",".join(["home"] * 2000)}) == ["a", "c", "d"]
     assert titles(api, user, {"priority": ",".join(["low"] * 4000)}) == ["a"]
     assert len(tasks) == 4
 

@@ -4,6 +4,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Hashable
 from contextlib import asynccontextmanager
+from time import perf_counter
 
 
 class Turns:
@@ -23,6 +24,23 @@ class Turns:
             yield
         finally:
             self._give_back()
+
+    async def work(self, key: Hashable, rest: float) -> None:
+        """Wait for a turn that lasts until the caller waits for something else.
+
+        The next one begins after `rest` times as long.
+        """
+        if self.free:
+            self.free -= 1
+        else:
+            await self._wait(key)
+        loop = asyncio.get_running_loop()
+        began = perf_counter()
+
+        def end() -> None:
+            loop.call_later(rest * (perf_counter() - began), self._give_back)
+
+        loop.call_soon(end)
 
     async def _wait(self, key: Hashable) -> None:
         turn = asyncio.get_running_loop().create_future()

@@ -97,7 +97,7 @@ def of_every_request(noun: str) -> Responses:
             problems.not_the_owner(noun),
             headers={"WWW-Authenticate": SCOPE_CHALLENGE},
         )
-        | documented(414, "The path is too long", LONG_PATH)
+        | documented(414, "The path or the query is too long", LONG_PATH)
         | documented(500, "An unexpected error", UNEXPECTED)
         | documented(
             503,

@@ -165,7 +165,15 @@ def is_etag_list(text: str) -> bool:
     return _ETAG_LIST.fullmatch(text) is not None
 
 
+MAX_ETAGS = 4096
+"""Characters of a list of ETags: 115 of ours. All of them are compared with the row's."""
+
+
 def check_etags(text: str) -> str:
+    if len(text) > MAX_ETAGS:
+        raise PydanticCustomError(
+            "string_length", "must have at most {maximum} characters", {"maximum": MAX_ETAGS}
+        )
     if not is_etag_list(text):
         raise PydanticCustomError("etags", "must be * or a list of entity tags")
     return text
@@ -173,6 +181,7 @@ def check_etags(text: str) -> str:
 
 ETAGS = {
     "pattern": '^(\\*|(W/)?"[!#-~]*"(, ?(W/)?"[!#-~]*")*)$',
+    "maxLength": MAX_ETAGS,
     "examples": ['"5d41402abc4b2a76"'],
 }
 """The JSON schema of what clients send as If-Match."""

@@ -82,8 +82,11 @@ class Client:
     async def request(
         self, method: str, path: str, content: object = None, **headers: str
     ) -> Answer:
+        return await self.send(message(method, path, content, **headers))
+
+    async def send(self, request: bytes) -> Answer:
         began = time.monotonic()
-        answer = await self._answer(message(method, path, content, **headers))
+        answer = await self._answer(request)
         self.figures.add(answer.status, time.monotonic() - began)
         assert answer.status != "503" or "retry-after" in answer.headers
         return answer

@@ -15,9 +15,9 @@ def condition(if_match: str | None, if_none_match: str | None) -> Condition | No
     """
     if if_none_match == "*":
         return Condition([], wanted=True)
-    unwanted = [] if if_none_match is None else _TAG.findall(if_none_match)
+    unwanted = {} if if_none_match is None else dict.fromkeys(_TAG.findall(if_none_match))
     if if_match in {None, "*"}:
-        return Condition(unwanted, wanted=False) if unwanted else None
+        return Condition([*unwanted], wanted=False) if unwanted else None
     return Condition([tag for tag in _TAG.findall(if_match) if tag not in unwanted], wanted=True)
 
 

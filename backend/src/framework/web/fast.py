@@ -117,7 +117,9 @@ class DirectCall:
         try:
             inputs = self.validate(sent, from_attributes=True)  # as FastAPI does
         except ValidationError as error:
-            raise RequestValidationError(error.errors(include_url=False)) from None
+            raise RequestValidationError(
+                error.errors(include_url=False, include_input=False)
+            ) from None
         sent.clear()  # while the endpoint waits, what it does not take is in nobody's way
         values = inputs["path"]
         values.update(inputs["header"])

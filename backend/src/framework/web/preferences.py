@@ -1,6 +1,7 @@
 """What clients would like: `Prefer` (RFC 7240), and the weights of `Accept…` (RFC 9110 §12.4.2).
 
-Of a list, the first MOST_ITEMS count: a head has room for thousands.
+Of a list, the first MOST_ITEMS count, and of an item as many parameters: a head has room for
+thousands.
 """
 
 import re
@@ -34,11 +35,11 @@ def weights(accept: str) -> dict[str, float]:
     """Read the weight of each name in lower case, in the order of the field; 1 if it has none."""
     found: dict[str, float] = {}
     for item in _items(_QUOTED.sub("", accept.lower())):
-        name, *parameters = item.split(";")
+        name, *parameters = _items(item, ";")
         given = [weight[1] for each in parameters if (weight := _WEIGHT.fullmatch(each))]
         found[name.strip()] = float(given[0]) if given else 1
     return found
 
 
-def _items(field: str) -> list[str]:
-    return field.split(",", MOST_ITEMS)[:MOST_ITEMS]
+def _items(field: str, sign: str = ",") -> list[str]:
+    return field.split(sign, MOST_ITEMS)[:MOST_ITEMS]

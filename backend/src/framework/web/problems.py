@@ -20,6 +20,10 @@ from src.framework.web.problem_schema import Problem
 PROBLEM_JSON = "application/problem+json"
 RETRY_AFTER_SECONDS = 2
 MAX_BODY_BYTES = 128 * 1024
+
+MOST_ERRORS = 500
+"""How many errors of one request are named."""
+
 PATCH_TYPES = ("application/json", "application/merge-patch+json")
 ACCEPT_PATCH = {"Accept-Patch": ", ".join(PATCH_TYPES)}
 
@@ -27,7 +31,7 @@ Handler: TypeAlias = Callable[[Request, Any], Coroutine[Any, Any, Response]]
 Responses: TypeAlias = dict[int | str, dict[str, Any]]
 
 # RFC 9110's phrases; Python before 3.13 has the older ones.
-_PHRASES = {413: "Content Too Large", 422: "Unprocessable Content"}
+_PHRASES = {413: "Content Too Large", 414: "URI Too Long", 422: "Unprocessable Content"}
 
 _DETAILS = {
     404: "There is nothing at this path",
@@ -37,7 +41,8 @@ BROKEN_QUERY = "The query must be percent-encoded UTF-8"
 ENCODED = "Send the body as it is, without a Content-Encoding"
 BROKEN_PATH = "The path must be percent-encoded UTF-8"
 LONG_PATH = "The path is too long"
-LONG_QUERY = "The query has too many parameters"
+LONG_QUERY = "The query is too long"
+MANY_PARAMETERS = "The query has too many parameters"
 NO_OBJECT = "Send a JSON object as the body"
 STOPPING = "The service is about to stop; try again in a moment"
 UNEXPECTED = "Something went wrong; the service's log explains it under this X-Request-ID"
@@ -132,7 +137,7 @@ async def _invalid(request: Request, error: RequestValidationError) -> Response:
         return await _http_exception(request, wrong_media_type(request.method))
     errors = [
         {"loc": _place(item), "msg": _in_plain_words(item), "type": item["type"]}
-        for item in error.errors()
+        for item in error.errors()[:MOST_ERRORS]
     ]
     return problem_with_errors(422, errors)
 

@@ -21,12 +21,19 @@ from starlette.datastructures import Headers, QueryParams
 from starlette.exceptions import HTTPException
 from starlette.types import Scope
 
-from src.framework.web.bodies import COUNTED_FROM, MOST_VALUES, has_too_many_values, hold
+from src.framework.web.bodies import (
+    COUNTED_FROM,
+    MOST_VALUES,
+    has_too_many_values,
+    hold,
+    turn_to_read,
+)
 from src.framework.web.problems import (
     BROKEN_QUERY,
     ENCODED,
     LONG_PATH,
     LONG_QUERY,
+    MANY_PARAMETERS,
     MAX_BODY_BYTES,
     PATCH_TYPES,
     too_large,
@@ -35,6 +42,9 @@ from src.framework.web.problems import (
 
 MAX_PATH_BYTES = 4096
 """A path's longest user has 255 characters of four bytes, each of three in the path."""
+
+MAX_QUERY_BYTES = 24 * 1024
+"""The longest search and 20 of the longest tags have 18 KiB, each byte in three of the query."""
 
 MOST_PARAMETERS = 100
 """How many parameters a query may have, with repeats."""
@@ -116,6 +126,7 @@ class StrictRoute(APIRoute):
             body += chunk
             if len(body) > self.max_bytes:
                 raise HTTPException(413, too_large(self.max_bytes))
+        await turn_to_read(request.scope)
         return bytes(body)
 
 
@@ -148,9 +159,14 @@ def joined_headers(
 
 
 def parsed_query(query_string: bytes) -> list[tuple[str, str]]:
-    """Raises HTTPException 400 for what is not percent-encoded UTF-8 (RFC 3986 §2.1), or long."""
+    """Raises HTTPException 400 for what is not percent-encoded UTF-8 (RFC 3986 §2.1).
+
+    The same for too many parameters, and 414 for too many bytes.
+    """
+    if len(query_string) > MAX_QUERY_BYTES:
+        raise HTTPException(414, LONG_QUERY)
     if query_string.count(b"&") >= MOST_PARAMETERS:
-        raise HTTPException(400, LONG_QUERY)
+        raise HTTPException(400, MANY_PARAMETERS)
     try:
         return parse_qsl(query_string.decode(), keep_blank_values=True, errors="strict")
     except ValueError:
