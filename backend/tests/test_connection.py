@@ -13,7 +13,7 @@ import pytest
 import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from src.framework.server.protocol import MAX_PIECES, HTTPProtocol
+from src.framework.server.protocol import MAX_SHORT_PIECES, HTTPProtocol
 from tests.connections import chunked, connected, request
 from tests.serving import FORKED, Server, eventually, free_port, serving, started
 from tests.tasks import create, listed, task_path, tasks_path
@@ -215,7 +215,7 @@ def test_a_body_in_endlessly_many_chunks_is_not_read_to_its_end(
     server: Server, path: str, extension: bytes
 ) -> None:
     head = request("POST", path, "Content-Type: application/json", "Transfer-Encoding: chunked")
-    chunks = (b"1%b\r\n \r\n" % extension) * (MAX_PIECES + 1)
+    chunks = (b"1%b\r\n \r\n" % extension) * (MAX_SHORT_PIECES + 1)
     with connected(server) as connection:
         connection.send(head, chunks)
         answer = connection.read()
@@ -229,7 +229,7 @@ def test_a_body_may_arrive_in_many_chunks(server: Server, user: str) -> None:
         "POST", tasks_path(user), "Content-Type: application/json", "Transfer-Encoding: chunked"
     )
     text = b'{"title":"Buy milk"}'
-    chunks = b"1\r\n \r\n" * (MAX_PIECES - 1) + chunked(text)
+    chunks = b"1\r\n \r\n" * (MAX_SHORT_PIECES - 1) + chunked(text)
     with connected(server) as connection:
         connection.send(head + chunks)
 

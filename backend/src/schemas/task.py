@@ -9,6 +9,7 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    FailFast,
     Field,
     StrictBool,
     StrictStr,
@@ -115,6 +116,7 @@ Tag = Annotated[
 
 SentTags = Annotated[
     list[Tag],
+    FailFast(),  # a batch may have 2,000 wrong ones
     BeforeValidator(_few),
     AfterValidator(_distinct),
     Field(

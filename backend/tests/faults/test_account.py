@@ -5,23 +5,18 @@ import json
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
-from urllib.parse import urlsplit
 from uuid import UUID
 
-import asyncpg
-import psutil
 import pytest
 
 from tests.connections import request
 from tests.faults.cluster import Cluster
 from tests.faults.conftest import Report
 from tests.faults.load import Client, Figures, clients, connected
-from tests.faults.test_share import TWENTY_OF_OTHERS, Watched, watched
-from tests.serving import Server, eventually, serving
-from tests.streams import Reader
+from tests.faults.test_share import TWENTY_OF_OTHERS, watched
+from tests.serving import serving
 from tests.tasks import tasks_path
 
 MIB = 1024 * 1024
@@ -70,7 +65,7 @@ def repeated(text: bytes, length: int) -> bytes:
 
 def in_chunks_of_a_byte(user: str) -> bytes:
     fields = ("Transfer-Encoding: chunked", "Content-Type: application/json")
-    return request("POST", f"{tasks_path(user)}/batch", *fields) + b"1\r\n[\r\n" * 12_000
+    return request("POST", f"{tasks_path(user)}/batch", *fields) + b"1\r\n[\r\n" * 4000
 
 
 NOTHING = b'{"op":"delete","id":"%b"}' % str(UNKNOWN).encode()
@@ -103,8 +98,10 @@ WORST: dict[str, tuple[Ask, int]] = {
 
 
 @asynccontextmanager
-async def sent_on_and_on(url: str, sent: list[tuple[Ask, int]]) -> AsyncIterator[Counter[str]]:
-    """Let ten clients of two accounts send these in turn; count the answers that are as expected."""
+async def sent_on_and_on(
+    url: str, sent: list[tuple[Ask, int]], number: int
+) -> AsyncIterator[Counter[str]]:
+    """Let so many clients of two accounts send these in turn; count the answers."""
     answers = Counter[str]()
     is_over = asyncio.Event()
 
@@ -117,9 +114,9 @@ async def sent_on_and_on(url: str, sent: list[tuple[Ask, int]]) -> AsyncIterator
                 answers["expected" if answer.status == status else answer.status] += 1
                 await asyncio.sleep(PAUSE)
 
-    async with clients(url, Figures(), CLIENTS) as greedy, asyncio.TaskGroup() as sending:
-        for number, client in enumerate(greedy):
-            sending.create_task(send(client, number))
+    async with clients(url, Figures(), number) as greedy, asyncio.TaskGroup() as sending:
+        for each, client in enumerate(greedy):
+            sending.create_task(send(client, each))
         yield answers
         is_over.set()
 
@@ -128,7 +125,7 @@ async def sent_on_and_on(url: str, sent: list[tuple[Ask, int]]) -> AsyncIterator
 async def test_the_worst_that_ten_clients_of_two_accounts_send_delays_others_little(
     own: Cluster, tmp_path: Path, report: Report, full: bool
 ) -> None:
-    seconds = 4.0 if full else 0.3
+    seconds, number = (4.0, CLIENTS) if full else (0.3, len(ACCOUNTS))
     kinds = {name: [sent] for name, sent in WORST.items()}
     if not full:
         kinds = {"all in turn": [*WORST.values()]}
@@ -140,7 +137,7 @@ async def test_the_worst_that_ten_clients_of_two_accounts_send_delays_others_lit
             await admin.execute(TASKS_OF_A_GREEDY_ONE, [*ACCOUNTS])
             await admin.execute(TWENTY_OF_OTHERS)
         for name, sent in {"ordinary lists": [(get("?limit=20"), 200)], **kinds}.items():
-            async with sent_on_and_on(server.url, sent) as counted:
+            async with sent_on_and_on(server.url, sent, number) as counted:
                 await watched(server.url, seconds / 4)
                 beside = await watched(server.url, seconds)
                 p99[name] = beside.p99
@@ -148,7 +145,6 @@ async def test_the_worst_that_ten_clients_of_two_accounts_send_delays_others_lit
             others.slowest = max(others.slowest, beside.figures.slowest)
             answers += counted
         assert "Traceback" not in server.log
-    print({k: round(v, 3) for k, v in p99.items()}, answers)
     ordinary = p99.pop("ordinary lists")
     worst = max(p99, key=p99.__getitem__)
     others.note = (

@@ -25,6 +25,7 @@ from uvicorn.server import ServerState
 from src.framework.files import file_limit
 from src.framework.web.events import ENDS_WITH_CLIENT, TOO_MANY_CONNECTIONS
 from src.framework.web.problems import problem
+from src.framework.web.routing import MAX_PATH_BYTES
 
 SLICE = 8 * 1024
 """Bytes to parse before checking whether a request has to wait."""
@@ -32,8 +33,10 @@ SLICE = 8 * 1024
 MAX_HEAD_BYTES = 64 * 1024
 MAX_FIELDS = 200
 
-MAX_PIECES = 10_000
-"""How many pieces a body may arrive in. Each chunk of a byte costs as much as one of 8 KiB."""
+SHORT_PIECE = 256
+
+MAX_SHORT_PIECES = 3000
+"""How many pieces shorter than SHORT_PIECE a body may have: each costs as much as 8 KiB in one."""
 
 HEAD_SECONDS = 20.0
 """How long a head may take, and a new connection may be silent."""
@@ -82,7 +85,7 @@ class HTTPProtocol(HttpToolsProtocol):
     must_arrive_by = 0.0
     unread = b""
     unparsed = 0
-    pieces = 0
+    short_pieces = 0
     thrown_away = 0
     is_arriving = False
     is_half_closed = False
@@ -143,7 +146,7 @@ class HTTPProtocol(HttpToolsProtocol):
             if isinstance(error.__context__, TooLargeHead):
                 self._refuse_head()
             elif isinstance(error.__context__, TooManyPieces):
-                self.refuse(413, f"A body may arrive in at most {MAX_PIECES} pieces")
+                self.refuse(413, f"A body may have at most {MAX_SHORT_PIECES} short chunks")
             else:
                 self.refuse(400, "Invalid HTTP request received.")
         else:
@@ -177,8 +180,12 @@ class HTTPProtocol(HttpToolsProtocol):
             return
         if len(self.headers) > MAX_FIELDS or self._head_bytes() > MAX_HEAD_BYTES:
             raise TooLargeHead
+        path, *query = self.url.split(b"?", 1)
+        if len(path) > MAX_PATH_BYTES:
+            # What is beyond would be decoded before the application refuses the path.
+            self.url = b"?".join([path[: MAX_PATH_BYTES + 1], *query])
         super().on_headers_complete()
-        self.unparsed = self.pieces = 0
+        self.unparsed = self.short_pieces = 0
         self.deadline = self.clock.now + BODY_SECONDS
         # Trailers are not headers (RFC 9110 §6.5.1), and no endpoint needs any.
         self.headers = []
@@ -190,9 +197,10 @@ class HTTPProtocol(HttpToolsProtocol):
         return len(self.parser.get_method()) + len(self.url) + len("  HTTP/1.1\r\n\r\n") + fields
 
     def on_body(self, body: bytes) -> None:
-        self.pieces += 1
-        if self.pieces > MAX_PIECES:
-            raise TooManyPieces
+        if len(body) < SHORT_PIECE:
+            self.short_pieces += 1
+            if self.short_pieces > MAX_SHORT_PIECES:
+                raise TooManyPieces
         self.unparsed = 0
         self.deadline = min(self.clock.now + BODY_SECONDS, self.must_arrive_by)
         super().on_body(body)

@@ -1,10 +1,12 @@
 """Paths and links (RFC 8288) for clients to follow."""
 
 from collections.abc import Iterable, Mapping
-from urllib.parse import parse_qsl, quote, urlencode
+from urllib.parse import quote, urlencode
 
 from fastapi import Request
 from pydantic_core import from_json
+
+from src.framework.web.routing import parsed_query
 
 # RFC 3986 §3.3. The HTTP parser lets more through, such as the > that would end a Link.
 _IN_A_PATH = "%/:@!$&'()*+,;=~"
@@ -28,7 +30,7 @@ def page_link(
     request: Request, relation: str, place: Mapping[str, object], instead_of: Iterable[str] = ()
 ) -> str:
     """Link to the same list with these parameters, `instead_of` others: RFC 8288 §3."""
-    query = parse_qsl(request.scope["query_string"].decode(), keep_blank_values=True)
-    query = [(name, text) for name, text in query if name not in {*place, *instead_of}]
+    sent = parsed_query(request.scope["query_string"])
+    query = [(name, text) for name, text in sent if name not in {*place, *instead_of}]
     query += [(name, str(value)) for name, value in place.items()]
     return f'<{path_of(request)}?{urlencode(query)}>; rel="{relation}"'

@@ -20,10 +20,6 @@ from src.framework.web.problem_schema import Problem
 PROBLEM_JSON = "application/problem+json"
 RETRY_AFTER_SECONDS = 2
 MAX_BODY_BYTES = 128 * 1024
-
-MOST_ERRORS = 500
-"""How many errors of one request are named."""
-
 PATCH_TYPES = ("application/json", "application/merge-patch+json")
 ACCEPT_PATCH = {"Accept-Patch": ", ".join(PATCH_TYPES)}
 
@@ -137,7 +133,7 @@ async def _invalid(request: Request, error: RequestValidationError) -> Response:
         return await _http_exception(request, wrong_media_type(request.method))
     errors = [
         {"loc": _place(item), "msg": _in_plain_words(item), "type": item["type"]}
-        for item in error.errors()[:MOST_ERRORS]
+        for item in error.errors()
     ]
     return problem_with_errors(422, errors)
 

@@ -5,7 +5,7 @@ from codecs import BOM_UTF8
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from contextlib import suppress
 from email.message import Message
-from functools import cached_property
+from functools import cached_property, lru_cache
 from inspect import iscoroutinefunction, signature
 from json import JSONDecodeError
 from typing import Any
@@ -158,6 +158,7 @@ def joined_headers(
     return found
 
 
+@lru_cache(maxsize=16)  # a request reads its query once for each link of its answer
 def parsed_query(query_string: bytes) -> list[tuple[str, str]]:
     """Raises HTTPException 400 for what is not percent-encoded UTF-8 (RFC 3986 §2.1).
 
