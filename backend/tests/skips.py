@@ -10,6 +10,8 @@ NEEDS = "needs "
 PACKAGES = {
     "buildah": "buildah",
     "chromium": "chromium",
+    "haproxy": "haproxy",
+    "jq": "jq",
     "nginx": "nginx-light",
     "node": "npm",
     "npm": "npm",
