@@ -46,6 +46,7 @@ def pytest_configure(config: pytest.Config) -> None:
         # A run closes the folder that pytest shares among runs. PostgreSQL, which root starts as
         # somebody else, would lose its data in the middle of another run.
         os.environ[OWN_FOLDER] = tempfile.mkdtemp(prefix="task-api-")
+        Path(os.environ[OWN_FOLDER]).chmod(0o755)
         config.add_cleanup(lambda: shutil.rmtree(os.environ.pop(OWN_FOLDER)))
     if config.getoption("pooler"):
         SETTINGS["DATABASE_POOL_SIZE"] = "40"
