@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 from uuid import uuid4
@@ -28,9 +29,6 @@ from tests.serving import COMMAND, DEFAULTS, PLAIN, SETTINGS, Server, serving
 from tests.skips import told
 from tests.tokens import SECRET, TokenOfThePath
 
-OWN_FOLDER = "PYTEST_DEBUG_TEMPROOT"
-"""The variable that says where pytest makes its folders."""
-
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--pooler", type=Path, help="a PgBouncer to run the tests through")
@@ -39,15 +37,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--citus", help="that of a Citus cluster's coordinator, to distribute on")
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     if config.option.seed is None:  # workers get the option as it is after this
         config.option.seed = int(f"{datetime.now(UTC):%Y%m%d}")
-    if OWN_FOLDER not in os.environ:
+    if config.option.basetemp is None:
         # A run closes the folder that pytest shares among runs. PostgreSQL, which root starts as
         # somebody else, would lose its data in the middle of another run.
-        os.environ[OWN_FOLDER] = tempfile.mkdtemp(prefix="task-api-")
-        Path(os.environ[OWN_FOLDER]).chmod(0o755)
-        config.add_cleanup(lambda: shutil.rmtree(os.environ.pop(OWN_FOLDER)))
+        config.option.basetemp = tempfile.mkdtemp(prefix="task-api-")
+        config.add_cleanup(partial(shutil.rmtree, config.option.basetemp, ignore_errors=True))
     if config.getoption("pooler"):
         SETTINGS["DATABASE_POOL_SIZE"] = "40"
 

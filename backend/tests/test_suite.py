@@ -6,7 +6,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.conftest import OWN_FOLDER
 from tests.mutants import modules
 from tests.serving import BACKEND
 from tests.skips import told
@@ -44,11 +43,10 @@ def outcome(folder: Path, *options: str) -> tuple[str, str]:
     (folder / "drawn").unlink(missing_ok=True)
     (folder / "test_skipping.py").write_text(SKIPPING)
     command = [sys.executable, "-m", "pytest", "-p", "tests.conftest"]
-    environment = {name: value for name, value in os.environ.items() if name != OWN_FOLDER}
     said = subprocess.run(
         [*command, "-c", BACKEND / "pyproject.toml", *options, "test_skipping.py"],
         cwd=folder,
-        env=environment | {"PATH": "/nowhere", "PYTHONPATH": str(BACKEND)},
+        env=os.environ | {"PATH": "/nowhere", "PYTHONPATH": str(BACKEND)},
         capture_output=True,
         text=True,
         check=True,
