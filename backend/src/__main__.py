@@ -1,4 +1,4 @@
-"""`make run`: say where things are, then serve."""
+"""`make run`: serve, and say where things are."""
 
 import signal
 
@@ -9,8 +9,9 @@ import errno
 import logging
 import os
 import sys
+from functools import partial
 
-from src.config import NO_KEY, Settings, get_settings, log_format, refuse_to_start
+from src.config import DATA_ADVICE, NO_KEY, Settings, get_settings, log_format, refuse_to_start
 from src.framework.addresses import is_loopback
 from src.framework.exceptions import DO_NOT_RESTART, CannotStart
 from src.framework.server.logs import configure_logging, log_from_the_first_line, standard_output
@@ -20,8 +21,10 @@ from src.framework.server.process import (
     Supervisor,
     allow_many_connections,
     bound_sockets,
+    cannot_listen,
     log_end,
 )
+from src.framework.sql.embedded import check_folder
 
 # For requests in flight, including slow uploads.
 SHUTDOWN_SECONDS = 5
@@ -30,8 +33,11 @@ SHUTDOWN_SECONDS = 5
 def main(app: str = "src.main:app") -> None:
     log_from_the_first_line(log_format())
     settings = get_settings()
+    place = settings.host, settings.port, ("HOST", "PORT")
     try:
-        sockets = bound_sockets(settings.host, settings.port, ("HOST", "PORT"))
+        sockets = bound_sockets(*place)
+        if settings.database_url is None:
+            check_folder(settings.data_dir, DATA_ADVICE)
     except CannotStart as error:
         refuse_to_start(str(error))
     if settings.auth_mode is None:
@@ -41,7 +47,6 @@ def main(app: str = "src.main:app") -> None:
         get_settings.cache_clear()
         settings = get_settings()
     configure_logging(settings.log_level, settings.log_format)
-    say_where(settings)
     allow_many_connections()
     config = Config(
         app,
@@ -57,22 +62,21 @@ def main(app: str = "src.main:app") -> None:
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
     )
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    if settings.workers > 1:
-        supervisor = Supervisor(config, sockets)
-        supervisor.drain_seconds = settings.drain_seconds
-        supervisor.run()
-        if DO_NOT_RESTART in {worker.exitcode for worker in supervisor.processes}:
-            sys.exit(DO_NOT_RESTART)
-        log_end()
-    else:
-        server = Server(config)
-        server.drain_seconds = settings.drain_seconds
-        try:
-            server.run(sockets)
-        except OSError as error:
-            if error.errno != errno.EADDRINUSE:  # another began to listen there meanwhile
-                raise
-            refuse_to_start(f"HOST {settings.host}, PORT {settings.port}: {error}")
+    service = Supervisor(config, sockets) if settings.workers > 1 else Server(config)
+    service.drain_seconds = settings.drain_seconds
+    service.when_ready = partial(say_where, settings)
+    try:
+        if isinstance(service, Server):
+            service.run(sockets)
+            return
+        service.run()
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            raise
+        refuse_to_start(str(cannot_listen(*place, error)))
+    if DO_NOT_RESTART in {worker.exitcode for worker in service.processes}:
+        sys.exit(DO_NOT_RESTART)
+    log_end()
 
 
 def say_where(settings: Settings) -> None:
@@ -89,7 +93,7 @@ def say_where(settings: Settings) -> None:
         standard_output("text").write([*lines, "Stop  Ctrl-C"])
     else:
         facts = "; ".join(f"{name} {what}" for name, what in said.items())
-        logging.getLogger("src").info("Starting: %s", facts)
+        logging.getLogger("src").info("Started: %s", facts)
 
 
 if __name__ == "__main__":

@@ -51,6 +51,8 @@ NO_KEY = (
     "or AUTH_MODE=open to let anyone act for any user"
 )
 
+DATA_ADVICE = "set DATA_DIR to another folder, or DATABASE_URL to your own server"
+
 BACKEND = Path(__file__).resolve().parent.parent
 
 

@@ -9,14 +9,12 @@ from time import monotonic
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from src.config import Settings
+from src.config import DATA_ADVICE, Settings
 from src.framework.exceptions import CannotStart
 from src.framework.sql.embedded import embedded_server
 from src.framework.sql.engine import create_engine, is_worth_waiting_for
 from src.framework.sql.exceptions import DatabaseUnavailable
 from src.migrations import upgrade
-
-ADVICE = "set DATA_DIR to another folder, or DATABASE_URL to your own server"
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +37,7 @@ async def opened_engine(settings: Settings, stopping: asyncio.Event) -> AsyncIte
 @contextmanager
 def database_url(settings: Settings) -> Iterator[str]:
     if settings.database_url is None:
-        with embedded_server(settings.data_dir, ADVICE) as url:
+        with embedded_server(settings.data_dir, DATA_ADVICE) as url:
             yield url
     else:
         yield settings.database_url.get_secret_value()

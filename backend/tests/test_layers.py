@@ -49,7 +49,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "services",
         "schemas",
     },
-    "__main__": {"config", "framework", "framework.server"},
+    "__main__": {"config", "framework", "framework.server", "framework.sql"},
 }
 
 # Which libraries a part must not reach, even through other parts.

@@ -66,7 +66,7 @@ def test_every_line_from_start_to_stop_is_a_json_object(
 
     first, *others = messages(server)
     assert "the unknown parameter colour" in first
-    assert sum(f"Starting: API {server.url}/api" in message for message in others) == 1
+    assert sum(f"Started: API {server.url}/api" in message for message in others) == 1
     assert sum(message.startswith("Stopping on SIG") for message in others) == 1
     assert others.count("Stopped") == 1
 

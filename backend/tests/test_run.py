@@ -193,23 +193,41 @@ def test_closing_the_terminal_leaves_no_process(tmp_path: Path, workers: str) ->
     assert eventually(lambda: not postgres_processes(tmp_path / "data"))
 
 
-@pytest.mark.parametrize("folder", ["file/data", "it's"])
-def test_an_unusable_folder_is_reported_in_one_sentence(tmp_path: Path, folder: str) -> None:
+@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize("folder", ["file/data", "it's", "my data", "/sys/data"])
+def test_a_folder_that_cannot_be_used_is_reported_in_one_sentence(
+    tmp_path: Path, folder: str, workers: str
+) -> None:
+    """Not even root can write to `/sys`."""
     (tmp_path / "file").touch()
+    settings = {"DATA_DIR": str(tmp_path / folder), "WORKERS": workers}
 
-    with started(tmp_path / "log", DATA_DIR=str(tmp_path / folder)) as server:
+    with started(tmp_path / "log", **settings) as server:
         assert server.process.wait(timeout=30) == 3
 
-    assert "set DATA_DIR to" in server.log
-    assert "Traceback" not in server.log
+    assert server.log.startswith("Cannot start. The embedded PostgreSQL cannot keep its data in ")
+    assert server.log.endswith(
+        ": set DATA_DIR to another folder, or DATABASE_URL to your own server.\n"
+    )
+    assert server.log.count("\n") == 1
 
 
-def test_a_path_with_spaces_is_refused_in_one_sentence(tmp_path: Path) -> None:
-    with started(tmp_path / "log", DATA_DIR=str(tmp_path / "my data")) as server:
-        assert server.process.wait(timeout=30) == 3
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_of_two_services_on_one_port_the_second_says_what_to_set(
+    postgres: str, tmp_path: Path, workers: str
+) -> None:
+    """As in two terminals at once: neither listens yet when the other takes its port."""
+    settings = {"DATABASE_URL": postgres, "PORT": str(free_port()), "WORKERS": workers}
+    with (
+        started(tmp_path / "one", **settings) as one,
+        started(tmp_path / "two", **settings) as two,
+    ):
+        assert eventually(lambda: {one.process.poll(), two.process.poll()} == {None, 3}, seconds=30)
+        first, second = (one, two) if one.process.poll() is None else (two, one)
 
-    assert "a path with spaces or quotes: set DATA_DIR to another folder" in server.log
-    assert "Traceback" not in server.log
+        assert second.log.endswith("Address already in use); set PORT to another port.\n")
+        assert "http://" not in second.log
+        wait_until_ready(first)
 
 
 def test_make_installs_once() -> None:

