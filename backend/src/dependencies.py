@@ -56,7 +56,7 @@ class OwnToken(HTTPBearer):
         else:
             verified = await app.tokens.verified(token)
             if verified.user != user_id:
-                raise NotTheOwner(verified.user.casefold() == user_id.casefold())
+                raise NotTheOwner(verified.user)
             scope["token"] = verified
 
     def check_personal(self, token: KnownToken, method: str) -> None:

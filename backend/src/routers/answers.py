@@ -94,7 +94,7 @@ def of_every_request(noun: str) -> Responses:
         | documented(
             403,
             "The token belongs to another user, or does not allow this",
-            problems.not_the_owner(noun),
+            problems.not_the_owner(noun, "ada", f"/api/ada/{noun}s"),
             headers={"WWW-Authenticate": SCOPE_CHALLENGE},
         )
         | documented(414, "The path or the query is too long", LONG_PATH)

@@ -2,6 +2,7 @@
 
 import logging
 import re
+from urllib.parse import quote
 
 from fastapi import Request, Response
 
@@ -42,7 +43,6 @@ NO_SIGN_IN = "Anyone may act for any user here (AUTH_MODE=open), so there are no
 NO_ROOM = "The list is too long to send just now; request pages with limit"
 NOT_AUTHENTICATED = "Send a token, as in Authorization: Bearer header.claims.signature"
 OF_SIGN_IN_ONLY = "A personal token manages no tokens; use one of the sign-in"
-OTHER_CAPITALS = ": capitals count, and the token's user differs from the path's in them only"
 READ_ONLY = "This token may only read; make one with the scope write"
 TOO_MANY_KEYS = (
     "Idempotency-Key: you have used 10,000 in 24 hours; wait, or send the request without one"
@@ -65,8 +65,11 @@ def not_found(noun: str) -> str:
     return f"{noun.capitalize()} not found"
 
 
-def not_the_owner(noun: str) -> str:
-    return f"These {noun}s belong to another user"
+def not_the_owner(noun: str, user: str, path: str) -> str:
+    return (
+        f"These {noun}s belong to another user; the token's user is {user}, whose {noun}s are at "
+        f"{path}"
+    )
 
 
 def _noun(request: Request) -> str:
@@ -151,8 +154,12 @@ async def _batch_refused(request: Request, error: BatchRefused) -> Response:
 
 
 async def _not_the_owner(request: Request, error: NotTheOwner) -> Response:
-    sentence = not_the_owner(_noun(request))
-    return problem(403, f"{sentence}{OTHER_CAPITALS if error.only_capitals_differ else ''}")
+    """Name the token's user, whom its holder knows anyway, and where that user's rows are."""
+    user = error.user.encode(errors="replace").decode()  # JSON has no lone surrogates
+    before, _, after = request.scope["route"].path_format.partition("{user_id}/")
+    collection = after.partition("/")[0]
+    path = f"{request.scope['root_path']}{before}{quote(user, safe='')}/{collection}"
+    return problem(403, not_the_owner(_noun(request), user, path))
 
 
 async def _not_found(request: Request, _error: NotFound) -> Response:

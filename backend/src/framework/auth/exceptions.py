@@ -6,11 +6,11 @@ class NotAuthenticated(Exception):
 
 
 class NotTheOwner(Exception):
-    """The token is valid, but belongs to another user; perhaps only capitals differ."""
+    """The token is valid, but the path is another user's than the token's `user`."""
 
-    def __init__(self, only_capitals_differ: bool) -> None:
+    def __init__(self, user: str) -> None:
         super().__init__()
-        self.only_capitals_differ = only_capitals_differ
+        self.user = user
 
 
 class KeysUnavailable(Exception):
