@@ -135,8 +135,8 @@ KeyInHeader = Annotated[
     AfterValidator(_is_key),
     Header(
         alias="Idempotency-Key",
-        description="1 to 255 visible ASCII characters, quoted or not. For 24 hours, a request "
-        "with the same key and body gets the first answer again and changes nothing more.",
+        description="1 to 255 visible ASCII characters. For 24 hours, a request with the same key "
+        "and body gets the first answer again and changes nothing more.",
         examples=['"8e03978e-40d5-43dd-bc93-6894a57f9324"'],
         json_schema_extra={"pattern": r'^([!#-~][!-~]{0,254}|"([ !#-\[\]-~]|\\["\\]){1,255}")$'},
     ),
@@ -156,15 +156,12 @@ IfMatch = Annotated[
         json_schema_extra={**ETAGS},
     ),
 ]
-IfListMatches = Annotated[
-    ETags,
-    Header(
-        alias="If-Match",
-        description="Only `*` matches: a list always exists, and its ETags are weak. Anything "
-        "else is 412.",
-        json_schema_extra={**ETAGS},
-    ),
-]
+IfListMatches = Annotated[ETags, Header(alias="If-Match", include_in_schema=False)]
+"""Only `*` matches: a list always exists, and its ETags are weak. So nobody is offered it."""
+
+IfListHasNone = Annotated[ETags, Header(alias="If-None-Match", include_in_schema=False)]
+"""Of a list that is added to."""
+
 IfNoneMatch = Annotated[
     ETags,
     Header(

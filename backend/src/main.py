@@ -24,8 +24,8 @@ from src.framework.web.contract import finish_openapi
 from src.framework.web.fast import FastPath
 from src.framework.web.middleware import CORS, RequestMiddleware
 from src.routers import batches, changes, health, personal_tokens, tasks
+from src.routers.introduction import introduction
 from src.routers.problems import EXCEPTION_HANDLERS
-from src.schemas.task import TOGGLE
 from src.services.expiry_service import sweeping
 from src.services.known_tokens import KnownTokens
 from src.services.listeners import Listeners
@@ -56,7 +56,6 @@ class TaskAPI(Application):
             finish_openapi(
                 super().openapi(),
                 tasks.HEADER_EXAMPLES,
-                {"Toggle": TOGGLE},
                 with_tokens=self.tokens is not None,
             )
         return super().openapi()
@@ -74,9 +73,6 @@ def create_app(settings: Settings, *, is_fast: bool = True) -> TaskAPI:
         title="Task API",
         version="1.0.0",
         summary="Per-user tasks",
-        description="Every error is an RFC 9457 problem; its `detail` is a sentence that a user "
-        "can be shown. The answers to OPTIONS and to a method that is not allowed (405) list the "
-        "path's methods in `Allow`. HEAD is answered like GET, without the body.",
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
@@ -86,6 +82,7 @@ def create_app(settings: Settings, *, is_fast: bool = True) -> TaskAPI:
     )
     app.stopping = asyncio.Event()
     app.tokens = read_tokens(settings, app.stopping)
+    app.description = introduction(with_tokens=app.tokens is not None)
     log_request = configure_logging(settings.log_level, settings.log_format)
     cors = partial(
         CORS,

@@ -149,6 +149,7 @@ IN_BOTH_MODES = {
     "odd_input",
     "patch_task",
     "spellings",
+    "strict_names",
     "toggle_task",
     "update_task",
 }

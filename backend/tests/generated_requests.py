@@ -27,6 +27,15 @@ def operations_of(body: Any) -> list[dict[str, Any]]:  # noqa: ANN401 - whatever
     return [operation for operation in found if isinstance(operation, dict)]
 
 
+def have_more_than_white_space(body: Any) -> None:  # noqa: ANN401 - whatever was generated
+    for task in [body, *(operation.get("task") for operation in operations_of(body))]:
+        if isinstance(task, dict):
+            for name in task.keys() & {"name", "title"}:
+                task[name] = task[name].strip() or "Buy milk"
+            if isinstance(task.get("tags"), list):
+                task["tags"] = [tag for tag in task["tags"] if tag.strip()]
+
+
 def keep_off_the_ends_of_time(case: Case[Any]) -> None:
     tasks = [operation.get("task") for operation in operations_of(case.body)]
     values: Any
@@ -72,6 +81,9 @@ def before_call(_context: HookContext, case: Case[Any], _kwargs: dict[str, Any])
     keep_off_the_ends_of_time(case)
     if isinstance(case.body, dict) and "expires_at" in case.body:
         case.body["expires_at"] = ""  # any other time has to be within a year
+    have_more_than_white_space(case.body)
+    if case.path.endswith("/complete") and isinstance(case.body, dict) and case.body:
+        case.body.setdefault("completed", True)  # or it has nothing to say
     for operation in operations_of(case.body):
         if operation["op"] != "create":
             operation["id"] = str(uuid4())  # each task only once

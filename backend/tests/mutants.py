@@ -92,6 +92,7 @@ TESTS = {
     "src/framework/web/docs.py": """
         tests/test_assets.py tests/test_offline.py tests/test_browser.py -k 'not guide'
     """,
+    "src/framework/web/strict_names.py": "tests/test_strict_names.py",
     "src/framework/web/middleware.py": """
         tests/test_http.py tests/test_fastapi.py tests/test_failures.py tests/test_logs.py
         -k 'test_http or fastapi or unexpected or line or fields'

@@ -14,6 +14,7 @@ from tests.conftest import install, tool
 from tests.serving import BACKEND, serving
 from tests.tokens import SECRET, token
 
+FASTMCP = "4.2.3"
 HERE = Path(__file__).parent / "clients"
 CONTRACT = BACKEND.parent / "specs" / "001-backend-api-database" / "contracts" / "openapi.json"
 
@@ -43,6 +44,17 @@ def test_a_python_client_passes_mypy_and_drives_every_operation(
 
     with every_operation_driven(postgres, user, tmp_path) as settings:
         run([sys.executable, "drive.py"], tmp_path, PYTHONPATH="client", **settings)
+
+
+def test_an_agents_tools_are_small_and_drive_every_operation(
+    postgres: str, user: str, tmp_path: Path
+) -> None:
+    """In an environment of its own: FastMCP brings a library that uvicorn would use here, too."""
+    python = ("uv", "run", "--no-project", "--with", f"fastmcp=={FASTMCP}", "python")
+    install(Path(sys.executable).parent / python[0], *python[1:], "-c", "", folder=tmp_path)
+
+    with every_operation_driven(postgres, user, tmp_path) as settings:
+        run([*python, HERE / "agent.py"], tmp_path, CONTRACT=str(CONTRACT), **settings)
 
 
 def run(command: Sequence[str | Path], folder: Path, **settings: str) -> None:

@@ -89,6 +89,7 @@ OF_ANY_MESSAGE = {
 SCHEMATHESIS = """
 hooks = "tests.generated_requests"
 continue-on-failure = true
+generation.allow-x00 = false
 generation.database = "none"
 
 [checks.positive_data_acceptance]
@@ -148,6 +149,37 @@ def test_every_operation_lists_its_answers() -> None:
     said = {name: " ".join(each["responses"]) for name, (_, _, each) in OPERATIONS.items()}
 
     assert said == STATUSES
+
+
+def test_it_begins_with_at_most_eight_lines_of_what_to_know() -> None:
+    lines = CONTRACT["info"]["description"].splitlines()
+
+    assert len(lines) <= 8
+    for line, topic in zip(
+        lines,
+        ["token", "user_id", "limit", "Key", "Times", "changes", "error", "Unknown"],
+        strict=True,
+    ):
+        assert topic in line
+        assert len(line) < 130
+
+
+def test_an_operation_begins_with_what_it_does() -> None:
+    """Tools that agents get have the description, and the summary only where there is none."""
+    verbs = ("Change", "Complete", "Create", "Delete", "End", "Get", "List", "Make", "Say")
+    for name, (_, _, operation) in OPERATIONS.items():
+        assert operation.get("description", operation["summary"]).startswith(verbs), name
+
+
+def test_no_condition_is_offered_that_only_a_star_meets() -> None:
+    offered = {
+        name: [each["name"] for each in operation["parameters"] if each.get("in") == "header"]
+        for name, (_, _, operation) in OPERATIONS.items()
+    }
+
+    assert offered["listUserTasks"] == ["Prefer", "If-None-Match"]
+    assert offered["createTask"] == ["Idempotency-Key"]
+    assert "If-Match" not in offered["listChanges"]
 
 
 def test_a_create_takes_tags_as_a_change_does() -> None:

@@ -30,7 +30,7 @@ from src.framework.web.fast import DirectCall, FastPath, Unsupported
 from src.framework.web.routing import StrictRoute, decode_path
 from src.main import app
 from src.schemas.fields import EXAMPLE_ID
-from src.schemas.task import CompletionOrNone, TaskCreate, TaskUpdate
+from src.schemas.task import SentCompletion, TaskCreate, TaskUpdate
 from src.schemas.task_listing import TaskListing
 
 
@@ -69,7 +69,7 @@ def application_of(route_class: type[APIRoute], *, is_fast: bool) -> FastAPI:
     @router.patch("/{user_id}")
     async def set_completed(
         user_id: UserInPath,
-        completion: Annotated[CompletionOrNone, Body()] = None,
+        completion: Annotated[SentCompletion, Body()] = None,
         idempotency_key: KeyInHeader = None,
     ) -> Response:
         return JSONResponse([user_id, completion, idempotency_key])

@@ -55,9 +55,9 @@ async def batch_tasks(
     batch: Batch,
     idempotency_key: KeyInHeader = None,
 ) -> Response:
-    """All operations are applied, or none. Each does what its endpoint does.
+    """Create, update and delete tasks: all operations are applied, or none.
 
-    With an `Idempotency-Key`, the request can be repeated.
+    Each does what its endpoint does.
     """
     operations = batch.operations
     conditions = [

@@ -88,11 +88,12 @@ async def list_changes(
     if_match: IfListMatches = None,
     if_none_match: IfNoneMatch = None,
 ) -> Response:
-    """The tasks that changed, in the order of their last change; nothing is left out.
+    """List the tasks that changed since a token, in the order of their last change.
 
     Get the current token, then the list, then the changes since the token, and so on with the
-    `next` of each answer. With `Accept: text/event-stream`, the answer is a stream: each event has
-    the JSON of an answer, and its `next` as its id. An event named `problem` is the last.
+    `next` of each answer. With `Accept: text/event-stream`, the answer is a stream, which ends when
+    the client leaves: each event has the JSON of an answer, and its `next` as its id. An event
+    named `problem` is the last.
     """
     if events.asked_for(request):
         refuse_while_files_are_scarce()

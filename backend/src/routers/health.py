@@ -30,7 +30,7 @@ router = APIRouter(
     responses={200: {"content": example(ALIVE)}},
 )
 async def is_alive() -> Response:
-    """Does not query the database, so that probes do not keep a serverless one awake."""
+    """Say that the process is alive; no query keeps a serverless database awake."""
     return JSONResponse(ALIVE)
 
 
@@ -48,6 +48,7 @@ async def is_alive() -> Response:
     | {200: {"content": example(READY)}},
 )
 async def is_ready(request: Request, engine: Engine) -> Response:
+    """Say whether the database answers, and whether the service will stay."""
     if request.app.stopping.is_set():
         raise Stopping
     await ping(engine)

@@ -8,6 +8,7 @@ from pydantic_core import to_json
 from src.dependencies import (
     Engine,
     IdInPath,
+    IfListHasNone,
     IfListMatches,
     IfMatch,
     IfNoneMatch,
@@ -67,7 +68,7 @@ async def list_tokens(
     if_match: IfListMatches = None,
     if_none_match: IfNoneMatch = None,
 ) -> Response:
-    """All of the user's tokens, oldest first, unless the parameters say otherwise."""
+    """List the user's tokens: all of them, oldest first, unless the parameters say otherwise."""
     answers.refuse_etags_of_lists(if_match)
     is_counted = answers.wants_count(listing, prefer)
     page = await service.list_tokens(engine, user_id, listing, counted=is_counted)
@@ -92,9 +93,9 @@ async def create_token(
     token: PersonalTokenCreate,
     idempotency_key: NoKeyInHeader = None,  # noqa: ARG001 - refused if it is sent
     if_match: IfListMatches = None,
-    if_none_match: IfNoneMatch = None,
+    if_none_match: IfListHasNone = None,
 ) -> Response:
-    """It acts for this user wherever a token of the sign-in does, but manages no tokens.
+    """Make a token that acts for this user wherever one of the sign-in does, but manages no tokens.
 
     A user has at most 50. `Idempotency-Key` is refused: a kept answer would keep the token.
     """
@@ -143,7 +144,7 @@ async def end_token(
     if_match: IfMatch = None,
     if_none_match: IfNoneMatch = None,
 ) -> Response:
-    """It ends at once here, and within 30 seconds in other workers, also for streams."""
+    """End a token, at once here and within 30 seconds in other workers, also for streams."""
     wanted = condition(if_match, if_none_match)
     await service.end_token(engine, user_id, token_id, wanted)
     known_tokens.forget(user_id, token_id)

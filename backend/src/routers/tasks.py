@@ -13,6 +13,7 @@ from starlette.convertors import StringConvertor, register_url_convertor
 from src.dependencies import (
     Engine,
     IdInPath,
+    IfListHasNone,
     IfListMatches,
     IfMatch,
     IfNoneMatch,
@@ -25,7 +26,7 @@ from src.framework.web.conditions import condition
 from src.framework.web.routing import StrictRoute
 from src.routers import answers
 from src.schemas.fields import EXAMPLE_ID, Message
-from src.schemas.task import CompletionOrNone, SentUpdate, TaskCreate, TaskPublic
+from src.schemas.task import SentCompletion, SentUpdate, TaskCreate, TaskPublic
 from src.schemas.task_listing import TaskListing
 from src.services import task_service
 
@@ -71,7 +72,7 @@ async def list_user_tasks(
     if_match: IfListMatches = None,
     if_none_match: IfNoneMatch = None,
 ) -> Response:
-    """All of the user's tasks, oldest first, unless the parameters say otherwise."""
+    """List the user's tasks: all of them, oldest first, unless the parameters say otherwise."""
     answers.refuse_etags_of_lists(if_match)
     is_counted = answers.wants_count(listing, prefer)
     page = await task_service.list_tasks(engine, user_id, listing, counted=is_counted)
@@ -93,12 +94,9 @@ async def create_task(
     task: TaskCreate,
     idempotency_key: KeyInHeader = None,
     if_match: IfListMatches = None,
-    if_none_match: IfNoneMatch = None,
+    if_none_match: IfListHasNone = None,
 ) -> Response:
-    """`Location` is the new task's path. With an `Idempotency-Key`, the request can be repeated.
-
-    `If-Match` and `If-None-Match` apply to the list that the task is added to.
-    """
+    """Create a task from a title, and any of its other fields."""
     answers.refuse_etags_of_lists(if_match)
     if if_none_match is not None:
         page = await task_service.list_tasks(engine, user_id, TaskListing())
@@ -141,11 +139,7 @@ async def update_task(
     if_match: IfMatch = None,
     if_none_match: IfNoneMatch = None,
 ) -> Response:
-    """Change the fields that are sent; absent ones stay, and `"description": null` clears it.
-
-    PATCH changes a task in the same way. Only the answer differs: here, `Content-Location` says
-    that the ETag belongs to the task in the answer, not to what was sent.
-    """
+    """Change the fields that are sent, as PATCH does; absent ones stay, and `null` clears."""
     wanted = condition(if_match, if_none_match)
     task = await task_service.update_task(engine, user_id, task_id, edits, wanted)
     return answers.updated_row(request, task)
@@ -166,10 +160,7 @@ async def patch_task(
     if_match: IfMatch = None,
     if_none_match: IfNoneMatch = None,
 ) -> Response:
-    """Change the fields that are sent; absent ones stay, and `"description": null` clears it.
-
-    PUT changes a task in the same way. A patch may also be declared as a merge patch (RFC 7396).
-    """
+    """Change the fields that are sent, as a merge patch (RFC 7396); absent ones stay."""
     wanted = condition(if_match, if_none_match)
     task = await task_service.update_task(engine, user_id, task_id, edits, wanted)
     return answers.row(task)
@@ -205,16 +196,13 @@ async def toggle_task_completion(
     engine: Engine,
     user_id: UserInPath,
     task_id: IdInPath,
-    completion: Annotated[CompletionOrNone, Body()] = None,
+    completion: Annotated[SentCompletion, Body()] = None,
     if_match: IfMatch = None,
     if_none_match: IfNoneMatch = None,
 ) -> Response:
-    """Without a body, or with `null` or `{}`, an open task is completed and a completed one opened.
-
-    `{"completed": true}` or `false` sets it instead, so that the request can be repeated.
-    """
+    """Complete a task with `{"completed": true}`, or open it with `false`; toggle it without."""
     wanted = condition(if_match, if_none_match)
-    if completion is None:
+    if not completion:
         task = await task_service.toggle_task(engine, user_id, task_id, wanted)
     else:
         task = await task_service.update_task(engine, user_id, task_id, completion, wanted)

@@ -12,6 +12,7 @@ from pydantic import (
     PlainValidator,
     TypeAdapter,
     ValidationError,
+    ValidationInfo,
 )
 from pydantic_core import InitErrorDetails, PydanticCustomError
 from typing_extensions import TypedDict
@@ -40,9 +41,8 @@ OperationIfMatch = Annotated[
     AfterValidator(_is_short),
     AfterValidator(check_etags),
     Field(
-        description="Apply the batch only if the task still has one of these ETags, in quotes as "
-        "in the header If-Match.",
-        json_schema_extra={**ETAGS, "maxLength": MAX_IF_MATCH},
+        description="As the header If-Match.",
+        json_schema_extra={"pattern": ETAGS["pattern"], "maxLength": MAX_IF_MATCH},
     ),
 ]
 
@@ -77,18 +77,20 @@ _OPERATIONS: dict[str, TypeAdapter[Any]] = {
 }
 
 
-def _operation(sent: object) -> object:
-    """Read one operation. A tagged union would add its tag to the path of each error."""
+def _operation(sent: object, info: ValidationInfo) -> object:
+    """Read one operation. A tagged union would add its tag to the path of each error.
+
+    The context may say what to do about unknown names.
+    """
     kind = _KIND.validate_python(sent)["op"]
-    return _OPERATIONS[kind].validate_python(sent)
+    return _OPERATIONS[kind].validate_python(sent, **(info.context or {}))
 
 
 Operation: TypeAlias = CreateOperation | UpdateOperation | DeleteOperation
 SentOperation = Annotated[
     Operation,
-    PlainValidator(
-        _operation, json_schema_input_type=Annotated[Operation, Field(discriminator="op")]
-    ),
+    # Tools that agents get lose what is required of each kind where a discriminator is named.
+    PlainValidator(_operation, json_schema_input_type=Operation),
 ]
 
 

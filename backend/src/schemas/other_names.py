@@ -2,8 +2,8 @@
 
 Schemas translate with these tables before they validate, so that nothing behind them knows any
 other spelling. A name may have any capitals and marks: `dueBefore`, `due-before` and `due[before]`
-are `due_before`. An unknown name is ignored. An unknown word of a known name is refused, and so are
-two names that contradict each other.
+are `due_before`. An unknown name stays as it is, and validators ignore or refuse it. An unknown
+word of a known name is refused, and so are two names that contradict each other.
 """
 
 import re
@@ -204,7 +204,10 @@ def in_our_words(query: Sent, how: Spellings) -> Sent:
     for name, text in query.items():
         if name not in how.own:
             if text not in _EMPTY:
-                others += _others(name, text, how)
+                found = _others(name, text, how)
+                others += found
+                if not found:
+                    ours[name] = text
         elif text not in _EMPTY or name in _NEVER_EMPTY:
             ours[name] = text
     for name in ours.keys() & _WORDS.keys():
@@ -398,8 +401,10 @@ def _members(task: Sent, own: Set[str]) -> Sent:
     names = {_plain(word): name for name in _OF_BODIES for word in OF_TASKS[name].split()}
     names |= {_plain(name): name for name in own}
     ours = {name: value for name, value in task.items() if name in own}
-    for sent in task.keys() - own:
+    for sent in [name for name in task if name not in own]:
         name, value = names.get(_plain(sent)), task[sent]
+        if name is None:
+            ours[sent] = value
         if name is None or (name == "completed" and value is None):
             continue
         if name == "completed":

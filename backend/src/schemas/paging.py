@@ -180,9 +180,9 @@ class Listing(BaseModel):
         if not isinstance(query, dict) or not query:
             return read(query)
         ours = in_our_words(query, cls.spellings)
-        counted = ours.pop("counted", False)
+        counted = ours.pop("counted", None)
         listing = read(ours)
-        listing._counted = counted
+        listing._counted = counted is True
         return listing
 
     @field_validator("cursor", mode="before")

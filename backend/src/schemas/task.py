@@ -20,30 +20,28 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 from typing_extensions import TypedDict
 
-from src.schemas.fields import EXAMPLE_ID, SPACE, Characters, SentTime, without_default
+from src.schemas.fields import EXAMPLE_ID, Characters, SentTime, without_default
 from src.schemas.other_names import PRIORITY_WORDS, task_in_our_words
 
 MAX_TAGS = 20
 
 Priority: TypeAlias = Literal["low", "medium", "high", "urgent"]
 
-_WORD = rf"[^{SPACE}\u0000,]"
-
 Title = Annotated[
     str,
     Characters(1, 500, strips=True),
     Field(
-        description="1 to 500 characters; white space around it is removed.",
+        description="White space around it is removed.",
         examples=["Buy milk"],
     ),
 ]
 
-Description = Annotated[str, Characters(0, 5000), Field(examples=["Two litres, whole"])]
+Description = Annotated[str, Characters(0, 5000)]
 
 
 def _or_text_or_null(schema: dict[str, Any]) -> None:
     array = {"type": schema.pop("type"), "items": schema.pop("items"), "maxItems": MAX_TAGS}
-    tag = r"[^\u0000,]{0,50}"
+    tag = "[^,]{0,50}"
     text = {"type": "string", "pattern": f"^{tag}(,{tag}){{0,{MAX_TAGS - 1}}}$"}
     schema["anyOf"] = [array, text, {"type": "null"}]
 
@@ -95,9 +93,8 @@ SentPriority = Annotated[
 SentDueDate = Annotated[
     SentTime,
     Field(
-        description="A time (RFC 3339; in UTC if it has no offset) or a day, which is its first "
-        "moment in UTC. `null` and an empty text clear it. Answers are in UTC: their first ten "
-        "characters are the day that was sent.",
+        description="A day, which means its first moment in UTC, or a time (RFC 3339; in UTC if it "
+        "has no offset). `null` and an empty text mean none.",
         examples=["2026-12-24"],
     ),
 ]
@@ -107,11 +104,7 @@ Tag = Annotated[
     AfterValidator(str.strip),
     AfterValidator(_without_comma),
     AfterValidator(Characters(1, 50).check),
-    Field(
-        json_schema_extra={
-            "pattern": rf"^[{SPACE}]*{_WORD}([^\u0000,]{{0,48}}{_WORD})?[{SPACE}]*$",
-        },
-    ),
+    Field(json_schema_extra={"minLength": 1, "maxLength": 50, "pattern": "^[^,]*$"}),
 ]
 
 SentTags = Annotated[
@@ -120,8 +113,8 @@ SentTags = Annotated[
     BeforeValidator(_few),
     AfterValidator(_distinct),
     Field(
-        description="Up to 20 of 1 to 50 characters without a comma, kept in this order, without "
-        "repeats or white space around them. A text is split at its commas; `null` means none.",
+        description="Without commas, at which a text is split. White space around each and repeats "
+        "are removed; `null` means none.",
         examples=[["home", "errands"]],
         json_schema_extra=_or_text_or_null,
     ),
@@ -176,18 +169,18 @@ def _update_in_our_words(task: object) -> object:
 SentUpdate = Annotated[TaskUpdate, BeforeValidator(_update_in_our_words)]
 
 
-class Completion(TypedDict):
-    """Sets `completed` instead of toggling it, so that the request can be repeated."""
+class Completion(TypedDict, total=False):
+    """With `completed`, sets it, so that the request can be repeated; without it, toggles it."""
+
+    __pydantic_config__ = ConfigDict(json_schema_extra={"example": {"completed": True}})  # type: ignore[misc]  # where pydantic looks for it
 
     completed: StrictBool
 
 
-def _none_for_empty(body: object) -> object:
+def _says_completed(body: object) -> object:
     """Without `completed`, refuse other members: the client meant to set something."""
-    if not isinstance(body, dict) or "completed" in body:
+    if not isinstance(body, dict) or not body or "completed" in body:
         return body
-    if not body:
-        return None
     missing = PydanticCustomError(
         "missing", 'is missing; send {"completed": true}, or no body to toggle'
     )
@@ -196,23 +189,15 @@ def _none_for_empty(body: object) -> object:
     )
 
 
-# Client generators need a named schema. It has no model, because an empty object is read as None.
-TOGGLE = {
-    "type": "object",
-    "maxProperties": 0,
-    "description": "Toggles, like null or no body.",
-}
+def _as_object(schema: dict[str, Any]) -> None:
+    """Leave `null` out of the contract: agents' tools take the members of one object."""
+    schema.update(schema.pop("anyOf")[0])
 
 
-def _or_toggle(schema: dict[str, Any]) -> None:
-    schema["anyOf"].append({"$ref": "#/components/schemas/Toggle"})
-    schema["example"] = {"completed": True}
-
-
-CompletionOrNone = Annotated[
-    Completion | None, BeforeValidator(_none_for_empty), Field(json_schema_extra=_or_toggle)
+SentCompletion = Annotated[
+    Completion | None, BeforeValidator(_says_completed), Field(json_schema_extra=_as_object)
 ]
-"""An empty object counts as None."""
+"""None and an empty object toggle."""
 
 
 class TaskPublic(BaseModel):

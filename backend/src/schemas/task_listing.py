@@ -114,7 +114,7 @@ class TaskListing(Listing):
         WithJsonSchema(
             {
                 "type": "array",
-                "items": {"type": "string", "pattern": "^[^\\u0000]{0,50}$"},
+                "items": {"type": "string", "maxLength": 50},
                 "maxItems": MAX_TAGS,
                 "examples": [["home"]],
             }

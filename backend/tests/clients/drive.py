@@ -41,7 +41,6 @@ from task_api_client.models import (
     TaskPublic,
     TaskResult,
     TaskUpdate,
-    Toggle,
     UpdateOperation,
 )
 from task_api_client.types import UNSET, Response, Unset
@@ -141,7 +140,7 @@ def an_etag_keeps_a_change() -> None:
 def a_task_is_completed_and_deleted() -> None:
     task_id = create("Complete it").id
     toggled = toggle_task_completion.sync_detailed(USER, task_id, client=API)
-    opened = toggle_task_completion.sync_detailed(USER, task_id, client=API, body=Toggle())
+    opened = toggle_task_completion.sync_detailed(USER, task_id, client=API, body=Completion())
     set_anew = toggle_task_completion.sync_detailed(
         USER, task_id, client=API, body=Completion(completed=True)
     )
@@ -237,7 +236,7 @@ def a_script_gets_a_token_that_can_be_ended() -> None:
 
 def these_do_not_pass_mypy(task: TaskPublic) -> str:
     TaskCreate(name="Buy milk")  # type: ignore[call-arg]  # a task has a title, not a name
-    Completion()  # type: ignore[call-arg]  # it says whether the task is completed
+    Completion(complete=True)  # type: ignore[call-arg]  # it is completed, not complete
     list_user_tasks.sync(USER, client=API, sort="title")  # type: ignore[arg-type]  # an enum
     get_task.sync(USER, "7", client=API)  # type: ignore[arg-type]  # an id is a UUID
     delete_task.sync(USER, task.id, client=STRANGER)  # type: ignore[arg-type]  # needs a token

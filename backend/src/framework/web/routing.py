@@ -39,6 +39,7 @@ from src.framework.web.problems import (
     too_large,
     wrong_media_type,
 )
+from src.framework.web.strict_names import StrictNames, is_strict, strictly_handled
 
 MAX_PATH_BYTES = 4096
 """A path's longest user has 255 characters of four bytes, each of three in the path."""
@@ -105,9 +106,18 @@ class StrictRoute(APIRoute):
                     await guard(request)
             strict = StrictRequest(request.scope, request.receive)
             strict.route = self
-            return await handle(strict)
+            if not is_strict(strict.headers.get("prefer", "")):
+                return await handle(strict)
+            with suppress(JSONDecodeError):  # which FastAPI answers
+                body = await strict.json() if self.body_field and await strict.body() else None
+                self.strict_names.check(strict.query_params.multi_items(), body)
+            return strictly_handled(await handle(strict))
 
         return handle_strictly
+
+    @cached_property
+    def strict_names(self) -> StrictNames:
+        return StrictNames(self.dependant, self.body_field)
 
     async def read_body(self, request: Request, headers: Mapping[str, str]) -> bytes:
         """Read the body. HTTP/2 and serverless adapters need no header that announces it.
