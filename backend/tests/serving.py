@@ -81,8 +81,8 @@ def environment(**settings: str) -> dict[str, str]:
     return inherited | SETTINGS | settings
 
 
-def eventually(holds: Callable[[], bool], seconds: float = 10) -> bool:
-    """Wait until the condition holds; return False if it does not in time."""
+def eventually(holds: Callable[[], bool], seconds: float = 30) -> bool:
+    """Wait until the condition holds; return False if it does not in time, on a busy machine too."""
     deadline = time.monotonic() + seconds
     while not holds():
         if time.monotonic() > deadline:

@@ -221,7 +221,7 @@ def test_docs_send_the_token(page: Page, server: Server, refused: list[str]) -> 
     errors = errors_of(page)
 
     page.goto(at(server, "/docs"))
-    expect(page.locator(".opblock")).to_have_count(11)
+    expect(page.locator(".opblock")).to_have_count(15)
     page.locator(".auth-wrapper .authorize").first.click()
     page.locator(".auth-container input").fill(token("ada"))
     page.locator(".auth-btn-wrapper .authorize").click()

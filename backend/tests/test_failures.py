@@ -58,7 +58,7 @@ def test_an_absent_database_is_503_until_it_is_back(tmp_path: Path) -> None:
         assert api.get("/health/live").status_code == 200
 
         with embedded_server(tmp_path / "data"):
-            assert api.get("/health/ready").status_code == 200
+            assert eventually(lambda: server.status("/health/ready") == 200)
             assert listed(api, "ada") == [task]
 
 

@@ -147,6 +147,7 @@ def values(user: str, task_id: object, position: object = None) -> dict[str, obj
         "tags": ["home"],
         "due_date_from": None,
         "due_date_to": None,
+        "has_due_date": None,
         "overdue": False,
         "offset": 0,
         "wanted": False,
