@@ -1,11 +1,20 @@
 """What clients send in other words than ours is understood as they mean it, or refused by name."""
 
+import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import uuid4
 
 import httpx
 import pytest
 
+from src.framework.sql.engine import create_engine
+from src.migrations import upgrade
+from src.schemas.task import TaskCreate
+from src.schemas.task_listing import TaskListing
+from src.services import task_service
+from tests.citus import beside
+from tests.conftest import execute
 from tests.tasks import assert_problem, create, listed, task_path, tasks_path
 from tests.tokens import bearer, token
 
@@ -382,6 +391,111 @@ def test_a_task_that_nobody_understands_is_refused(
     assert_problem(response, 422)
     assert response.json()["detail"].startswith(sentence)
     assert listed(api, user) == [task]
+
+
+CAFE = ["caf\u00e9", "cafe\u0301", "CAFE\u0301", "\uff43\uff41\uff46\u00c9", "Un caf\u00e9."]
+
+
+@pytest.mark.parametrize("q", CAFE[:4])
+def test_a_search_finds_text_however_it_is_composed(api: httpx.Client, user: str, q: str) -> None:
+    for title in [*CAFE, "cafe", "\uff76\uff8c\uff6a"]:
+        create(api, user, title=title)
+    create(api, user, title="x", description=CAFE[1])
+
+    found = api.get(tasks_path(user), params={"q": q}).json()
+    kana = api.get(tasks_path(user), params={"q": "カフェ"}).json()
+
+    assert [task["title"] for task in found] == [*CAFE, "x"]
+    assert [task["title"] for task in kana] == ["\uff76\uff8c\uff6a"]
+
+
+def test_tags_that_are_the_same_text_are_one_and_are_found_however_they_are_composed(
+    api: httpx.Client, user: str
+) -> None:
+    """What is stored stays as it was sent. Half-width kana are another text."""
+    first = create(api, user, tags=["b", "cafe\u0301", "caf\u00e9", "a", "カ", "\uff76"])
+    second = create(api, user, tags=["caf\u00e9", "b"])
+    create(api, user, tags=["cafe"])
+
+    assert first["tags"] == ["b", "cafe\u0301", "a", "カ", "\uff76"]
+    for tag in ["caf\u00e9", "cafe\u0301"]:
+        found = api.get(tasks_path(user), params={"tags": f"b,{tag}"}).json()
+        assert found == [first, second]
+
+
+# Letters come first, then their marks, then capitals; scripts stay apart.
+IN_ORDER = [
+    "(apple)",
+    "10 apples",
+    "a",
+    "A",
+    "ä",
+    "Ä",
+    "Äpfel",
+    "apple",
+    "Apple",
+    "apple pie",
+    "Applet",
+    "cœur",
+    "coffee",
+    "eclair",
+    "Éclair",
+    "Łódź",
+    "lofty",
+    "Øre",
+    "resume",
+    "Resume",
+    "resumé",
+    "résumé",
+    "Résumé",
+    "strasse",
+    "Straße",
+    "Strasser",
+    "zebra",
+    "Zebra",
+    "Ωμέγα",
+    "ёлка",
+    "Ель",
+    "Яблоко",
+    "яблоня",
+]
+
+
+def in_pages(api: httpx.Client, user: str, sort: str, limit: int) -> list[str]:
+    response = api.get(tasks_path(user), params={"sort": sort, "limit": limit})
+    found = [task["title"] for task in response.json()]
+    while "next" in response.links:
+        response = api.get(response.links["next"]["url"])
+        found += [task["title"] for task in response.json()]
+    return found
+
+
+def test_titles_are_in_the_order_that_people_expect(api: httpx.Client, user: str) -> None:
+    for title in sorted(IN_ORDER, key=lambda title: title[::-1]):
+        create(api, user, title=title)
+
+    for limit in (1, 7, 100):
+        assert in_pages(api, user, "title", limit) == IN_ORDER
+        assert in_pages(api, user, "-title", limit) == IN_ORDER[::-1]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("locale", ["C", "C.UTF-8"])
+async def test_titles_are_in_the_same_order_in_any_locale_of_the_database_as_people_expect(
+    direct: str, locale: str
+) -> None:
+    name = f"test_{uuid4().hex}"
+    await execute(direct, f"CREATE DATABASE {name} TEMPLATE template0 LOCALE '{locale}'")
+    engine = create_engine(beside(direct, name), pool_size=1)
+    await upgrade(engine, beside(direct, name))
+    for title in sorted(IN_ORDER, key=lambda title: title[::-1]):
+        await task_service.create_task(engine, "ada", TaskCreate(title=title))
+
+    page = await task_service.list_tasks(engine, "ada", TaskListing(sort="title"))
+
+    assert [task["title"] for task in json.loads(b"".join(page.rows.pieces()))] == IN_ORDER
+    await engine.dispose()
+    await execute(direct, f"DROP DATABASE {name}")
 
 
 def test_a_byte_order_mark_is_ignored(api: httpx.Client, user: str) -> None:

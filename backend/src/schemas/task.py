@@ -2,6 +2,7 @@
 
 from datetime import datetime
 from typing import Annotated, Any, Literal, TypeAlias, get_args
+from unicodedata import normalize
 from uuid import UUID
 
 from pydantic import (
@@ -63,7 +64,13 @@ def _few(tags: object) -> object:
 
 
 def _distinct(tags: list[str]) -> list[str]:
-    return [*dict.fromkeys(tags)]
+    """Keep the first of those that are the same text, however they are composed."""
+    if "".join(tags).isascii():
+        return [*dict.fromkeys(tags)]
+    first: dict[str, str] = {}
+    for tag in tags:
+        first.setdefault(normalize("NFC", tag), tag)
+    return [*first.values()]
 
 
 def _without_comma(tag: str) -> str:

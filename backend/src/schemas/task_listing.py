@@ -3,6 +3,7 @@
 import re
 from datetime import datetime, timedelta
 from typing import Annotated, ClassVar, Literal, TypeAlias, get_args
+from unicodedata import normalize
 
 from pydantic import BeforeValidator, Field, WithJsonSchema
 from pydantic.json_schema import SkipJsonSchema
@@ -34,7 +35,7 @@ def _texts(texts: object) -> list[str]:
     PydanticCustomError for more than a task has.
     """
     parts = ",".join(several(texts)).split(",")
-    distinct = [*dict.fromkeys(part.strip() for part in parts if part.strip())]
+    distinct = [*dict.fromkeys(normalize("NFC", part.strip()) for part in parts if part.strip())]
     if len(distinct) > MAX_TAGS:
         raise PydanticCustomError(
             "too_many", "must have at most {maximum} different values", {"maximum": MAX_TAGS}
@@ -89,7 +90,7 @@ class TaskListing(Listing):
     q: Annotated[str, Characters(0, 500, strips=True)] = Field(
         default="",
         description="Only tasks with this text in their title or description, in upper or lower "
-        "case.",
+        "case; white space around it does not count.",
         examples=["milk"],
     )
     priority: Annotated[

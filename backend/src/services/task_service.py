@@ -44,6 +44,7 @@ from src.framework.sql.statements import (
     toggle_row,
     update_row,
 )
+from src.framework.sql.text import normalized
 from src.models.feed import Feed
 from src.models.idempotency_key import IdempotencyKey
 from src.models.task import Task
@@ -94,9 +95,11 @@ def _has_more() -> ColumnElement[bool]:
     ranks = cast(bindparam("priorities", type_=ARRAY(Text)), ARRAY(task.priority.type))
     is_late = and_(not_(task.completed), func.coalesce(task.due_date < func.now(), false()))
     times = task.due_date.type
+    comma: ColumnElement[str] = literal_column("','")  # which no tag has
+    tags = func.string_to_array(normalized(func.array_to_string(task.tags, comma), "NFC"), comma)
     return and_(
         if_asked("priorities", ARRAY(Text), task.priority == any_(ranks)),
-        if_asked("tags", ARRAY(Text), task.tags.contains(bindparam("tags", type_=ARRAY(Text)))),
+        if_asked("tags", ARRAY(Text), tags.op("@>")(bindparam("tags", type_=ARRAY(Text)))),
         if_asked("due_date_from", times, task.due_date >= bindparam("due_date_from", type_=times)),
         if_asked("due_date_to", times, task.due_date <= bindparam("due_date_to", type_=times)),
         if_asked(
@@ -109,7 +112,7 @@ def _has_more() -> ColumnElement[bool]:
 
 
 def _has_text(column: ColumnElement[Any]) -> ColumnElement[bool]:
-    """Whether a column contains `text`, in upper or lower case.
+    """Whether a column contains `text`, in upper or lower case, and however it is composed.
 
     Bytes are compared many at a time, so that no text takes much longer than another. LIKE goes
     character by character, and starts over at every one where the text might begin.
@@ -120,7 +123,8 @@ def _has_text(column: ColumnElement[Any]) -> ColumnElement[bool]:
 
 
 def _lower(text: ColumnElement[Any]) -> ColumnElement[bytes]:
-    lower: ColumnElement[bytes] = func.convert_to(func.lower(text), literal_column("'UTF8'"))
+    small = func.lower(normalized(text, "NFKC"))
+    lower: ColumnElement[bytes] = func.convert_to(small, literal_column("'UTF8'"))
     return lower
 
 

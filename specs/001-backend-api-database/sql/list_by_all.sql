@@ -12,13 +12,44 @@ WITH row AS (
          FROM tasks
          WHERE tasks.user_id = CAST($1 AS varchar)
            AND tasks.completed = CAST($2 AS boolean)
-           AND (position((SELECT convert_to(lower(CAST($3 AS varchar)), 'UTF8') AS convert_to_1) IN convert_to(lower(tasks.title),
-                                                                                                               'UTF8')) > 0
-             OR position((SELECT convert_to(lower(CAST($3 AS varchar)), 'UTF8') AS convert_to_2) IN convert_to(lower(tasks.description),
-                                                                                                               'UTF8')) > 0)
+           AND (position((SELECT convert_to(lower(CASE
+                                                    WHEN octet_length(CAST($3 AS varchar)) = length(CAST($3 AS varchar))
+                                                      OR is_normalized(CAST($3 AS varchar), 'NFKC')
+                                                      THEN CAST($3 AS varchar)
+                                                    ELSE pg_catalog.normalize(CAST($3 AS varchar),
+                                                                              'NFKC')
+                                                  END),
+                                            'UTF8') AS convert_to_1) IN convert_to(lower(CASE
+                                                                                           WHEN octet_length(tasks.title) = length(tasks.title)
+                                                                                             OR is_normalized(tasks.title, 'NFKC')
+                                                                                             THEN tasks.title
+                                                                                           ELSE pg_catalog.normalize(tasks.title, 'NFKC')
+                                                                                         END),
+                                                                                   'UTF8')) > 0
+             OR position((SELECT convert_to(lower(CASE
+                                                    WHEN octet_length(CAST($3 AS varchar)) = length(CAST($3 AS varchar))
+                                                      OR is_normalized(CAST($3 AS varchar), 'NFKC')
+                                                      THEN CAST($3 AS varchar)
+                                                    ELSE pg_catalog.normalize(CAST($3 AS varchar),
+                                                                              'NFKC')
+                                                  END),
+                                            'UTF8') AS convert_to_2) IN convert_to(lower(CASE
+                                                                                           WHEN octet_length(tasks.description) = length(tasks.description)
+                                                                                             OR is_normalized(tasks.description, 'NFKC')
+                                                                                             THEN tasks.description
+                                                                                           ELSE pg_catalog.normalize(tasks.description, 'NFKC')
+                                                                                         END),
+                                                                                   'UTF8')) > 0)
            AND (CAST($4 AS text[]) IS NULL
              OR tasks.priority = ANY(CAST(CAST($4 AS text[]) AS task_priority[])))
-           AND (CAST($5 AS text[]) IS NULL OR tasks.tags @> CAST($5 AS text[]))
+           AND (CAST($5 AS text[]) IS NULL
+             OR string_to_array(CASE
+                                  WHEN octet_length(array_to_string(tasks.tags, ',')) = length(array_to_string(tasks.tags, ','))
+                                    OR is_normalized(array_to_string(tasks.tags, ','), 'NFC')
+                                    THEN array_to_string(tasks.tags, ',')
+                                  ELSE pg_catalog.normalize(array_to_string(tasks.tags, ','), 'NFC')
+                                END,
+                                ',') @> CAST($5 AS text[]))
            AND (CAST($6 AS timestamp with time zone) IS NULL
              OR tasks.due_date >= CAST($6 AS timestamp with time zone))
            AND (CAST($7 AS timestamp with time zone) IS NULL

@@ -13,7 +13,14 @@ WITH row AS (
          WHERE tasks.user_id = CAST($1 AS varchar)
            AND (CAST($2 AS text[]) IS NULL
              OR tasks.priority = ANY(CAST(CAST($2 AS text[]) AS task_priority[])))
-           AND (CAST($3 AS text[]) IS NULL OR tasks.tags @> CAST($3 AS text[]))
+           AND (CAST($3 AS text[]) IS NULL
+             OR string_to_array(CASE
+                                  WHEN octet_length(array_to_string(tasks.tags, ',')) = length(array_to_string(tasks.tags, ','))
+                                    OR is_normalized(array_to_string(tasks.tags, ','), 'NFC')
+                                    THEN array_to_string(tasks.tags, ',')
+                                  ELSE pg_catalog.normalize(array_to_string(tasks.tags, ','), 'NFC')
+                                END,
+                                ',') @> CAST($3 AS text[]))
            AND (CAST($4 AS timestamp with time zone) IS NULL
              OR tasks.due_date >= CAST($4 AS timestamp with time zone))
            AND (CAST($5 AS timestamp with time zone) IS NULL

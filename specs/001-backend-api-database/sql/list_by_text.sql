@@ -11,10 +11,34 @@ WITH row AS (
                 tasks.updated_at AS updated_at
          FROM tasks
          WHERE tasks.user_id = CAST($1 AS varchar)
-           AND (position((SELECT convert_to(lower(CAST($2 AS varchar)), 'UTF8') AS convert_to_1) IN convert_to(lower(tasks.title),
-                                                                                                               'UTF8')) > 0
-             OR position((SELECT convert_to(lower(CAST($2 AS varchar)), 'UTF8') AS convert_to_2) IN convert_to(lower(tasks.description),
-                                                                                                               'UTF8')) > 0)
+           AND (position((SELECT convert_to(lower(CASE
+                                                    WHEN octet_length(CAST($2 AS varchar)) = length(CAST($2 AS varchar))
+                                                      OR is_normalized(CAST($2 AS varchar), 'NFKC')
+                                                      THEN CAST($2 AS varchar)
+                                                    ELSE pg_catalog.normalize(CAST($2 AS varchar),
+                                                                              'NFKC')
+                                                  END),
+                                            'UTF8') AS convert_to_1) IN convert_to(lower(CASE
+                                                                                           WHEN octet_length(tasks.title) = length(tasks.title)
+                                                                                             OR is_normalized(tasks.title, 'NFKC')
+                                                                                             THEN tasks.title
+                                                                                           ELSE pg_catalog.normalize(tasks.title, 'NFKC')
+                                                                                         END),
+                                                                                   'UTF8')) > 0
+             OR position((SELECT convert_to(lower(CASE
+                                                    WHEN octet_length(CAST($2 AS varchar)) = length(CAST($2 AS varchar))
+                                                      OR is_normalized(CAST($2 AS varchar), 'NFKC')
+                                                      THEN CAST($2 AS varchar)
+                                                    ELSE pg_catalog.normalize(CAST($2 AS varchar),
+                                                                              'NFKC')
+                                                  END),
+                                            'UTF8') AS convert_to_2) IN convert_to(lower(CASE
+                                                                                           WHEN octet_length(tasks.description) = length(tasks.description)
+                                                                                             OR is_normalized(tasks.description, 'NFKC')
+                                                                                             THEN tasks.description
+                                                                                           ELSE pg_catalog.normalize(tasks.description, 'NFKC')
+                                                                                         END),
+                                                                                   'UTF8')) > 0)
          ORDER BY tasks.created_at, tasks.id
          LIMIT CAST($3 AS bigint)
        )

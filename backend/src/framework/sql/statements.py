@@ -56,6 +56,7 @@ from sqlmodel import SQLModel
 from src.framework.sql.engine import Shared, Statement, compiled, compiled_answer
 from src.framework.sql.etag import etag_of
 from src.framework.sql.json_rows import json_of
+from src.framework.sql.text import is_text, letters_and_marks
 
 KEY_LIFETIME = timedelta(hours=24)
 """How long an idempotency key is kept."""
@@ -124,17 +125,22 @@ def select_page(
 ) -> Select[Any]:
     """Select `limit` rows, all if it is None, in the order of a column; `-` is for descending.
 
-    Rows without a value come last in both directions. With `goes_on`, begin after (`position`,
-    `position_id`): the column's value as it is in JSON, or None, and the id.
+    Text is in the order that people expect: see `letters_and_marks`. Rows without a value come last
+    in both directions. With `goes_on`, begin after (`position`, `position_id`): the column's value
+    as it is in JSON, or None, and the id.
     """
     name, descends = sort.removeprefix("-"), sort.startswith("-")
     column, row_id = table.c[name], table.c.id
     statement = owned(select(*shown(table)), table).where(*filters)
     if goes_on:
         statement = statement.where(_comes_after(column, row_id, descends=descends))
-    in_order = (column.desc(), row_id.desc()) if descends else (column, row_id)
+    first = letters_and_marks(column) if is_text(column) else column
+    in_order: list[Any] = [first.desc(), row_id.desc()] if descends else [first, row_id]
     if column.nullable and descends:
-        in_order = (column.desc().nulls_last(), row_id.desc())
+        in_order[0] = first.desc().nulls_last()
+    if is_text(column):
+        exact = column.collate("C")
+        in_order.insert(1, exact if descends else exact.desc())
     return statement.order_by(*in_order).limit(bindparam("limit", type_=BigInteger))
 
 
@@ -146,10 +152,30 @@ def _comes_after(
     position_id = bindparam("position_id", type_=row_id.type)
     row, place = tuple_(column, row_id), tuple_(position, position_id)
     follows = row < place if descends else row > place
+    if is_text(column):
+        follows = _text_comes_after(column, position, row_id, position_id, descends=descends)
     if not column.nullable:
         return follows
     id_follows = row_id < position_id if descends else row_id > position_id
     return or_(follows, and_(column.is_(None), or_(position.is_not(None), id_follows)))
+
+
+def _text_comes_after(
+    column: Column[Any],
+    position: ColumnElement[Any],
+    row_id: Column[Any],
+    position_id: ColumnElement[Any],
+    *,
+    descends: bool,
+) -> ColumnElement[bool]:
+    text = select(position).scalar_subquery()
+    # In a subquery, it is made once and not for every row.
+    place = select(letters_and_marks(position)).scalar_subquery()
+    row, exact = letters_and_marks(column), column.collate("C")
+    id_follows = row_id < position_id if descends else row_id > position_id
+    exact_follows = exact > text if descends else exact < text
+    same = and_(row == place, or_(exact_follows, and_(exact == text, id_follows)))
+    return or_(row < place if descends else row > place, same)
 
 
 def select_list(
