@@ -316,9 +316,9 @@ BODIES: dict[str, dict[str, tuple[str, object]]] = {
         '"complete": "yes", "completed": true': ("completed", True),
     },
     "a due date in other words": {
-        '"dueDate": "2026-12-24"': ("due_date", "2026-12-24T00:00:00+00:00"),
-        '"due": "2026-12-24"': ("due_date", "2026-12-24T00:00:00+00:00"),
-        '"deadline": "2026-12-24"': ("due_date", "2026-12-24T00:00:00+00:00"),
+        '"dueDate": "2026-12-24"': ("due_date", "2026-12-24T00:00:00.000000+00:00"),
+        '"due": "2026-12-24"': ("due_date", "2026-12-24T00:00:00.000000+00:00"),
+        '"deadline": "2026-12-24"': ("due_date", "2026-12-24T00:00:00.000000+00:00"),
         '"due_date": "0001-01-01T00:00:00Z"': ("due_date", None),
         '"due_date": "0001-01-01T00:00:00"': ("due_date", None),
         '"due_date": "0001-01-01T00:00:00.0000000+01:00"': ("due_date", None),
