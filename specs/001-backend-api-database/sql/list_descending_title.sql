@@ -13,39 +13,37 @@ WITH row AS (
          WHERE tasks.user_id = CAST($1 AS varchar)
          ORDER BY CASE
                     WHEN octet_length(tasks.title) = length(tasks.title) THEN lower(tasks.title)
-                    ELSE concat(replace(replace(replace(replace(replace(replace(replace(replace(regexp_replace(CASE
-                                                                                                                 WHEN lower('Я') = 'я'
-                                                                                                                   THEN lower(pg_catalog.normalize(tasks.title, 'NFKD'))
-                                                                                                                 ELSE translate(lower(pg_catalog.normalize(tasks.title, 'NFKD')),
-                                                                                                                                'ẞÆŒØŁĐĦŦͰͲͶͿΆΈΉΊΌΎΏΑΒΓΔΕΖΗΘΙΚΛΜΝΞΟΠΡΣΤΥΦΧΨΩΪΫϏϘϚϜϞϠϢϤϦϨϪϬϮϴϷϹϺϽϾϿЀЁЂЃЄЅІЇЈЉЊЋЌЍЎЏАБВГДЕЖЗИЙКЛМНОПРСТУФХЦЧШЩЪЫЬЭЮЯ',
-                                                                                                                                'ßæœøłđħŧͱͳͷϳάέήίόύώαβγδεζηθικλμνξοπρστυφχψωϊϋϗϙϛϝϟϡϣϥϧϩϫϭϯθϸϲϻͻͼͽѐёђѓєѕіїјљњћќѝўџабвгдежзийклмнопрстуфхцчшщъыьэюя')
-                                                                                                               END,
-                                                                                                               '[\u0300-\u036f\u0483-\u0487\u0591-\u05c7\u0610-\u061a\u064b-\u065f\u3099\u309a]',
-                                                                                                               '',
-                                                                                                               'g'),
-                                                                                                'ß',
-                                                                                                'ss'),
-                                                                                        'æ',
-                                                                                        'ae'),
-                                                                                'œ',
-                                                                                'oe'),
-                                                                        'ø',
-                                                                        'o'),
-                                                                'ł',
-                                                                'l'),
-                                                        'đ',
-                                                        'd'),
-                                                'ħ',
-                                                'h'),
-                                        'ŧ',
-                                        't'),
-                                chr(1),
-                                CASE
-                                  WHEN lower('Я') = 'я' THEN lower(tasks.title)
-                                  ELSE translate(lower(pg_catalog.normalize(tasks.title, 'NFKD')),
-                                                 'ẞÆŒØŁĐĦŦͰͲͶͿΆΈΉΊΌΎΏΑΒΓΔΕΖΗΘΙΚΛΜΝΞΟΠΡΣΤΥΦΧΨΩΪΫϏϘϚϜϞϠϢϤϦϨϪϬϮϴϷϹϺϽϾϿЀЁЂЃЄЅІЇЈЉЊЋЌЍЎЏАБВГДЕЖЗИЙКЛМНОПРСТУФХЦЧШЩЪЫЬЭЮЯ',
-                                                 'ßæœøłđħŧͱͳͷϳάέήίόύώαβγδεζηθικλμνξοπρστυφχψωϊϋϗϙϛϝϟϡϣϥϧϩϫϭϯθϸϲϻͻͼͽѐёђѓєѕіїјљњћќѝўџабвгдежзийклмнопрстуфхцчшщъыьэюя')
-                                END)
+                    ELSE replace(replace(replace(replace(replace(replace(replace(replace(regexp_replace(CASE
+                                                                                                          WHEN lower('Я') = 'я'
+                                                                                                            THEN lower(pg_catalog.normalize(tasks.title, 'NFKD'))
+                                                                                                          ELSE translate(lower(pg_catalog.normalize(tasks.title, 'NFKD')),
+                                                                                                                         'ẞÆŒØŁĐĦŦͰͲͶͿΆΈΉΊΌΎΏΑΒΓΔΕΖΗΘΙΚΛΜΝΞΟΠΡΣΤΥΦΧΨΩΪΫϏϘϚϜϞϠϢϤϦϨϪϬϮϴϷϹϺϽϾϿЀЁЂЃЄЅІЇЈЉЊЋЌЍЎЏАБВГДЕЖЗИЙКЛМНОПРСТУФХЦЧШЩЪЫЬЭЮЯ',
+                                                                                                                         'ßæœøłđħŧͱͳͷϳάέήίόύώαβγδεζηθικλμνξοπρστυφχψωϊϋϗϙϛϝϟϡϣϥϧϩϫϭϯθϸϲϻͻͼͽѐёђѓєѕіїјљњћќѝўџабвгдежзийклмнопрстуфхцчшщъыьэюя')
+                                                                                                        END,
+                                                                                                        '[\u0300-\u036f\u0483-\u0487\u0591-\u05c7\u0610-\u061a\u064b-\u065f\u3099\u309a]',
+                                                                                                        '',
+                                                                                                        'g'),
+                                                                                         'ß',
+                                                                                         'ss'),
+                                                                                 'æ',
+                                                                                 'ae'),
+                                                                         'œ',
+                                                                         'oe'),
+                                                                 'ø',
+                                                                 'o'),
+                                                         'ł',
+                                                         'l'),
+                                                 'đ',
+                                                 'd'),
+                                         'ħ',
+                                         'h'),
+                                 'ŧ',
+                                 't') || chr(1) || CASE
+                                                     WHEN lower('Я') = 'я' THEN lower(tasks.title)
+                                                     ELSE translate(lower(pg_catalog.normalize(tasks.title, 'NFKD')),
+                                                                    'ẞÆŒØŁĐĦŦͰͲͶͿΆΈΉΊΌΎΏΑΒΓΔΕΖΗΘΙΚΛΜΝΞΟΠΡΣΤΥΦΧΨΩΪΫϏϘϚϜϞϠϢϤϦϨϪϬϮϴϷϹϺϽϾϿЀЁЂЃЄЅІЇЈЉЊЋЌЍЎЏАБВГДЕЖЗИЙКЛМНОПРСТУФХЦЧШЩЪЫЬЭЮЯ',
+                                                                    'ßæœøłđħŧͱͳͷϳάέήίόύώαβγδεζηθικλμνξοπρστυφχψωϊϋϗϙϛϝϟϡϣϥϧϩϫϭϯθϸϲϻͻͼͽѐёђѓєѕіїјљњћќѝўџабвгдежзийклмнопрстуфхцчшщъыьэюя')
+                                                   END
                   END COLLATE "C" DESC,
                   tasks.title COLLATE "C",
                   tasks.id DESC

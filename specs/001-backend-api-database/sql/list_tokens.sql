@@ -11,39 +11,38 @@ WITH row AS (
          ORDER BY CASE
                     WHEN octet_length(personal_tokens.name) = length(personal_tokens.name)
                       THEN lower(personal_tokens.name)
-                    ELSE concat(replace(replace(replace(replace(replace(replace(replace(replace(regexp_replace(CASE
-                                                                                                                 WHEN lower('Я') = 'я'
-                                                                                                                   THEN lower(pg_catalog.normalize(personal_tokens.name, 'NFKD'))
-                                                                                                                 ELSE translate(lower(pg_catalog.normalize(personal_tokens.name, 'NFKD')),
-                                                                                                                                'ẞÆŒØŁĐĦŦͰͲͶͿΆΈΉΊΌΎΏΑΒΓΔΕΖΗΘΙΚΛΜΝΞΟΠΡΣΤΥΦΧΨΩΪΫϏϘϚϜϞϠϢϤϦϨϪϬϮϴϷϹϺϽϾϿЀЁЂЃЄЅІЇЈЉЊЋЌЍЎЏАБВГДЕЖЗИЙКЛМНОПРСТУФХЦЧШЩЪЫЬЭЮЯ',
-                                                                                                                                'ßæœøłđħŧͱͳͷϳάέήίόύώαβγδεζηθικλμνξοπρστυφχψωϊϋϗϙϛϝϟϡϣϥϧϩϫϭϯθϸϲϻͻͼͽѐёђѓєѕіїјљњћќѝўџабвгдежзийклмнопрстуфхцчшщъыьэюя')
-                                                                                                               END,
-                                                                                                               '[\u0300-\u036f\u0483-\u0487\u0591-\u05c7\u0610-\u061a\u064b-\u065f\u3099\u309a]',
-                                                                                                               '',
-                                                                                                               'g'),
-                                                                                                'ß',
-                                                                                                'ss'),
-                                                                                        'æ',
-                                                                                        'ae'),
-                                                                                'œ',
-                                                                                'oe'),
-                                                                        'ø',
-                                                                        'o'),
-                                                                'ł',
-                                                                'l'),
-                                                        'đ',
-                                                        'd'),
-                                                'ħ',
-                                                'h'),
-                                        'ŧ',
-                                        't'),
-                                chr(1),
-                                CASE
-                                  WHEN lower('Я') = 'я' THEN lower(personal_tokens.name)
-                                  ELSE translate(lower(pg_catalog.normalize(personal_tokens.name, 'NFKD')),
-                                                 'ẞÆŒØŁĐĦŦͰͲͶͿΆΈΉΊΌΎΏΑΒΓΔΕΖΗΘΙΚΛΜΝΞΟΠΡΣΤΥΦΧΨΩΪΫϏϘϚϜϞϠϢϤϦϨϪϬϮϴϷϹϺϽϾϿЀЁЂЃЄЅІЇЈЉЊЋЌЍЎЏАБВГДЕЖЗИЙКЛМНОПРСТУФХЦЧШЩЪЫЬЭЮЯ',
-                                                 'ßæœøłđħŧͱͳͷϳάέήίόύώαβγδεζηθικλμνξοπρστυφχψωϊϋϗϙϛϝϟϡϣϥϧϩϫϭϯθϸϲϻͻͼͽѐёђѓєѕіїјљњћќѝўџабвгдежзийклмнопрстуфхцчшщъыьэюя')
-                                END)
+                    ELSE replace(replace(replace(replace(replace(replace(replace(replace(regexp_replace(CASE
+                                                                                                          WHEN lower('Я') = 'я'
+                                                                                                            THEN lower(pg_catalog.normalize(personal_tokens.name, 'NFKD'))
+                                                                                                          ELSE translate(lower(pg_catalog.normalize(personal_tokens.name, 'NFKD')),
+                                                                                                                         'ẞÆŒØŁĐĦŦͰͲͶͿΆΈΉΊΌΎΏΑΒΓΔΕΖΗΘΙΚΛΜΝΞΟΠΡΣΤΥΦΧΨΩΪΫϏϘϚϜϞϠϢϤϦϨϪϬϮϴϷϹϺϽϾϿЀЁЂЃЄЅІЇЈЉЊЋЌЍЎЏАБВГДЕЖЗИЙКЛМНОПРСТУФХЦЧШЩЪЫЬЭЮЯ',
+                                                                                                                         'ßæœøłđħŧͱͳͷϳάέήίόύώαβγδεζηθικλμνξοπρστυφχψωϊϋϗϙϛϝϟϡϣϥϧϩϫϭϯθϸϲϻͻͼͽѐёђѓєѕіїјљњћќѝўџабвгдежзийклмнопрстуфхцчшщъыьэюя')
+                                                                                                        END,
+                                                                                                        '[\u0300-\u036f\u0483-\u0487\u0591-\u05c7\u0610-\u061a\u064b-\u065f\u3099\u309a]',
+                                                                                                        '',
+                                                                                                        'g'),
+                                                                                         'ß',
+                                                                                         'ss'),
+                                                                                 'æ',
+                                                                                 'ae'),
+                                                                         'œ',
+                                                                         'oe'),
+                                                                 'ø',
+                                                                 'o'),
+                                                         'ł',
+                                                         'l'),
+                                                 'đ',
+                                                 'd'),
+                                         'ħ',
+                                         'h'),
+                                 'ŧ',
+                                 't') || chr(1) || CASE
+                                                     WHEN lower('Я') = 'я'
+                                                       THEN lower(personal_tokens.name)
+                                                     ELSE translate(lower(pg_catalog.normalize(personal_tokens.name, 'NFKD')),
+                                                                    'ẞÆŒØŁĐĦŦͰͲͶͿΆΈΉΊΌΎΏΑΒΓΔΕΖΗΘΙΚΛΜΝΞΟΠΡΣΤΥΦΧΨΩΪΫϏϘϚϜϞϠϢϤϦϨϪϬϮϴϷϹϺϽϾϿЀЁЂЃЄЅІЇЈЉЊЋЌЍЎЏАБВГДЕЖЗИЙКЛМНОПРСТУФХЦЧШЩЪЫЬЭЮЯ',
+                                                                    'ßæœøłđħŧͱͳͷϳάέήίόύώαβγδεζηθικλμνξοπρστυφχψωϊϋϗϙϛϝϟϡϣϥϧϩϫϭϯθϸϲϻͻͼͽѐёђѓєѕіїјљњћќѝўџабвгдежзийклмнопрстуфхцчшщъыьэюя')
+                                                   END
                   END COLLATE "C",
                   personal_tokens.name COLLATE "C" DESC,
                   personal_tokens.id

@@ -59,5 +59,5 @@ def letters_and_marks(text: ColumnElement[Any]) -> ColumnElement[str]:
     letters = func.regexp_replace(letters, _quoted(f"[{_MARKS}]"), _quoted(""), _quoted("g"))
     for letter, base in _WHOLE.items():
         letters = func.replace(letters, _quoted(letter), _quoted(base))
-    marked = func.concat(letters, func.chr(literal_column("1")), marks)
+    marked = letters.op("||")(func.chr(literal_column("1"))).op("||")(marks)
     return case((_is_ascii(text), func.lower(text)), else_=marked).collate("C")
