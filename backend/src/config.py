@@ -47,8 +47,8 @@ AUTH_ADVICE = {
 """What the log says to do about a refused token, by the error."""
 
 NO_KEY = (
-    "Set AUTH_JWKS_URL or AUTH_SECRET to check tokens with, "
-    "or AUTH_MODE=open to let anyone act for any user"
+    "Set AUTH_JWKS_URL or AUTH_SECRET to check tokens with, AUTH_MODE=personal for those of "
+    "`make token`, or AUTH_MODE=open to let anyone act for any user"
 )
 
 DATA_ADVICE = "set DATA_DIR to another folder, or DATABASE_URL to your own server"

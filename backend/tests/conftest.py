@@ -354,10 +354,10 @@ def tool(*names: str) -> Path:
     pytest.skip(f"needs {names[0]}")
 
 
-# What npm and pip say of a registry that cannot be reached.
+# What npm, pip and uv say of a registry that cannot be reached.
 UNREACHABLE = re.compile(
     r"\bE(CONN[A-Z]+|NETUNREACH|HOSTUNREACH|NOTFOUND|AI_AGAIN|TIMEDOUT|RR_SOCKET_TIMEOUT|5\d\d)\b"
-    r"|connection broken by|Max retries exceeded"
+    r"|connection broken by|Max retries exceeded|Failed to fetch"
 )
 # Or else npm waits for a minute before it tries for the last time.
 FEW_PAUSES = {
@@ -367,7 +367,7 @@ FEW_PAUSES = {
 
 
 def install(*command: str | Path, folder: Path) -> None:
-    """Run npm or pip there, or skip the test where its registry cannot be reached."""
+    """Run npm, pip or uv there, or skip the test where its registry cannot be reached."""
     done = subprocess.run(
         command,
         cwd=folder,

@@ -10,9 +10,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import httpx
+import pytest
+
 from tests.conftest import install, tool
-from tests.serving import BACKEND, serving
-from tests.tokens import SECRET, token
+from tests.serving import BACKEND, Server, serving
+from tests.tokens import SECRET, create_token, token
 
 FASTMCP = "4.2.3"
 HERE = Path(__file__).parent / "clients"
@@ -49,12 +52,30 @@ def test_a_python_client_passes_mypy_and_drives_every_operation(
 def test_an_agents_tools_are_small_and_drive_every_operation(
     postgres: str, user: str, tmp_path: Path
 ) -> None:
-    """In an environment of its own: FastMCP brings a library that uvicorn would use here, too."""
-    python = ("uv", "run", "--no-project", "--with", f"fastmcp=={FASTMCP}", "python")
-    install(Path(sys.executable).parent / python[0], *python[1:], "-c", "", folder=tmp_path)
-
+    python = with_fastmcp(tmp_path)
     with every_operation_driven(postgres, user, tmp_path) as settings:
         run([*python, HERE / "agent.py"], tmp_path, CONTRACT=str(CONTRACT), **settings)
+
+
+@pytest.mark.parametrize("server", ["jwt"], indirect=True)
+def test_the_recipe_for_agents_lists_creates_completes_twice_and_batches(
+    server: Server, api: httpx.Client, user: str, tmp_path: Path
+) -> None:
+    """In 20 lines, with a personal token."""
+    document = (BACKEND.parent / "specs/006-personal-tokens/quickstart.md").read_text()
+    [recipe] = re.findall(r"^```python\n(.*?)^```", document, re.M | re.S)
+    new = create_token(api, user)
+    settings = {"API": server.url, "TASKS": new["tasks"], "TOKEN": new["token"]}
+
+    assert len(recipe.splitlines()) <= 20
+    run([*with_fastmcp(tmp_path), HERE / "recipe.py", recipe], tmp_path, **settings)
+
+
+def with_fastmcp(folder: Path) -> tuple[str, ...]:
+    """Python in an environment of its own: FastMCP brings a library that uvicorn would use here."""
+    python = ("uv", "run", "--no-project", "--with", f"fastmcp=={FASTMCP}", "python")
+    install(Path(sys.executable).parent / python[0], *python[1:], "-c", "", folder=folder)
+    return python
 
 
 def run(command: Sequence[str | Path], folder: Path, **settings: str) -> None:

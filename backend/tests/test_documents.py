@@ -8,14 +8,16 @@ import subprocess
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import httpx
 import pytest
 
-from tests.conftest import execute
+from tests.conftest import execute, tool
 from tests.serving import (
     BACKEND,
     DEFAULTS,
@@ -44,6 +46,9 @@ STATUSES = {
     "specs/004-task-fields/quickstart.md": "201 201 200 200 200",
     "specs/005-changes/quickstart.md": (
         "200 200 201 200 200 200 200 200 200 201 201 201 200 200 200 201 200 410"
+    ),
+    "specs/006-personal-tokens/quickstart.md": (
+        "201 201 200 200 200 200 200 200 200 200 200 200 200 200 200 200 200 200 200"
     ),
 }
 DOCUMENTS = [TOP / name for name in STATUSES]
@@ -101,16 +106,48 @@ def started_by(script: str, folder: Path) -> Iterator[Server]:
 def test_the_shell_blocks_run(document: Path, tmp_path: Path) -> None:
     scripts = [block for block in blocks(document) if not STARTS_A_SERVER.search(block)]
     assert scripts
+    if "jq " in "".join(scripts):
+        tool("jq")
     with started_by(first_terminal(document), tmp_path) as server:
         port = server.url.rsplit(":", 1)[1]
         together = NOTE_STATUS + "\n".join(scripts).replace(":8000", f":{port}")
-        with bash(together, tmp_path / "said") as process:
+        with bash(together, tmp_path / "said", DATA_DIR=str(tmp_path / "data")) as process:
             status = process.wait(timeout=120)
     said = (tmp_path / "said").read_text()
 
     assert status == 0, said
     statuses = re.findall(r"^status (\d+)$", said, re.MULTILINE)
     assert statuses == STATUSES[str(document.relative_to(TOP))].split(), said
+
+
+@pytest.mark.parametrize("zone", ["Pacific/Auckland", "America/Los_Angeles"])
+@pytest.mark.parametrize("server", ["jwt"], indirect=True)
+def test_the_script_for_today_knows_the_readers_day(
+    server: Server, api: httpx.Client, user: str, zone: str, tmp_path: Path
+) -> None:
+    """A day is that day, a time is in the reader's zone."""
+    tool("jq")
+    now = datetime.now(ZoneInfo(zone))
+    midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
+    for hours in (-1, 1, 23, 25):
+        create(api, user, title=f"after {hours} h", due_date=str(midnight + timedelta(hours=hours)))
+    for days in (-1, 0, 1):
+        day = f"{now + timedelta(days=days):%F}"
+        create(api, user, title=f"in {days} days", due_date=day)
+    create(api, user, title="done", due_date=f"{now:%F}", completed=True)
+    document = TOP / "specs/006-personal-tokens/quickstart.md"
+    [script] = [block for block in blocks(document) if "argjson" in block]
+    begin = (
+        f"export TZ={zone}; folder={tmp_path}; json='Content-Type: application/json'; "
+        f"tasks={server.url}{tasks_path(user)}; auth='Authorization: Bearer {token(user)}'\n"
+    )
+
+    with bash(begin + script, tmp_path / "said") as process:
+        status = process.wait(timeout=30)
+
+    said = (tmp_path / "said").read_text()
+    assert status == 0, said
+    assert set(said.splitlines()[-4:]) == {"after 1 h", "after 23 h", "in 0 days", "Pay the rent"}
 
 
 @pytest.mark.parametrize(

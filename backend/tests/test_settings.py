@@ -155,7 +155,8 @@ def test_an_external_database_needs_an_authentication_setting() -> None:
 
     assert process.returncode == 3
     assert process.stderr.endswith(
-        "Cannot start. Set AUTH_JWKS_URL or AUTH_SECRET to check tokens with, "
+        "Cannot start. Set AUTH_JWKS_URL or AUTH_SECRET to check tokens with, AUTH_MODE=personal "
+        "for those of `make token`, "
         "or AUTH_MODE=open to let anyone act for any user.\n"
     )
 

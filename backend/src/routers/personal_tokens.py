@@ -97,7 +97,8 @@ async def create_token(
 ) -> Response:
     """Make a token that acts for this user wherever one of the sign-in does, but manages no tokens.
 
-    A user has at most 50. `Idempotency-Key` is refused: a kept answer would keep the token.
+    On `/docs`, put the answer's `token` into Authorize. A user has at most 50. `Idempotency-Key`
+    is refused: a kept answer would keep the token.
     """
     answers.refuse_etags_of_lists(if_match)
     if if_none_match is not None:
