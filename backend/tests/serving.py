@@ -82,7 +82,7 @@ def environment(**settings: str) -> dict[str, str]:
 
 
 def eventually(holds: Callable[[], bool], seconds: float = 30) -> bool:
-    """Wait until the condition holds; return False if it does not in time, on a busy machine too."""
+    """Wait, also on a busy machine, until the condition holds; False if it does not in time."""
     deadline = time.monotonic() + seconds
     while not holds():
         if time.monotonic() > deadline:

@@ -122,8 +122,8 @@ async def test_one_large_body_at_a_time_is_read_in_turn_by_user() -> None:
     read: list[str] = []
 
     async def arrive(user: str, size: int) -> None:
-        scope = {"path_params": {"user_id": user}} | ({"held_bytes": size} if size else {})
-        await bodies.turn_to_read(scope)
+        if size:
+            await bodies.turn_to_work({"path_params": {"user_id": user}})
         read.append(f"{user} {size}")
 
     async with asyncio.TaskGroup() as group:

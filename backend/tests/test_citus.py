@@ -126,6 +126,18 @@ async def test_plans_are_made_once_where_no_table_is_distributed(direct_database
 
 
 @pytest.mark.anyio
+async def test_plans_are_made_for_their_values_as_soon_as_citus_knows_a_table(local: str) -> None:
+    """While the first command of a move copies the rows, Citus lists the table as this does."""
+    await execute(local, "SELECT citus_add_local_table_to_metadata('changes')")
+    engine = create_engine(local, pool_size=1)
+    try:
+        assert await plan_cache_mode(engine) == "auto"
+        assert not is_distributed(engine)
+    finally:
+        await engine.dispose()
+
+
+@pytest.mark.anyio
 async def test_plans_are_made_for_their_values_where_tables_are_distributed(spread: str) -> None:
     engine = create_engine(spread, pool_size=1)
     assert await plan_cache_mode(engine) == "auto"

@@ -34,7 +34,7 @@ def _texts(texts: object) -> list[str]:
     PostgreSQL would compare each repeat with each row, so there are none. Raises
     PydanticCustomError for more than a task has.
     """
-    parts = ",".join(several(texts)).split(",")
+    parts = dict.fromkeys(",".join(several(texts)).split(","))
     distinct = [*dict.fromkeys(normalize("NFC", part.strip()) for part in parts if part.strip())]
     if len(distinct) > MAX_TAGS:
         raise PydanticCustomError(

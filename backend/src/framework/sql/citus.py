@@ -7,9 +7,15 @@ IS_INSTALLED = "to_regclass('pg_catalog.pg_dist_partition') IS NOT NULL"
 IS_DISTRIBUTED = "EXISTS (SELECT FROM pg_catalog.pg_dist_partition WHERE partmethod = 'h')"
 """Whether any table's rows are distributed. An error unless Citus `IS_INSTALLED`."""
 
+KNOWS_A_TABLE = "EXISTS (SELECT FROM pg_catalog.pg_dist_partition)"
+"""Whether a table is distributed, or about to be: while its rows are copied, its method is `n`.
+
+From then on Citus refuses plans that are made once, for all values.
+"""
+
 WRONG_TIME_ZONES = """
 SELECT format('%s:%s', nodename, nodeport) AS place
-FROM run_command_on_workers('SHOW timezone') WHERE success AND result <> 'UTC'
+FROM run_command_on_workers('SHOW timezone') WHERE success AND result NOT IN ('UTC', 'Etc/UTC')
 """
 
 FOR_MIGRATIONS = (

@@ -274,11 +274,15 @@ def _prepare_connection(
         [(own_number, has_citus)] = await driver.fetch(
             f"SELECT pg_backend_pid(), {citus.IS_INSTALLED}"
         )
-        pool.is_distributed = has_citus and await driver.fetchval(f"SELECT {citus.IS_DISTRIBUTED}")
+        pool.is_distributed = knows_a_table = False
+        if has_citus:
+            [(pool.is_distributed, knows_a_table)] = await driver.fetch(
+                f"SELECT {citus.IS_DISTRIBUTED}, {citus.KNOWS_A_TABLE}"
+            )
         record.info["direct"] = own_number == driver.get_server_pid()
         # PostgreSQL may have prepared a statement after the service gave up: no name is used twice.
         record.info["numbers"] = count()
-        record.info["plans once"] = record.info["direct"] and not pool.is_distributed
+        record.info["plans once"] = record.info["direct"] and not knows_a_table
         if record.info["plans once"]:
             await driver.execute(
                 "SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off"

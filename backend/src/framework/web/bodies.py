@@ -25,6 +25,9 @@ MOST_VALUES = 10_000
 REST = 3
 """How many times as long as a large body was read, none is read after it."""
 
+MANY_ERRORS = 50
+"""To describe more of them takes as long as to read a large body."""
+
 LATER = "Too many large bodies are under way; try again in a moment"
 RETRY_AFTER = 5
 
@@ -67,14 +70,13 @@ def release(scope: Scope) -> None:
             del held[key]
 
 
-async def turn_to_read(scope: Scope) -> None:
-    """Wait, for a body that is counted: one at a time is parsed and validated, in turn by user.
+async def turn_to_work(scope: Scope) -> None:
+    """Wait until this request may do what takes up to 40 ms: one at a time does, in turn by user.
 
-    That takes up to 40 ms, and others wait meanwhile. So they have three quarters of the time.
+    Others wait meanwhile. So they have three quarters of the time.
     """
-    if "held_bytes" in scope:
-        turns = _turns.setdefault(asyncio.get_running_loop(), Turns(1))
-        await turns.work(scope["path_params"].get("user_id"), REST)
+    turns = _turns.setdefault(asyncio.get_running_loop(), Turns(1))
+    await turns.work(scope["path_params"].get("user_id"), REST)
 
 
 def has_too_many_values(body: bytes) -> bool:

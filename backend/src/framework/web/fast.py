@@ -16,6 +16,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from starlette.types import ASGIApp, Receive, Scope, Send
 from typing_extensions import TypedDict
 
+from src.framework.web.bodies import MANY_ERRORS, turn_to_work
 from src.framework.web.routing import (
     ABOUT_BODY,
     StrictRoute,
@@ -122,6 +123,8 @@ class DirectCall:
         try:
             inputs = self.validate(sent, from_attributes=True)  # as FastAPI does
         except ValidationError as error:
+            if error.error_count() > MANY_ERRORS:
+                await turn_to_work(scope)
             raise RequestValidationError(
                 error.errors(include_url=False, include_input=False)
             ) from None

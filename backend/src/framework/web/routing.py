@@ -26,7 +26,7 @@ from src.framework.web.bodies import (
     MOST_VALUES,
     has_too_many_values,
     hold,
-    turn_to_read,
+    turn_to_work,
 )
 from src.framework.web.problems import (
     BROKEN_QUERY,
@@ -136,7 +136,8 @@ class StrictRoute(APIRoute):
             body += chunk
             if len(body) > self.max_bytes:
                 raise HTTPException(413, too_large(self.max_bytes))
-        await turn_to_read(request.scope)
+        if "held_bytes" in request.scope:
+            await turn_to_work(request.scope)
         return bytes(body)
 
 
