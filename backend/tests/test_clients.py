@@ -78,8 +78,45 @@ def with_fastmcp(folder: Path) -> tuple[str, ...]:
     return python
 
 
-def run(command: Sequence[str | Path], folder: Path, **settings: str) -> None:
-    """Run a program, also one of the virtual environment."""
+GENERATORS = ["hey-api", "oazapfts", "orval", "swagger-typescript-api"]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the client that each generator makes of the contract, all of them compiled."""
+    folder = tmp_path_factory.mktemp("generators") / "clients"
+    shutil.copytree(HERE / "generators", folder)
+    shutil.copy(CONTRACT, folder)
+    npm = tool("npm")
+    install(npm, "ci", "--ignore-scripts", folder=folder)
+    (folder / "made").mkdir()
+    for name in GENERATORS:
+        run([npm, "run", name], folder)
+    run([npm, "exec", "--", "tsc", "--project", "."], folder)
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", GENERATORS)
+def test_the_client_of_another_generator_compiles_and_creates_lists_changes_and_batches(
+    postgres: str, user: str, made: Path, name: str
+) -> None:
+    node = tool("node")
+    bundle = f"--outfile={name}.mjs"
+    options = ("--bundle", "--platform=node", "--format=esm", bundle)
+    run([tool("npm"), "exec", "--", "esbuild", f"{name}.ts", *options], made)
+
+    with serving(
+        made / f"{name}.log", DATABASE_URL=postgres, AUTH_MODE="jwt", AUTH_SECRET=SECRET
+    ) as server:
+        settings = {"BASE_URL": server.url, "TOKEN": token(user), "USER_ID": user}
+        said = run([node, f"{name}.mjs"], made, **settings)
+
+    assert said == "driven\n"
+
+
+def run(command: Sequence[str | Path], folder: Path, **settings: str) -> str:
+    """Run a program, also one of the virtual environment, and return what it said."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     said = subprocess.run(
         command,
@@ -91,6 +128,7 @@ def run(command: Sequence[str | Path], folder: Path, **settings: str) -> None:
         check=False,
     )
     assert said.returncode == 0, said.stdout
+    return said.stdout
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from urllib.parse import urljoin
 from uuid import uuid4
 
 import httpx
@@ -298,6 +299,16 @@ def test_a_cursor_leads_through_all_pages_in_any_spelling(
         found.append(response.json()[0]["title"])
 
     assert found == [*"abcd"]
+
+
+def test_a_relative_link_leads_on_from_the_url_of_its_list(api: httpx.Client, shelf: str) -> None:
+    """As `requests` has to follow it, which takes no relative URL."""
+    first = get(api, shelf, "limit=3")
+
+    second = api.get(urljoin(str(first.url), first.links["next"]["url"]))
+
+    assert first.links["next"]["url"].startswith(f"{tasks_path(shelf)}?")
+    assert [task["title"] for task in second.json()] == ["a"]
 
 
 # What a body has beside its title, and what the task has then.

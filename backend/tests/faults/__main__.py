@@ -12,6 +12,8 @@ RESULTS = Path(__file__).resolve().parents[2] / "benchmarks" / "results" / "faul
 # In the suite they go on for less long.
 ALL = [
     "tests/faults",
+    "tests/test_clients.py::"
+    "test_the_client_of_another_generator_compiles_and_creates_lists_changes_and_batches",
     "tests/test_contract.py::test_the_service_keeps_its_contract_in_a_thousand_cases",
     "tests/test_contract.py::test_the_service_keeps_its_contract_with_tokens",
     "tests/test_feed.py::test_8_writers_through_two_servers_and_by_hand_are_followed_without_a_gap",
