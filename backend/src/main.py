@@ -82,6 +82,7 @@ def create_app(settings: Settings, *, is_fast: bool = True) -> TaskAPI:
     )
     app.stopping = asyncio.Event()
     app.tokens = read_tokens(settings, app.stopping)
+    app.user_claim = settings.auth_user_claim
     app.description = introduction(with_tokens=app.tokens is not None)
     log_request = configure_logging(settings.log_level, settings.log_format)
     cors = partial(

@@ -90,7 +90,8 @@ TESTS = {
         tests/test_fastapi.py tests/test_http.py tests/test_telemetry.py tests/test_routing.py
     """,
     "src/framework/web/docs.py": """
-        tests/test_assets.py tests/test_offline.py tests/test_browser.py -k 'not guide'
+        tests/test_assets.py tests/test_offline.py tests/test_browser.py tests/test_docs_page.py
+        -k 'not guide'
     """,
     "src/framework/web/strict_names.py": "tests/test_strict_names.py",
     "src/framework/web/middleware.py": """

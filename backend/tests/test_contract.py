@@ -25,17 +25,17 @@ OPERATIONS: dict[str, tuple[str, str, dict[str, Any]]] = {
     for method, operation in operations.items()
 }
 STATUSES = {
-    "listUserTasks": "200 304 400 401 403 412 414 422 500 503",
-    "createTask": "201 400 401 403 412 413 414 415 422 429 500 503",
-    "listChanges": "200 304 400 401 403 410 412 414 422 429 500 503",
+    "listUserTasks": "200 304 400 401 403 414 422 500 503",
+    "createTask": "201 400 401 403 413 414 415 422 429 500 503",
+    "listChanges": "200 304 400 401 403 410 414 422 429 500 503",
     "batchTasks": "200 400 401 403 404 412 413 414 415 422 429 500 503",
     "getTask": "200 304 400 401 403 404 412 414 422 500 503",
     "updateTask": "200 400 401 403 404 412 413 414 415 422 429 500 503",
     "patchTask": "200 400 401 403 404 412 413 414 415 422 429 500 503",
     "deleteTask": "200 400 401 403 404 412 414 422 500 503",
     "toggleTaskCompletion": "200 400 401 403 404 412 413 414 415 422 429 500 503",
-    "listTokens": "200 304 400 401 403 412 414 422 500 503",
-    "createToken": "201 400 401 403 412 413 414 415 422 429 500 503",
+    "listTokens": "200 304 400 401 403 414 422 500 503",
+    "createToken": "201 400 401 403 413 414 415 422 429 500 503",
     "getToken": "200 304 400 401 403 404 412 414 422 500 503",
     "endToken": "200 400 401 403 404 412 414 422 500 503",
     "isAlive": "200 500",
@@ -124,7 +124,9 @@ def resolved(described: dict[str, Any]) -> dict[str, Any]:
 
 def has_example(content: dict[str, Any]) -> bool:
     schema = content["schema"]
-    return "example" in content or "example" in resolved(schema.get("items", schema))
+    return {"example", "examples"} & content.keys() != set() or "example" in resolved(
+        schema.get("items", schema)
+    )
 
 
 @jwt_mode

@@ -47,10 +47,6 @@ PATCH_BODY = BODY | documented(
 CREATED: Responses = {201: {"headers": headers("Cache-Control", "ETag", "Location")}}
 UPDATED: Responses = {200: {"headers": headers("Cache-Control", "Content-Location", "ETag")}}
 ONE: Responses = {200: {"headers": headers("Cache-Control", "ETag")}}
-WEAK = documented(412, "If-Match has an ETag, and a list's ETags are weak", problems.LIST_IS_WEAK)
-LIST_KNOWN = documented(
-    412, "If-Match has an ETag, or If-None-Match one that the list has", problems.LIST_IS_KNOWN
-)
 
 
 SCOPE_CHALLENGE = header(
@@ -67,7 +63,7 @@ def or_not_modified(of_200: Responses, **more: object) -> Responses:
     }
 
 
-LIST = WEAK | or_not_modified(
+LIST = or_not_modified(
     {200: {"headers": headers("Cache-Control", "ETag", "Link", "X-Total-Count")}}
 )
 

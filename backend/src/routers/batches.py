@@ -1,6 +1,8 @@
 """`/api/{user_id}/tasks/batch`: many creates, updates and deletes, all or none."""
 
-from fastapi import APIRouter, Response, Security
+from typing import Annotated
+
+from fastapi import APIRouter, Body, Response, Security
 from pydantic_core import to_json
 
 from src.dependencies import Engine, KeyInHeader, UserInPath, own_token
@@ -11,7 +13,7 @@ from src.framework.web.problems import documented, too_large
 from src.framework.web.responses import JSONBytes
 from src.framework.web.routing import StrictRoute
 from src.routers import answers, problems
-from src.schemas.batch import MAX_OPERATIONS, Batch, BatchResults
+from src.schemas.batch import BATCH_EXAMPLES, MAX_OPERATIONS, Batch, BatchResults
 from src.services import batch_service
 
 MAX_BATCH_BYTES = 3 * 1024 * 1024
@@ -52,7 +54,7 @@ router = APIRouter(
 async def batch_tasks(
     engine: Engine,
     user_id: UserInPath,
-    batch: Batch,
+    batch: Annotated[Batch, Body(openapi_examples=BATCH_EXAMPLES)],
     idempotency_key: KeyInHeader = None,
 ) -> Response:
     """Create, update and delete tasks: all operations are applied, or none.

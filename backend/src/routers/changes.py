@@ -71,7 +71,6 @@ router = APIRouter(
     response_model=ChangesPage,
     responses=GONE
     | TOO_MANY
-    | answers.WEAK
     | answers.or_not_modified(
         {200: {"headers": headers("Cache-Control", "ETag", "Link", "Preference-Applied")}},
         content={events.EVENT_STREAM: {"schema": OF_AN_EVENT, "example": EVENTS}},

@@ -83,7 +83,6 @@ async def list_tokens(
     response_model=NewPersonalToken,
     responses=answers.BODY
     | TOKEN_NOT_CREATED
-    | answers.LIST_KNOWN
     | {201: {"headers": answers.CREATED[201]["headers"] | {"Cache-Control": NO_STORE}}},
 )
 async def create_token(

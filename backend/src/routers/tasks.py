@@ -85,7 +85,7 @@ async def list_user_tasks(
     summary="Create a task",
     status_code=201,
     response_model=TaskPublic,
-    responses=answers.BODY | NOT_CREATED | answers.LIST_KNOWN | answers.CREATED,
+    responses=answers.BODY | NOT_CREATED | answers.CREATED,
 )
 async def create_task(
     request: Request,

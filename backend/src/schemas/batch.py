@@ -121,24 +121,33 @@ def _name_each_task_once(operations: list[Operation]) -> list[Operation]:
     return operations
 
 
-class Batch(BaseModel):
-    model_config = ConfigDict(
-        json_schema_extra={
-            "example": {
-                "operations": [
-                    {"op": "create", "task": {"title": "Buy milk"}},
-                    {
-                        "op": "update",
-                        "id": EXAMPLE_ID,
-                        "if_match": _ETAG,
-                        "task": {"completed": True},
-                    },
-                    {"op": "delete", "id": EXAMPLE_ID[:-1] + "0"},
-                ]
-            }
+BATCH_EXAMPLES: dict[str, Any] = {
+    "Create two tasks": {
+        "value": {
+            "operations": [
+                {"op": "create", "task": {"title": "Buy milk"}},
+                {"op": "create", "task": {"title": "Buy bread", "priority": "high"}},
+            ]
         }
-    )
+    },
+    "Update a task and delete another": {
+        "value": {
+            "operations": [
+                {
+                    "op": "update",
+                    "id": EXAMPLE_ID,
+                    "if_match": _ETAG,
+                    "task": {"completed": True},
+                },
+                {"op": "delete", "id": EXAMPLE_ID[:-1] + "0"},
+            ]
+        }
+    },
+}
+"""The first works on any account."""
 
+
+class Batch(BaseModel):
     operations: Annotated[
         list[SentOperation],
         BeforeValidator(_is_not_too_long),

@@ -60,7 +60,6 @@ async def list_user_notes(
     response_model=NotePublic,
     responses=answers.BODY
     | answers.not_created(["body", "text"], answers.LENGTH.format(1, 2000))
-    | answers.LIST_KNOWN
     | answers.CREATED,
 )
 async def create_note(

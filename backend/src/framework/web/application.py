@@ -13,6 +13,8 @@ from src.framework.exceptions import CannotStart
 
 class Application(FastAPI):
     stopping: asyncio.Event
+    user_claim = "sub"
+    """The claim of a token that names its user."""
 
     @property
     def is_open(self) -> bool:

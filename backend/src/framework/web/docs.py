@@ -2,6 +2,7 @@
 
 import mimetypes
 from functools import cache
+from html import escape
 from importlib.resources import files
 from string import Template
 from typing import Annotated, NamedTuple
@@ -42,8 +43,11 @@ async def swagger_ui(request: Request) -> HTMLResponse:
             _SWAGGER_UI.substitute(
                 title=request.app.title,
                 contract=f"{base}{request.app.openapi_url}",
-                bundle=_url(base, "swagger-ui-bundle.js"),
-                css=_url(base, "swagger-ui.css"),
+                user_claim=escape(request.app.user_claim),
+                swagger_bundle=_url(base, "swagger-ui-bundle.js"),
+                swagger_css=_url(base, "swagger-ui.css"),
+                script=_url(base, "docs.js"),
+                css=_url(base, "docs.css"),
                 favicon=_url(base, "favicon.png"),
             )
         )
@@ -91,9 +95,14 @@ class _Asset(NamedTuple):
 @cache
 def _assets() -> dict[str, _Asset]:
     """Read the assets at the first request: a worker that serves no docs saves 3 MB."""
+    folder = files(__package__)
     contents = {
         file.name: file.read_bytes().replace(_LOGO, b"data:,")
-        for file in (files(fastapi_offline) / "static").iterdir()
+        for file in (
+            *(files(fastapi_offline) / "static").iterdir(),
+            folder / "docs.css",
+            folder / "docs.js",
+        )
     }
     return {
         name: _Asset(content, xxh3_128_hexdigest(content)) for name, content in contents.items()
