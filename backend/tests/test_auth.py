@@ -212,7 +212,7 @@ BODIES = {
     "announced, not sent": b"Content-Type: application/json\r\nContent-Length: 20\r\n\r\n",
     "expecting to be asked for": b"Expect: 100-continue\r\nContent-Length: 20\r\n\r\n",
     "too large": b"Content-Type: application/json\r\nContent-Length: 9999999999\r\n\r\n{",
-    "never-ending": b"Transfer-Encoding: chunked\r\n\r\n" + b"5\r\n[[[[[\r\n" * 50_000,
+    "never-ending": b"Transfer-Encoding: chunked\r\n\r\n" + b"5\r\n[[[[[\r\n" * 2500,
 }
 
 
