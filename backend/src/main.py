@@ -73,6 +73,7 @@ def create_app(settings: Settings, *, is_fast: bool = True) -> TaskAPI:
         title="Task API",
         version="1.0.0",
         summary="Per-user tasks",
+        servers=[{"url": settings.root_path or "/"}],
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,

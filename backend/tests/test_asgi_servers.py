@@ -211,7 +211,7 @@ def test_a_prefix_is_in_every_link_whoever_strips_it(
 
     assert created[1]["location"].startswith("/tasks-api/api/ada/tasks/")
     assert page[1]["link"].startswith("</tasks-api/api/ada/tasks?limit=1&cursor=")
-    assert described[2]["servers"] == [{"url": "/tasks-api"}]
+    assert described[2]["servers"][0] == {"url": "/tasks-api"}
 
 
 def test_a_prefix_may_look_like_a_path_of_the_service(postgres: str) -> None:

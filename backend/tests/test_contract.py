@@ -51,6 +51,7 @@ BODIES: dict[str, Any] = {
     "createToken": {"name": "Nightly export"},
 }
 NEVER = 2**33
+KINDS = ["Create", "Update", "Delete"]
 
 # How to get each of these answers from any operation that has it. 500 and 503 need a fault, and 429
 # needs 10,000 keys: see `test_key_storage.py`.
@@ -194,6 +195,16 @@ def test_a_create_takes_tags_as_a_change_does() -> None:
         20,
         "string",
         "null",
+    ]
+
+
+def test_generators_find_a_server_and_each_constant_also_as_an_enum() -> None:
+    schemas = CONTRACT["components"]["schemas"]
+    operations = [schemas[f"{kind}Operation"]["properties"]["op"] for kind in KINDS]
+
+    assert CONTRACT["servers"] == [{"url": "/"}]
+    assert [(op["const"], op["enum"]) for op in operations] == [
+        (kind.lower(), [kind.lower()]) for kind in KINDS
     ]
 
 

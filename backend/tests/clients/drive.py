@@ -27,8 +27,10 @@ from task_api_client.models import (
     ChangesPage,
     Completion,
     CreateOperation,
+    CreateOperationOp,
     DeletedTask,
     DeleteOperation,
+    DeleteOperationOp,
     DeleteResult,
     ListUserTasksSort,
     Message,
@@ -42,6 +44,7 @@ from task_api_client.models import (
     TaskResult,
     TaskUpdate,
     UpdateOperation,
+    UpdateOperationOp,
 )
 from task_api_client.types import UNSET, Response, Unset
 
@@ -160,9 +163,9 @@ def a_batch_is_applied_whole() -> None:
     change = TaskUpdate(completed=True)
     body = Batch(
         [
-            CreateOperation("create", TaskCreate("Buy milk")),
-            UpdateOperation("update", first.id, change),
-            DeleteOperation("delete", second.id),
+            CreateOperation(CreateOperationOp.CREATE, TaskCreate("Buy milk")),
+            UpdateOperation(UpdateOperationOp.UPDATE, first.id, change),
+            DeleteOperation(DeleteOperationOp.DELETE, second.id),
         ]
     )
     applied = given(BatchResults, batch_tasks.sync_detailed(USER, client=API, body=body))
@@ -175,7 +178,7 @@ def a_batch_is_applied_whole() -> None:
     assert changed.task.completed
     assert isinstance(deleted, DeleteResult)
     assert deleted.message == "Task deleted successfully"
-    once = DeleteOperation("delete", changed.task.id, if_match=new.etag)
+    once = DeleteOperation(DeleteOperationOp.DELETE, changed.task.id, if_match=new.etag)
     lost = batch_tasks.sync_detailed(USER, client=API, body=Batch([once]))
     errors = refused(refused_one, HTTPStatus.NOT_FOUND).errors
     assert errors

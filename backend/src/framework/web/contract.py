@@ -89,6 +89,7 @@ def finish_openapi(
     for schema in components["schemas"].values():
         properties = schema.get("properties", {})  # an Enum has none
         _drop_titles(schema, *properties.values())
+        _add_enums(*properties.values())
         if "example" in schema:  # pydantic sorts it
             names = [name for name in properties if name in schema["example"]]
             schema["example"] = {name: schema["example"][name] for name in names}
@@ -117,6 +118,13 @@ def finish_openapi(
             _drop_titles(*(each["schema"] for each in content.values()))
             if status >= "400":
                 content[PROBLEM_JSON] = content.pop("application/json")
+
+
+def _add_enums(*schemas: dict[str, Any]) -> None:
+    """Say each constant text also as an enum: some generators read one, some the other."""
+    for schema in schemas:
+        if isinstance(schema.get("const"), str):
+            schema["enum"] = [schema["const"]]
 
 
 def _drop_titles(*schemas: dict[str, Any]) -> None:
