@@ -183,6 +183,9 @@ def test_nothing_is_cut_off_on_a_phone(page: Page) -> None:
     for name in [*IN_ORDER]:
         operation = opened(page, name)
         expect(operation.get_by_role("button", name="Execute")).to_be_visible()
+        code = operation.locator(".response-col_status").first.bounding_box()
+        assert code is not None
+        assert code["width"] > 40, name
         outside = operation.locator(
             ".opblock-summary, .parameters td, .parameters input, .parameters select, textarea, "
             ".execute, .responses-table td"
