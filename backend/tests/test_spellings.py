@@ -376,6 +376,17 @@ def test_a_task_is_the_one_that_the_client_means(
 
 
 @pytest.mark.parametrize(
+    "body", [{"status": "completed"}, {"isCompleted": True}, {"done": "yes"}, {"Completed": True}]
+)
+def test_a_toggle_with_completion_in_other_words_sets_it(
+    api: httpx.Client, user: str, body: dict[str, object]
+) -> None:
+    path = f"{task_path(create(api, user))}/complete"
+
+    assert [api.patch(path, json=body).json()["completed"] for _ in range(2)] == [True, True]
+
+
+@pytest.mark.parametrize(
     ("sent", "sentence"),
     [
         ('"status": "cancelled"', "status: must be one of true, false, active, open,"),

@@ -85,9 +85,8 @@ def test_a_body_without_content_toggles(
 @pytest.mark.parametrize(
     "body",
     [
-        {"is_completed": True},
-        {"complete": True},
-        {"Completed": True},
+        {"finish": True},
+        {"status": None},
         {"title": "Not here"},
         {"": None},
         {"data": {"completed": True}},

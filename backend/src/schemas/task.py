@@ -188,6 +188,9 @@ def _says_completed(body: object) -> object:
     """Without `completed`, refuse other members: the client meant to set something."""
     if not isinstance(body, dict) or not body or "completed" in body:
         return body
+    ours = task_in_our_words(body, Completion.__annotations__.keys())
+    if isinstance(ours, dict) and "completed" in ours:
+        return ours
     missing = PydanticCustomError(
         "missing", 'is missing; send {"completed": true}, or no body to toggle'
     )
