@@ -216,6 +216,30 @@ async def test_a_user_has_at_most_50_tokens_also_when_many_come_at_once(
     await make(engine, "bob")
 
 
+@pytest.mark.anyio
+async def test_the_50th_token_waits_for_the_one_that_another_process_makes(
+    engine: AsyncEngine, own_database: str
+) -> None:
+    another = """
+        INSERT INTO personal_tokens SELECT gen_random_uuid(), user_id, name, scope, created_at,
+        expires_at, last_used_at, hash FROM personal_tokens LIMIT 1
+    """
+    await make(engine, "ada")
+    for _ in range(48):
+        await execute(own_database, another)
+    async with connected(own_database) as driver:
+        async with driver.transaction():
+            await driver.execute("SELECT pg_advisory_xact_lock(hashtextextended('ada', 0))")
+            making = asyncio.create_task(make(engine, "ada"))
+            done, _ = await asyncio.wait([making], timeout=0.3)
+            await driver.execute(another)
+
+        with pytest.raises(TooManyTokens):
+            await making
+        assert not done
+        assert await driver.fetchval("SELECT count(*) FROM personal_tokens") == 50
+
+
 def test_the_51st_token_is_refused_with_a_sentence(
     api: httpx.Client, user: str, postgres: str
 ) -> None:
@@ -679,6 +703,26 @@ async def test_the_use_of_a_token_is_written_once_an_hour_by_all_workers(
 
 
 @pytest.mark.anyio
+async def test_a_use_that_cannot_be_written_is_not_tried_again_within_the_hour(
+    engine: AsyncEngine, worker: KnownTokens, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[UUID] = []
+
+    async def refuse(_engine: AsyncEngine, _user_id: str, token_id: UUID) -> None:
+        tried.append(token_id)
+        raise DatabaseUnavailable("a standby")
+
+    monkeypatch.setattr(known_tokens, "REMEMBERED_SECONDS", 0.0)
+    monkeypatch.setattr(known_tokens, "note_use", refuse)
+    text = (await make(engine, "ada")).encode()
+    for _ in range(3):
+        await worker.find("ada", text)
+        await asyncio.gather(*worker.noting)
+
+    assert len(tried) == 1
+
+
+@pytest.mark.anyio
 async def test_a_thousand_wrong_tokens_cost_a_statement_each_and_no_memory(
     engine: AsyncEngine,
     worker: KnownTokens,
@@ -734,19 +778,27 @@ async def test_a_client_that_leaves_takes_nobody_elses_answer_along(
 
 @pytest.mark.anyio
 async def test_what_a_look_up_finds_while_its_token_ends_is_not_remembered(
-    engine: AsyncEngine, worker: KnownTokens, statements: Counter[str]
+    engine: AsyncEngine, worker: KnownTokens, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     row, text = await personal_token_service.create_token(
         engine, "ada", PersonalTokenCreate(name="cron")
     )
-    token_id = UUID(json.loads(row)["id"])
+    token_id, has_read, has_ended = UUID(json.loads(row)["id"]), asyncio.Event(), asyncio.Event()
+
+    async def look_up(engine: AsyncEngine, user_id: str, hash_of_token: bytes) -> bytes | None:
+        found = await personal_token_service.look_up(engine, user_id, hash_of_token)
+        has_read.set()
+        await has_ended.wait()
+        return found
+
+    monkeypatch.setattr(known_tokens, "look_up", look_up)
     looking = asyncio.create_task(worker.find("ada", text.encode()))
-    while not statements["look-ups"]:  # noqa: ASYNC110 - it has begun
-        await asyncio.sleep(0)
+    await has_read.wait()
     await personal_token_service.end_token(engine, "ada", token_id)
     worker.forget("ada", token_id)
-    await asyncio.wait([looking])
+    has_ended.set()
 
+    assert (await looking).id == token_id  # it came before the end
     with pytest.raises(TokenRefused, match=UNKNOWN):
         await worker.find("ada", text.encode())
 
