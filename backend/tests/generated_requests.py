@@ -59,6 +59,17 @@ def keep_wrong(case: Case[Any]) -> None:
             task["priority"] = "?"
 
 
+def keep_days(case: Case[Any]) -> str:
+    """Send days with `all_day`, and a time zone that there is; return it, or nothing."""
+    for task in [case.body, *(each.get("task") for each in operations_of(case.body))]:
+        if isinstance(task, dict) and task.get("all_day"):
+            task["due_date"] = "2026-12-24"
+    if not case.query.get("time_zone"):
+        return ""
+    case.query["time_zone"] = "America/New_York"
+    return "America/New_York"
+
+
 @schemathesis.hook
 def before_call(_context: HookContext, case: Case[Any], _kwargs: dict[str, Any]) -> None:
     """Make a valid case valid where its schema cannot express the rule."""
@@ -67,13 +78,15 @@ def before_call(_context: HookContext, case: Case[Any], _kwargs: dict[str, Any])
     if case.meta.generation.mode is GenerationMode.NEGATIVE:
         keep_wrong(case)
         return
+    zone = keep_days(case)
     if "cursor" in case.query:
         case.query.pop("offset", None)
         last = {"id": str(uuid4()), "title": "Buy milk", "priority": "high", "name": "cron"}
         times = ["created_at", "updated_at", "due_date"]
         last |= dict.fromkeys(times, "2026-11-21T09:30:00+00:00")
         sort = case.query.get("sort", "created_at")
-        case.query["cursor"] = cursor_text(sort, json.dumps(last).encode())
+        order = f"{sort} {zone}" if zone and "due_date" in sort else sort
+        case.query["cursor"] = cursor_text(order, json.dumps(last).encode())
     if "since" in case.query:
         case.query["since"] = TOKEN
     if "Last-Event-ID" in case.headers:

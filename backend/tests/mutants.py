@@ -131,6 +131,7 @@ TESTS = {
     "src/services/known_tokens.py": "tests/test_personal_tokens.py -k 'not 50 and not plain'",
     "src/services/personal_token_service.py": "tests/test_personal_tokens.py -k 'not plain'",
     "src/services/token_text.py": "tests/test_personal_tokens.py -k 'text or changed_token'",
+    "src/services/due_dates.py": "tests/test_days.py",
     "src/services/batch_service.py": "tests/test_batch.py -k 'not jwt and not outcome'",
     "src/services/listeners.py": "tests/test_live.py -k 'not (stops or another_process)'",
     "src/services/*.py": """
@@ -148,7 +149,7 @@ TESTS = {
         -k 'cursor or test_pages and (order or link or postgresql)'
     """,
     "src/framework/sql/etag.py": "tests/test_conditions.py -k 'postgresql or etag or known'",
-    "src/framework/sql/json_rows.py": "tests/test_times.py -k 'not languages'",
+    "src/framework/sql/json_times.py": "tests/test_times.py -k 'not languages'",
     "src/schemas/changes.py": """
         tests/test_changes.py -k 'not jwt and (token or order)'
     """,

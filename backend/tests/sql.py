@@ -62,6 +62,7 @@ def of_many_tasks() -> Iterator[tuple[str, Statement]]:
     for name in FILTERS:
         yield f"list_by_{name}", list_statement(by=frozenset({name}))
     yield "list_by_all", list_statement("-due_date", frozenset(FILTERS))
+    yield "list_by_time_zone", list_statement("due_date", frozenset({*FILTERS, "time_zone"}))
     yield "list_counted", list_statement(counted=True)
     read, write = GET.shared, WRITES["create"].shared
     assert read is not None

@@ -17,6 +17,7 @@ FIELDS = [
     "completed",
     "priority",
     "due_date",
+    "all_day",
     "tags",
     "created_at",
     "updated_at",

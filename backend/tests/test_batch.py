@@ -153,7 +153,8 @@ def test_every_field_can_be_set_and_cleared(api: httpx.Client, user: str) -> Non
         "description": 'Rye "dark" \\ 😀',
         "completed": True,
         "priority": "URGENT",
-        "due_date": "2026-12-24T09:30:00.000001+01:00",
+        "due_date": "2026-12-24T00:00:00+01:00",
+        "all_day": True,
         "tags": [" home", 'a"b\\{}', "NULL", "home"],
     }
     assert full.keys() == TaskCreate.model_fields.keys()

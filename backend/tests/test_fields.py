@@ -184,7 +184,9 @@ def test_a_key_that_came_with_other_fields_is_refused(
     first = api.post(tasks_path(user), json=body, headers=headers)
     same = api.post(
         tasks_path(user),
-        json=body | {"priority": "HIGH", "tags": [" a", "b", "b"], "due_date": "2026-12-24T00:00Z"},
+        json=body
+        | {"priority": "HIGH", "tags": [" a", "b", "b"], "due_date": "2026-12-24T00:00Z"}
+        | {"all_day": True},
         headers=headers,
     )
 

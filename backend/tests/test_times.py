@@ -15,13 +15,14 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from src.framework.condition import Condition
 from src.framework.sql.etag import etag
+from src.framework.sql.json_times import as_postgresql_writes, with_six_digits
 from src.schemas.task import TaskCreate
 from src.schemas.task_listing import TaskListing
 from src.services import feed_service, task_service
 from tests.conftest import execute, tool
 from tests.serving import Server
 from tests.streams import streaming
-from tests.tasks import listed, task_path, tasks_path
+from tests.tasks import create, listed, task_path, tasks_path
 
 FORM = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6}\+00:00")
 
@@ -177,6 +178,39 @@ async def test_what_no_client_can_send_stays_as_postgresql_writes_it(
     [task] = json.loads(b"".join(page.rows.pieces()))
     assert [task["due_date"], task["created_at"]] == [time, time]
     assert FORM.fullmatch(task["updated_at"])
+
+
+TRICKS = [
+    "2026-12-24T09:30:00+00:00",
+    '","due_date":"2026-12-24T09:30:00+00:00","x":"',
+    '"due_date":"2026-12-24T09:30:00+00:00"',
+    '\\","created_at":"2026-12-24T09:30:00+00:00","updated_at":"2026-12-24T09:30:00+00:00"}',
+    "_at",
+    "due_date",
+]
+
+
+def test_texts_that_look_like_times_stay_as_they_are(api: httpx.Client, user: str) -> None:
+    for text in TRICKS:
+        tags = [text.replace(",", ";")[:50], "created_at", ":"]
+        task = create(api, user, title=text, description=text, tags=tags, due_date="2026-12-24")
+        assert [task["title"], task["description"], task["tags"]] == [text, text, tags]
+        assert_one_form(task, 3)
+        etag = api.get(task_path(task)).headers["etag"]
+        changed = api.patch(task_path(task), json={"completed": True}, headers={"If-Match": etag})
+        assert changed.status_code == 200
+
+
+@pytest.mark.parametrize("due_date", ["null", *(f'"{time}"' for time in TIMES)])
+@pytest.mark.parametrize("updated", TIMES)
+def test_the_form_can_be_undone(due_date: str, updated: str) -> None:
+    for created in TIMES:
+        full = (
+            f'{{"due_date":{due_date},"created_at":"{created}","updated_at":"{updated}"}}'.encode()
+        )
+        short = re.sub(rb"(\.[0-9]*?)0+\+", rb"\1+", full).replace(b".+", b"+")
+        assert with_six_digits(short) == full
+        assert as_postgresql_writes(full) == short
 
 
 READERS = {

@@ -33,6 +33,9 @@ class Task(SQLModel, table=True):
         sa_column_kwargs={"server_default": "medium"},
     )
     due_date: datetime | None
+    all_day: bool = Field(
+        sa_column_kwargs={"server_default": "false", "info": {"goes_with": "due_date"}}
+    )
     tags: list[str] = Field(sa_type=ARRAY(Text), sa_column_kwargs={"server_default": "{}"})
     created_at: datetime
     updated_at: datetime

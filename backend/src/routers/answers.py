@@ -170,7 +170,7 @@ def _links(request: Request, listing: Listing, last: bytes | None) -> list[str]:
     if listing.offset is None:
         if last is None:
             return []
-        return [page_link(request, "next", {"cursor": cursor_text(listing.sort, last)})]
+        return [page_link(request, "next", {"cursor": cursor_text(listing.order, last)})]
     query = request.query_params
     names = names_of_place(query, listing.spellings)
     by = min(names, key=lambda name: (names[name] != "page", name != "offset"))

@@ -24,6 +24,7 @@ from src.framework.web.problems import (
     problem_with_errors,
     unavailable,
 )
+from src.schemas.task_listing import MUST_BE_ZONE
 from src.services.exceptions import (
     ChangesGone,
     NoSignIn,
@@ -32,6 +33,7 @@ from src.services.exceptions import (
     TokenRefused,
     TooManyListeners,
     TooManyTokens,
+    UnknownTimeZone,
 )
 
 CHANGES_GONE = "The changes since this token are no longer known; get a new token, then the list"
@@ -103,6 +105,11 @@ async def _no_sign_in(_request: Request, _error: NoSignIn) -> Response:
 
 async def _too_many_tokens(_request: Request, _error: TooManyTokens) -> Response:
     error = {"loc": ["path", "user_id"], "msg": TOO_MANY_TOKENS, "type": "too_many_tokens"}
+    return problem_with_errors(422, [error])
+
+
+async def _unknown_time_zone(_request: Request, _error: UnknownTimeZone) -> Response:
+    error = {"loc": ["query", "time_zone"], "msg": MUST_BE_ZONE, "type": "time_zone"}
     return problem_with_errors(422, [error])
 
 
@@ -188,4 +195,5 @@ EXCEPTION_HANDLERS: dict[int | type[Exception], Handler] = HANDLERS | {
     NotTheOwner: _not_the_owner,
     TooManyKeys: _too_many_keys,
     TooManyTokens: _too_many_tokens,
+    UnknownTimeZone: _unknown_time_zone,
 }

@@ -93,6 +93,20 @@ class WholeNumber:
         return core_schema.no_info_before_validator_function(self.read, number)
 
 
+_MIDNIGHT = re.compile(
+    rf"{_DAY.pattern}([Tt ]00:00(:00(\.0+)?)?([Zz]|[+-][0-9]{{2}}:[0-9]{{2}})?)?"
+)
+
+
+def is_day(text: object) -> bool:
+    return isinstance(text, str) and _DAY.fullmatch(text) is not None
+
+
+def day_of(text: object) -> str | None:
+    """Return the day of a text that has a day, or midnight in any offset."""
+    return text[:10] if isinstance(text, str) and _MIDNIGHT.fullmatch(text) else None
+
+
 def read_time(text: str) -> datetime:
     """Read a time, in UTC if it has no offset; of a day, its first moment in UTC.
 

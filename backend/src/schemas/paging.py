@@ -21,6 +21,7 @@ from pydantic import (
     PrivateAttr,
     StringConstraints,
     TypeAdapter,
+    ValidationError,
     ValidationInfo,
     WithJsonSchema,
     field_validator,
@@ -40,10 +41,12 @@ Kinds: TypeAlias = Mapping[str, frozenset[type | str]]
 class Cursor:
     """The order of the list, and the value in that order and the id of the page's last row.
 
-    The value is the text that PostgreSQL has for it in JSON, or None.
+    The order is one of `sort`, with a time zone after it if that makes a difference. The value is
+    the text that PostgreSQL has for it in JSON, or None; where there is a zone, a day is ten
+    characters.
     """
 
-    sort: str
+    order: str
     value: str | None
     id: UUID
 
@@ -52,6 +55,7 @@ class Cursor:
 _TIME = re.compile(
     r"([0-9]{4}|[1-9][0-9]{4,5})(-[0-9-]{5}T[0-9:]{8}(?:\.[0-9]{1,6})?\+00:00)( BC)?"
 )
+_DAY = re.compile("[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _ENDLESS = {"infinity", "-infinity"}
 _FIRST = (-4713, "-11-24")
 _LAST_YEAR = 294_276
@@ -77,21 +81,27 @@ def kinds_of(row: type[BaseModel], sorts: Iterable[str]) -> Kinds:
     return kinds
 
 
-def cursor_text(sort: str, last: bytes) -> str:
+def cursor_text(order: str, last: bytes) -> str:
     """Make the cursor after this row, a JSON object."""
     row = from_json(last)
+    sort, _, zone = order.partition(" ")
     value = row[sort.removeprefix("-")]
     if isinstance(value, int):
         value = to_json(value).decode()
-    return urlsafe_b64encode(to_json([sort, value, row["id"]])).decode().rstrip("=")
+    if zone and row.get("all_day"):
+        value = value[:10]
+    return urlsafe_b64encode(to_json([order, value, row["id"]])).decode().rstrip("=")
 
 
 def read_cursor(text: str, kinds: Kinds) -> Cursor:
     """Raises ValueError for a text that `cursor_text` cannot have made for these orders."""
     padded = text.encode("ascii") + b"=" * (-len(text) % 4)
     cursor = Cursor(*_READ.validate_json(b64decode(padded, altchars=b"-_", validate=True)))
-    types = kinds.get(cursor.sort, frozenset())
-    if not any(_is_of(kind, cursor.value) for kind in types):
+    sort, _, zone = cursor.order.partition(" ")
+    types = kinds.get(sort, frozenset())
+    is_day = zone and cursor.value and _DAY.fullmatch(cursor.value)
+    value = f"{cursor.value}T00:00:00+00:00" if is_day else cursor.value
+    if not any(_is_of(kind, value) for kind in types):
         raise ValueError("not a value that PostgreSQL can hold")
     return cursor
 
@@ -156,6 +166,11 @@ class Listing(BaseModel):
         examples=[0],
     )
 
+    @property
+    def order(self) -> str:
+        """What a cursor is for."""
+        return self.sort
+
     def place(self) -> dict[str, object]:
         """Return the parameters of the statement that say where the page begins."""
         place: dict[str, object] = {}
@@ -183,17 +198,20 @@ class Listing(BaseModel):
         counted = ours.pop("counted", None)
         listing = read(ours)
         listing._counted = counted is True
+        if listing.cursor is not None and listing.cursor.order != listing.order:
+            wrong = PydanticCustomError("cursor", "belongs to a list in another order")
+            raise ValidationError.from_exception_data(
+                "Listing", [{"type": wrong, "loc": ("cursor",), "input": None}]
+            )
         return listing
 
     @field_validator("cursor", mode="before")
     @classmethod
-    def _of_this_order(cls, text: str, info: ValidationInfo) -> Cursor:
+    def _read_cursor(cls, text: str) -> Cursor:
         try:
             cursor = read_cursor(text, cls.kinds)
         except ValueError:
             raise PydanticCustomError("cursor", "must be taken from a Link") from None
-        if cursor.sort != info.data.get("sort"):
-            raise PydanticCustomError("cursor", "belongs to a list in another order")
         return cursor
 
     @field_validator("offset")

@@ -21,7 +21,14 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 from typing_extensions import TypedDict
 
-from src.schemas.fields import EXAMPLE_ID, Characters, SentTime, without_default
+from src.schemas.fields import (
+    EXAMPLE_ID,
+    Characters,
+    SentTime,
+    day_of,
+    is_day,
+    without_default,
+)
 from src.schemas.other_names import PRIORITY_WORDS, task_in_our_words
 
 MAX_TAGS = 20
@@ -100,11 +107,37 @@ SentPriority = Annotated[
 SentDueDate = Annotated[
     SentTime,
     Field(
-        description="A day, which means its first moment in UTC, or a time (RFC 3339; in UTC if it "
-        "has no offset). `null` and an empty text mean none.",
+        description="A moment (RFC 3339; in UTC if it has no offset) or a day, which is answered "
+        "at 00:00 in UTC. `null` and an empty text mean none.",
         examples=["2026-12-24"],
     ),
 ]
+
+_WHETHER_A_DAY = Field(
+    description="Whether the task is due on a day, in whatever time zone, and not at a moment. "
+    "Unset: a `due_date` without a time is a day; one that is sent back unchanged stays what it "
+    "was; any other is a moment. If true, `due_date` must be a day, or midnight in its own offset.",
+    examples=[True],
+)
+
+
+def _with_all_day(task: object) -> object:
+    """Say with `all_day` whether a due date is a day, or None if that depends on the one before."""
+    if not isinstance(task, dict) or task.keys().isdisjoint({"due_date", "all_day"}):
+        return task
+    due_date, all_day = task.get("due_date"), task.get("all_day")
+    if all_day is None:
+        said = {name: value for name, value in task.items() if name != "all_day"}
+        return said | ({"all_day": is_day(due_date) or None} if "due_date" in task else {})
+    if all_day is not True or (due_date in (None, "") and "due_date" in task):
+        return task | ({"all_day": False} if all_day is True else {})
+    if (day := day_of(due_date)) is not None:
+        return task | {"due_date": day}
+    wrong = PydanticCustomError("all_day", "must come with a due_date that is a day or midnight")
+    raise ValidationError.from_exception_data(
+        "Task", [{"type": wrong, "loc": ("all_day",), "input": all_day}]
+    )
+
 
 Tag = Annotated[
     StrictStr,
@@ -146,12 +179,15 @@ class TaskCreate(BaseModel):
     completed: StrictBool = Field(default=False, json_schema_extra=without_default)
     priority: SentPriority = Field(default="medium", json_schema_extra=without_default)
     due_date: SentDueDate = None
+    all_day: Annotated[StrictBool | None, AfterValidator(bool), _WHETHER_A_DAY] = Field(
+        default=False, json_schema_extra=without_default
+    )
     tags: SentTags = Field(default_factory=list)
 
     @model_validator(mode="before")
     @classmethod
     def _in_our_words(cls, task: object) -> object:
-        return task_in_our_words(task, cls.model_fields.keys())
+        return _with_all_day(task_in_our_words(task, cls.model_fields.keys()))
 
 
 class TaskUpdate(TypedDict, total=False):
@@ -166,11 +202,12 @@ class TaskUpdate(TypedDict, total=False):
     completed: StrictBool
     priority: SentPriority
     due_date: SentDueDate
+    all_day: Annotated[StrictBool | None, _WHETHER_A_DAY]
     tags: SentTags
 
 
 def _update_in_our_words(task: object) -> object:
-    return task_in_our_words(task, TaskUpdate.__annotations__.keys())
+    return _with_all_day(task_in_our_words(task, TaskUpdate.__annotations__.keys()))
 
 
 SentUpdate = Annotated[TaskUpdate, BeforeValidator(_update_in_our_words)]
@@ -221,6 +258,7 @@ class TaskPublic(BaseModel):
                 "completed": False,
                 "priority": "high",
                 "due_date": "2026-12-24T00:00:00.000000+00:00",
+                "all_day": True,
                 "tags": ["home", "errands"],
                 "created_at": "2026-11-21T09:30:00.123456+00:00",
                 "updated_at": "2026-11-21T09:30:00.123456+00:00",
@@ -235,6 +273,7 @@ class TaskPublic(BaseModel):
     completed: bool
     priority: Priority
     due_date: datetime | None
+    all_day: bool
     tags: list[str]
     created_at: datetime
     updated_at: datetime

@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field, WithJsonSchema
 from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import PydanticCustomError
 
-from src.schemas.fields import TIME_SCHEMAS, Characters, or_empty, read_time
+from src.schemas.fields import TIME_SCHEMAS, Characters, is_day, or_empty, read_time
 from src.schemas.other_names import OF_TASKS, PRIORITY_WORDS, several
 from src.schemas.paging import Listing, kinds_of
 from src.schemas.task import MAX_TAGS, Priority, Tag, TaskPublic
@@ -56,15 +56,26 @@ def _either(value: bool | str) -> bool:
 
 
 def _first_moment(text: str) -> datetime:
+    """Read a moment in UTC; of a day, the first one, in no time zone yet."""
     # The + of an offset arrives as a space from whoever does not encode it.
-    return read_time(re.sub(" (?=[0-9]{2}:[0-9]{2}$)", "+", text))
+    time = read_time(re.sub(" (?=[0-9]{2}:[0-9]{2}$)", "+", text))
+    return time.replace(tzinfo=None) if is_day(text) else time
 
 
 def _last_moment(text: str) -> datetime:
     time = _first_moment(text)
-    is_day = len(text) == len("2026-12-24")
-    return time + timedelta(days=1, microseconds=-1) if is_day else time
+    return time if time.tzinfo else time + timedelta(days=1, microseconds=-1)
 
+
+def _zone(text: str) -> str:
+    if not re.fullmatch(ZONE_PATTERN, text):
+        raise PydanticCustomError("time_zone", MUST_BE_ZONE)
+    return text
+
+
+UTC_ZONE = "UTC"
+ZONE_PATTERN = "^[A-Za-z][A-Za-z0-9_+/-]{0,63}$"
+MUST_BE_ZONE = "must be the name of a time zone, such as America/New_York"
 
 _DAY_OR_TIME = WithJsonSchema({"anyOf": TIME_SCHEMAS, "examples": ["2026-12-24"]})
 
@@ -151,7 +162,26 @@ class TaskListing(Listing):
         bool | None, BeforeValidator(_either), WithJsonSchema(or_empty(True, type="boolean"))
     ] = Field(
         default=None,
-        description="Only tasks that were due before now and are not completed, or only the "
-        "others.",
+        description="Only tasks that were due before now, or on a day that is over, and are not "
+        "completed; or only the others.",
         examples=[True],
     )
+    time_zone: Annotated[
+        str,
+        BeforeValidator(_zone),
+        WithJsonSchema(
+            or_empty("America/New_York", type="string", pattern=ZONE_PATTERN),
+        ),
+    ] = Field(
+        default=UTC_ZONE,
+        description="The IANA name of the time zone whose days are meant by `overdue`, "
+        "`due_date_from` and `due_date_to`, and in the order by `due_date`, where a day counts as "
+        "its first moment.",
+        examples=["America/New_York"],
+    )
+
+    @property
+    def order(self) -> str:
+        """In another zone than UTC, the order by `due_date` is another one."""
+        is_other = self.time_zone != UTC_ZONE and self.sort.removeprefix("-") == "due_date"
+        return f"{self.sort} {self.time_zone}" if is_other else self.sort

@@ -13,7 +13,7 @@ from src.framework.sql.batch_rows import RowChange
 from src.framework.sql.batch_statements import change_rows
 from src.schemas.batch import Operation
 from src.schemas.task import TaskCreate
-from src.services.task_service import KEYS, TASKS
+from src.services.task_service import KEYS, TASKS, said_of
 
 BATCH = change_rows(TASKS, TaskCreate.model_fields, KEYS, "task_id")
 
@@ -60,9 +60,16 @@ def batch_fingerprint(operations: list[Operation], *kept: str) -> str:
     know the key.
     """
     sent = [
-        operation | {"task": operation["task"].model_dump(exclude_defaults=True)}
-        if operation["op"] == "create"
+        operation
+        if operation["op"] == "delete"
         else operation
+        | {
+            "task": said_of(
+                operation["task"].model_dump(exclude_defaults=True)
+                if operation["op"] == "create"
+                else operation["task"]
+            )
+        }
         for operation in operations
     ]
     return sha256(to_json([*sent, *kept])).hexdigest()

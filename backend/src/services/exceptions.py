@@ -25,5 +25,9 @@ class TooManyListeners(Exception):
     """The user has as many streams and waiting requests as one may have in a worker."""
 
 
+class UnknownTimeZone(Exception):
+    """PostgreSQL has no time zone of this name."""
+
+
 class TooManyTokens(Exception):
     """The user has as many personal tokens as one may have."""

@@ -12,7 +12,6 @@ from sqlalchemy import (
     ColumnElement,
     and_,
     bindparam,
-    case,
     cast,
     func,
     literal_column,
@@ -25,7 +24,6 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from src.framework.spool import Spool, spool_array
 from src.framework.sql.engine import Statement, compiled_answer, fetch, fetch_all, fetch_into
-from src.framework.sql.json_rows import json_of
 from src.framework.sql.statements import owned, select_for_many, table_of
 from src.models.feed import Change
 from src.schemas.changes import Position, position_text
@@ -107,12 +105,11 @@ def _since_statement() -> Statement:
         .cte("page")
     )
     task = owned(select(TASKS), TASKS).where(TASKS.c.id == page.c.task_id).lateral("task")
-    json, source = json_of(task, page.outerjoin(task, true()))
     deleted = func.json_build_object(
         literal_column("'id'"), page.c.task_id, literal_column("'deleted'"), true()
     )
-    state = case((task.c.id.is_(None), deleted), else_=json).label("state")
-    rows = select(state).select_from(source).order_by(page.c.seq).cte("row")
+    state = func.coalesce(func.row_to_json(task.table_valued()), deleted).label("state")
+    rows = select(state).select_from(page.outerjoin(task, true())).order_by(page.c.seq).cte("row")
     end = (
         select(log.c.seq, log.c.at)
         .where(log.c.seq == select(func.max(page.c.seq)).scalar_subquery())

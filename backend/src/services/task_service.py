@@ -4,7 +4,9 @@ Tasks are returned as the JSON objects that PostgreSQL writes. Every function ra
 DatabaseUnavailable when PostgreSQL cannot be reached. A `condition` applies to the task's ETag.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
+from datetime import datetime, time
 from functools import cache, partial
 from hashlib import sha256
 from typing import Any
@@ -19,10 +21,8 @@ from sqlalchemy import (
     any_,
     bindparam,
     cast,
-    false,
     func,
     literal_column,
-    not_,
     or_,
     select,
 )
@@ -49,7 +49,9 @@ from src.models.feed import Feed
 from src.models.idempotency_key import IdempotencyKey
 from src.models.task import Task
 from src.schemas.task import Completion, TaskCreate, TaskUpdate
-from src.schemas.task_listing import Sort, TaskListing
+from src.schemas.task_listing import UTC_ZONE, Sort, TaskListing
+from src.services.due_dates import IN_ZONE, bounds, is_in_time, is_overdue, is_time_zone
+from src.services.exceptions import UnknownTimeZone
 
 TASKS = table_of(Task)
 KEYS = table_of(IdempotencyKey)
@@ -72,42 +74,41 @@ delete_statement = partial(delete_row, TASKS, shared=_SHARED)
 def list_statement(
     sort: Sort = "created_at", by: frozenset[str] = frozenset(), *, counted: bool = False
 ) -> Statement:
-    """Compile a list, `by` any of completed, text, position (with position_id), and more.
+    """Compile a list, `by` any of completed, text, position (with position_id), time_zone and more.
 
     Common filters have statements of their own. `more` is all that few use, in one statement: in
-    it, NULL means that a filter is not used.
+    it, NULL means that a filter is not used. Days are those of a `time_zone`, or of UTC.
     """
+    zoned = "time_zone" in by
     filters = {
         "completed": TASKS.c.completed == bindparam("completed"),
         "text": or_(_has_text(TASKS.c.title), _has_text(TASKS.c.description)),
-        "more": _has_more(),
+        "more": _has_more(zoned=zoned),
     }
     chosen = by | {"offset"} if "more" in by else by
-    statement = select_list(TASKS, sort, chosen, filters, counted=counted)
+    place = IN_ZONE if zoned and sort.removeprefix("-") == "due_date" else None
+    statement = select_list(TASKS, sort, chosen, filters, counted=counted, place=place)
     return replace(statement, takes_long="text" in by)
 
 
-def _has_more() -> ColumnElement[bool]:
+def _has_more(*, zoned: bool) -> ColumnElement[bool]:
     def if_asked(name: str, kind: Any, condition: ColumnElement[bool]) -> ColumnElement[bool]:  # noqa: ANN401 - a SQL type
         return or_(bindparam(name, type_=kind).is_(None), condition)
 
     task = TASKS.c
     ranks = cast(bindparam("priorities", type_=ARRAY(Text)), ARRAY(task.priority.type))
-    is_late = and_(not_(task.completed), func.coalesce(task.due_date < func.now(), false()))
-    times = task.due_date.type
     comma: ColumnElement[str] = literal_column("','")  # which no tag has
     tags = func.string_to_array(normalized(func.array_to_string(task.tags, comma), "NFC"), comma)
     return and_(
         if_asked("priorities", ARRAY(Text), task.priority == any_(ranks)),
         if_asked("tags", ARRAY(Text), tags.op("@>")(bindparam("tags", type_=ARRAY(Text)))),
-        if_asked("due_date_from", times, task.due_date >= bindparam("due_date_from", type_=times)),
-        if_asked("due_date_to", times, task.due_date <= bindparam("due_date_to", type_=times)),
+        is_in_time(zoned=zoned),
         if_asked(
             "has_due_date",
             Boolean,
             task.due_date.is_not(None) == bindparam("has_due_date", type_=Boolean),
         ),
-        if_asked("overdue", Boolean, is_late == bindparam("overdue", type_=Boolean)),
+        if_asked("overdue", Boolean, is_overdue(zoned=zoned)),
     )
 
 
@@ -128,25 +129,42 @@ def _lower(text: ColumnElement[Any]) -> ColumnElement[bytes]:
     return lower
 
 
+def said_of(fields: Mapping[str, object]) -> dict[str, object]:
+    """Leave out what a due date says without `all_day`, as keys of before days have it."""
+    due_date = fields.get("due_date")
+    is_midnight = isinstance(due_date, datetime) and due_date.time() == time()
+    if fields.get("all_day") if is_midnight else "due_date" in fields:
+        return {name: value for name, value in fields.items() if name != "all_day"}
+    return {**fields} | ({"all_day": fields.get("all_day", False)} if is_midnight else {})
+
+
 def fingerprint(task: TaskCreate) -> str:
     """Hash the task that a key came with.
 
     Keys outlive a release: a field that was added later counts only where it is set.
     """
-    first = {"title", "description"}
-    later = task.model_dump(exclude=first, exclude_defaults=True)
+    later = said_of(task.model_dump(exclude={"title", "description"}, exclude_defaults=True))
     values = [task.title, task.description, *([later] if later else [])]
     return sha256(to_json(values)).hexdigest()
 
 
-_MORE = {"priority", "tags", "due_date_from", "due_date_to", "has_due_date", "overdue", "offset"}
+_OF_DAYS = {"due_date_from", "due_date_to", "overdue"}
+_MORE = {"priority", "tags", "has_due_date", "offset", *_OF_DAYS}
 
 
 async def list_tasks(
     engine: AsyncEngine, user_id: str, listing: TaskListing, *, counted: bool = False
 ) -> RowPage:
-    """Answer the user's tasks; `total` is the number of all, without limit, if they are counted."""
+    """Answer the user's tasks; `total` is the number of all, without limit, if they are counted.
+
+    Raises UnknownTimeZone.
+    """
     values: dict[str, object] = {}
+    if listing.time_zone != UTC_ZONE:
+        if not await is_time_zone(engine, listing.time_zone):
+            raise UnknownTimeZone
+        if not _OF_DAYS.isdisjoint(listing.model_fields_set) or "due_date" in listing.sort:
+            values["time_zone"] = listing.time_zone
     if listing.completed is not None:
         values["completed"] = listing.completed
     if listing.q:
@@ -160,12 +178,11 @@ async def list_tasks(
         values |= {
             "priorities": listing.priority or None,
             "tags": listing.tags or None,
-            "due_date_from": listing.due_date_from,
-            "due_date_to": listing.due_date_to,
             "has_due_date": listing.has_due_date,
             "overdue": listing.overdue,
             "offset": listing.offset or 0,
         }
+        values |= bounds(listing.due_date_from, listing.due_date_to, listing.time_zone)
     filters = frozenset(by)
     return await rows.get_page(
         engine,

@@ -31,13 +31,7 @@ WITH operation AS (
                   WHEN operation.op <> 'create' AND current.id IS NULL
                     THEN 404
                   WHEN operation.etags IS NOT NULL
-                   AND "left"(encode(sha256(convert_to(CAST(CASE
-                                                              WHEN row.created_at = CAST(row.created_at AS timestamp(5) with time zone)
-                                                                OR row.updated_at = CAST(row.updated_at AS timestamp(5) with time zone)
-                                                                THEN row_to_json(padded)
-                                                              ELSE row_to_json(sent)
-                                                            END AS text),
-                                                       'UTF8')),
+                   AND "left"(encode(sha256(convert_to(CAST(row_to_json(row) AS text), 'UTF8')),
                                      'hex'),
                               32) <> ALL(operation.etags)
                     THEN 412
@@ -51,49 +45,10 @@ WITH operation AS (
                                         ((current.before)).completed AS completed,
                                         ((current.before)).priority AS priority,
                                         ((current.before)).due_date AS due_date,
+                                        ((current.before)).all_day AS all_day,
                                         ((current.before)).tags AS tags,
                                         ((current.before)).created_at AS created_at,
                                         ((current.before)).updated_at AS updated_at) AS row ON TRUE
-              INNER JOIN LATERAL (SELECT row.id AS id,
-                                         row.user_id AS user_id,
-                                         row.title AS title,
-                                         row.description AS description,
-                                         row.completed AS completed,
-                                         row.priority AS priority,
-                                         CASE
-                                           WHEN row.due_date < CAST('0001-01-01 00:00:00+00' AS timestamptz)
-                                             OR row.due_date = CAST('infinity' AS timestamptz)
-                                             THEN to_json(row.due_date) #>> '{}'
-                                           ELSE to_char(row.due_date, 'YYYY-MM-DD"T"HH24:MI:SS.US"+00:00"')
-                                         END AS due_date,
-                                         row.tags AS tags,
-                                         row.created_at AS created_at,
-                                         row.updated_at AS updated_at) AS sent ON TRUE
-              INNER JOIN LATERAL (SELECT row.id AS id,
-                                         row.user_id AS user_id,
-                                         row.title AS title,
-                                         row.description AS description,
-                                         row.completed AS completed,
-                                         row.priority AS priority,
-                                         CASE
-                                           WHEN row.due_date < CAST('0001-01-01 00:00:00+00' AS timestamptz)
-                                             OR row.due_date = CAST('infinity' AS timestamptz)
-                                             THEN to_json(row.due_date) #>> '{}'
-                                           ELSE to_char(row.due_date, 'YYYY-MM-DD"T"HH24:MI:SS.US"+00:00"')
-                                         END AS due_date,
-                                         row.tags AS tags,
-                                         CASE
-                                           WHEN row.created_at < CAST('0001-01-01 00:00:00+00' AS timestamptz)
-                                             OR row.created_at = CAST('infinity' AS timestamptz)
-                                             THEN to_json(row.created_at) #>> '{}'
-                                           ELSE to_char(row.created_at, 'YYYY-MM-DD"T"HH24:MI:SS.US"+00:00"')
-                                         END AS created_at,
-                                         CASE
-                                           WHEN row.updated_at < CAST('0001-01-01 00:00:00+00' AS timestamptz)
-                                             OR row.updated_at = CAST('infinity' AS timestamptz)
-                                             THEN to_json(row.updated_at) #>> '{}'
-                                           ELSE to_char(row.updated_at, 'YYYY-MM-DD"T"HH24:MI:SS.US"+00:00"')
-                                         END AS updated_at) AS padded ON TRUE
        ),
      state AS (
          SELECT new.id AS id,
@@ -103,6 +58,9 @@ WITH operation AS (
                 new.completed AS completed,
                 new.priority AS priority,
                 new.due_date AS due_date,
+                COALESCE(new.all_day,
+                         ((verdict.before)).all_day AND ((verdict.before)).due_date = new.due_date,
+                         FALSE) AS all_day,
                 new.tags AS tags,
                 new.created_at AS created_at,
                 CASE
@@ -126,6 +84,7 @@ WITH operation AS (
                             completed,
                             priority,
                             due_date,
+                            all_day,
                             tags,
                             created_at,
                             updated_at)
@@ -136,6 +95,7 @@ WITH operation AS (
                 state.completed AS completed,
                 state.priority AS priority,
                 state.due_date AS due_date,
+                state.all_day AS all_day,
                 state.tags AS tags,
                 state.created_at AS created_at,
                 state.updated_at AS updated_at
@@ -150,6 +110,7 @@ WITH operation AS (
              completed = state.completed,
              priority = state.priority,
              due_date = state.due_date,
+             all_day = state.all_day,
              tags = state.tags,
              updated_at = state.updated_at
          FROM state
@@ -176,53 +137,7 @@ WITH operation AS (
            WHEN verdict.failure IS NOT NULL
              THEN to_json(verdict.failure)
            WHEN state.id IS NOT NULL
-             THEN CASE
-                    WHEN state.created_at = CAST(state.created_at AS timestamp(5) with time zone)
-                      OR state.updated_at = CAST(state.updated_at AS timestamp(5) with time zone)
-                      THEN row_to_json(padded)
-                    ELSE row_to_json(sent)
-                  END
+             THEN row_to_json(state)
          END AS anon_1
-  FROM verdict
-       LEFT JOIN state ON state.id = verdict.id
-       INNER JOIN LATERAL (SELECT state.id AS id,
-                                  state.user_id AS user_id,
-                                  state.title AS title,
-                                  state.description AS description,
-                                  state.completed AS completed,
-                                  state.priority AS priority,
-                                  CASE
-                                    WHEN state.due_date < CAST('0001-01-01 00:00:00+00' AS timestamptz)
-                                      OR state.due_date = CAST('infinity' AS timestamptz)
-                                      THEN to_json(state.due_date) #>> '{}'
-                                    ELSE to_char(state.due_date, 'YYYY-MM-DD"T"HH24:MI:SS.US"+00:00"')
-                                  END AS due_date,
-                                  state.tags AS tags,
-                                  state.created_at AS created_at,
-                                  state.updated_at AS updated_at) AS sent ON TRUE
-       INNER JOIN LATERAL (SELECT state.id AS id,
-                                  state.user_id AS user_id,
-                                  state.title AS title,
-                                  state.description AS description,
-                                  state.completed AS completed,
-                                  state.priority AS priority,
-                                  CASE
-                                    WHEN state.due_date < CAST('0001-01-01 00:00:00+00' AS timestamptz)
-                                      OR state.due_date = CAST('infinity' AS timestamptz)
-                                      THEN to_json(state.due_date) #>> '{}'
-                                    ELSE to_char(state.due_date, 'YYYY-MM-DD"T"HH24:MI:SS.US"+00:00"')
-                                  END AS due_date,
-                                  state.tags AS tags,
-                                  CASE
-                                    WHEN state.created_at < CAST('0001-01-01 00:00:00+00' AS timestamptz)
-                                      OR state.created_at = CAST('infinity' AS timestamptz)
-                                      THEN to_json(state.created_at) #>> '{}'
-                                    ELSE to_char(state.created_at, 'YYYY-MM-DD"T"HH24:MI:SS.US"+00:00"')
-                                  END AS created_at,
-                                  CASE
-                                    WHEN state.updated_at < CAST('0001-01-01 00:00:00+00' AS timestamptz)
-                                      OR state.updated_at = CAST('infinity' AS timestamptz)
-                                      THEN to_json(state.updated_at) #>> '{}'
-                                    ELSE to_char(state.updated_at, 'YYYY-MM-DD"T"HH24:MI:SS.US"+00:00"')
-                                  END AS updated_at) AS padded ON TRUE
+  FROM verdict LEFT JOIN state ON state.id = verdict.id
   ORDER BY verdict.n

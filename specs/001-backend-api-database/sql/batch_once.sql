@@ -40,13 +40,7 @@ WITH seen AS (
                   WHEN operation.op <> 'create' AND current.id IS NULL
                     THEN 404
                   WHEN operation.etags IS NOT NULL
-                   AND "left"(encode(sha256(convert_to(CAST(CASE
-                                                              WHEN row.created_at = CAST(row.created_at AS timestamp(5) with time zone)
-                                                                OR row.updated_at = CAST(row.updated_at AS timestamp(5) with time zone)
-                                                                THEN row_to_json(padded)
-                                                              ELSE row_to_json(sent)
-                                                            END AS text),
-                                                       'UTF8')),
+                   AND "left"(encode(sha256(convert_to(CAST(row_to_json(row) AS text), 'UTF8')),
                                      'hex'),
                               32) <> ALL(operation.etags)
                     THEN 412
@@ -60,49 +54,10 @@ WITH seen AS (
                                         ((current.before)).completed AS completed,
                                         ((current.before)).priority AS priority,
                                         ((current.before)).due_date AS due_date,
+                                        ((current.before)).all_day AS all_day,
                                         ((current.before)).tags AS tags,
                                         ((current.before)).created_at AS created_at,
                                         ((current.before)).updated_at AS updated_at) AS row ON TRUE
-              INNER JOIN LATERAL (SELECT row.id AS id,
-                                         row.user_id AS user_id,
-                                         row.title AS title,
-                                         row.description AS description,
-                                         row.completed AS completed,
-                                         row.priority AS priority,
-                                         CASE
-                                           WHEN row.due_date < CAST('0001-01-01 00:00:00+00' AS timestamptz)
-                                             OR row.due_date = CAST('infinity' AS timestamptz)
-                                             THEN to_json(row.due_date) #>> '{}'
-                                           ELSE to_char(row.due_date, 'YYYY-MM-DD"T"HH24:MI:SS.US"+00:00"')
-                                         END AS due_date,
-                                         row.tags AS tags,
-                                         row.created_at AS created_at,
-                                         row.updated_at AS updated_at) AS sent ON TRUE
-              INNER JOIN LATERAL (SELECT row.id AS id,
-                                         row.user_id AS user_id,
-                                         row.title AS title,
-                                         row.description AS description,
-                                         row.completed AS completed,
-                                         row.priority AS priority,
-                                         CASE
-                                           WHEN row.due_date < CAST('0001-01-01 00:00:00+00' AS timestamptz)
-                                             OR row.due_date = CAST('infinity' AS timestamptz)
-                                             THEN to_json(row.due_date) #>> '{}'
-                                           ELSE to_char(row.due_date, 'YYYY-MM-DD"T"HH24:MI:SS.US"+00:00"')
-                                         END AS due_date,
-                                         row.tags AS tags,
-                                         CASE
-                                           WHEN row.created_at < CAST('0001-01-01 00:00:00+00' AS timestamptz)
-                                             OR row.created_at = CAST('infinity' AS timestamptz)
-                                             THEN to_json(row.created_at) #>> '{}'
-                                           ELSE to_char(row.created_at, 'YYYY-MM-DD"T"HH24:MI:SS.US"+00:00"')
-                                         END AS created_at,
-                                         CASE
-                                           WHEN row.updated_at < CAST('0001-01-01 00:00:00+00' AS timestamptz)
-                                             OR row.updated_at = CAST('infinity' AS timestamptz)
-                                             THEN to_json(row.updated_at) #>> '{}'
-                                           ELSE to_char(row.updated_at, 'YYYY-MM-DD"T"HH24:MI:SS.US"+00:00"')
-                                         END AS updated_at) AS padded ON TRUE
        ),
      state AS (
          SELECT new.id AS id,
@@ -112,6 +67,9 @@ WITH seen AS (
                 new.completed AS completed,
                 new.priority AS priority,
                 new.due_date AS due_date,
+                COALESCE(new.all_day,
+                         ((verdict.before)).all_day AND ((verdict.before)).due_date = new.due_date,
+                         FALSE) AS all_day,
                 new.tags AS tags,
                 new.created_at AS created_at,
                 CASE
@@ -127,62 +85,16 @@ WITH seen AS (
                            WHEN verdict.failure IS NOT NULL
                              THEN to_json(verdict.failure)
                            WHEN state.id IS NOT NULL
-                             THEN CASE
-                                    WHEN state.created_at = CAST(state.created_at AS timestamp(5) with time zone)
-                                      OR state.updated_at = CAST(state.updated_at AS timestamp(5) with time zone)
-                                      THEN row_to_json(padded)
-                                    ELSE row_to_json(sent)
-                                  END
+                             THEN row_to_json(state)
                          END ORDER BY verdict.n) AS rows,
                 json_agg(CASE
                            WHEN state.id IS NOT NULL
                              THEN (SELECT json_object_agg(member_1.key, member_1.value) AS json_object_agg_1
                                    FROM LATERAL json_each(row_to_json(state)) AS member_1 (key, value)
-                                   WHERE member_1.key IN ('id', 'user_id', 'created_at', 'updated_at')
+                                   WHERE member_1.key IN ('id', 'user_id', 'all_day', 'created_at', 'updated_at')
                                       OR verdict.fields -> member_1.key IS NULL)
                          END ORDER BY verdict.n) AS parts
-         FROM verdict
-              LEFT JOIN state ON state.id = verdict.id
-              INNER JOIN LATERAL (SELECT state.id AS id,
-                                         state.user_id AS user_id,
-                                         state.title AS title,
-                                         state.description AS description,
-                                         state.completed AS completed,
-                                         state.priority AS priority,
-                                         CASE
-                                           WHEN state.due_date < CAST('0001-01-01 00:00:00+00' AS timestamptz)
-                                             OR state.due_date = CAST('infinity' AS timestamptz)
-                                             THEN to_json(state.due_date) #>> '{}'
-                                           ELSE to_char(state.due_date, 'YYYY-MM-DD"T"HH24:MI:SS.US"+00:00"')
-                                         END AS due_date,
-                                         state.tags AS tags,
-                                         state.created_at AS created_at,
-                                         state.updated_at AS updated_at) AS sent ON TRUE
-              INNER JOIN LATERAL (SELECT state.id AS id,
-                                         state.user_id AS user_id,
-                                         state.title AS title,
-                                         state.description AS description,
-                                         state.completed AS completed,
-                                         state.priority AS priority,
-                                         CASE
-                                           WHEN state.due_date < CAST('0001-01-01 00:00:00+00' AS timestamptz)
-                                             OR state.due_date = CAST('infinity' AS timestamptz)
-                                             THEN to_json(state.due_date) #>> '{}'
-                                           ELSE to_char(state.due_date, 'YYYY-MM-DD"T"HH24:MI:SS.US"+00:00"')
-                                         END AS due_date,
-                                         state.tags AS tags,
-                                         CASE
-                                           WHEN state.created_at < CAST('0001-01-01 00:00:00+00' AS timestamptz)
-                                             OR state.created_at = CAST('infinity' AS timestamptz)
-                                             THEN to_json(state.created_at) #>> '{}'
-                                           ELSE to_char(state.created_at, 'YYYY-MM-DD"T"HH24:MI:SS.US"+00:00"')
-                                         END AS created_at,
-                                         CASE
-                                           WHEN state.updated_at < CAST('0001-01-01 00:00:00+00' AS timestamptz)
-                                             OR state.updated_at = CAST('infinity' AS timestamptz)
-                                             THEN to_json(state.updated_at) #>> '{}'
-                                           ELSE to_char(state.updated_at, 'YYYY-MM-DD"T"HH24:MI:SS.US"+00:00"')
-                                         END AS updated_at) AS padded ON TRUE
+         FROM verdict LEFT JOIN state ON state.id = verdict.id
        ),
      all_can AS (
          SELECT bool_and(verdict.failure IS NULL) AS yes
@@ -225,6 +137,7 @@ WITH seen AS (
                             completed,
                             priority,
                             due_date,
+                            all_day,
                             tags,
                             created_at,
                             updated_at)
@@ -235,6 +148,7 @@ WITH seen AS (
                 state.completed AS completed,
                 state.priority AS priority,
                 state.due_date AS due_date,
+                state.all_day AS all_day,
                 state.tags AS tags,
                 state.created_at AS created_at,
                 state.updated_at AS updated_at
@@ -249,6 +163,7 @@ WITH seen AS (
              completed = state.completed,
              priority = state.priority,
              due_date = state.due_date,
+             all_day = state.all_day,
              tags = state.tags,
              updated_at = state.updated_at
          FROM state
@@ -291,12 +206,7 @@ WITH seen AS (
                                                                         CAST($7 AS varchar))
                                                 THEN (SELECT json_agg(CASE
                                                                         WHEN json_typeof(each_1.value) = 'object'
-                                                                          THEN CASE
-                                                                                 WHEN state_1.created_at = CAST(state_1.created_at AS timestamp(5) with time zone)
-                                                                                   OR state_1.updated_at = CAST(state_1.updated_at AS timestamp(5) with time zone)
-                                                                                   THEN row_to_json(padded)
-                                                                                 ELSE row_to_json(sent)
-                                                                               END
+                                                                          THEN row_to_json(state_1)
                                                                         ELSE each_1.value
                                                                       END ORDER BY each_1.n) AS json_agg_1
                                                       FROM seen
@@ -322,49 +232,10 @@ WITH seen AS (
                                                                                                              completed boolean,
                                                                                                              priority task_priority,
                                                                                                              due_date timestamp with time zone,
+                                                                                                             all_day boolean,
                                                                                                              tags text[],
                                                                                                              created_at timestamp with time zone,
-                                                                                                             updated_at timestamp with time zone) ON TRUE
-                                                           INNER JOIN LATERAL (SELECT state_1.id AS id,
-                                                                                      state_1.user_id AS user_id,
-                                                                                      state_1.title AS title,
-                                                                                      state_1.description AS description,
-                                                                                      state_1.completed AS completed,
-                                                                                      state_1.priority AS priority,
-                                                                                      CASE
-                                                                                        WHEN state_1.due_date < CAST('0001-01-01 00:00:00+00' AS timestamptz)
-                                                                                          OR state_1.due_date = CAST('infinity' AS timestamptz)
-                                                                                          THEN to_json(state_1.due_date) #>> '{}'
-                                                                                        ELSE to_char(state_1.due_date, 'YYYY-MM-DD"T"HH24:MI:SS.US"+00:00"')
-                                                                                      END AS due_date,
-                                                                                      state_1.tags AS tags,
-                                                                                      state_1.created_at AS created_at,
-                                                                                      state_1.updated_at AS updated_at) AS sent ON TRUE
-                                                           INNER JOIN LATERAL (SELECT state_1.id AS id,
-                                                                                      state_1.user_id AS user_id,
-                                                                                      state_1.title AS title,
-                                                                                      state_1.description AS description,
-                                                                                      state_1.completed AS completed,
-                                                                                      state_1.priority AS priority,
-                                                                                      CASE
-                                                                                        WHEN state_1.due_date < CAST('0001-01-01 00:00:00+00' AS timestamptz)
-                                                                                          OR state_1.due_date = CAST('infinity' AS timestamptz)
-                                                                                          THEN to_json(state_1.due_date) #>> '{}'
-                                                                                        ELSE to_char(state_1.due_date, 'YYYY-MM-DD"T"HH24:MI:SS.US"+00:00"')
-                                                                                      END AS due_date,
-                                                                                      state_1.tags AS tags,
-                                                                                      CASE
-                                                                                        WHEN state_1.created_at < CAST('0001-01-01 00:00:00+00' AS timestamptz)
-                                                                                          OR state_1.created_at = CAST('infinity' AS timestamptz)
-                                                                                          THEN to_json(state_1.created_at) #>> '{}'
-                                                                                        ELSE to_char(state_1.created_at, 'YYYY-MM-DD"T"HH24:MI:SS.US"+00:00"')
-                                                                                      END AS created_at,
-                                                                                      CASE
-                                                                                        WHEN state_1.updated_at < CAST('0001-01-01 00:00:00+00' AS timestamptz)
-                                                                                          OR state_1.updated_at = CAST('infinity' AS timestamptz)
-                                                                                          THEN to_json(state_1.updated_at) #>> '{}'
-                                                                                        ELSE to_char(state_1.updated_at, 'YYYY-MM-DD"T"HH24:MI:SS.US"+00:00"')
-                                                                                      END AS updated_at) AS padded ON TRUE)
+                                                                                                             updated_at timestamp with time zone) ON TRUE)
                                               ELSE CAST('[422]' AS pg_catalog.json)
                                             END AS anon_5
                                      FROM seen),

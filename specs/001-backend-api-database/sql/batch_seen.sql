@@ -1,12 +1,6 @@
 SELECT idempotency_keys.fingerprint,
        CASE
-         WHEN json_typeof(each_1.value) = 'object'
-           THEN CASE
-                  WHEN state_1.created_at = CAST(state_1.created_at AS timestamp(5) with time zone)
-                    OR state_1.updated_at = CAST(state_1.updated_at AS timestamp(5) with time zone)
-                    THEN row_to_json(padded)
-                  ELSE row_to_json(sent)
-                END
+         WHEN json_typeof(each_1.value) = 'object' THEN row_to_json(state_1)
          ELSE each_1.value
        END AS row
 FROM idempotency_keys
@@ -32,49 +26,10 @@ FROM idempotency_keys
                                                        completed boolean,
                                                        priority task_priority,
                                                        due_date timestamp with time zone,
+                                                       all_day boolean,
                                                        tags text[],
                                                        created_at timestamp with time zone,
                                                        updated_at timestamp with time zone) ON TRUE
-     INNER JOIN LATERAL (SELECT state_1.id AS id,
-                                state_1.user_id AS user_id,
-                                state_1.title AS title,
-                                state_1.description AS description,
-                                state_1.completed AS completed,
-                                state_1.priority AS priority,
-                                CASE
-                                  WHEN state_1.due_date < CAST('0001-01-01 00:00:00+00' AS timestamptz)
-                                    OR state_1.due_date = CAST('infinity' AS timestamptz)
-                                    THEN to_json(state_1.due_date) #>> '{}'
-                                  ELSE to_char(state_1.due_date, 'YYYY-MM-DD"T"HH24:MI:SS.US"+00:00"')
-                                END AS due_date,
-                                state_1.tags AS tags,
-                                state_1.created_at AS created_at,
-                                state_1.updated_at AS updated_at) AS sent ON TRUE
-     INNER JOIN LATERAL (SELECT state_1.id AS id,
-                                state_1.user_id AS user_id,
-                                state_1.title AS title,
-                                state_1.description AS description,
-                                state_1.completed AS completed,
-                                state_1.priority AS priority,
-                                CASE
-                                  WHEN state_1.due_date < CAST('0001-01-01 00:00:00+00' AS timestamptz)
-                                    OR state_1.due_date = CAST('infinity' AS timestamptz)
-                                    THEN to_json(state_1.due_date) #>> '{}'
-                                  ELSE to_char(state_1.due_date, 'YYYY-MM-DD"T"HH24:MI:SS.US"+00:00"')
-                                END AS due_date,
-                                state_1.tags AS tags,
-                                CASE
-                                  WHEN state_1.created_at < CAST('0001-01-01 00:00:00+00' AS timestamptz)
-                                    OR state_1.created_at = CAST('infinity' AS timestamptz)
-                                    THEN to_json(state_1.created_at) #>> '{}'
-                                  ELSE to_char(state_1.created_at, 'YYYY-MM-DD"T"HH24:MI:SS.US"+00:00"')
-                                END AS created_at,
-                                CASE
-                                  WHEN state_1.updated_at < CAST('0001-01-01 00:00:00+00' AS timestamptz)
-                                    OR state_1.updated_at = CAST('infinity' AS timestamptz)
-                                    THEN to_json(state_1.updated_at) #>> '{}'
-                                  ELSE to_char(state_1.updated_at, 'YYYY-MM-DD"T"HH24:MI:SS.US"+00:00"')
-                                END AS updated_at) AS padded ON TRUE
 WHERE idempotency_keys.user_id = CAST($2 AS varchar)
   AND idempotency_keys.key = CAST($3 AS varchar)
   AND idempotency_keys.created_at >= CAST($4 AS timestamp with time zone)

@@ -38,15 +38,7 @@ WITH known AS (
          LIMIT CAST($5 AS bigint)
        ),
      row AS (
-         SELECT CASE
-                  WHEN task.id IS NULL THEN json_build_object('id', page.task_id, 'deleted', TRUE)
-                  ELSE CASE
-                         WHEN task.created_at = CAST(task.created_at AS timestamp(5) with time zone)
-                           OR task.updated_at = CAST(task.updated_at AS timestamp(5) with time zone)
-                           THEN row_to_json(padded)
-                         ELSE row_to_json(sent)
-                       END
-                END AS state
+         SELECT COALESCE(row_to_json(task), json_build_object('id', page.task_id, 'deleted', TRUE)) AS state
          FROM page
               LEFT JOIN LATERAL (SELECT tasks.id AS id,
                                         tasks.user_id AS user_id,
@@ -55,52 +47,13 @@ WITH known AS (
                                         tasks.completed AS completed,
                                         tasks.priority AS priority,
                                         tasks.due_date AS due_date,
+                                        tasks.all_day AS all_day,
                                         tasks.tags AS tags,
                                         tasks.created_at AS created_at,
                                         tasks.updated_at AS updated_at
                                  FROM tasks
                                  WHERE tasks.user_id = CAST($1 AS varchar)
                                    AND tasks.id = page.task_id) AS task ON TRUE
-              INNER JOIN LATERAL (SELECT task.id AS id,
-                                         task.user_id AS user_id,
-                                         task.title AS title,
-                                         task.description AS description,
-                                         task.completed AS completed,
-                                         task.priority AS priority,
-                                         CASE
-                                           WHEN task.due_date < CAST('0001-01-01 00:00:00+00' AS timestamptz)
-                                             OR task.due_date = CAST('infinity' AS timestamptz)
-                                             THEN to_json(task.due_date) #>> '{}'
-                                           ELSE to_char(task.due_date, 'YYYY-MM-DD"T"HH24:MI:SS.US"+00:00"')
-                                         END AS due_date,
-                                         task.tags AS tags,
-                                         task.created_at AS created_at,
-                                         task.updated_at AS updated_at) AS sent ON TRUE
-              INNER JOIN LATERAL (SELECT task.id AS id,
-                                         task.user_id AS user_id,
-                                         task.title AS title,
-                                         task.description AS description,
-                                         task.completed AS completed,
-                                         task.priority AS priority,
-                                         CASE
-                                           WHEN task.due_date < CAST('0001-01-01 00:00:00+00' AS timestamptz)
-                                             OR task.due_date = CAST('infinity' AS timestamptz)
-                                             THEN to_json(task.due_date) #>> '{}'
-                                           ELSE to_char(task.due_date, 'YYYY-MM-DD"T"HH24:MI:SS.US"+00:00"')
-                                         END AS due_date,
-                                         task.tags AS tags,
-                                         CASE
-                                           WHEN task.created_at < CAST('0001-01-01 00:00:00+00' AS timestamptz)
-                                             OR task.created_at = CAST('infinity' AS timestamptz)
-                                             THEN to_json(task.created_at) #>> '{}'
-                                           ELSE to_char(task.created_at, 'YYYY-MM-DD"T"HH24:MI:SS.US"+00:00"')
-                                         END AS created_at,
-                                         CASE
-                                           WHEN task.updated_at < CAST('0001-01-01 00:00:00+00' AS timestamptz)
-                                             OR task.updated_at = CAST('infinity' AS timestamptz)
-                                             THEN to_json(task.updated_at) #>> '{}'
-                                           ELSE to_char(task.updated_at, 'YYYY-MM-DD"T"HH24:MI:SS.US"+00:00"')
-                                         END AS updated_at) AS padded ON TRUE
          ORDER BY page.seq
        ),
      "end" AS (

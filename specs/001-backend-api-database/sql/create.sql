@@ -6,6 +6,7 @@ WITH row AS (
                             completed,
                             priority,
                             due_date,
+                            all_day,
                             tags,
                             created_at,
                             updated_at)
@@ -16,9 +17,10 @@ WITH row AS (
                  CAST($5 AS boolean),
                  CAST(CAST($6 AS varchar) AS task_priority),
                  CAST($7 AS timestamp with time zone),
-                 CAST($8 AS text[]),
-                 CAST($9 AS timestamp with time zone),
-                 CAST($9 AS timestamp with time zone))
+                 CAST($8 AS boolean),
+                 CAST($9 AS text[]),
+                 CAST($10 AS timestamp with time zone),
+                 CAST($10 AS timestamp with time zone))
          ON CONFLICT DO NOTHING
          RETURNING tasks.id,
                    tasks.user_id,
@@ -27,54 +29,10 @@ WITH row AS (
                    tasks.completed,
                    tasks.priority,
                    tasks.due_date,
+                   tasks.all_day,
                    tasks.tags,
                    tasks.created_at,
                    tasks.updated_at
        )
-  SELECT CASE
-           WHEN row.created_at = CAST(row.created_at AS timestamp(5) with time zone)
-             OR row.updated_at = CAST(row.updated_at AS timestamp(5) with time zone)
-             THEN row_to_json(padded)
-           ELSE row_to_json(sent)
-         END AS json
+  SELECT row_to_json(row) AS row_to_json_1
   FROM row
-       INNER JOIN LATERAL (SELECT row.id AS id,
-                                  row.user_id AS user_id,
-                                  row.title AS title,
-                                  row.description AS description,
-                                  row.completed AS completed,
-                                  row.priority AS priority,
-                                  CASE
-                                    WHEN row.due_date < CAST('0001-01-01 00:00:00+00' AS timestamptz)
-                                      OR row.due_date = CAST('infinity' AS timestamptz)
-                                      THEN to_json(row.due_date) #>> '{}'
-                                    ELSE to_char(row.due_date, 'YYYY-MM-DD"T"HH24:MI:SS.US"+00:00"')
-                                  END AS due_date,
-                                  row.tags AS tags,
-                                  row.created_at AS created_at,
-                                  row.updated_at AS updated_at) AS sent ON TRUE
-       INNER JOIN LATERAL (SELECT row.id AS id,
-                                  row.user_id AS user_id,
-                                  row.title AS title,
-                                  row.description AS description,
-                                  row.completed AS completed,
-                                  row.priority AS priority,
-                                  CASE
-                                    WHEN row.due_date < CAST('0001-01-01 00:00:00+00' AS timestamptz)
-                                      OR row.due_date = CAST('infinity' AS timestamptz)
-                                      THEN to_json(row.due_date) #>> '{}'
-                                    ELSE to_char(row.due_date, 'YYYY-MM-DD"T"HH24:MI:SS.US"+00:00"')
-                                  END AS due_date,
-                                  row.tags AS tags,
-                                  CASE
-                                    WHEN row.created_at < CAST('0001-01-01 00:00:00+00' AS timestamptz)
-                                      OR row.created_at = CAST('infinity' AS timestamptz)
-                                      THEN to_json(row.created_at) #>> '{}'
-                                    ELSE to_char(row.created_at, 'YYYY-MM-DD"T"HH24:MI:SS.US"+00:00"')
-                                  END AS created_at,
-                                  CASE
-                                    WHEN row.updated_at < CAST('0001-01-01 00:00:00+00' AS timestamptz)
-                                      OR row.updated_at = CAST('infinity' AS timestamptz)
-                                      THEN to_json(row.updated_at) #>> '{}'
-                                    ELSE to_char(row.updated_at, 'YYYY-MM-DD"T"HH24:MI:SS.US"+00:00"')
-                                  END AS updated_at) AS padded ON TRUE

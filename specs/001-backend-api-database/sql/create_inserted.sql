@@ -5,6 +5,7 @@ INSERT INTO tasks (id,
                    completed,
                    priority,
                    due_date,
+                   all_day,
                    tags,
                    created_at,
                    updated_at)
@@ -15,7 +16,8 @@ VALUES (CAST($1 AS uuid),
         CAST($5 AS boolean),
         CAST(CAST($6 AS varchar) AS task_priority),
         CAST($7 AS timestamp with time zone),
-        CAST($8 AS text[]),
-        CAST($9 AS timestamp with time zone),
-        CAST($9 AS timestamp with time zone))
+        CAST($8 AS boolean),
+        CAST($9 AS text[]),
+        CAST($10 AS timestamp with time zone),
+        CAST($10 AS timestamp with time zone))
 ON CONFLICT DO NOTHING

@@ -26,55 +26,11 @@ WITH cleared AS (
                 CAST(CAST($6 AS boolean) AS boolean) AS completed,
                 CAST(CAST(CAST($7 AS varchar) AS task_priority) AS task_priority) AS priority,
                 CAST(CAST($8 AS timestamp with time zone) AS timestamp with time zone) AS due_date,
-                CAST(CAST($9 AS text[]) AS text[]) AS tags,
+                CAST(CAST($9 AS boolean) AS boolean) AS all_day,
+                CAST(CAST($10 AS text[]) AS text[]) AS tags,
                 made.created_at AS created_at,
                 made.created_at AS updated_at
          FROM made
        )
-  SELECT CASE
-           WHEN row.created_at = CAST(row.created_at AS timestamp(5) with time zone)
-             OR row.updated_at = CAST(row.updated_at AS timestamp(5) with time zone)
-             THEN row_to_json(padded)
-           ELSE row_to_json(sent)
-         END AS anon_1
+  SELECT row_to_json(row) AS row_to_json_1
   FROM row
-       INNER JOIN LATERAL (SELECT row.id AS id,
-                                  row.user_id AS user_id,
-                                  row.title AS title,
-                                  row.description AS description,
-                                  row.completed AS completed,
-                                  row.priority AS priority,
-                                  CASE
-                                    WHEN row.due_date < CAST('0001-01-01 00:00:00+00' AS timestamptz)
-                                      OR row.due_date = CAST('infinity' AS timestamptz)
-                                      THEN to_json(row.due_date) #>> '{}'
-                                    ELSE to_char(row.due_date, 'YYYY-MM-DD"T"HH24:MI:SS.US"+00:00"')
-                                  END AS due_date,
-                                  row.tags AS tags,
-                                  row.created_at AS created_at,
-                                  row.updated_at AS updated_at) AS sent ON TRUE
-       INNER JOIN LATERAL (SELECT row.id AS id,
-                                  row.user_id AS user_id,
-                                  row.title AS title,
-                                  row.description AS description,
-                                  row.completed AS completed,
-                                  row.priority AS priority,
-                                  CASE
-                                    WHEN row.due_date < CAST('0001-01-01 00:00:00+00' AS timestamptz)
-                                      OR row.due_date = CAST('infinity' AS timestamptz)
-                                      THEN to_json(row.due_date) #>> '{}'
-                                    ELSE to_char(row.due_date, 'YYYY-MM-DD"T"HH24:MI:SS.US"+00:00"')
-                                  END AS due_date,
-                                  row.tags AS tags,
-                                  CASE
-                                    WHEN row.created_at < CAST('0001-01-01 00:00:00+00' AS timestamptz)
-                                      OR row.created_at = CAST('infinity' AS timestamptz)
-                                      THEN to_json(row.created_at) #>> '{}'
-                                    ELSE to_char(row.created_at, 'YYYY-MM-DD"T"HH24:MI:SS.US"+00:00"')
-                                  END AS created_at,
-                                  CASE
-                                    WHEN row.updated_at < CAST('0001-01-01 00:00:00+00' AS timestamptz)
-                                      OR row.updated_at = CAST('infinity' AS timestamptz)
-                                      THEN to_json(row.updated_at) #>> '{}'
-                                    ELSE to_char(row.updated_at, 'YYYY-MM-DD"T"HH24:MI:SS.US"+00:00"')
-                                  END AS updated_at) AS padded ON TRUE

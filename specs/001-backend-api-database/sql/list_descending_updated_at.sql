@@ -6,6 +6,7 @@ WITH row AS (
                 tasks.completed AS completed,
                 tasks.priority AS priority,
                 tasks.due_date AS due_date,
+                tasks.all_day AS all_day,
                 tasks.tags AS tags,
                 tasks.created_at AS created_at,
                 tasks.updated_at AS updated_at
@@ -14,50 +15,5 @@ WITH row AS (
          ORDER BY tasks.updated_at DESC, tasks.id DESC
          LIMIT CAST($2 AS bigint)
        )
-  SELECT CASE
-           WHEN row.created_at = CAST(row.created_at AS timestamp(5) with time zone)
-             OR row.updated_at = CAST(row.updated_at AS timestamp(5) with time zone)
-             THEN row_to_json(padded)
-           ELSE row_to_json(sent)
-         END AS json
+  SELECT row_to_json(row) AS row_to_json_1
   FROM row
-       INNER JOIN LATERAL (SELECT row.id AS id,
-                                  row.user_id AS user_id,
-                                  row.title AS title,
-                                  row.description AS description,
-                                  row.completed AS completed,
-                                  row.priority AS priority,
-                                  CASE
-                                    WHEN row.due_date < CAST('0001-01-01 00:00:00+00' AS timestamptz)
-                                      OR row.due_date = CAST('infinity' AS timestamptz)
-                                      THEN to_json(row.due_date) #>> '{}'
-                                    ELSE to_char(row.due_date, 'YYYY-MM-DD"T"HH24:MI:SS.US"+00:00"')
-                                  END AS due_date,
-                                  row.tags AS tags,
-                                  row.created_at AS created_at,
-                                  row.updated_at AS updated_at) AS sent ON TRUE
-       INNER JOIN LATERAL (SELECT row.id AS id,
-                                  row.user_id AS user_id,
-                                  row.title AS title,
-                                  row.description AS description,
-                                  row.completed AS completed,
-                                  row.priority AS priority,
-                                  CASE
-                                    WHEN row.due_date < CAST('0001-01-01 00:00:00+00' AS timestamptz)
-                                      OR row.due_date = CAST('infinity' AS timestamptz)
-                                      THEN to_json(row.due_date) #>> '{}'
-                                    ELSE to_char(row.due_date, 'YYYY-MM-DD"T"HH24:MI:SS.US"+00:00"')
-                                  END AS due_date,
-                                  row.tags AS tags,
-                                  CASE
-                                    WHEN row.created_at < CAST('0001-01-01 00:00:00+00' AS timestamptz)
-                                      OR row.created_at = CAST('infinity' AS timestamptz)
-                                      THEN to_json(row.created_at) #>> '{}'
-                                    ELSE to_char(row.created_at, 'YYYY-MM-DD"T"HH24:MI:SS.US"+00:00"')
-                                  END AS created_at,
-                                  CASE
-                                    WHEN row.updated_at < CAST('0001-01-01 00:00:00+00' AS timestamptz)
-                                      OR row.updated_at = CAST('infinity' AS timestamptz)
-                                      THEN to_json(row.updated_at) #>> '{}'
-                                    ELSE to_char(row.updated_at, 'YYYY-MM-DD"T"HH24:MI:SS.US"+00:00"')
-                                  END AS updated_at) AS padded ON TRUE

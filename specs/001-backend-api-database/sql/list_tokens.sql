@@ -48,48 +48,5 @@ WITH row AS (
                   personal_tokens.id
          LIMIT CAST($2 AS bigint)
        )
-  SELECT CASE
-           WHEN row.created_at = CAST(row.created_at AS timestamp(5) with time zone)
-             THEN row_to_json(padded)
-           ELSE row_to_json(sent)
-         END AS json
+  SELECT row_to_json(row) AS row_to_json_1
   FROM row
-       INNER JOIN LATERAL (SELECT row.id AS id,
-                                  row.user_id AS user_id,
-                                  row.name AS name,
-                                  row.scope AS scope,
-                                  row.created_at AS created_at,
-                                  CASE
-                                    WHEN row.expires_at < CAST('0001-01-01 00:00:00+00' AS timestamptz)
-                                      OR row.expires_at = CAST('infinity' AS timestamptz)
-                                      THEN to_json(row.expires_at) #>> '{}'
-                                    ELSE to_char(row.expires_at, 'YYYY-MM-DD"T"HH24:MI:SS.US"+00:00"')
-                                  END AS expires_at,
-                                  CASE
-                                    WHEN row.last_used_at < CAST('0001-01-01 00:00:00+00' AS timestamptz)
-                                      OR row.last_used_at = CAST('infinity' AS timestamptz)
-                                      THEN to_json(row.last_used_at) #>> '{}'
-                                    ELSE to_char(row.last_used_at, 'YYYY-MM-DD"T"HH24:MI:SS.US"+00:00"')
-                                  END AS last_used_at) AS sent ON TRUE
-       INNER JOIN LATERAL (SELECT row.id AS id,
-                                  row.user_id AS user_id,
-                                  row.name AS name,
-                                  row.scope AS scope,
-                                  CASE
-                                    WHEN row.created_at < CAST('0001-01-01 00:00:00+00' AS timestamptz)
-                                      OR row.created_at = CAST('infinity' AS timestamptz)
-                                      THEN to_json(row.created_at) #>> '{}'
-                                    ELSE to_char(row.created_at, 'YYYY-MM-DD"T"HH24:MI:SS.US"+00:00"')
-                                  END AS created_at,
-                                  CASE
-                                    WHEN row.expires_at < CAST('0001-01-01 00:00:00+00' AS timestamptz)
-                                      OR row.expires_at = CAST('infinity' AS timestamptz)
-                                      THEN to_json(row.expires_at) #>> '{}'
-                                    ELSE to_char(row.expires_at, 'YYYY-MM-DD"T"HH24:MI:SS.US"+00:00"')
-                                  END AS expires_at,
-                                  CASE
-                                    WHEN row.last_used_at < CAST('0001-01-01 00:00:00+00' AS timestamptz)
-                                      OR row.last_used_at = CAST('infinity' AS timestamptz)
-                                      THEN to_json(row.last_used_at) #>> '{}'
-                                    ELSE to_char(row.last_used_at, 'YYYY-MM-DD"T"HH24:MI:SS.US"+00:00"')
-                                  END AS last_used_at) AS padded ON TRUE

@@ -9,15 +9,5 @@ WITH row AS (
          WHERE personal_tokens.user_id = CAST($1 AS varchar)
            AND personal_tokens.hash = CAST($2 AS bytea)
        )
-  SELECT row_to_json(sent) AS json
+  SELECT row_to_json(row) AS row_to_json_1
   FROM row
-       INNER JOIN LATERAL (SELECT row.id AS id,
-                                  row.scope AS scope,
-                                  CASE
-                                    WHEN row.expires_at < CAST('0001-01-01 00:00:00+00' AS timestamptz)
-                                      OR row.expires_at = CAST('infinity' AS timestamptz)
-                                      THEN to_json(row.expires_at) #>> '{}'
-                                    ELSE to_char(row.expires_at, 'YYYY-MM-DD"T"HH24:MI:SS.US"+00:00"')
-                                  END AS expires_at,
-                                  row.seconds_left AS seconds_left,
-                                  row.is_unnoted AS is_unnoted) AS sent ON TRUE

@@ -7,5 +7,5 @@ WITH row AS (
              OR personal_tokens.last_used_at + CAST('1 hour' AS interval) < now())
          RETURNING personal_tokens.id
        )
-  SELECT row_to_json(row) AS json
+  SELECT row_to_json(row) AS row_to_json_1
   FROM row

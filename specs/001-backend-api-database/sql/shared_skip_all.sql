@@ -6,6 +6,7 @@ WITH created AS (
                             completed,
                             priority,
                             due_date,
+                            all_day,
                             tags,
                             created_at,
                             updated_at)
@@ -16,6 +17,7 @@ WITH created AS (
                 asked.completed AS completed,
                 CAST(asked.priority AS task_priority) AS priority,
                 asked.due_date AS due_date,
+                asked.all_day AS all_day,
                 asked.tags AS tags,
                 asked.created_at AS created_at,
                 asked.created_at AS created_at__1
@@ -29,6 +31,7 @@ WITH created AS (
                                                                       completed boolean,
                                                                       priority text,
                                                                       due_date timestamp with time zone,
+                                                                      all_day boolean,
                                                                       tags text[],
                                                                       created_at timestamp with time zone,
                                                                       updated_at timestamp with time zone)
@@ -45,6 +48,7 @@ WITH created AS (
                    tasks.completed,
                    tasks.priority,
                    tasks.due_date,
+                   tasks.all_day,
                    tasks.tags,
                    tasks.created_at,
                    tasks.updated_at
@@ -60,6 +64,7 @@ WITH created AS (
                 asked.completed AS completed,
                 asked.priority AS priority,
                 asked.due_date AS due_date,
+                asked.all_day AS all_day,
                 asked.tags AS tags,
                 asked.created_at AS created_at,
                 asked.updated_at AS updated_at,
@@ -74,6 +79,7 @@ WITH created AS (
                                                                       completed boolean,
                                                                       priority text,
                                                                       due_date timestamp with time zone,
+                                                                      all_day boolean,
                                                                       tags text[],
                                                                       created_at timestamp with time zone,
                                                                       updated_at timestamp with time zone)
@@ -112,8 +118,17 @@ WITH created AS (
                           WHEN locked.sets & 64 <> 0 THEN locked.due_date
                           ELSE tasks.due_date
                         END,
+             all_day = CASE
+                         WHEN locked.sets & 128 <> 0
+                           THEN COALESCE(locked.all_day,
+                                         tasks.all_day AND tasks.due_date = locked.due_date,
+                                         FALSE)
+                         WHEN locked.toggles & 128 <> 0
+                           THEN NOT tasks.all_day
+                         ELSE tasks.all_day
+                       END,
              tags = CASE
-                      WHEN locked.sets & 128 <> 0 THEN locked.tags
+                      WHEN locked.sets & 256 <> 0 THEN locked.tags
                       ELSE tasks.tags
                     END,
              updated_at = GREATEST(tasks.updated_at, now())
@@ -130,6 +145,7 @@ WITH created AS (
                    tasks.completed,
                    tasks.priority,
                    tasks.due_date,
+                   tasks.all_day,
                    tasks.tags,
                    tasks.created_at,
                    tasks.updated_at
@@ -144,109 +160,15 @@ WITH created AS (
                                       WHERE locked.op = 'delete'))
          RETURNING tasks.user_id, tasks.id
        )
-  (SELECT created.user_id,
-          created.id,
-          CASE
-            WHEN created.created_at = CAST(created.created_at AS timestamp(5) with time zone)
-              OR created.updated_at = CAST(created.updated_at AS timestamp(5) with time zone)
-              THEN row_to_json(padded)
-            ELSE row_to_json(sent)
-          END AS anon_1
+  (SELECT created.user_id, created.id, row_to_json(created) AS row_to_json_1
    FROM created
-        INNER JOIN LATERAL (SELECT created.id AS id,
-                                   created.user_id AS user_id,
-                                   created.title AS title,
-                                   created.description AS description,
-                                   created.completed AS completed,
-                                   created.priority AS priority,
-                                   CASE
-                                     WHEN created.due_date < CAST('0001-01-01 00:00:00+00' AS timestamptz)
-                                       OR created.due_date = CAST('infinity' AS timestamptz)
-                                       THEN to_json(created.due_date) #>> '{}'
-                                     ELSE to_char(created.due_date, 'YYYY-MM-DD"T"HH24:MI:SS.US"+00:00"')
-                                   END AS due_date,
-                                   created.tags AS tags,
-                                   created.created_at AS created_at,
-                                   created.updated_at AS updated_at) AS sent ON TRUE
-        INNER JOIN LATERAL (SELECT created.id AS id,
-                                   created.user_id AS user_id,
-                                   created.title AS title,
-                                   created.description AS description,
-                                   created.completed AS completed,
-                                   created.priority AS priority,
-                                   CASE
-                                     WHEN created.due_date < CAST('0001-01-01 00:00:00+00' AS timestamptz)
-                                       OR created.due_date = CAST('infinity' AS timestamptz)
-                                       THEN to_json(created.due_date) #>> '{}'
-                                     ELSE to_char(created.due_date, 'YYYY-MM-DD"T"HH24:MI:SS.US"+00:00"')
-                                   END AS due_date,
-                                   created.tags AS tags,
-                                   CASE
-                                     WHEN created.created_at < CAST('0001-01-01 00:00:00+00' AS timestamptz)
-                                       OR created.created_at = CAST('infinity' AS timestamptz)
-                                       THEN to_json(created.created_at) #>> '{}'
-                                     ELSE to_char(created.created_at, 'YYYY-MM-DD"T"HH24:MI:SS.US"+00:00"')
-                                   END AS created_at,
-                                   CASE
-                                     WHEN created.updated_at < CAST('0001-01-01 00:00:00+00' AS timestamptz)
-                                       OR created.updated_at = CAST('infinity' AS timestamptz)
-                                       THEN to_json(created.updated_at) #>> '{}'
-                                     ELSE to_char(created.updated_at, 'YYYY-MM-DD"T"HH24:MI:SS.US"+00:00"')
-                                   END AS updated_at) AS padded ON TRUE
 
    UNION ALL
 
-   SELECT updated.user_id,
-          updated.id,
-          CASE
-            WHEN updated.created_at = CAST(updated.created_at AS timestamp(5) with time zone)
-              OR updated.updated_at = CAST(updated.updated_at AS timestamp(5) with time zone)
-              THEN row_to_json(padded)
-            ELSE row_to_json(sent)
-          END AS anon_2
-   FROM updated
-        INNER JOIN LATERAL (SELECT updated.id AS id,
-                                   updated.user_id AS user_id,
-                                   updated.title AS title,
-                                   updated.description AS description,
-                                   updated.completed AS completed,
-                                   updated.priority AS priority,
-                                   CASE
-                                     WHEN updated.due_date < CAST('0001-01-01 00:00:00+00' AS timestamptz)
-                                       OR updated.due_date = CAST('infinity' AS timestamptz)
-                                       THEN to_json(updated.due_date) #>> '{}'
-                                     ELSE to_char(updated.due_date, 'YYYY-MM-DD"T"HH24:MI:SS.US"+00:00"')
-                                   END AS due_date,
-                                   updated.tags AS tags,
-                                   updated.created_at AS created_at,
-                                   updated.updated_at AS updated_at) AS sent ON TRUE
-        INNER JOIN LATERAL (SELECT updated.id AS id,
-                                   updated.user_id AS user_id,
-                                   updated.title AS title,
-                                   updated.description AS description,
-                                   updated.completed AS completed,
-                                   updated.priority AS priority,
-                                   CASE
-                                     WHEN updated.due_date < CAST('0001-01-01 00:00:00+00' AS timestamptz)
-                                       OR updated.due_date = CAST('infinity' AS timestamptz)
-                                       THEN to_json(updated.due_date) #>> '{}'
-                                     ELSE to_char(updated.due_date, 'YYYY-MM-DD"T"HH24:MI:SS.US"+00:00"')
-                                   END AS due_date,
-                                   updated.tags AS tags,
-                                   CASE
-                                     WHEN updated.created_at < CAST('0001-01-01 00:00:00+00' AS timestamptz)
-                                       OR updated.created_at = CAST('infinity' AS timestamptz)
-                                       THEN to_json(updated.created_at) #>> '{}'
-                                     ELSE to_char(updated.created_at, 'YYYY-MM-DD"T"HH24:MI:SS.US"+00:00"')
-                                   END AS created_at,
-                                   CASE
-                                     WHEN updated.updated_at < CAST('0001-01-01 00:00:00+00' AS timestamptz)
-                                       OR updated.updated_at = CAST('infinity' AS timestamptz)
-                                       THEN to_json(updated.updated_at) #>> '{}'
-                                     ELSE to_char(updated.updated_at, 'YYYY-MM-DD"T"HH24:MI:SS.US"+00:00"')
-                                   END AS updated_at) AS padded ON TRUE)
+   SELECT updated.user_id, updated.id, row_to_json(updated) AS row_to_json_2
+   FROM updated)
 
   UNION ALL
 
-  SELECT deleted.user_id, deleted.id, row_to_json(deleted) AS row_to_json_1
+  SELECT deleted.user_id, deleted.id, row_to_json(deleted) AS row_to_json_3
   FROM deleted

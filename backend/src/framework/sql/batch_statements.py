@@ -34,17 +34,17 @@ from sqlalchemy.sql.dml import ReturningInsert
 
 from src.framework.sql.engine import Statement, compiled, compiled_answer
 from src.framework.sql.etag import etag_of
-from src.framework.sql.json_rows import json_of
 from src.framework.sql.statements import (
-    MADE_HERE,
     Creation,
     are_full,
     clear_keys,
     insert_row,
     is_expired,
     keys_full,
+    made_here,
     now,
     owned,
+    settled,
 )
 
 # What stands for a row in the answer to a batch that was not applied.
@@ -137,13 +137,13 @@ def _answer_of_then(
     ).table_valued(*(column(name.name, name.type) for name in table.c))
     state = merged.render_derived(name="state", with_types=True).lateral()
     is_state = func.json_typeof(each.c.value) == literal_column("'object'")
-    json, source = json_of(
-        state,
+    row = case((is_state, func.row_to_json(state.table_valued())), else_=each.c.value)
+    source = (
         keys.outerjoin(each, true())
         .outerjoin(operation, operation.c.n == each.c.n - literal_column("1"))
-        .outerjoin(state, true()),
+        .outerjoin(state, true())
     )
-    return source, case((is_state, json), else_=each.c.value), each.c.n
+    return source, row, each.c.n
 
 
 def _keep(new_key: Insert, keys: Table, row_id: str) -> ReturningInsert[Any]:
@@ -158,8 +158,7 @@ def _keep(new_key: Insert, keys: Table, row_id: str) -> ReturningInsert[Any]:
 
 def _change_rows(table: Table, given: Iterable[str]) -> Statement:
     verdict, all_can, state = _judged(table, _operations(table))
-    answered, source = _answer(verdict, state)
-    answer = select(answered).select_from(source)
+    answer = select(_answer(verdict, state)).select_from(_with_state(verdict, state))
     changes = _writes(table, given, verdict, state, all_can)
     return compiled_answer(answer.order_by(verdict.c.n).add_cte(*changes), repeatable=False)
 
@@ -173,10 +172,13 @@ def _change_rows_once(table: Table, given: Iterable[str], keys: Table, row_id: s
     )
     operations = _operations(table).where(not_(select(seen).exists()))
     verdict, all_can, state = _judged(table, operations)
-    answered, source = _answer(verdict, state)
-    rows = func.json_agg(aggregate_order_by(answered, verdict.c.n))
-    parts = func.json_agg(aggregate_order_by(_kept_of(verdict, state), verdict.c.n))
-    answer = select(rows.label("rows"), parts.label("parts")).select_from(source).cte("answer")
+    rows = func.json_agg(aggregate_order_by(_answer(verdict, state), verdict.c.n))
+    parts = func.json_agg(aggregate_order_by(_kept_of(table, verdict, state), verdict.c.n))
+    answer = (
+        select(rows.label("rows"), parts.label("parts"))
+        .select_from(_with_state(verdict, state))
+        .cte("answer")
+    )
     sent = [bindparam(name, type_=key[name].type) for name in ("user_id", "key", "fingerprint")]
     new_key = select(*sent, bindparam("created_at", type_=key.created_at.type), answer.c.parts)
     changes_any = select(verdict.c.n).where(not_(_is(verdict, "keep"))).exists()
@@ -254,14 +256,20 @@ def _judged(table: Table, operations: Select[Any]) -> tuple[CTE, CTE, CTE]:
     ]
     row = select(*parts).lateral("row")
     is_missing = and_(not_(_is(operation, "create")), current.c.id.is_(None))
-    json, source = json_of(
-        row, operation.outerjoin(current, current.c.id == operation.c.id).outerjoin(row, true())
+    has_changed = and_(
+        operation.c.etags.is_not(None),
+        etag_of(row.table_valued()) != all_(operation.c.etags),
     )
-    has_changed = and_(operation.c.etags.is_not(None), etag_of(json) != all_(operation.c.etags))
     failure = case((is_missing, literal_column("404")), (has_changed, literal_column("412"))).label(
         "failure"
     )
-    verdict = select(operation, current.c.before, failure).select_from(source).cte("verdict")
+    verdict = (
+        select(operation, current.c.before, failure)
+        .select_from(
+            operation.outerjoin(current, current.c.id == operation.c.id).outerjoin(row, true())
+        )
+        .cte("verdict")
+    )
     can_all = func.bool_and(verdict.c.failure.is_(None))
     all_can = select(can_all.label("yes")).having(can_all).cte("all_can")
     # For a create `before` is NULL; json_populate_record takes that as a row of NULLs.
@@ -270,6 +278,12 @@ def _judged(table: Table, operations: Select[Any]) -> tuple[CTE, CTE, CTE]:
     new = made.lateral("new")
     values: dict[str, ColumnElement[Any]] = {each.name: new.c[each.name] for each in table.c}
     values["updated_at"] = case((_is(verdict, "update"), now(new)), else_=new.c.updated_at)
+    was = {
+        each.name: literal_column(f"(verdict.before).{each.name}", each.type) for each in table.c
+    }
+    for each in table.c:
+        if other := each.info.get("goes_with"):
+            values[each.name] = settled(each, new.c[each.name], was, new.c[other])
     state = (
         select(*(value.label(name) for name, value in values.items()))
         .select_from(verdict.join(new, true()))
@@ -279,24 +293,25 @@ def _judged(table: Table, operations: Select[Any]) -> tuple[CTE, CTE, CTE]:
     return verdict, all_can, state
 
 
-def _answer(verdict: CTE, state: CTE) -> tuple[ColumnElement[Any], FromClause]:
-    """Return the answer to each operation, and what to select it from."""
-    json, source = json_of(state, verdict.outerjoin(state, state.c.id == verdict.c.id))
+def _with_state(verdict: CTE, state: CTE) -> FromClause:
+    return verdict.outerjoin(state, state.c.id == verdict.c.id)
+
+
+def _answer(verdict: CTE, state: CTE) -> ColumnElement[Any]:
     failed = verdict.c.failure.is_not(None)
-    answer = case(
+    return case(
         (failed, func.to_json(verdict.c.failure)),
-        (state.c.id.is_not(None), json),
+        (state.c.id.is_not(None), func.row_to_json(state.table_valued())),
     )
-    return answer, source
 
 
-def _kept_of(verdict: CTE, state: CTE) -> ColumnElement[Any]:
+def _kept_of(table: Table, verdict: CTE, state: CTE) -> ColumnElement[Any]:
     """Return what the operation itself does not say of a row's new state."""
     members = func.json_each(func.row_to_json(state.table_valued())).table_valued(
         column("key", Text), column("value", JSON)
     )
     member = members.render_derived(name="member").lateral()
-    is_made = member.c.key.in_([literal_column(f"'{name}'") for name in MADE_HERE])
+    is_made = member.c.key.in_([literal_column(f"'{name}'") for name in made_here(table)])
     is_said = verdict.c.fields.op("->")(member.c.key).is_not(None)
     rest = select(func.json_object_agg(member.c.key, member.c.value)).where(
         or_(is_made, not_(is_said))

@@ -19,7 +19,7 @@ from typing import Any, TypeAlias, TypeVar
 
 import asyncpg
 from pydantic_core import to_json
-from sqlalchemy import CTE, CompoundSelect, Select, event, exc, select, true
+from sqlalchemy import CTE, CompoundSelect, Select, event, exc, func, select, true
 from sqlalchemy.dialects.postgresql.asyncpg import (
     AsyncAdapt_asyncpg_connection,
     PGDialect_asyncpg,
@@ -37,7 +37,7 @@ from src.framework.sql.exceptions import (
     NoConnectionFree,
     OutcomeUnknown,
 )
-from src.framework.sql.json_rows import json_of
+from src.framework.sql.json_times import with_six_digits
 from src.framework.sql.shares import Shares
 from src.framework.sql.sharing import Answers, Group, How, Queue, Turn, Values
 
@@ -148,11 +148,10 @@ def compiled(
     If `current` has a row and the statement has none, the result is one None: a condition failed.
     Raises TypeError for a value that is not a bindparam.
     """
-    json, source = json_of(statement.cte("row"))
-    answer = select(json.label("json")).select_from(source)
+    rows = statement.cte("row")
+    answer = select(func.row_to_json(rows.table_valued()))
     if current is not None:
-        row = answer.subquery("answer")
-        answer = select(row.c.json).select_from(current.outerjoin(row, true()))
+        answer = answer.select_from(current.outerjoin(rows, true()))
     if repeatable is None:
         repeatable = isinstance(statement, Select)
     return compiled_answer(answer, repeatable)
@@ -269,7 +268,7 @@ def _prepare_connection(
 
     async def prepare(driver: Driver) -> None:
         await driver.set_type_codec(
-            "json", schema="pg_catalog", encoder=bytes, decoder=bytes, format="binary"
+            "json", schema="pg_catalog", encoder=bytes, decoder=with_six_digits, format="binary"
         )
         [(own_number, has_citus)] = await driver.fetch(
             f"SELECT pg_backend_pid(), {citus.IS_INSTALLED}"

@@ -1,6 +1,6 @@
 """A row's strong ETag (RFC 9110 §8.8.3), the same in Python and in SQL.
 
-It hashes the row's JSON exactly as it is answered.
+It hashes the row's JSON exactly as PostgreSQL writes it.
 """
 
 from hashlib import sha256
@@ -8,16 +8,18 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Text, cast, func, literal_column
 
+from src.framework.sql.json_times import as_postgresql_writes
+
 _DIGITS = 32
 
 
 def etag(row: bytes) -> str:
-    """Return the tag of a row's JSON, without quotes; `etag_of` is the same in SQL."""
-    return sha256(row).hexdigest()[:_DIGITS]
+    """Return the tag of an answered row, without quotes; `etag_of` is the same in SQL."""
+    return sha256(as_postgresql_writes(row)).hexdigest()[:_DIGITS]
 
 
-def etag_of(json: ColumnElement[Any]) -> ColumnElement[str]:
-    """Have PostgreSQL compute the tag of a row's JSON; `etag` is the same in Python."""
-    text = func.convert_to(cast(json, Text), literal_column("'UTF8'"))
-    digest: ColumnElement[str] = func.encode(func.sha256(text), literal_column("'hex'"))
+def etag_of(row: ColumnElement[Any]) -> ColumnElement[str]:
+    """Have PostgreSQL compute a row's tag; `etag` is the same in Python."""
+    json = func.convert_to(cast(func.row_to_json(row), Text), literal_column("'UTF8'"))
+    digest: ColumnElement[str] = func.encode(func.sha256(json), literal_column("'hex'"))
     return func.left(digest, literal_column(str(_DIGITS)))

@@ -35,7 +35,15 @@ from sqlalchemy.dialects.postgresql import insert
 
 from src.framework.sql.engine import Shared, Statement, compiled_answer
 from src.framework.sql.sharing import How
-from src.framework.sql.statements import answers_of, bit_of, now, owned, this_row, with_values
+from src.framework.sql.statements import (
+    answers_of,
+    bit_of,
+    now,
+    owned,
+    settled,
+    this_row,
+    with_values,
+)
 
 
 def share_writes(table: Table, given: Iterable[str], feeds: Table | None = None) -> Shared:
@@ -189,15 +197,19 @@ def _state(
     locked: FromClause, column: Column[Any], only: Mapping[str, object] | None
 ) -> ColumnElement[Any]:
     """Return a column as an update leaves it."""
+    if only is not None and not _is_in(column, only.get("sets")):
+        return not_(column)
+    value = _typed(locked, column)
+    if (other := column.info.get("goes_with")) and other in locked.c:
+        value = settled(column, value, column.table.c, locked.c[other])
     if only is not None:
-        is_set = _is_in(column, only.get("sets"))
-        return _typed(locked, column) if is_set else not_(column)
+        return value
 
     def is_in(columns: ColumnElement[int]) -> ColumnElement[bool]:
         bit: ColumnElement[int] = literal_column(str(bit_of(column.table, column.name)))
         return columns.op("&")(bit) != literal_column("0")
 
-    cases: list[Any] = [(is_in(locked.c.sets), _typed(locked, column))]
+    cases: list[Any] = [(is_in(locked.c.sets), value)]
     if isinstance(column.type, Boolean):
         cases.append((is_in(locked.c.toggles), not_(column)))
     return case(*cases, else_=column)

@@ -2,7 +2,8 @@
 
 Its key is (`user_id`, `id`), and it has `created_at` and, if rows change, `updated_at`. A parameter
 has the name of the column that it is compared with or assigned to. No answer shows a column whose
-`info` has `hidden`.
+`info` has `hidden`. One whose `info` has `goes_with` says more of that other column: where None is
+sent for it, it keeps its value while the other keeps its own, and is false if not.
 """
 
 from collections.abc import Iterable, Mapping
@@ -21,6 +22,7 @@ from sqlalchemy import (
     Column,
     ColumnClause,
     ColumnElement,
+    DateTime,
     Delete,
     Enum,
     FromClause,
@@ -37,6 +39,7 @@ from sqlalchemy import (
     cast,
     column,
     delete,
+    false,
     func,
     inspect,
     literal_column,
@@ -55,7 +58,6 @@ from sqlmodel import SQLModel
 
 from src.framework.sql.engine import Shared, Statement, compiled, compiled_answer
 from src.framework.sql.etag import etag_of
-from src.framework.sql.json_rows import json_of
 from src.framework.sql.text import is_text, letters_and_marks
 
 KEY_LIFETIME = timedelta(hours=24)
@@ -76,6 +78,11 @@ def table_of(model: type[SQLModel]) -> Table:
     table = inspect(model).local_table
     if not isinstance(table, Table):
         raise TypeError(f"{model} is not a table")
+    for each in table.c:
+        kind: Any = each.type
+        is_time = isinstance(getattr(kind, "impl_instance", kind), DateTime)
+        if each.name.endswith(("_at", "_date")) and not is_time:
+            raise TypeError(f"{each}: only times may have a name that ends in _at or _date")
     return table
 
 
@@ -99,6 +106,17 @@ def sent(column: ColumnElement[Any], name: str) -> ColumnElement[Any]:
     return bindparam(name, type_=column.type)
 
 
+def settled(
+    column: Column[Any],
+    value: ColumnElement[Any],
+    before: Any,  # noqa: ANN401 - columns by name
+    other: ColumnElement[Any],
+) -> ColumnElement[Any]:
+    """Return the value for a column that goes with the `other` value; see the module."""
+    is_same = and_(before[column.name], before[column.info["goes_with"]] == other)
+    return func.coalesce(value, is_same, false())
+
+
 def select_row(table: Table) -> Statement:
     row = this_row(select(*shown(table)), table)
     asked = _asked(column(name, kind) for name, kind in _parameters(row).items())
@@ -120,23 +138,38 @@ def select_for_many(statement: Select[Any]) -> Statement:
     return compiled_answer(select(func.row_to_json(rows.table_valued())), repeatable=True)
 
 
+class Place(NamedTuple):
+    """What a list is in the order of, for each row and for the one that a page begins after."""
+
+    column: ColumnElement[Any]
+    position: ColumnElement[Any]
+
+
 def select_page(
-    table: Table, sort: str, filters: Iterable[ColumnElement[bool]] = (), *, goes_on: bool
+    table: Table,
+    sort: str,
+    filters: Iterable[ColumnElement[bool]] = (),
+    *,
+    goes_on: bool,
+    place: Place | None = None,
 ) -> Select[Any]:
     """Select `limit` rows, all if it is None, in the order of a column; `-` is for descending.
 
     Text is in the order that people expect: see `letters_and_marks`. Rows without a value come last
     in both directions. With `goes_on`, begin after (`position`, `position_id`): the column's value
-    as it is in JSON, or None, and the id.
+    as it is in JSON, or None, and the id. `place` is what the column is compared as, if not as it
+    is.
     """
     name, descends = sort.removeprefix("-"), sort.startswith("-")
-    column, row_id = table.c[name], table.c.id
+    nullable, row_id = bool(table.c[name].nullable), table.c.id
+    column, position = place or Place(table.c[name], _position(table.c[name]))
     statement = owned(select(*shown(table)), table).where(*filters)
     if goes_on:
-        statement = statement.where(_comes_after(column, row_id, descends=descends))
+        after = _comes_after(column, position, row_id, descends=descends, nullable=nullable)
+        statement = statement.where(after)
     first = letters_and_marks(column) if is_text(column) else column
     in_order: list[Any] = [first.desc(), row_id.desc()] if descends else [first, row_id]
-    if column.nullable and descends:
+    if nullable and descends:
         in_order[0] = first.desc().nulls_last()
     if is_text(column):
         exact = column.collate("C")
@@ -144,24 +177,32 @@ def select_page(
     return statement.order_by(*in_order).limit(bindparam("limit", type_=BigInteger))
 
 
-def _comes_after(
-    column: Column[Any], row_id: Column[Any], *, descends: bool
-) -> ColumnElement[bool]:
+def _position(column: Column[Any]) -> ColumnElement[Any]:
     # As text: PostgreSQL's times have a wider range than Python's.
-    position = cast(bindparam("position", type_=Text), column.type)
+    return cast(bindparam("position", type_=Text), column.type)
+
+
+def _comes_after(
+    column: ColumnElement[Any],
+    position: ColumnElement[Any],
+    row_id: Column[Any],
+    *,
+    descends: bool,
+    nullable: bool,
+) -> ColumnElement[bool]:
     position_id = bindparam("position_id", type_=row_id.type)
     row, place = tuple_(column, row_id), tuple_(position, position_id)
     follows = row < place if descends else row > place
     if is_text(column):
         follows = _text_comes_after(column, position, row_id, position_id, descends=descends)
-    if not column.nullable:
+    if not nullable:
         return follows
     id_follows = row_id < position_id if descends else row_id > position_id
     return or_(follows, and_(column.is_(None), or_(position.is_not(None), id_follows)))
 
 
 def _text_comes_after(
-    column: Column[Any],
+    column: ColumnElement[Any],
     position: ColumnElement[Any],
     row_id: Column[Any],
     position_id: ColumnElement[Any],
@@ -178,28 +219,30 @@ def _text_comes_after(
     return or_(row < place if descends else row > place, same)
 
 
-def select_list(
+def select_list(  # noqa: PLR0913 - what a statement depends on
     table: Table,
     sort: str,
     by: frozenset[str],
     filters: Mapping[str, ColumnElement[bool]],
     *,
     counted: bool = False,
+    place: Place | None = None,
 ) -> Statement:
     """Compile a page `by` any of position (with position_id), offset, and the names of filters.
 
     If it is `counted`, its last row is the number of all rows that the filters let through.
     """
     chosen = [condition for name, condition in filters.items() if name in by]
-    page = select_page(table, sort, chosen, goes_on="position" in by)
+    page = select_page(table, sort, chosen, goes_on="position" in by, place=place)
     if "offset" in by:
         page = page.offset(bindparam("offset", type_=BigInteger))
     if not counted:
         return compiled(page)
     count = owned(select(func.count()).select_from(table), table).where(*chosen)
     total = select(func.to_json(count.scalar_subquery()))
-    json, source = json_of(page.cte("row"))
-    return compiled_answer(union_all(select(json).select_from(source), total), repeatable=True)
+    rows = page.cte("row")
+    each = select(func.row_to_json(rows.table_valued()))
+    return compiled_answer(union_all(each, total), repeatable=True)
 
 
 class Creation(NamedTuple):
@@ -269,17 +312,17 @@ def insert_row_once(table: Table, given: Iterable[str], keys: Table, row_id: str
     )
     cleared = clear_keys(keys).cte("cleared")
     is_same = made.c.fingerprint == bindparam("fingerprint")
-    json, source = json_of(row, made.join(row, true()))
-    answer = select(case((is_same, json))).select_from(source)
+    answer = select(case((is_same, func.row_to_json(row.table_valued())))).select_from(
+        made.join(row, true())
+    )
     found = owned(select(*of_the_row), keys).where(key.key == bindparam("key")).cte("made")
-    json, source = json_of(_row(table, table.c, found).cte("row"))
-    written = select(json).select_from(source)
+    json = select(func.row_to_json(_row(table, table.c, found).cte("row").table_valued()))
     return insert_row(table, given)._replace(
         at_once=compiled_answer(answer.add_cte(created, cleared), repeatable=True),
         kept=compiled_answer(
             kept.returning(key[row_id].label("id"), key.fingerprint), repeatable=True
         ),
-        written=compiled_answer(written.add_cte(cleared), repeatable=True),
+        written=compiled_answer(json.add_cte(cleared), repeatable=True),
         keys_full=keys_full(keys),
     )
 
@@ -351,8 +394,8 @@ def _row(table: Table, columns: Iterable[Column[Any]], made: CTE | None = None) 
 
 
 def _check_columns(table: Table, given: Iterable[str]) -> None:
-    made_here = [name for name in MADE_HERE if name in table.c]
-    if sorted([*made_here, *given]) != sorted(table.c.keys()):
+    made = [name for name in MADE_HERE if name in table.c]
+    if sorted([*made, *given]) != sorted(table.c.keys()):
         raise TypeError(f"{table}: each column must be given, and nothing else")
 
 
@@ -377,6 +420,10 @@ def update_row(
     if not fields and not conditional:
         return select_row(table)
     changes: dict[str, Any] = {name: sent(table.c[name], name) for name in fields}
+    for each in table.c:
+        other = each.info.get("goes_with")
+        if each.name in fields and other in fields:
+            changes[each.name] = settled(each, changes[each.name], table.c, changes[other])
     changes["updated_at"] = now(table) if fields else table.c.updated_at
     changed = update(table).values(changes).returning(*shown(table))
     statement = _change(changed, table, conditional)
@@ -410,6 +457,11 @@ def _sharing(
     return statement if conditional else replace(statement, shared=shared, does=does)
 
 
+def made_here(table: Table) -> list[str]:
+    """Return the columns whose values no client says, or says in full."""
+    return [each.name for each in table.c if each.name in MADE_HERE or "goes_with" in each.info]
+
+
 def bit_of(table: Table, name: str) -> int:
     """Stand for a column in a set of them."""
     return 1 << table.c.keys().index(name)
@@ -428,10 +480,8 @@ def _change(
     if not conditional:
         return compiled(this_row(statement, table))
     current = this_row(select(*shown(table)), table).with_for_update().cte("current")
-    json, source = json_of(current)
-    is_one_of_them = etag_of(json) == any_(bindparam("etags", type_=ARRAY(Text)))
-    meets = select(current.c.id).select_from(source)
-    meets = meets.where(is_one_of_them == bindparam("wanted", type_=Boolean))
+    is_one_of_them = etag_of(current.table_valued()) == any_(bindparam("etags", type_=ARRAY(Text)))
+    meets = select(current.c.id).where(is_one_of_them == bindparam("wanted", type_=Boolean))
     return compiled(this_row(statement, table).where(meets.exists()), current=current)
 
 
@@ -455,5 +505,5 @@ def with_values(statement: Any, asked: FromClause) -> Any:  # noqa: ANN401 - any
 
 
 def answers_of(rows: Any, source: FromClause | None = None) -> Select[Any]:  # noqa: ANN401 - a CTE or a subquery
-    json, answered = json_of(rows, source)
-    return select(rows.c.user_id, rows.c.id, json).select_from(answered)
+    answers = select(rows.c.user_id, rows.c.id, func.row_to_json(rows.table_valued()))
+    return answers if source is None else answers.select_from(source)

@@ -5,6 +5,7 @@ from typing import Any
 from uuid import UUID
 
 from pydantic_core import from_json, to_json
+from sqlalchemy import Table
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from src.framework.sql.batch_statements import CHANGED, FULL, LATE, MISSING, REUSED, BatchStatements
@@ -16,9 +17,9 @@ from src.framework.sql.engine import (
 from src.framework.sql.etag import etag
 from src.framework.sql.exceptions import TooManyKeys
 from src.framework.sql.statements import (
-    MADE_HERE,
     Creation,
     delete_row,
+    made_here,
     update_row,
 )
 
@@ -75,7 +76,7 @@ async def apply_in_steps(
             return [LATE]
         rows = [await _apply(run, batch, each, values) for each in operations]
         if keeps:
-            parts = [_kept_of(*each) for each in zip(operations, rows, strict=True)]
+            parts = [_kept_of(batch.table, *each) for each in zip(operations, rows, strict=True)]
             await run(batch.answered, answer=to_json(parts), **values)
             await run(batch.cleared, **values)
         return rows
@@ -85,11 +86,11 @@ async def apply_in_steps(
     )
 
 
-def _kept_of(operation: dict[str, Any], row: bytes | None) -> dict[str, Any] | None:
+def _kept_of(table: Table, operation: dict[str, Any], row: bytes | None) -> dict[str, Any] | None:
     """Return what the operation itself does not say of a row's new state."""
     if row is None:
         return None
-    said = operation["fields"].keys() - MADE_HERE
+    said = operation["fields"].keys() - made_here(table)
     return {name: value for name, value in from_json(row).items() if name not in said}
 
 

@@ -1,0 +1,142 @@
+WITH row AS (
+         SELECT tasks.id AS id,
+                tasks.user_id AS user_id,
+                tasks.title AS title,
+                tasks.description AS description,
+                tasks.completed AS completed,
+                tasks.priority AS priority,
+                tasks.due_date AS due_date,
+                tasks.all_day AS all_day,
+                tasks.tags AS tags,
+                tasks.created_at AS created_at,
+                tasks.updated_at AS updated_at
+         FROM tasks
+         WHERE tasks.user_id = CAST($1 AS varchar)
+           AND tasks.completed = CAST($2 AS boolean)
+           AND (position((SELECT convert_to(lower(CASE
+                                                    WHEN octet_length(CAST($3 AS varchar)) = length(CAST($3 AS varchar))
+                                                      OR is_normalized(CAST($3 AS varchar), 'NFKC')
+                                                      THEN CAST($3 AS varchar)
+                                                    ELSE pg_catalog.normalize(CAST($3 AS varchar),
+                                                                              'NFKC')
+                                                  END),
+                                            'UTF8') AS convert_to_1) IN convert_to(lower(CASE
+                                                                                           WHEN octet_length(tasks.title) = length(tasks.title)
+                                                                                             OR is_normalized(tasks.title, 'NFKC')
+                                                                                             THEN tasks.title
+                                                                                           ELSE pg_catalog.normalize(tasks.title, 'NFKC')
+                                                                                         END),
+                                                                                   'UTF8')) > 0
+             OR position((SELECT convert_to(lower(CASE
+                                                    WHEN octet_length(CAST($3 AS varchar)) = length(CAST($3 AS varchar))
+                                                      OR is_normalized(CAST($3 AS varchar), 'NFKC')
+                                                      THEN CAST($3 AS varchar)
+                                                    ELSE pg_catalog.normalize(CAST($3 AS varchar),
+                                                                              'NFKC')
+                                                  END),
+                                            'UTF8') AS convert_to_2) IN convert_to(lower(CASE
+                                                                                           WHEN octet_length(tasks.description) = length(tasks.description)
+                                                                                             OR is_normalized(tasks.description, 'NFKC')
+                                                                                             THEN tasks.description
+                                                                                           ELSE pg_catalog.normalize(tasks.description, 'NFKC')
+                                                                                         END),
+                                                                                   'UTF8')) > 0)
+           AND (CAST($4 AS text[]) IS NULL
+             OR tasks.priority = ANY(CAST(CAST($4 AS text[]) AS task_priority[])))
+           AND (CAST($5 AS text[]) IS NULL
+             OR string_to_array(CASE
+                                  WHEN octet_length(array_to_string(tasks.tags, ',')) = length(array_to_string(tasks.tags, ','))
+                                    OR is_normalized(array_to_string(tasks.tags, ','), 'NFC')
+                                    THEN array_to_string(tasks.tags, ',')
+                                  ELSE pg_catalog.normalize(array_to_string(tasks.tags, ','), 'NFC')
+                                END,
+                                ',') @> CAST($5 AS text[]))
+           AND (COALESCE(CAST($6 AS timestamp with time zone),
+                         (SELECT LEAST(timezone(CAST($7 AS varchar), CAST($8 AS timestamp)),
+                                       timezone(CAST($7 AS varchar),
+                                                CAST($8 AS timestamp) - CAST('1 microsecond' AS interval)) + CAST('1 microsecond' AS interval)) AS least_1)) IS NULL
+             OR CASE
+                  WHEN tasks.all_day
+                    THEN LEAST(timezone(CAST($7 AS varchar), timezone('UTC', tasks.due_date)),
+                               timezone(CAST($7 AS varchar),
+                                        timezone('UTC', tasks.due_date) - CAST('1 microsecond' AS interval)) + CAST('1 microsecond' AS interval))
+                  ELSE tasks.due_date
+                END >= COALESCE(CAST($6 AS timestamp with time zone),
+                                (SELECT LEAST(timezone(CAST($7 AS varchar), CAST($8 AS timestamp)),
+                                              timezone(CAST($7 AS varchar),
+                                                       CAST($8 AS timestamp) - CAST('1 microsecond' AS interval)) + CAST('1 microsecond' AS interval)) AS least_1)))
+           AND (COALESCE(CAST($9 AS timestamp with time zone),
+                         (SELECT LEAST(timezone(CAST($7 AS varchar),
+                                                CAST($10 AS timestamp) + CAST('1 microsecond' AS interval)),
+                                       timezone(CAST($7 AS varchar),
+                                                CAST($10 AS timestamp) + CAST('1 microsecond' AS interval) - CAST('1 microsecond' AS interval)) + CAST('1 microsecond' AS interval)) - CAST('1 microsecond' AS interval) AS anon_1)) IS NULL
+             OR CASE
+                  WHEN tasks.all_day
+                    THEN LEAST(timezone(CAST($7 AS varchar), timezone('UTC', tasks.due_date)),
+                               timezone(CAST($7 AS varchar),
+                                        timezone('UTC', tasks.due_date) - CAST('1 microsecond' AS interval)) + CAST('1 microsecond' AS interval))
+                  ELSE tasks.due_date
+                END <= COALESCE(CAST($9 AS timestamp with time zone),
+                                (SELECT LEAST(timezone(CAST($7 AS varchar),
+                                                       CAST($10 AS timestamp) + CAST('1 microsecond' AS interval)),
+                                              timezone(CAST($7 AS varchar),
+                                                       CAST($10 AS timestamp) + CAST('1 microsecond' AS interval) - CAST('1 microsecond' AS interval)) + CAST('1 microsecond' AS interval)) - CAST('1 microsecond' AS interval) AS anon_1)))
+           AND (CAST($11 AS boolean) IS NULL OR (tasks.due_date IS NOT NULL) = CAST($11 AS boolean))
+           AND (CAST($12 AS boolean) IS NULL
+             OR (NOT tasks.completed
+             AND COALESCE(CASE
+                            WHEN tasks.all_day
+                              THEN now() >= LEAST(timezone(CAST($7 AS varchar),
+                                                           timezone('UTC',
+                                                                    tasks.due_date + CAST('1 day' AS interval))),
+                                                  timezone(CAST($7 AS varchar),
+                                                           timezone('UTC',
+                                                                    tasks.due_date + CAST('1 day' AS interval)) - CAST('1 microsecond' AS interval)) + CAST('1 microsecond' AS interval))
+                            ELSE tasks.due_date < now()
+                          END,
+                          FALSE)) = CAST($12 AS boolean))
+           AND ((CASE
+                   WHEN tasks.all_day
+                     THEN LEAST(timezone(CAST($7 AS varchar), timezone('UTC', tasks.due_date)),
+                                timezone(CAST($7 AS varchar),
+                                         timezone('UTC', tasks.due_date) - CAST('1 microsecond' AS interval)) + CAST('1 microsecond' AS interval))
+                   ELSE tasks.due_date
+                 END,
+                 tasks.id) > (CASE
+                                WHEN length(CAST($13 AS varchar)) = 10
+                                  THEN LEAST(timezone(CAST($7 AS varchar),
+                                                      CAST(CAST($13 AS varchar) AS timestamp)),
+                                             timezone(CAST($7 AS varchar),
+                                                      CAST(CAST($13 AS varchar) AS timestamp) - CAST('1 microsecond' AS interval)) + CAST('1 microsecond' AS interval))
+                                ELSE CAST(CAST($13 AS varchar) AS timestamp with time zone)
+                              END,
+                              CAST($14 AS uuid))
+             OR (CASE
+                   WHEN tasks.all_day
+                     THEN LEAST(timezone(CAST($7 AS varchar), timezone('UTC', tasks.due_date)),
+                                timezone(CAST($7 AS varchar),
+                                         timezone('UTC', tasks.due_date) - CAST('1 microsecond' AS interval)) + CAST('1 microsecond' AS interval))
+                   ELSE tasks.due_date
+                 END IS NULL
+             AND (CASE
+                    WHEN length(CAST($13 AS varchar)) = 10
+                      THEN LEAST(timezone(CAST($7 AS varchar),
+                                          CAST(CAST($13 AS varchar) AS timestamp)),
+                                 timezone(CAST($7 AS varchar),
+                                          CAST(CAST($13 AS varchar) AS timestamp) - CAST('1 microsecond' AS interval)) + CAST('1 microsecond' AS interval))
+                    ELSE CAST(CAST($13 AS varchar) AS timestamp with time zone)
+                  END IS NOT NULL
+               OR tasks.id > CAST($14 AS uuid))))
+         ORDER BY CASE
+                    WHEN tasks.all_day
+                      THEN LEAST(timezone(CAST($7 AS varchar), timezone('UTC', tasks.due_date)),
+                                 timezone(CAST($7 AS varchar),
+                                          timezone('UTC', tasks.due_date) - CAST('1 microsecond' AS interval)) + CAST('1 microsecond' AS interval))
+                    ELSE tasks.due_date
+                  END,
+                  tasks.id
+         LIMIT CAST($15 AS bigint)
+         OFFSET CAST($16 AS bigint)
+       )
+  SELECT row_to_json(row) AS row_to_json_1
+  FROM row
