@@ -150,6 +150,7 @@ LISTS: dict[str, dict[str, str]] = {
         'sort=["title","ASC"]&range=[0,1]&filter={}': "ab",
         'range=[1,9]&filter={"tags":["home"],"completed":false}': "a",
         'filter={"priority":["high","low"],"q":null}': "db",
+        'filter={"priority":[],"tags":[],"completed":[]}': "dbca",
     },
     "a word for no rank": {
         "priority=none": "a",

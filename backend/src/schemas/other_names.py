@@ -32,10 +32,13 @@ _ANY = object()
 """What a word means that asks for no filter."""
 
 
+_MARKS = re.compile("[^a-z0-9]+")
+
+
 def _plain(spelling: object) -> str:
     """Drop capitals and marks, but a mark that a name begins with."""
     text = str(spelling).lower()
-    return text[:1] + re.sub("[^a-z0-9]", "", text[1:])
+    return text if text.isalnum() and text.isascii() else text[:1] + _MARKS.sub("", text[1:])
 
 
 def _meanings(table: Mapping[Any, str]) -> dict[str, Any]:
@@ -251,7 +254,7 @@ def _in_filter(text: str, how: Spellings) -> list[_Other]:
     with suppress(ValueError):
         filters = from_json(text)
         if isinstance(filters, dict) and "filter" not in filters and len(filters) < MAX_FILTERS:
-            sent = {name: several(each) for name, each in filters.items() if each is not None}
+            sent = {name: several(each) for name, each in filters.items() if each not in (None, [])}
             return [
                 other
                 for name, texts in sent.items()
