@@ -58,6 +58,7 @@ from sqlmodel import SQLModel
 
 from src.framework.sql.engine import Shared, Statement, compiled, compiled_answer
 from src.framework.sql.etag import etag_of
+from src.framework.sql.json_times import expect_times
 from src.framework.sql.text import is_text, letters_and_marks
 
 KEY_LIFETIME = timedelta(hours=24)
@@ -83,6 +84,12 @@ def table_of(model: type[SQLModel]) -> Table:
         is_time = isinstance(getattr(kind, "impl_instance", kind), DateTime)
         if each.name.endswith(("_at", "_date")) and not is_time:
             raise TypeError(f"{each}: only times may have a name that ends in _at or _date")
+    if {"created_at", "updated_at"} <= {*table.c.keys()}:
+        expect_times(
+            name
+            for name in table.columns.keys()  # noqa: SIM118 - of columns, not of a dictionary
+            if name.endswith(("_at", "_date")) and name not in MADE_HERE
+        )
     return table
 
 
