@@ -117,6 +117,7 @@ OF_TASKS: dict[str, str] = {
     "due_date_gte due_date_min due_date_start from_due_date min_due_date",
     "due_date_to": "due_to due_before due_until due_by due_lte due_max due_end due_date_before "
     "due_date_lte due_date_max due_date_end to_due_date max_due_date",
+    "time_zone": "tz",
     "overdue": "is_overdue overdue_only only_overdue past_due late",
     "filter": "",
 }
