@@ -135,8 +135,8 @@ KeyInHeader = Annotated[
     AfterValidator(_is_key),
     Header(
         alias="Idempotency-Key",
-        description="1 to 255 visible ASCII characters. For 24 hours, a request with the same key "
-        "and body gets the first answer again and changes nothing more.",
+        description="1 to 255 visible ASCII characters. For 24 hours, the same key and body get "
+        "the first answer again and change nothing more.",
         examples=['"8e03978e-40d5-43dd-bc93-6894a57f9324"'],
         json_schema_extra={"pattern": r'^([!#-~][!-~]{0,254}|"([ !#-\[\]-~]|\\["\\]){1,255}")$'},
     ),

@@ -6,7 +6,7 @@ import pytest
 from tests.tasks import assert_problem, create, listed, task_path, tasks_path
 
 STRICT = {"Prefer": "handling=strict"}
-KNOWN = "title, description, completed, priority, due_date, tags"
+KNOWN = "title, description, completed, priority, due_date, all_day, tags"
 
 
 @pytest.mark.parametrize(

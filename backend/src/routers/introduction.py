@@ -12,7 +12,7 @@ CLOSED = (
 FOR_ALL = (
     "A list without `limit` has all tasks; with it, `Link` leads to the next page.",
     "With an `Idempotency-Key`, a create or a batch can be sent again when its answer was lost.",
-    "Times are RFC 3339, and answered in UTC; a due date may be a day, which is UTC's.",
+    "Times are RFC 3339, and answered in UTC; a due date may be a day, which `time_zone` places.",
     "`/changes` says what changed since an earlier answer: at once, after a wait, or as a stream.",
     "Each error is an RFC 9457 problem; its `detail` is a sentence that a user can be shown.",
     "Unknown names are ignored; with `Prefer: handling=strict`, they are refused.",

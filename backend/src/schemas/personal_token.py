@@ -25,7 +25,7 @@ _EXAMPLE: dict[str, JsonValue] = {
     "scope": "read",
     "created_at": "2026-11-21T09:30:00.123456+00:00",
     "expires_at": "2027-02-19T09:30:00.123456+00:00",
-    "last_used_at": None,
+    "last_used_at": "2026-11-22T03:00:00.000000+00:00",
 }
 
 

@@ -90,7 +90,7 @@ SentPriority = Annotated[
     Priority,
     BeforeValidator(_rank),
     Field(
-        description="In any case; `none`, `null` and an empty text mean `medium`.",
+        description="In any case; empty means `medium`.",
         examples=["high"],
     ),
     WithJsonSchema(
@@ -107,16 +107,14 @@ SentPriority = Annotated[
 SentDueDate = Annotated[
     SentTime,
     Field(
-        description="A moment (RFC 3339; in UTC if it has no offset) or a day, which is answered "
-        "at 00:00 in UTC. `null` and an empty text mean none.",
+        description="A day, or a moment (RFC 3339; UTC without an offset). `null` means none.",
         examples=["2026-12-24"],
     ),
 ]
 
 _WHETHER_A_DAY = Field(
-    description="Whether the task is due on a day, in whatever time zone, and not at a moment. "
-    "Unset: a `due_date` without a time is a day; one that is sent back unchanged stays what it "
-    "was; any other is a moment. If true, `due_date` must be a day, or midnight in its own offset.",
+    description="Whether it is due on a day, in any time zone. Unset: a `due_date` without a time "
+    "is a day, and one sent back unchanged stays what it was.",
     examples=[True],
 )
 
@@ -153,8 +151,7 @@ SentTags = Annotated[
     BeforeValidator(_few),
     AfterValidator(_distinct),
     Field(
-        description="Without commas, at which a text is split. White space around each and repeats "
-        "are removed; `null` means none.",
+        description="A text is split at its commas. Outer white space and repeats are removed.",
         examples=[["home", "errands"]],
         json_schema_extra=_or_text_or_null,
     ),

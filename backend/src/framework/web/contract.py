@@ -95,6 +95,7 @@ def finish_openapi(
             schema["example"] = {name: schema["example"][name] for name in names}
             for each in properties.values():  # it has them
                 each.pop("examples", None)
+    _move_examples(contract)
     for operations in contract["paths"].values():
         if "requestBody" in operations.get("patch", {}):
             content = operations["patch"]["requestBody"]["content"]
@@ -118,6 +119,19 @@ def finish_openapi(
             _drop_titles(*(each["schema"] for each in content.values()))
             if status >= "400":
                 content[PROBLEM_JSON] = content.pop("application/json")
+
+
+def _move_examples(contract: dict[str, Any]) -> None:
+    """Let a body have its schema's example, which is in nobody's way where another contains it."""
+    sent = []
+    for operation in chain.from_iterable(map(dict.values, contract["paths"].values())):
+        for body in operation.get("requestBody", {}).get("content", {}).values():
+            name = body["schema"].get("$ref", "").rpartition("/")[2]
+            if "example" in (schema := contract["components"]["schemas"].get(name, {})):
+                body["example"] = schema["example"]
+                sent.append(schema)
+    for schema in sent:
+        schema.pop("example", None)
 
 
 def _add_enums(*schemas: dict[str, Any]) -> None:

@@ -46,12 +46,15 @@ const errorsToldOnce = {
     },
 };
 
-/** X-Request-ID and headers of every answer are for programs. */
+/** X-Request-ID, headers of every answer and the only server are for programs. */
 const forProgramsOnly = {
     statePlugins: {
         spec: {
             wrapActions: {
                 updateJsonSpec: (update) => (contract) => {
+                    if (contract.servers?.every(({ url }) => url === "/")) {
+                        delete contract.servers;
+                    }
                     for (const operation of operationsOf(contract)) {
                         operation.parameters = operation.parameters.filter(({ $ref }) => !$ref);
                         for (const { headers } of Object.values(operation.responses)) {
