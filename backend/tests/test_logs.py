@@ -96,7 +96,7 @@ def broken(tmp_path: Path) -> str:
         ({"DATABASE_URL": "mysql://"}, "2", "Cannot start. DATABASE_URL: "),
         ({"DATABASE_URL": NOBODY}, "1", "Cannot start. The database cannot be reached"),
         ({"DATABASE_URL": NOBODY}, "2", "Cannot start. The database cannot be reached"),
-        ({"DATA_DIR": "/dev/null/data"}, "1", "Cannot start. The embedded PostgreSQL cannot run"),
+        ({"DATA_DIR": "/dev/null/data"}, "1", "Cannot start. The embedded PostgreSQL cannot keep"),
         ({"HOST": "192.0.2.1"}, "1", "ssign requested address"),
         ({"HOST": "192.0.2.1"}, "2", "ssign requested address"),
         ({"PYTHONPATH": "broken"}, "1", "Cannot start."),

@@ -19,6 +19,7 @@ from tests.serving import (
     FRONTEND_ORIGIN,
     Server,
     environment,
+    eventually,
     serving,
     started,
     wait_until_ready,
@@ -348,7 +349,7 @@ def test_a_loopback_address_is_served(
         server.url = f"{url}:{urlsplit(server.url).port}"
         wait_until_ready(server)
         assert httpx.get(f"{server.url}{tasks_path('ada')}").status_code == 200
-        assert "Users anyone (AUTH_MODE=open)" in server.log
+        assert eventually(lambda: "Users anyone (AUTH_MODE=open)" in server.log)
 
 
 @pytest.mark.parametrize(

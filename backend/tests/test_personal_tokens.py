@@ -478,7 +478,7 @@ def changed(text: str) -> Iterator[str]:
     yield text + "a" * 60_000
     yield text[:10] + text[10:].swapcase()
     yield f"{text[:-1]}{'0' if text[-1] != '0' else 'O'}"
-    yield text.replace(text[12], "1" if text[12] != "1" else "l", 1)
+    yield f"{text[:12]}{'1' if text[12] != '1' else 'l'}{text[13:]}"
     yield f"{text[:12]}\xe0{text[13:]}"
     yield f"{PREFIX}{'0' * 38}"
     yield f"{PREFIX}{'.' * 38}"

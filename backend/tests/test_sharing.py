@@ -264,6 +264,7 @@ async def test_a_shared_answer_is_byte_for_byte_that_of_a_request_alone(
         "priority": "low",
         "tags": [],
         "due_date": None,
+        "all_day": False,
     }
     assert {*changes, "completed"} == TaskCreate.model_fields.keys()
     updated = await asyncio.gather(

@@ -42,7 +42,7 @@ def outcome(folder: Path, *options: str) -> tuple[str, str]:
     """Run the tests above where no program is found; return what is said and what is drawn."""
     (folder / "drawn").unlink(missing_ok=True)
     (folder / "test_skipping.py").write_text(SKIPPING)
-    command = [sys.executable, "-m", "pytest", "-p", "tests.conftest"]
+    command = [sys.executable, "-m", "pytest", "--numprocesses=1", "-p", "tests.conftest"]
     said = subprocess.run(
         [*command, "-c", BACKEND / "pyproject.toml", *options, "test_skipping.py"],
         cwd=folder,
@@ -55,7 +55,7 @@ def outcome(folder: Path, *options: str) -> tuple[str, str]:
 
 
 def test_a_run_ends_with_what_was_skipped_and_its_seed(tmp_path: Path) -> None:
-    said, drawn = outcome(tmp_path, "--seed=7", "--numprocesses=1")
+    said, drawn = outcome(tmp_path, "--seed=7")
     _, again = outcome(tmp_path, "--seed=7")
     _, other = outcome(tmp_path, "--seed=8")
 
