@@ -72,4 +72,5 @@ def plain(said: Any) -> object:  # noqa: ANN401 - JSON
     read = {name: said[name] and datetime.fromisoformat(said[name]) for name in TIMES}
     if read["updated_at"] < read["created_at"]:
         raise RuntimeError(f"updated before it was created: {said}")
-    return said | {"id": "…", "due_date": read["due_date"], "created_at": "…", "updated_at": "…"}
+    known = {name: value for name, value in said.items() if name != "all_day"}  # peers have no days
+    return known | {"id": "…", "due_date": read["due_date"], "created_at": "…", "updated_at": "…"}

@@ -718,7 +718,7 @@ async def test_a_deadlock_with_a_transaction_by_hand_is_sent_again(
         async with connected(own_database) as hand:
             transaction = hand.transaction()
             await transaction.start()
-            await hand.execute("SET deadlock_timeout = '60s'")  # so that it is not the victim
+            await hand.execute("SET LOCAL deadlock_timeout = '60s'")  # so as not to be the victim
             await hand.execute(change, user, first)
             asked = asyncio.ensure_future(request(user, second))
             await until_rows_wait(admin, 1)
