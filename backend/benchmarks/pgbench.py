@@ -71,6 +71,7 @@ def _script(operation: str) -> str:
         "completed": "true",
         "priority": "'medium'",
         "due_date": "NULL",
+        "all_day": "false",
         "tags": "'{}'",
         "created_at": "now()",
         "limit": "1001",
