@@ -288,8 +288,6 @@ def _as_dns_has_it(host: str) -> str:
         return ""
 
 
-_HOST_NAME = re.compile(r"(\*\.)?[\w.-]+|[\da-f.]*:[\da-f.]*:[\da-f:.]*", re.ASCII)
-
 # A pattern's star is within the first of at least three labels.
 _WEB_HOST = re.compile(
     r"(\[[\da-f:.]+\]|[\w.-]+|[a-z0-9-]*\*[a-z0-9-]*(\.[a-z0-9-]+){2,})(:\d{1,5})?", re.ASCII

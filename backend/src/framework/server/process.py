@@ -113,9 +113,9 @@ class Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Raises OSError where another service began to listen while this one started."""
         await super().startup(sockets)
-        if not _listen(sockets or []):
+        if not _all_listen(sockets or []):
             await self.lifespan.shutdown()
-            raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
+            raise _in_use()
         if self.when_ready:
             self.when_ready()
 
@@ -144,9 +144,9 @@ class Supervisor(Multiprocess):
         """Raises OSError where another service began to listen while this one started."""
         super().keep_subprocess_alive()
         if self.when_ready and any(worker.is_ready() for worker in self.processes):
-            if not _listen(self.sockets):
+            if not _all_listen(self.sockets):
                 super().terminate_all()
-                raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
+                raise _in_use()
             self.when_ready()
             self.when_ready = None
 
@@ -247,12 +247,16 @@ def log_end() -> None:
     write_last_lines()
 
 
-def _listen(sockets: list[socket.socket]) -> bool:
-    """Whether all of them do. uvloop closes one that cannot, and says nothing."""
+def _all_listen(sockets: list[socket.socket]) -> bool:
+    """Whether each socket listens. uvloop closes a socket that cannot, and says nothing."""
     try:
         return all(each.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) for each in sockets)
     except OSError:
         return False
+
+
+def _in_use() -> OSError:
+    return OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
 
 
 def _stop_queueing(listening: socket.socket) -> None:
