@@ -7,6 +7,7 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.telemetry import TelemetryConfig
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from src.framework.exceptions import CannotStart
 
@@ -26,6 +27,27 @@ class Application(FastAPI):
         is_on = self.wants_telemetry and _has_exporter()
         telemetry = TelemetryConfig(tracing=is_on, metrics=is_on, logs=is_on, auto_configure=is_on)
         super().__init__(telemetry=telemetry, **options)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        # FastAPI and Starlette each have a call of their own here, which a request would pay for.
+        if scope["type"] != "http" or self.middleware_stack is None or self.wants_telemetry:
+            await super().__call__(scope, receive, send)
+            return
+        scope["app"] = self
+        await self.middleware_stack(scope, receive, send)
+
+    def build_middleware_stack(self) -> ASGIApp:
+        """Leave out FastAPI's layers around the application's own, unless they have work to do.
+
+        They send telemetry, limit bodies to `max_body_size`, and answer errors, which
+        RequestMiddleware has answered by then.
+        """
+        stack: Any = super().build_middleware_stack()
+        if self.user_middleware and not self.wants_telemetry and self.max_body_size is None:
+            outermost: Any = self.user_middleware[0].cls
+            while not isinstance(stack, outermost):
+                stack = stack.app
+        return stack  # type: ignore[no-any-return]  # Starlette's layers have their next as `app`
 
     def check_telemetry(self) -> None:
         """Raises CannotStart when telemetry is asked for that nothing here can export."""
