@@ -16,9 +16,9 @@ FIELDS = [
     "description",
     "completed",
     "priority",
-    "due_date",
-    "all_day",
     "tags",
+    "all_day",
+    "due_date",
     "created_at",
     "updated_at",
 ]

@@ -103,9 +103,9 @@ OF_EACH_FIELD: dict[str, st.SearchStrategy[Any]] = {
     "description": descriptions,
     "completed": st.booleans(),
     "priority": st.sampled_from(["low", "URGENT", None, ""]),
-    "due_date": st.sampled_from(["2026-12-24", "2026-12-24T09:30:00+01:00", None, ""]),
-    "all_day": st.just(False),
     "tags": st.none() | st.lists(st.sampled_from(["a", " b", "a", "ü"]), max_size=4),
+    "all_day": st.just(False),
+    "due_date": st.sampled_from(["2026-12-24", "2026-12-24T09:30:00+01:00", None, ""]),
 }
 fields = st.fixed_dictionaries({}, optional=OF_EACH_FIELD)
 conditions = st.sampled_from([None, None, "*", "its own", '"another"', '"another", its own'])

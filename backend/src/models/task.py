@@ -32,10 +32,10 @@ class Task(SQLModel, table=True):
         sa_type=Enum(*PRIORITIES, name="task_priority"),
         sa_column_kwargs={"server_default": "medium"},
     )
-    due_date: datetime | None
+    tags: list[str] = Field(sa_type=ARRAY(Text), sa_column_kwargs={"server_default": "{}"})
     all_day: bool = Field(
         sa_column_kwargs={"server_default": "false", "info": {"goes_with": "due_date"}}
     )
-    tags: list[str] = Field(sa_type=ARRAY(Text), sa_column_kwargs={"server_default": "{}"})
+    due_date: datetime | None
     created_at: datetime
     updated_at: datetime

@@ -175,11 +175,11 @@ class TaskCreate(BaseModel):
     description: Description | None = None
     completed: StrictBool = Field(default=False, json_schema_extra=without_default)
     priority: SentPriority = Field(default="medium", json_schema_extra=without_default)
-    due_date: SentDueDate = None
+    tags: SentTags = Field(default_factory=list)
     all_day: Annotated[StrictBool | None, AfterValidator(bool), _WHETHER_A_DAY] = Field(
         default=False, json_schema_extra=without_default
     )
-    tags: SentTags = Field(default_factory=list)
+    due_date: SentDueDate = None
 
     @model_validator(mode="before")
     @classmethod
@@ -198,9 +198,9 @@ class TaskUpdate(TypedDict, total=False):
     description: Description | None
     completed: StrictBool
     priority: SentPriority
-    due_date: SentDueDate
-    all_day: Annotated[StrictBool | None, _WHETHER_A_DAY]
     tags: SentTags
+    all_day: Annotated[StrictBool | None, _WHETHER_A_DAY]
+    due_date: SentDueDate
 
 
 def _update_in_our_words(task: object) -> object:
@@ -254,9 +254,9 @@ class TaskPublic(BaseModel):
                 "description": "Two litres, whole",
                 "completed": False,
                 "priority": "high",
-                "due_date": "2026-12-24T00:00:00.000000+00:00",
-                "all_day": True,
                 "tags": ["home", "errands"],
+                "all_day": True,
+                "due_date": "2026-12-24T00:00:00.000000+00:00",
                 "created_at": "2026-11-21T09:30:00.123456+00:00",
                 "updated_at": "2026-11-21T09:30:00.123456+00:00",
             }
@@ -269,8 +269,8 @@ class TaskPublic(BaseModel):
     description: str | None
     completed: bool
     priority: Priority
-    due_date: datetime | None
-    all_day: bool
     tags: list[str]
+    all_day: bool
+    due_date: datetime | None
     created_at: datetime
     updated_at: datetime

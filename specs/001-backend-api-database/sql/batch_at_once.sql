@@ -44,9 +44,9 @@ WITH operation AS (
                                         ((current.before)).description AS description,
                                         ((current.before)).completed AS completed,
                                         ((current.before)).priority AS priority,
-                                        ((current.before)).due_date AS due_date,
-                                        ((current.before)).all_day AS all_day,
                                         ((current.before)).tags AS tags,
+                                        ((current.before)).all_day AS all_day,
+                                        ((current.before)).due_date AS due_date,
                                         ((current.before)).created_at AS created_at,
                                         ((current.before)).updated_at AS updated_at) AS row ON TRUE
        ),
@@ -57,11 +57,11 @@ WITH operation AS (
                 new.description AS description,
                 new.completed AS completed,
                 new.priority AS priority,
-                new.due_date AS due_date,
+                new.tags AS tags,
                 COALESCE(new.all_day,
                          ((verdict.before)).all_day AND ((verdict.before)).due_date = new.due_date,
                          FALSE) AS all_day,
-                new.tags AS tags,
+                new.due_date AS due_date,
                 new.created_at AS created_at,
                 CASE
                   WHEN verdict.op = 'update' THEN GREATEST(new.updated_at, now())
@@ -83,9 +83,9 @@ WITH operation AS (
                             description,
                             completed,
                             priority,
-                            due_date,
-                            all_day,
                             tags,
+                            all_day,
+                            due_date,
                             created_at,
                             updated_at)
          SELECT state.id AS id,
@@ -94,9 +94,9 @@ WITH operation AS (
                 state.description AS description,
                 state.completed AS completed,
                 state.priority AS priority,
-                state.due_date AS due_date,
-                state.all_day AS all_day,
                 state.tags AS tags,
+                state.all_day AS all_day,
+                state.due_date AS due_date,
                 state.created_at AS created_at,
                 state.updated_at AS updated_at
          FROM state INNER JOIN verdict ON verdict.id = state.id
@@ -109,9 +109,9 @@ WITH operation AS (
              description = state.description,
              completed = state.completed,
              priority = state.priority,
-             due_date = state.due_date,
-             all_day = state.all_day,
              tags = state.tags,
+             all_day = state.all_day,
+             due_date = state.due_date,
              updated_at = state.updated_at
          FROM state
          WHERE tasks.user_id = CAST($2 AS varchar)

@@ -25,9 +25,9 @@ FROM idempotency_keys
                                                        description text,
                                                        completed boolean,
                                                        priority task_priority,
-                                                       due_date timestamp with time zone,
-                                                       all_day boolean,
                                                        tags text[],
+                                                       all_day boolean,
+                                                       due_date timestamp with time zone,
                                                        created_at timestamp with time zone,
                                                        updated_at timestamp with time zone) ON TRUE
 WHERE idempotency_keys.user_id = CAST($2 AS varchar)

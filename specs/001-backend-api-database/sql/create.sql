@@ -5,9 +5,9 @@ WITH row AS (
                             description,
                             completed,
                             priority,
-                            due_date,
-                            all_day,
                             tags,
+                            all_day,
+                            due_date,
                             created_at,
                             updated_at)
          VALUES (CAST($1 AS uuid),
@@ -16,9 +16,9 @@ WITH row AS (
                  CAST($4 AS varchar),
                  CAST($5 AS boolean),
                  CAST(CAST($6 AS varchar) AS task_priority),
-                 CAST($7 AS timestamp with time zone),
+                 CAST($7 AS text[]),
                  CAST($8 AS boolean),
-                 CAST($9 AS text[]),
+                 CAST($9 AS timestamp with time zone),
                  CAST($10 AS timestamp with time zone),
                  CAST($10 AS timestamp with time zone))
          ON CONFLICT DO NOTHING
@@ -28,9 +28,9 @@ WITH row AS (
                    tasks.description,
                    tasks.completed,
                    tasks.priority,
-                   tasks.due_date,
-                   tasks.all_day,
                    tasks.tags,
+                   tasks.all_day,
+                   tasks.due_date,
                    tasks.created_at,
                    tasks.updated_at
        )

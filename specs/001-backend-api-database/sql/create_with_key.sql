@@ -45,9 +45,9 @@ WITH made AS (
                 CAST(CAST($2 AS varchar) AS text) AS description,
                 CAST(CAST($3 AS boolean) AS boolean) AS completed,
                 CAST(CAST(CAST($4 AS varchar) AS task_priority) AS task_priority) AS priority,
-                CAST(CAST($5 AS timestamp with time zone) AS timestamp with time zone) AS due_date,
+                CAST(CAST($5 AS text[]) AS text[]) AS tags,
                 CAST(CAST($6 AS boolean) AS boolean) AS all_day,
-                CAST(CAST($7 AS text[]) AS text[]) AS tags,
+                CAST(CAST($7 AS timestamp with time zone) AS timestamp with time zone) AS due_date,
                 made.created_at AS created_at,
                 made.created_at AS updated_at
          FROM made
@@ -59,9 +59,9 @@ WITH made AS (
                             description,
                             completed,
                             priority,
-                            due_date,
-                            all_day,
                             tags,
+                            all_day,
+                            due_date,
                             created_at,
                             updated_at)
          SELECT row.id AS id,
@@ -70,9 +70,9 @@ WITH made AS (
                 row.description AS description,
                 row.completed AS completed,
                 row.priority AS priority,
-                row.due_date AS due_date,
-                row.all_day AS all_day,
                 row.tags AS tags,
+                row.all_day AS all_day,
+                row.due_date AS due_date,
                 row.created_at AS created_at,
                 row.updated_at AS updated_at
          FROM row

@@ -25,9 +25,9 @@ WITH cleared AS (
                 CAST(CAST($5 AS varchar) AS text) AS description,
                 CAST(CAST($6 AS boolean) AS boolean) AS completed,
                 CAST(CAST(CAST($7 AS varchar) AS task_priority) AS task_priority) AS priority,
-                CAST(CAST($8 AS timestamp with time zone) AS timestamp with time zone) AS due_date,
+                CAST(CAST($8 AS text[]) AS text[]) AS tags,
                 CAST(CAST($9 AS boolean) AS boolean) AS all_day,
-                CAST(CAST($10 AS text[]) AS text[]) AS tags,
+                CAST(CAST($10 AS timestamp with time zone) AS timestamp with time zone) AS due_date,
                 made.created_at AS created_at,
                 made.created_at AS updated_at
          FROM made

@@ -5,9 +5,9 @@ WITH row AS (
                 CAST(CAST($4 AS varchar) AS text) AS description,
                 CAST(CAST($5 AS boolean) AS boolean) AS completed,
                 CAST(CAST(CAST($6 AS varchar) AS task_priority) AS task_priority) AS priority,
-                CAST(CAST($7 AS timestamp with time zone) AS timestamp with time zone) AS due_date,
+                CAST(CAST($7 AS text[]) AS text[]) AS tags,
                 CAST(CAST($8 AS boolean) AS boolean) AS all_day,
-                CAST(CAST($9 AS text[]) AS text[]) AS tags,
+                CAST(CAST($9 AS timestamp with time zone) AS timestamp with time zone) AS due_date,
                 CAST(CAST($10 AS timestamp with time zone) AS timestamp with time zone) AS created_at,
                 CAST(CAST($10 AS timestamp with time zone) AS timestamp with time zone) AS updated_at
        )

@@ -5,9 +5,9 @@ WITH row AS (
                 tasks.description AS description,
                 tasks.completed AS completed,
                 tasks.priority AS priority,
-                tasks.due_date AS due_date,
-                tasks.all_day AS all_day,
                 tasks.tags AS tags,
+                tasks.all_day AS all_day,
+                tasks.due_date AS due_date,
                 tasks.created_at AS created_at,
                 tasks.updated_at AS updated_at
          FROM tasks

@@ -11,9 +11,9 @@ WITH added AS (
                                                                                  description text,
                                                                                  completed boolean,
                                                                                  priority text,
-                                                                                 due_date timestamp with time zone,
-                                                                                 all_day boolean,
                                                                                  tags text[],
+                                                                                 all_day boolean,
+                                                                                 due_date timestamp with time zone,
                                                                                  created_at timestamp with time zone,
                                                                                  updated_at timestamp with time zone) ON TRUE
          WHERE asked.op = 'create'
@@ -31,9 +31,9 @@ WITH added AS (
                             description,
                             completed,
                             priority,
-                            due_date,
-                            all_day,
                             tags,
+                            all_day,
+                            due_date,
                             created_at,
                             updated_at)
          SELECT asked.id AS id,
@@ -42,9 +42,9 @@ WITH added AS (
                 asked.description AS description,
                 asked.completed AS completed,
                 CAST(asked.priority AS task_priority) AS priority,
-                asked.due_date AS due_date,
-                asked.all_day AS all_day,
                 asked.tags AS tags,
+                asked.all_day AS all_day,
+                asked.due_date AS due_date,
                 asked.created_at AS created_at,
                 asked.created_at AS created_at__1
          FROM json_to_recordset(CAST($1 AS pg_catalog.json)) AS asked(op text,
@@ -56,9 +56,9 @@ WITH added AS (
                                                                       description text,
                                                                       completed boolean,
                                                                       priority text,
-                                                                      due_date timestamp with time zone,
-                                                                      all_day boolean,
                                                                       tags text[],
+                                                                      all_day boolean,
+                                                                      due_date timestamp with time zone,
                                                                       created_at timestamp with time zone,
                                                                       updated_at timestamp with time zone)
               LEFT JOIN LATERAL (SELECT feeds.user_id AS user_id
@@ -74,9 +74,9 @@ WITH added AS (
                    tasks.description,
                    tasks.completed,
                    tasks.priority,
-                   tasks.due_date,
-                   tasks.all_day,
                    tasks.tags,
+                   tasks.all_day,
+                   tasks.due_date,
                    tasks.created_at,
                    tasks.updated_at
        ),
@@ -90,9 +90,9 @@ WITH added AS (
                 asked.description AS description,
                 asked.completed AS completed,
                 asked.priority AS priority,
-                asked.due_date AS due_date,
-                asked.all_day AS all_day,
                 asked.tags AS tags,
+                asked.all_day AS all_day,
+                asked.due_date AS due_date,
                 asked.created_at AS created_at,
                 asked.updated_at AS updated_at,
                 found.ctid AS ctid
@@ -105,9 +105,9 @@ WITH added AS (
                                                                       description text,
                                                                       completed boolean,
                                                                       priority text,
-                                                                      due_date timestamp with time zone,
-                                                                      all_day boolean,
                                                                       tags text[],
+                                                                      all_day boolean,
+                                                                      due_date timestamp with time zone,
                                                                       created_at timestamp with time zone,
                                                                       updated_at timestamp with time zone)
               LEFT JOIN LATERAL (SELECT feeds.user_id AS user_id
@@ -142,10 +142,10 @@ WITH added AS (
                           WHEN locked.sets & 32 <> 0 THEN CAST(locked.priority AS task_priority)
                           ELSE tasks.priority
                         END,
-             due_date = CASE
-                          WHEN locked.sets & 64 <> 0 THEN locked.due_date
-                          ELSE tasks.due_date
-                        END,
+             tags = CASE
+                      WHEN locked.sets & 64 <> 0 THEN locked.tags
+                      ELSE tasks.tags
+                    END,
              all_day = CASE
                          WHEN locked.sets & 128 <> 0
                            THEN COALESCE(locked.all_day,
@@ -155,10 +155,10 @@ WITH added AS (
                            THEN NOT tasks.all_day
                          ELSE tasks.all_day
                        END,
-             tags = CASE
-                      WHEN locked.sets & 256 <> 0 THEN locked.tags
-                      ELSE tasks.tags
-                    END,
+             due_date = CASE
+                          WHEN locked.sets & 256 <> 0 THEN locked.due_date
+                          ELSE tasks.due_date
+                        END,
              updated_at = GREATEST(tasks.updated_at, now())
          FROM locked
          WHERE tasks.user_id = locked.user_id
@@ -172,9 +172,9 @@ WITH added AS (
                    tasks.description,
                    tasks.completed,
                    tasks.priority,
-                   tasks.due_date,
-                   tasks.all_day,
                    tasks.tags,
+                   tasks.all_day,
+                   tasks.due_date,
                    tasks.created_at,
                    tasks.updated_at
        ),

@@ -5,9 +5,9 @@ WITH created AS (
                             description,
                             completed,
                             priority,
-                            due_date,
-                            all_day,
                             tags,
+                            all_day,
+                            due_date,
                             created_at,
                             updated_at)
          SELECT asked.id AS id,
@@ -16,9 +16,9 @@ WITH created AS (
                 asked.description AS description,
                 asked.completed AS completed,
                 CAST(asked.priority AS task_priority) AS priority,
-                asked.due_date AS due_date,
-                asked.all_day AS all_day,
                 asked.tags AS tags,
+                asked.all_day AS all_day,
+                asked.due_date AS due_date,
                 asked.created_at AS created_at,
                 asked.created_at AS created_at__1
          FROM json_to_recordset(CAST($1 AS pg_catalog.json)) AS asked(id uuid,
@@ -27,9 +27,9 @@ WITH created AS (
                                                                       description text,
                                                                       completed boolean,
                                                                       priority text,
-                                                                      due_date timestamp with time zone,
-                                                                      all_day boolean,
                                                                       tags text[],
+                                                                      all_day boolean,
+                                                                      due_date timestamp with time zone,
                                                                       created_at timestamp with time zone,
                                                                       updated_at timestamp with time zone)
               INNER JOIN LATERAL (SELECT feeds.user_id AS user_id
@@ -44,9 +44,9 @@ WITH created AS (
                    tasks.description,
                    tasks.completed,
                    tasks.priority,
-                   tasks.due_date,
-                   tasks.all_day,
                    tasks.tags,
+                   tasks.all_day,
+                   tasks.due_date,
                    tasks.created_at,
                    tasks.updated_at
        )

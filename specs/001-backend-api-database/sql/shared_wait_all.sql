@@ -5,9 +5,9 @@ WITH created AS (
                             description,
                             completed,
                             priority,
-                            due_date,
-                            all_day,
                             tags,
+                            all_day,
+                            due_date,
                             created_at,
                             updated_at)
          SELECT asked.id AS id,
@@ -16,9 +16,9 @@ WITH created AS (
                 asked.description AS description,
                 asked.completed AS completed,
                 CAST(asked.priority AS task_priority) AS priority,
-                asked.due_date AS due_date,
-                asked.all_day AS all_day,
                 asked.tags AS tags,
+                asked.all_day AS all_day,
+                asked.due_date AS due_date,
                 asked.created_at AS created_at,
                 asked.created_at AS created_at__1
          FROM (SELECT asked.op AS op,
@@ -30,9 +30,9 @@ WITH created AS (
                       asked.description AS description,
                       asked.completed AS completed,
                       asked.priority AS priority,
-                      asked.due_date AS due_date,
-                      asked.all_day AS all_day,
                       asked.tags AS tags,
+                      asked.all_day AS all_day,
+                      asked.due_date AS due_date,
                       asked.created_at AS created_at,
                       asked.updated_at AS updated_at
                FROM json_to_recordset(CAST($1 AS pg_catalog.json)) AS asked(op text,
@@ -44,9 +44,9 @@ WITH created AS (
                                                                             description text,
                                                                             completed boolean,
                                                                             priority text,
-                                                                            due_date timestamp with time zone,
-                                                                            all_day boolean,
                                                                             tags text[],
+                                                                            all_day boolean,
+                                                                            due_date timestamp with time zone,
                                                                             created_at timestamp with time zone,
                                                                             updated_at timestamp with time zone)
                ORDER BY asked.id) AS asked
@@ -58,9 +58,9 @@ WITH created AS (
                    tasks.description,
                    tasks.completed,
                    tasks.priority,
-                   tasks.due_date,
-                   tasks.all_day,
                    tasks.tags,
+                   tasks.all_day,
+                   tasks.due_date,
                    tasks.created_at,
                    tasks.updated_at
        ),
@@ -74,9 +74,9 @@ WITH created AS (
                 asked.description AS description,
                 asked.completed AS completed,
                 asked.priority AS priority,
-                asked.due_date AS due_date,
-                asked.all_day AS all_day,
                 asked.tags AS tags,
+                asked.all_day AS all_day,
+                asked.due_date AS due_date,
                 asked.created_at AS created_at,
                 asked.updated_at AS updated_at,
                 found.ctid AS ctid,
@@ -90,9 +90,9 @@ WITH created AS (
                       asked.description AS description,
                       asked.completed AS completed,
                       asked.priority AS priority,
-                      asked.due_date AS due_date,
-                      asked.all_day AS all_day,
                       asked.tags AS tags,
+                      asked.all_day AS all_day,
+                      asked.due_date AS due_date,
                       asked.created_at AS created_at,
                       asked.updated_at AS updated_at
                FROM json_to_recordset(CAST($1 AS pg_catalog.json)) AS asked(op text,
@@ -104,9 +104,9 @@ WITH created AS (
                                                                             description text,
                                                                             completed boolean,
                                                                             priority text,
-                                                                            due_date timestamp with time zone,
-                                                                            all_day boolean,
                                                                             tags text[],
+                                                                            all_day boolean,
+                                                                            due_date timestamp with time zone,
                                                                             created_at timestamp with time zone,
                                                                             updated_at timestamp with time zone)
                ORDER BY asked.id) AS asked
@@ -141,10 +141,10 @@ WITH created AS (
                           WHEN locked.sets & 32 <> 0 THEN CAST(locked.priority AS task_priority)
                           ELSE tasks.priority
                         END,
-             due_date = CASE
-                          WHEN locked.sets & 64 <> 0 THEN locked.due_date
-                          ELSE tasks.due_date
-                        END,
+             tags = CASE
+                      WHEN locked.sets & 64 <> 0 THEN locked.tags
+                      ELSE tasks.tags
+                    END,
              all_day = CASE
                          WHEN locked.sets & 128 <> 0
                            THEN COALESCE(locked.all_day,
@@ -154,10 +154,10 @@ WITH created AS (
                            THEN NOT tasks.all_day
                          ELSE tasks.all_day
                        END,
-             tags = CASE
-                      WHEN locked.sets & 256 <> 0 THEN locked.tags
-                      ELSE tasks.tags
-                    END,
+             due_date = CASE
+                          WHEN locked.sets & 256 <> 0 THEN locked.due_date
+                          ELSE tasks.due_date
+                        END,
              updated_at = GREATEST(tasks.updated_at, now())
          FROM locked
          WHERE tasks.user_id = locked.user_id
@@ -174,9 +174,9 @@ WITH created AS (
                    tasks.description,
                    tasks.completed,
                    tasks.priority,
-                   tasks.due_date,
-                   tasks.all_day,
                    tasks.tags,
+                   tasks.all_day,
+                   tasks.due_date,
                    tasks.created_at,
                    tasks.updated_at
        ),

@@ -32,9 +32,9 @@ WITH locked AS (
                    tasks.description,
                    tasks.completed,
                    tasks.priority,
-                   tasks.due_date,
-                   tasks.all_day,
                    tasks.tags,
+                   tasks.all_day,
+                   tasks.due_date,
                    tasks.created_at,
                    tasks.updated_at
        )

@@ -180,9 +180,9 @@ class HTTPProtocol(HttpToolsProtocol):
             return
         if len(self.headers) > MAX_FIELDS or self._head_bytes() > MAX_HEAD_BYTES:
             raise TooLargeHead
-        path, *query = self.url.split(b"?", 1)
-        if len(path) > MAX_PATH_BYTES:
+        if len(self.url) > MAX_PATH_BYTES:
             # What is beyond would be decoded before the application refuses the path.
+            path, *query = self.url.split(b"?", 1)
             self.url = b"?".join([path[: MAX_PATH_BYTES + 1], *query])
         super().on_headers_complete()
         self.unparsed = self.short_pieces = 0

@@ -4,6 +4,9 @@ PostgreSQL leaves zeros at the end out. To have it write them took a list of 100
 three times as long to plan behind a pooler. So they are added when a row's JSON is read. In JSON
 that PostgreSQL writes, `_at":"` and `_date":"` are the ends of names only: in a text, quotes are
 escaped. Columns with such names are times: see `table_of`.
+
+Most rows need nothing. Their last columns are one that may be a time, `created_at` and
+`updated_at`, so that a few bytes at places counted from the end tell.
 """
 
 import re
@@ -13,33 +16,38 @@ _TIME = re.compile(
     rb'(_(?:at|date)":"[0-9]{4,6}-[0-9]{2}-[0-9]{2}T[0-9:]{8})(\.[0-9]{1,6})?(?=\+00:00"[,}])'
 )
 
+_CREATED, _ZONE = b',"created_at":"', b'+00:00"'
+_POINT, _QUOTE, _COLON = b'.":'
 
-_others: list[tuple[bytes, int]] = []
-_POINT, _QUOTE = b'."'
+# Where a row with three such times has the name of the second, the points of the second and third,
+# and of the first the point, the zone and the end.
+_NAME, _THIRD, _SECOND, _FIRST, _FIRST_ZONE, _FIRST_END = -97, -15, -63, -111, -104, -98
+
+_further: set[bytes] = set()
 
 
 def expect_times(names: Iterable[str]) -> None:
-    """Let rows that end with `created_at` and `updated_at` have these times, too."""
-    known = {name for name, _ in _others} | {f'"{name}":'.encode() for name in names}
-    _others[:] = [(name, len(name)) for name in sorted(known)]
+    """Look for these times, too, in rows that end with three."""
+    _further.update(b'"%b":"' % name.encode() for name in names)
 
 
 def with_six_digits(json: bytes) -> bytes:
-    """Write the times of a row in the one form. Other JSON, and years before 1, stay as they are.
+    """Write the times of a row in the one form.
 
-    Almost every row ends with two times of six digits, which their points tell: it takes least.
+    Other JSON, and years before 1, stay as they are.
     """
-    if len(json) > 97 and json[-15] == _POINT == json[-63]:
-        for name, length in _others:
-            start = json.rfind(name)
-            if start < 0 or json[start + length] != _QUOTE:
-                continue
-            end = start + length + 20
-            if json[end : end + 7] != b'+00:00"':
-                break
-            json = b"%b.000000%b" % (json[:end], json[end:])
-        else:
+    if json.startswith(_CREATED, _NAME) and json[_THIRD] == _POINT == json[_SECOND]:
+        for name in _further:
+            if name in json:
+                return _TIME.sub(_filled, json)
+        if (
+            json[_FIRST_END] != _QUOTE
+            or json[_FIRST] == _POINT
+            or json[_FIRST_ZONE : _FIRST_END + 1] != _ZONE
+        ):
             return json
+        if json[_FIRST_ZONE - 3] == _COLON:
+            return b"%b.000000%b" % (json[:_FIRST_ZONE], json[_FIRST_ZONE:])
     return _TIME.sub(_filled, json)
 
 

@@ -6,6 +6,7 @@ has the name of the column that it is compared with or assigned to. No answer sh
 sent for it, it keeps its value while the other keeps its own, and is false if not.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import timedelta
@@ -70,6 +71,8 @@ CLEARED_KEYS = 10
 MOST_KEYS = 10_000
 """How many keys that have not expired an owner may have."""
 
+_TIME = re.compile("_(at|date)$")
+
 MADE_HERE = ("id", "user_id", "created_at", "updated_at")
 
 Owned = TypeVar("Owned", Select[Any], Update, Delete)
@@ -82,14 +85,11 @@ def table_of(model: type[SQLModel]) -> Table:
     for each in table.c:
         kind: Any = each.type
         is_time = isinstance(getattr(kind, "impl_instance", kind), DateTime)
-        if each.name.endswith(("_at", "_date")) and not is_time:
+        if _TIME.search(each.name) and not is_time:
             raise TypeError(f"{each}: only times may have a name that ends in _at or _date")
-    if {"created_at", "updated_at"} <= {*table.c.keys()}:
-        expect_times(
-            name
-            for name in table.columns.keys()  # noqa: SIM118 - of columns, not of a dictionary
-            if name.endswith(("_at", "_date")) and name not in MADE_HERE
-        )
+    names = [*table.c.keys()]
+    if names[-2:] == ["created_at", "updated_at"]:
+        expect_times(filter(_TIME.search, names[:-3]))
     return table
 
 
