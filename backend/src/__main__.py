@@ -85,8 +85,8 @@ def say_where(settings: Settings) -> None:
     if settings.database_url is None:
         data = f"{settings.data_dir} (embedded PostgreSQL; set DATABASE_URL to use Neon)"
     else:
-        data = "where DATABASE_URL says"
-    callers = "anyone (AUTH_MODE=open)" if settings.auth_mode == "open" else "of the token"
+        data = "in the database of DATABASE_URL"
+    callers = "anyone (AUTH_MODE=open)" if settings.auth_mode == "open" else "as the token says"
     said = {"API": f"{where}/api", "Docs": f"{where}/docs", "Data": data, "Users": callers}
     if settings.log_format == "text":
         lines = [f"{name:5} {what}" for name, what in said.items()]

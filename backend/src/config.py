@@ -30,25 +30,25 @@ from src.framework.sql.connection_string import parse
 MIN_SECRET_BYTES = 32
 
 AUTH_ADVICE = {
-    "ExpiredSignatureError": "Its client has to get a new one; compare the clocks if it is new",
+    "ExpiredSignatureError": "The client must get a new token; if it just did, compare the clocks",
     "ImmatureSignatureError": "Compare this machine's clock with the issuer's",
-    "InvalidAlgorithmError": "Set AUTH_JWKS_URL for tokens signed with a private key, AUTH_SECRET "
-    "for HS256",
-    "InvalidAudienceError": "Set AUTH_AUDIENCE to a value of its aud",
-    "InvalidIssuerError": "Set AUTH_ISSUER to its iss, letter for letter",
-    "InvalidSignatureError": "Set AUTH_JWKS_URL or AUTH_SECRET to what its issuer signs with",
-    "MalformedTokenError": "Its client has to send a signed token: three parts, not encrypted",
-    "MissingRequiredClaimError": "Set AUTH_USER_CLAIM to the claim that names the user; exp, and "
-    "iss and aud where AUTH_ISSUER and AUTH_AUDIENCE are set, are required",
-    "UnknownKeyError": "Set AUTH_JWKS_URL to the keys of its issuer",
-    "WrongTypeError": "Set AUTH_USER_CLAIM to a claim with a text or a whole number; its typ must "
-    "be JWT or at+jwt",
+    "InvalidAlgorithmError": "Set AUTH_JWKS_URL for tokens signed with a private key, or "
+    "AUTH_SECRET for HS256",
+    "InvalidAudienceError": "Set AUTH_AUDIENCE to a value of the token's aud",
+    "InvalidIssuerError": "Set AUTH_ISSUER to the token's iss, letter for letter",
+    "InvalidSignatureError": "Set AUTH_JWKS_URL or AUTH_SECRET to the key that the issuer uses",
+    "MalformedTokenError": "The client must send a signed token: three parts, not encrypted",
+    "MissingRequiredClaimError": "Set AUTH_USER_CLAIM to the claim that names the user. Each token "
+    "must have exp, and with AUTH_ISSUER or AUTH_AUDIENCE also iss or aud",
+    "UnknownKeyError": "Set AUTH_JWKS_URL to the keys of the issuer",
+    "WrongTypeError": "Set AUTH_USER_CLAIM to a claim with a text or a whole number. The token's "
+    "typ must be JWT or at+jwt",
 }
 """What the log says to do about a refused token, by the error."""
 
 NO_KEY = (
-    "Set AUTH_JWKS_URL or AUTH_SECRET to check tokens with, AUTH_MODE=personal for those of "
-    "`make token`, or AUTH_MODE=open to let anyone act for any user"
+    "Set AUTH_JWKS_URL or AUTH_SECRET to check the tokens of a sign-in, AUTH_MODE=personal to "
+    "check those of `make token`, or AUTH_MODE=open to let anyone act for any user"
 )
 
 DATA_ADVICE = "set DATA_DIR to another folder, or DATABASE_URL to your own server"
@@ -276,7 +276,8 @@ def _origin(text: str) -> str:
     if not separator or not is_origin or (not host and scheme != "file"):
         raise ValueError(
             "name each origin, as in https://tasks.example,http://localhost:3000,tauri://localhost "
-            "or https://*-team.vercel.app; * alone is not allowed because credentials are"
+            "or https://*-team.vercel.app; * alone is not allowed, because pages send "
+            "credentials"
         )
     return f"{scheme}://{host}"
 

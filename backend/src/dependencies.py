@@ -41,7 +41,7 @@ class OwnToken(HTTPBearer):
     def __init__(self) -> None:
         super().__init__(
             scheme_name="token",
-            description="A token of the user in the path: of the sign-in, or personal",
+            description="A token of the user in the path: of the sign-in, or a personal one",
         )
 
     async def __call__(self, request: HTTPConnection) -> None:
@@ -114,7 +114,9 @@ def until_refused(request: Request, check_seconds: float) -> Awaitable[None]:
 
 
 def _refuse_key(_key: str) -> str:
-    raise PydanticCustomError("key", "is not taken here: the answer has a token, and is not kept")
+    raise PydanticCustomError(
+        "key", "must not be sent here: the answer has a token, which the service does not keep"
+    )
 
 
 def _is_key(text: str) -> str:
@@ -129,14 +131,14 @@ TokensKnown = Annotated[KnownTokens, Depends(get_known_tokens)]
 Engine = Annotated[AsyncEngine, Depends(get_engine)]
 ChangeListeners = Annotated[Listeners, Depends(get_listeners)]
 UserInPath = Annotated[UserId, Path()]
-IdInPath = Annotated[UUID, Path(description="The id, as in the answers.", examples=[EXAMPLE_ID])]
+IdInPath = Annotated[UUID, Path(description="The `id` from an answer.", examples=[EXAMPLE_ID])]
 KeyInHeader = Annotated[
     str | SkipJsonSchema[None],
     AfterValidator(_is_key),
     Header(
         alias="Idempotency-Key",
-        description="1 to 255 visible ASCII characters. For 24 hours, the same key and body get "
-        "the first answer again and change nothing more.",
+        description="1 to 255 visible ASCII characters. For 24 hours, a request with the same "
+        "key and body gets the first answer again, and changes nothing.",
         examples=['"8e03978e-40d5-43dd-bc93-6894a57f9324"'],
         json_schema_extra={"pattern": r'^([!#-~][!-~]{0,254}|"([ !#-\[\]-~]|\\["\\]){1,255}")$'},
     ),
@@ -175,8 +177,8 @@ LastEventId = Annotated[
     Token,
     Header(
         alias="Last-Event-ID",
-        description="The id of the last event that came; it wins over `since`. `EventSource` "
-        "sends it by itself.",
+        description="The id of the last event that the client got, instead of `since`. "
+        "`EventSource` sends this header by itself.",
         examples=[TOKEN],
     ),
 ]
@@ -184,8 +186,8 @@ Prefer = Annotated[
     str | SkipJsonSchema[None],
     Header(
         alias="Prefer",
-        description="`count=exact` for the number of all rows that the filters let through, in "
-        "X-Total-Count.",
+        description="With `count=exact`, X-Total-Count says how many rows the filters find, on all "
+        "pages.",
         examples=["count=exact"],
     ),
 ]
@@ -193,8 +195,8 @@ PreferWait = Annotated[
     str | SkipJsonSchema[None],
     Header(
         alias="Prefer",
-        description="`wait=25`: if nothing has changed yet, answer as soon as something does, or "
-        "after 25 seconds; 60 at most.",
+        description="With `wait=25`, the answer waits for the next change, at most 25 seconds. The "
+        "longest wait is 60 seconds.",
         examples=["wait=25"],
     ),
 ]

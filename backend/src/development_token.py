@@ -12,11 +12,11 @@ SECONDS = 24 * 3600
 
 def main() -> None:
     if not sys.argv[1]:
-        sys.exit("Say whose it is: make jwt FOR=ada")
+        sys.exit("Name the user: make jwt FOR=ada")
     settings = get_settings()
     if settings.auth_secret is None:
         sys.exit(
-            "Set AUTH_SECRET to sign tokens with; with a key server, only its issuer can sign them"
+            "Set AUTH_SECRET, which signs the token; with a key server, only the issuer signs any"
         )
     claims = {
         settings.auth_user_claim: sys.argv[1],

@@ -40,17 +40,17 @@ def main() -> None:
 
 def _asked() -> Namespace:
     parser = ArgumentParser(prog="python -m src.personal_token", usage=f"{USAGE}, or any of these:")
-    parser.add_argument("user", help="whose tasks the token is for; with make, FOR")
+    parser.add_argument("user", help="the user whose tasks the token is for; FOR=… with make")
     parser.add_argument("--name", default="made by make token", help="what the token is for")
-    parser.add_argument("--scope", help="read, or write if absent")
-    parser.add_argument("--expires-at", help="a day or a time; if absent, in 90 days")
+    parser.add_argument("--scope", help="read or write; write if absent")
+    parser.add_argument("--expires-at", help="a day or a time; in 90 days if absent")
     instead = parser.add_mutually_exclusive_group()
     instead.add_argument("--list", action="store_true", help="list the user's tokens")
-    instead.add_argument("--end", type=UUID, metavar="ID", help="end one of them")
-    instead.add_argument("--end-all", action="store_true", help="end all of them")
+    instead.add_argument("--end", type=UUID, metavar="ID", help="end one token")
+    instead.add_argument("--end-all", action="store_true", help="end all of the user's tokens")
     asked = parser.parse_args()
     if not 0 < len(asked.user) <= LONGEST_USER_ID:
-        parser.error(f"say whose it is, in 1 to {LONGEST_USER_ID} characters: make token FOR=ada")
+        parser.error(f"name the user, in 1 to {LONGEST_USER_ID} characters: make token FOR=ada")
     return asked
 
 

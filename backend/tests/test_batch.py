@@ -41,8 +41,8 @@ Operation = dict[str, Any]
 
 MILK: Operation = {"op": "create", "task": {"title": "Buy milk"}}
 NOT_FOUND = "Task not found"
-CHANGED = "The task has changed since; get it again"
-REUSED = "Idempotency-Key: was used for another request"
+CHANGED = "The task has changed since you read it; get it again"
+REUSED = "Idempotency-Key: was used for another request; send a new key"
 DELETED = {"status": 200, "message": "Task deleted successfully"}
 MAX_BYTES = 3 * 1024 * 1024
 DAY = 24 * 60 * 60
@@ -430,7 +430,9 @@ def test_the_same_task_in_two_operations_is_refused(api: httpx.Client, user: str
     ]:
         answer = post(api, user, MILK, first, delete(other), again)
 
-        assert_problem(answer, 422, "operations.3.id: is the task of operation 1 already")
+        assert_problem(
+            answer, 422, "operations.3.id: is in operation 1 already; send one for each task"
+        )
         assert errors(answer) == [(["body", "operations", 3, "id"], "repeated")]
         assert listed(api, user) == [task, other]
 

@@ -25,7 +25,7 @@ from tests.tasks import assert_problem, create, listed, task_path, tasks_path
 from tests.test_fastapi import calling
 
 JSON = {"Content-Type": "application/json"}
-LATER = "Too many large bodies are under way; try again in a moment"
+LATER = "Too many large bodies are arriving; try again in a moment"
 
 # Values
 

@@ -22,7 +22,7 @@ from tests.serving import Server, serving
 from tests.tasks import assert_problem, create, listed, task_path, tasks_path, unknown_path
 from tests.tokens import bearer, token
 
-CHANGED = "The task has changed since; get it again"
+CHANGED = "The task has changed since you read it; get it again"
 NOT_AS_ASKED = "The task does not meet If-Match or If-None-Match"
 LIST_IS_WEAK = "If-Match: a list's ETags are weak and never match here; send them in If-None-Match"
 LIST_IS_KNOWN = "The list has one of the ETags in If-None-Match"

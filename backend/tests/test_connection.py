@@ -194,7 +194,7 @@ def test_a_request_before_invalid_input_is_answered_first(
         assert connection.is_closed()
 
     assert (own.status, own.json["title"]) == (201, "Buy milk")
-    assert (refusal.status, refusal.json["detail"]) == (400, "Invalid HTTP request received.")
+    assert (refusal.status, refusal.json["detail"]) == (400, "The request is not valid HTTP")
 
 
 def test_a_body_with_a_broken_chunk_is_400_and_creates_nothing(

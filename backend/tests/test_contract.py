@@ -160,7 +160,7 @@ def test_it_begins_with_at_most_eight_lines_of_what_to_know() -> None:
     assert len(lines) <= 8
     for line, topic in zip(
         lines,
-        ["token", "user_id", "limit", "Key", "Times", "changes", "error", "Unknown"],
+        ["token", "user_id", "limit", "Key", "Times", "changes", "error", "unknown"],
         strict=True,
     ):
         assert topic in line

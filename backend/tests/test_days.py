@@ -142,7 +142,7 @@ def test_an_update_that_only_says_all_day_is_asked_for_the_day(
     answer = api.patch(task_path(task), json={"all_day": True})
     assert_problem(answer, 422)
     [error] = answer.json()["errors"]
-    assert error["msg"] == "must come with a due_date that is a day or midnight"
+    assert error["msg"] == "needs a due_date that is a day, or a time at midnight"
 
 
 def test_a_batch_with_a_key_answers_its_days_again(api: httpx.Client, user: str) -> None:

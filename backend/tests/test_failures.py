@@ -29,7 +29,9 @@ def test_an_unexpected_error_reveals_no_internals(own_database: str, tmp_path: P
         )
 
     assert_problem(
-        response, 500, "Something went wrong; the service's log explains it under this X-Request-ID"
+        response,
+        500,
+        "Something went wrong; the service's log has the reason, under this X-Request-ID",
     )
     assert response.headers["access-control-allow-origin"] == FRONTEND_ORIGIN
     assert response.headers["x-request-id"] == "find-me"

@@ -180,7 +180,9 @@ async def test_an_unhandled_error_is_our_500(app: TaskAPI) -> None:
         response = await api.get("/fails")
 
     assert_problem(
-        response, 500, "Something went wrong; the service's log explains it under this X-Request-ID"
+        response,
+        500,
+        "Something went wrong; the service's log has the reason, under this X-Request-ID",
     )
 
 

@@ -193,7 +193,7 @@ def test_a_key_that_came_with_other_fields_is_refused(
     refused = api.post(tasks_path(user), json={"title": "Buy milk"} | other, headers=headers)
 
     assert same.content == first.content
-    assert_problem(refused, 422, "Idempotency-Key: was used for another request")
+    assert_problem(refused, 422, "Idempotency-Key: was used for another request; send a new key")
 
 
 def test_an_etag_covers_them(api: httpx.Client, user: str) -> None:

@@ -123,7 +123,7 @@ def test_invalid_http_is_a_problem_too(server: Server, request_line: bytes) -> N
 
     assert answer.status == 400
     assert answer.getheader("content-type") == "application/problem+json"
-    assert body["detail"] == "Invalid HTTP request received."
+    assert body["detail"] == "The request is not valid HTTP"
 
 
 def test_the_root_leads_to_the_docs(api: httpx.Client) -> None:

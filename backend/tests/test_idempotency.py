@@ -26,7 +26,7 @@ from tests.tasks import assert_problem, create, listed, task_path, tasks_path
 from tests.tokens import bearer, token
 
 MILK = {"title": "Buy milk", "description": "Two litres"}
-REUSED = "Idempotency-Key: was used for another request"
+REUSED = "Idempotency-Key: was used for another request; send a new key"
 REFUSED = "Idempotency-Key: must have 1 to 255 visible ASCII characters"
 
 

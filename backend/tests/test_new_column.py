@@ -145,7 +145,7 @@ def test_the_same_key_with_another_value_is_refused(
 
     response = keyed(api, user, {"title": "Buy milk"} | other)
 
-    assert_problem(response, 422, "Idempotency-Key: was used for another request")
+    assert_problem(response, 422, "Idempotency-Key: was used for another request; send a new key")
     assert listed(api, user) == [first.json()]
 
 

@@ -14,7 +14,7 @@ from tests.tasks import assert_problem, create, listed, task_path, tasks_path
 from tests.test_changes import changes, changes_path
 from tests.tokens import SECRET, TokenOfThePath, token
 
-CHANGED = "The task has changed since; get it again"
+CHANGED = "The task has changed since you read it; get it again"
 
 
 @pytest.fixture(scope="module")

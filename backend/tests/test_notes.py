@@ -214,7 +214,7 @@ def test_a_tasks_key_is_refused_for_a_note(api: httpx.Client, user: str) -> None
     note = keyed(api, user, text="Buy milk")
 
     assert task.status_code == 201
-    assert_problem(note, 422, "Idempotency-Key: was used for another request")
+    assert_problem(note, 422, "Idempotency-Key: was used for another request; send a new key")
     assert listed(api, user) == []
 
 

@@ -295,8 +295,9 @@ def test_allowed_hosts_are_answered(postgres: str, tmp_path: Path) -> None:
 
 
 NO_KEY = (
-    "Cannot start. Set AUTH_JWKS_URL or AUTH_SECRET to check tokens with, AUTH_MODE=personal for "
-    "those of `make token`, or AUTH_MODE=open to let anyone act for any user.\n"
+    "Cannot start. Set AUTH_JWKS_URL or AUTH_SECRET to check the tokens of a sign-in, "
+    "AUTH_MODE=personal to check those of `make token`, "
+    "or AUTH_MODE=open to let anyone act for any user.\n"
 )
 
 

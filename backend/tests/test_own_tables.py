@@ -94,7 +94,7 @@ OTHERS = {
     earlier("created_at TIMESTAMP WITHOUT", "created_at TIMESTAMP WITH"): "created_at of type",
     earlier("id UUID NOT NULL", "id UUID NOT NULL DEFAULT gen_random_uuid()"): "id with a default",
     earlier("title VARCHAR(500)", 'title VARCHAR(500) COLLATE "C"'): "title with a collation",
-    earlier("completed BOOLEAN", "priority INTEGER, completed BOOLEAN"): "a column priority of its",
+    earlier("completed BOOLEAN", "priority INTEGER, completed BOOLEAN"): "a column priority that",
     earlier("    description VARCHAR,\n", ""): "no column description",
     earlier("PRIMARY KEY (id)", "PRIMARY KEY (user_id, id)"): "PRIMARY KEY (user_id, id) instead",
     earlier(",\n    PRIMARY KEY (id)", ""): "no primary key instead of PRIMARY KEY (id)",
@@ -189,7 +189,7 @@ BAD_VERSIONS = ["", "abc", "zzz", "0008", "0003_unknown", "ae1027a6acf5", "0008-
 def test_a_version_that_is_no_revision_is_refused(own_database: str, version: str) -> None:
     asyncio.run(execute(own_database, f"UPDATE {VERSION_TABLE} SET version_num = '{version}'"))
 
-    assert f"{VERSION_TABLE} has {version!r} and not one revision such as {HEAD}" in refused(
+    assert f"{VERSION_TABLE} has {version!r} instead of one revision such as {HEAD}" in refused(
         own_database
     )
 
@@ -197,12 +197,15 @@ def test_a_version_that_is_no_revision_is_refused(own_database: str, version: st
 @pytest.mark.parametrize(
     ("sql", "found"),
     [
-        ("DELETE FROM task_api_version", "has nothing and not one revision"),
+        ("DELETE FROM task_api_version", "has nothing instead of one revision"),
         ("INSERT INTO task_api_version VALUES ('0001_earlier_table')", "has '0"),
-        ("DROP TABLE task_api_version; CREATE TABLE task_api_version (id int)", "column id of its"),
+        ("DROP TABLE task_api_version; CREATE TABLE task_api_version (id int)", "column id that"),
         ("DROP TABLE task_api_version; CREATE VIEW task_api_version AS SELECT 1", "is a view"),
         ("ALTER TABLE task_api_version ALTER version_num TYPE text", "version_num of type text"),
-        ("ALTER TABLE task_api_version ADD colour text", "a column colour of its own"),
+        (
+            "ALTER TABLE task_api_version ADD colour text",
+            "a column colour that the service does not know",
+        ),
         ("DROP TABLE tasks", "tasks is missing"),
         ("ALTER TABLE tasks DROP title", "tasks has no column title"),
         ("ALTER TABLE idempotency_keys RENAME TO k", "idempotency_keys is missing"),
@@ -228,7 +231,7 @@ def test_a_table_that_hides_ours_is_refused(own_database: str) -> None:
     asyncio.run(execute(own_database, "CREATE SCHEMA app; CREATE TABLE app.tasks (id int)"))
     asyncio.run(execute(own_database, f"ALTER DATABASE {name} SET search_path = app, public"))
 
-    assert "tasks is hidden by another in app, public" in refused(own_database)
+    assert "tasks is hidden by another table in app, public" in refused(own_database)
 
 
 # The database and the role

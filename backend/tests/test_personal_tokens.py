@@ -58,8 +58,8 @@ from tests.tokens import (
 WITH_SECRET = {"AUTH_MODE": "jwt", "AUTH_SECRET": SECRET}
 UNKNOWN = "The token is unknown, was ended, or belongs to another user"
 MISTYPED = "The token is incomplete or mistyped; copy all of it"
-READ_ONLY = "This token may only read; make one with the scope write"
-OF_SIGN_IN_ONLY = "A personal token manages no tokens; use one of the sign-in"
+READ_ONLY = "This token may only read; use a token with the scope write"
+OF_SIGN_IN_ONLY = "A personal token cannot manage tokens; use a token of the sign-in"
 
 
 @pytest.fixture(scope="module", params=[SERVICE, PLAIN], ids=["fast", "plain"])
@@ -167,7 +167,7 @@ def test_a_token_lives_for_90_days_and_at_most_for_365(api: httpx.Client, user: 
     later = api.post(
         tokens_path(user), json={"name": "cron", "expires_at": str(now + timedelta(days=366))}
     )
-    assert_problem(later, 422, "expires_at: must be later than now, by at most 365 days")
+    assert_problem(later, 422, "expires_at: must be within the next 365 days")
 
 
 def test_an_idempotency_key_is_refused(api: httpx.Client, user: str) -> None:
@@ -176,7 +176,7 @@ def test_an_idempotency_key_is_refused(api: httpx.Client, user: str) -> None:
     )
 
     assert_problem(refused, 422)
-    assert "Idempotency-Key: is not taken here" in refused.json()["detail"]
+    assert "Idempotency-Key: must not be sent here" in refused.json()["detail"]
     assert api.get(tokens_path(user)).json() == []
 
 
@@ -193,7 +193,7 @@ def test_tokens_have_pages_and_etags(api: httpx.Client, user: str) -> None:
     fresh = {"If-Match": one.headers["etag"]}
 
     assert [each["name"] for each in found] == names[::-1]
-    assert_problem(stale, 412, "The token has changed since; get it again")
+    assert_problem(stale, 412, "The token has changed since you read it; get it again")
     for path in (tokens_path(user), tokens_path(user, ids["a"])):
         known = {"If-None-Match": api.get(path).headers["etag"]}
         assert api.get(path, headers=known).status_code == 304
@@ -288,7 +288,7 @@ def test_nobody_else_manages_them(api: httpx.Client, user: str) -> None:
     assert_problem(
         api.get(tokens_path(user), headers=other),
         403,
-        "These tokens belong to another user; the token's user is mallory, whose tokens are at "
+        "These tokens belong to another user; you are mallory, and your tokens are at "
         "/api/mallory/tokens",
     )
     assert_problem(api.delete(tokens_path("mallory", new["id"]), headers=other), 404)
@@ -526,7 +526,7 @@ def test_an_expired_token_says_the_day(api: httpx.Client, user: str, postgres: s
 
     for _ in range(2):
         refused = ask(api, user, text)
-        assert_refused(refused, "The token expired on 2026-11-01; make another one")
+        assert_refused(refused, "The token expired on 2026-11-01; make a new one")
 
 
 def test_a_token_that_ended_here_is_refused_at_once(api: httpx.Client, user: str) -> None:
@@ -920,21 +920,22 @@ def test_an_operator_makes_lists_and_ends_tokens_of_a_service_without_a_sign_in(
         assert_problem(api.get(tasks_path("ada")), 401)
         assert_problem(api.get(tokens_path("ada"), headers=bearer(run("ada")[1].strip())), 403)
         assert_refused(
-            api.get(tasks_path("ada"), headers=bearer(token("ada"))), "The token's key is unknown"
+            api.get(tasks_path("ada"), headers=bearer(token("ada"))),
+            "The token is signed with an unknown key",
         )
-    assert "Users of the token\n" in server.log
+    assert "Users as the token says\n" in server.log
 
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ([""], "say whose it is, in 1 to 255 characters: make token FOR=ada"),
-        (["a" * 256], "say whose it is, in 1 to 255 characters: make token FOR=ada"),
+        ([""], "name the user, in 1 to 255 characters: make token FOR=ada"),
+        (["a" * 256], "name the user, in 1 to 255 characters: make token FOR=ada"),
         ([], "the following arguments are required: user"),
         (["ada", "--end", "x"], "--end"),
         (["ada", "--list", "--end-all"], "not allowed with"),
         (["ada", "--scope=admin"], "scope: "),
-        (["ada", "--expires-at=2020-01-01"], "expires_at: must be later than now"),
+        (["ada", "--expires-at=2020-01-01"], "expires_at: must be within the next 365 days"),
         (["ada", f"--end={uuid4()}"], "The user has no such token. --list lists them."),
     ],
 )

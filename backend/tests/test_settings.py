@@ -155,8 +155,8 @@ def test_an_external_database_needs_an_authentication_setting() -> None:
 
     assert process.returncode == 3
     assert process.stderr.endswith(
-        "Cannot start. Set AUTH_JWKS_URL or AUTH_SECRET to check tokens with, AUTH_MODE=personal "
-        "for those of `make token`, "
+        "Cannot start. Set AUTH_JWKS_URL or AUTH_SECRET to check the tokens of a sign-in, "
+        "AUTH_MODE=personal to check those of `make token`, "
         "or AUTH_MODE=open to let anyone act for any user.\n"
     )
 
@@ -341,7 +341,7 @@ def test_no_token_is_signed_without_a_secret() -> None:
     assert process.returncode == 1
     assert process.stdout == ""
     assert process.stderr == (
-        "Set AUTH_SECRET to sign tokens with; with a key server, only its issuer can sign them\n"
+        "Set AUTH_SECRET, which signs the token; with a key server, only the issuer signs any\n"
     )
 
 

@@ -59,8 +59,8 @@ KINDS = {
 }
 
 WAYS_ON = (
-    "it is left as it is; give the service a schema of its own, with ALTER ROLE … SET search_path, "
-    "or a database of its own"
+    "the service leaves it alone; give the service a schema of its own, with "
+    "ALTER ROLE … SET search_path, or a database of its own"
 )
 
 
@@ -69,13 +69,13 @@ def check_database(facts: Facts) -> None:
     if facts["encoding"] != "UTF8":
         raise CannotStart(
             f"The database {facts['database']} is encoded in {facts['encoding']}, which cannot "
-            "hold every text: make one WITH ENCODING 'UTF8' TEMPLATE template0"
+            "hold every text: create one WITH ENCODING 'UTF8' TEMPLATE template0"
         )
     if facts["schema"] is None:
         raise CannotStart(
             f"The search_path of the role {facts['role']} is {facts['search_path'] or 'empty'} and "
-            "names no schema that the role may use: make one, grant USAGE on it, or change the "
-            "search_path"
+            "names no schema that the role may use: create such a schema, grant USAGE on it, or "
+            "change the search_path"
         )
 
 
@@ -106,8 +106,8 @@ def revision_number(versions: list[str], known: Iterable[str]) -> int:
         return int(version[:4])
     found = ", ".join(map(repr, versions)) or "nothing"
     raise CannotStart(
-        f"The tables cannot be brought up to date: {VERSION_TABLE} has {found} and not one "
-        f"revision such as {max(known)}: restore what it had, or use another database"
+        f"The tables cannot be brought up to date: {VERSION_TABLE} has {found} instead of one "
+        f"revision such as {max(known)}: restore that row, or use another database"
     )
 
 
@@ -144,7 +144,9 @@ def check_before_serving(facts: Facts, columns: dict[str, list[str]]) -> None:
         if found is None:
             raise _not_ours(name, "is missing, although the version table is there", ours=True)
         if not found["is_found"]:
-            raise _not_ours(name, f"is hidden by another in {facts['search_path']}", ours=True)
+            raise _not_ours(
+                name, f"is hidden by another table in {facts['search_path']}", ours=True
+            )
         absent = [column for column in wanted if column not in found["columns"]]
         if absent:
             raise _not_ours(name, f"has no column {absent[0]}", ours=True)
@@ -198,7 +200,7 @@ def _misfit(table: Facts, columns: dict[str, list[str]], key: str) -> str | None
 
 def _column_misfit(name: str, column: Facts, types: list[str] | None) -> str | None:
     if types is None:
-        return "of its own"
+        return "that the service does not know"
     kind = column["type"]
     if kind not in types and not _is_long_description(name, kind):
         return f"of type {kind} instead of {types[0]}"
@@ -216,7 +218,7 @@ def _is_long_description(name: str, kind: str) -> bool:
 
 def _not_ours(name: str, misfit: str, *, ours: bool = False) -> CannotStart:
     whose = "" if ours else "is another program's: it "
-    ways = "restore it, or use another schema by search_path or another database"
+    ways = "restore it, or use another schema (by the search_path) or another database"
     return CannotStart(
         f"The tables cannot be brought up to date: {name} {whose}{misfit}; "
         f"{ways if ours else WAYS_ON}"

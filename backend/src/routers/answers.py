@@ -35,7 +35,7 @@ BODY = (
     documented(413, "The body is too large", too_large())
     | documented(415, "The body is not declared as JSON", WRONG_MEDIA_TYPE)
     | documented(
-        429, "The user has too many large bodies under way", LATER, headers=headers("Retry-After")
+        429, "The user sends too many large bodies at once", LATER, headers=headers("Retry-After")
     )
 )
 PATCH_BODY = BODY | documented(
@@ -50,7 +50,7 @@ ONE: Responses = {200: {"headers": headers("Cache-Control", "ETag")}}
 
 
 SCOPE_CHALLENGE = header(
-    "Which scope is missing, if the token may only read: RFC 6750 §3.1",
+    "If the token may only read, the scope that it lacks: RFC 6750 §3.1",
     'Bearer error="insufficient_scope", scope="write"',
     required=False,
 )
@@ -59,7 +59,7 @@ SCOPE_CHALLENGE = header(
 def or_not_modified(of_200: Responses, **more: object) -> Responses:
     return {
         200: of_200[200] | more,
-        304: of_200[200] | {"description": "The client already has it"},
+        304: of_200[200] | {"description": "The client has this state already"},
     }
 
 
@@ -74,7 +74,7 @@ def documented_error(
     """Document a problem that names one error of the request."""
     detail = f"{'.'.join(map(str, loc[1:]))}: {msg}"
     error = {"loc": loc, "msg": msg, "type": kind}
-    return documented(status, f"{description}; `errors` names each", detail, errors=[error])
+    return documented(status, f"{description}; `errors` says which", detail, errors=[error])
 
 
 def of_every_request(noun: str) -> Responses:
@@ -89,7 +89,7 @@ def of_every_request(noun: str) -> Responses:
         )
         | documented(
             403,
-            "The token belongs to another user, or does not allow this",
+            "The path is another user's, or the token may not do this",
             problems.not_the_owner(noun, "ada", f"/api/ada/{noun}s"),
             headers={"WWW-Authenticate": SCOPE_CHALLENGE},
         )
@@ -109,8 +109,8 @@ def not_created(loc: Sequence[str | int], msg: str) -> Responses:
     description = "A value is invalid, or the key was used for another request"
     return documented_error(422, description, loc, msg) | documented(
         429,
-        "The user has 10,000 idempotency keys that have not expired, or too many large bodies "
-        "under way",
+        "The user has 10,000 idempotency keys that have not expired, or sends too many large "
+        "bodies at once",
         problems.TOO_MANY_KEYS,
         headers=headers("Retry-After"),
     )

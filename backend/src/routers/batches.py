@@ -59,7 +59,7 @@ async def batch_tasks(
 ) -> Response:
     """Create, update and delete tasks: all operations are applied, or none.
 
-    Each does what its endpoint does.
+    Each operation does what the endpoint of that name does.
     """
     operations = batch.operations
     conditions = [

@@ -67,7 +67,7 @@ router = APIRouter(
 @router.get(
     "",
     response_description="The newest state of each task that changed",
-    summary="What changed since",
+    summary="List what changed since a token",
     response_model=ChangesPage,
     responses=GONE
     | TOO_MANY
@@ -89,10 +89,11 @@ async def list_changes(
 ) -> Response:
     """List the tasks that changed since a token, in the order of their last change.
 
-    Get the current token, then the list, then the changes since the token, and so on with the
-    `next` of each answer. With `Accept: text/event-stream`, the answer is a stream, which ends when
-    the client leaves: each event has the JSON of an answer, and its `next` as its id. An event
-    named `problem` is the last.
+    First get the current token, then the list, then the changes since that token. Go on with the
+    `next` of each answer.
+
+    With `Accept: text/event-stream`, the answer is a stream. The data of each event is the JSON of
+    an answer, and the id is the `next` of that answer. An event named `problem` is the last.
     """
     if events.asked_for(request):
         refuse_while_files_are_scarce()

@@ -30,14 +30,14 @@ router = APIRouter(
     responses={200: {"content": example(ALIVE)}},
 )
 async def is_alive() -> Response:
-    """Say that the process is alive; no query keeps a serverless database awake."""
+    """Say that the process is alive, without asking the database: a serverless one may sleep."""
     return JSONResponse(ALIVE)
 
 
 @router.get(
     "/ready",
     response_description="The service is ready",
-    summary="Does the database answer, and will the service stay?",
+    summary="Is the service ready?",
     response_model=Message,
     responses=documented(
         503,
@@ -48,7 +48,7 @@ async def is_alive() -> Response:
     | {200: {"content": example(READY)}},
 )
 async def is_ready(request: Request, engine: Engine) -> Response:
-    """Say whether the database answers, and whether the service will stay."""
+    """Say whether the database answers and the service is not about to stop."""
     if request.app.stopping.is_set():
         raise Stopping
     await ping(engine)

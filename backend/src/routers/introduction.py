@@ -5,17 +5,17 @@ OPEN = (
 )
 
 CLOSED = (
-    "Paste a token under Authorize: of the sign-in (Better Auth: `/api/auth/token`), or personal.",
-    "`user_id` is the token's own user; other users' paths are 403.",
+    "Under Authorize, paste a token: of the sign-in (Better Auth: `/api/auth/token`), or personal.",
+    "`user_id` is the user of that token. The paths of other users are answered with 403.",
 )
 
 FOR_ALL = (
-    "A list without `limit` has all tasks; with it, `Link` leads to the next page.",
-    "With an `Idempotency-Key`, a create or a batch can be sent again when its answer was lost.",
-    "Times are RFC 3339, and answered in UTC; a due date may be a day, which `time_zone` places.",
-    "`/changes` says what changed since an earlier answer: at once, after a wait, or as a stream.",
-    "Each error is an RFC 9457 problem; its `detail` is a sentence that a user can be shown.",
-    "Unknown names are ignored; with `Prefer: handling=strict`, they are refused.",
+    "Without `limit`, a list has all tasks. With `limit`, `Link` leads to the next page.",
+    "With an `Idempotency-Key`, a create or a batch can be sent twice and is applied once.",
+    "Times are RFC 3339, and in UTC in answers. A due date may be a day; `time_zone` says where.",
+    "`/changes` lists what changed since an earlier answer: at once, after a wait, or as a stream.",
+    "Each error is an RFC 9457 problem, whose `detail` is a sentence that you can show to a user.",
+    "The service ignores unknown names. With `Prefer: handling=strict`, it refuses them.",
 )
 
 

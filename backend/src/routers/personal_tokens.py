@@ -41,7 +41,7 @@ TOKEN_NOT_CREATED = answers.documented_error(
     ["body", "name"],
     answers.LENGTH.format(1, 100),
 )
-NO_STORE = header("Nobody may keep the answer: it has the token", "no-store")
+NO_STORE = header("No cache may keep the answer, which has the token", "no-store")
 
 router = APIRouter(
     prefix="/api/{user_id:segment}/tokens",
@@ -77,7 +77,7 @@ async def list_tokens(
 
 @router.post(
     "",
-    response_description="The new token, whose text no other answer has",
+    response_description="The new token; no other answer has its text",
     summary="Make a personal token for a script",
     status_code=201,
     response_model=NewPersonalToken,
@@ -94,10 +94,10 @@ async def create_token(
     if_match: IfListMatches = None,
     if_none_match: IfListHasNone = None,
 ) -> Response:
-    """Make a token that acts for this user wherever one of the sign-in does, but manages no tokens.
+    """Make a token that can do what a token of the sign-in can, but cannot manage tokens.
 
-    On `/docs`, put the answer's `token` into Authorize. A user has at most 50. `Idempotency-Key`
-    is refused: a kept answer would keep the token.
+    On `/docs`, put the answer's `token` into Authorize. A user may have 50 tokens. A request with
+    an `Idempotency-Key` is refused, because the service does not keep the token's text.
     """
     answers.refuse_etags_of_lists(if_match)
     if if_none_match is not None:
@@ -144,7 +144,7 @@ async def end_token(
     if_match: IfMatch = None,
     if_none_match: IfNoneMatch = None,
 ) -> Response:
-    """End a token, at once here and within 30 seconds in other workers, also for streams."""
+    """End a token: at once in this worker, within 30 seconds in others. Its streams end, too."""
     wanted = condition(if_match, if_none_match)
     await service.end_token(engine, user_id, token_id, wanted)
     known_tokens.forget(user_id, token_id)

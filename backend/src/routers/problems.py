@@ -37,17 +37,17 @@ from src.services.exceptions import (
 )
 
 CHANGES_GONE = "The changes since this token are no longer known; get a new token, then the list"
-KEY_REUSED = "was used for another request"
+KEY_REUSED = "was used for another request; send a new key"
 KEYS_UNAVAILABLE = "The keys to check tokens with cannot be fetched just now; try again in a moment"
 LIST_IS_KNOWN = "The list has one of the ETags in If-None-Match"
 LIST_IS_WEAK = "If-Match: a list's ETags are weak and never match here; send them in If-None-Match"
 NO_SIGN_IN = "Anyone may act for any user here (AUTH_MODE=open), so there are no tokens"
 NO_ROOM = "The list is too long to send just now; request pages with limit"
 NOT_AUTHENTICATED = "Send a token, as in Authorization: Bearer header.claims.signature"
-OF_SIGN_IN_ONLY = "A personal token manages no tokens; use one of the sign-in"
-READ_ONLY = "This token may only read; make one with the scope write"
+OF_SIGN_IN_ONLY = "A personal token cannot manage tokens; use a token of the sign-in"
+READ_ONLY = "This token may only read; use a token with the scope write"
 TOO_MANY_KEYS = (
-    "Idempotency-Key: you have used 10,000 in 24 hours; wait, or send the request without one"
+    "Idempotency-Key: you have sent 10,000 in 24 hours; wait, or send the request without a key"
 )
 TOO_MANY_LISTENERS = "You have too many streams and waiting requests; end one, or try again later"
 TOO_MANY_TOKENS = "has 50 tokens; end one first"
@@ -60,7 +60,7 @@ _NOT_IN_A_DESCRIPTION = re.compile(r"[^ !#-\[\]-~]")
 
 
 def changed(noun: str) -> str:
-    return f"The {noun} has changed since; get it again"
+    return f"The {noun} has changed since you read it; get it again"
 
 
 def not_found(noun: str) -> str:
@@ -68,10 +68,7 @@ def not_found(noun: str) -> str:
 
 
 def not_the_owner(noun: str, user: str, path: str) -> str:
-    return (
-        f"These {noun}s belong to another user; the token's user is {user}, whose {noun}s are at "
-        f"{path}"
-    )
+    return f"These {noun}s belong to another user; you are {user}, and your {noun}s are at {path}"
 
 
 def _noun(request: Request) -> str:

@@ -96,7 +96,7 @@ async def create_task(
     if_match: IfListMatches = None,
     if_none_match: IfListHasNone = None,
 ) -> Response:
-    """Create a task from a title, and any of its other fields."""
+    """Create a task. Only the title is required."""
     answers.refuse_etags_of_lists(if_match)
     if if_none_match is not None:
         page = await task_service.list_tasks(engine, user_id, TaskListing())
@@ -139,7 +139,7 @@ async def update_task(
     if_match: IfMatch = None,
     if_none_match: IfNoneMatch = None,
 ) -> Response:
-    """Change the fields that are sent, as PATCH does; absent ones stay, and `null` clears."""
+    """Change the fields in the body, as PATCH does. Absent fields stay; `null` clears a field."""
     wanted = condition(if_match, if_none_match)
     task = await task_service.update_task(engine, user_id, task_id, edits, wanted)
     return answers.updated_row(request, task)
@@ -160,7 +160,7 @@ async def patch_task(
     if_match: IfMatch = None,
     if_none_match: IfNoneMatch = None,
 ) -> Response:
-    """Change the fields that are sent, as a merge patch (RFC 7396); absent ones stay."""
+    """Change the fields in the body, which is a merge patch (RFC 7396). Absent fields stay."""
     wanted = condition(if_match, if_none_match)
     task = await task_service.update_task(engine, user_id, task_id, edits, wanted)
     return answers.row(task)
@@ -200,7 +200,7 @@ async def toggle_task_completion(
     if_match: IfMatch = None,
     if_none_match: IfNoneMatch = None,
 ) -> Response:
-    """Complete a task with `{"completed": true}`, or open it with `false`; toggle it without."""
+    """Complete a task with `{"completed": true}`, open it with `false`, toggle it with no body."""
     wanted = condition(if_match, if_none_match)
     if not completion:
         task = await task_service.toggle_task(engine, user_id, task_id, wanted)

@@ -41,7 +41,7 @@ OperationIfMatch = Annotated[
     AfterValidator(_is_short),
     AfterValidator(check_etags),
     Field(
-        description="As the header If-Match.",
+        description="An ETag that the task must have, as in the header If-Match.",
         json_schema_extra={"pattern": ETAGS["pattern"], "maxLength": MAX_IF_MATCH},
     ),
 ]
@@ -113,7 +113,9 @@ def _name_each_task_once(operations: list[Operation]) -> list[Operation]:
         before = first.setdefault(operation["id"], number)
         if before != number:
             repeated = PydanticCustomError(
-                "repeated", "is the task of operation {number} already", {"number": before}
+                "repeated",
+                "is in operation {number} already; send one for each task",
+                {"number": before},
             )
             errors.append({"type": repeated, "loc": (number, "id"), "input": operation["id"]})
     if errors:
@@ -153,7 +155,7 @@ class Batch(BaseModel):
         BeforeValidator(_is_not_too_long),
         AfterValidator(_name_each_task_once),
         Field(
-            description=f"1 to {MAX_OPERATIONS}, each task in only one of them.",
+            description=f"1 to {MAX_OPERATIONS} operations, each on another task.",
             json_schema_extra={"minItems": 1, "maxItems": MAX_OPERATIONS},
         ),
     ]
@@ -163,7 +165,7 @@ class TaskResult(BaseModel):
     """The task that was created (201) or updated (200)."""
 
     status: Literal[200, 201]
-    etag: Annotated[str, Field(description="With its quotes, as If-Match takes it.")]
+    etag: Annotated[str, Field(description="The ETag with its quotes, as If-Match needs it.")]
     task: TaskPublic
 
 
@@ -190,5 +192,5 @@ class BatchResults(BaseModel):
 
     results: Annotated[
         list[TaskResult | DeleteResult],
-        Field(description="One for each operation, in their order."),
+        Field(description="One result for each operation, in the same order."),
     ]

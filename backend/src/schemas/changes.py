@@ -64,7 +64,7 @@ def _read_token(text: str) -> Position | None:
     try:
         return read_position(text) if text else None
     except ValueError:
-        raise PydanticCustomError("token", "must be a token of this feed") from None
+        raise PydanticCustomError("token", "must be the next of an earlier answer") from None
 
 
 Token = Annotated[
@@ -79,13 +79,13 @@ class Since(BaseModel):
 
     since: Token = Field(
         default=None,
-        description="Only changes after this token, the `next` of an earlier answer. Unset: no "
-        "changes, and the current token.",
+        description="Only changes after this token, which is the `next` of an earlier answer. "
+        "Unset: no changes, and the current token.",
         examples=[TOKEN],
     )
     limit: Annotated[int, WholeNumber(1, MAX_CHANGES, is_text=True)] = Field(
         default=MAX_CHANGES,
-        description="The most changes to return. If `more` is true, ask again.",
+        description="How many changes to return at most. If `more` is true, ask again.",
         examples=[100],
     )
 
@@ -107,5 +107,5 @@ class ChangesPage(BaseModel):
     )
 
     changes: list[TaskPublic | DeletedTask]
-    next: str = Field(description="The token to ask with next time.")
+    next: str = Field(description="The `since` of the next request.")
     more: bool = Field(description="Whether there are more changes to read now.")

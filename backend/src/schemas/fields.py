@@ -152,7 +152,7 @@ UserId = Annotated[
     str,
     Characters(1, LONGEST_USER_ID),
     Field(
-        description="The owner: any text, in a URL as percent-encoded UTF-8.",
+        description="The owner: any text, percent-encoded as UTF-8 in the path.",
         examples=["ada"],
     ),
 ]

@@ -149,11 +149,13 @@ class Listing(BaseModel):
     sort: str = "created_at"
     limit: Annotated[int | SkipJsonSchema[None], SIZE] = Field(
         default=None,
-        description="The most to return; Link has the next page, if any. Unset: all.",
+        description="How many rows to return at most; Link then has the next page. Unset: all.",
         examples=[100],
     )
     cursor: Annotated[Cursor | None, WithJsonSchema({"type": "string", "examples": [CURSOR]})] = (
-        Field(default=None, description="Only what follows; take it from Link.", examples=[CURSOR])
+        Field(
+            default=None, description="Where the page begins; take it from Link.", examples=[CURSOR]
+        )
     )
     offset: Annotated[
         int | None,
@@ -161,8 +163,8 @@ class Listing(BaseModel):
         WithJsonSchema(or_empty(0, type="integer", minimum=0, maximum=MAX_NUMBER)),
     ] = Field(
         default=None,
-        description="How many to skip first. A cursor is faster, and stays right while rows come "
-        "and go.",
+        description="How many rows to skip. A cursor is faster, and misses no row when others "
+        "are added or deleted.",
         examples=[0],
     )
 

@@ -35,9 +35,7 @@ def _within_a_year(expires_at: datetime | None) -> datetime:
         return now + LIFETIME
     if not now < expires_at <= now + LONGEST_LIFETIME:
         raise PydanticCustomError(
-            "expiry",
-            "must be later than now, by at most {days} days",
-            {"days": LONGEST_LIFETIME.days},
+            "expiry", "must be within the next {days} days", {"days": LONGEST_LIFETIME.days}
         )
     return expires_at
 
@@ -51,13 +49,13 @@ class PersonalTokenCreate(BaseModel):
         str,
         Characters(1, 100, strips=True),
         Field(
-            description="What it is for: 1 to 100 characters; white space around it is removed.",
+            description="What the token is for: 1 to 100 characters; outer white space is removed.",
             examples=["Nightly export"],
         ),
     ]
     scope: Scope = Field(
         default="write",
-        description="`read` is for GET and HEAD, `write` for all.",
+        description="`read` allows GET and HEAD, `write` every method.",
         examples=["read"],
         json_schema_extra=without_default,
     )
@@ -65,8 +63,8 @@ class PersonalTokenCreate(BaseModel):
         SentTime,
         AfterValidator(_within_a_year),
         Field(
-            description="A time, or a day, which is its first moment in UTC: at most 365 days "
-            "ahead. Absent, `null` or empty: in 90 days.",
+            description="A time, or a day, which means its first moment in UTC. At most 365 days "
+            "from now; absent, `null` or empty: 90 days from now.",
             examples=["2027-02-19"],
         ),
     ] = Field(default=None, validate_default=True)
@@ -81,7 +79,7 @@ class PersonalTokenPublic(BaseModel):
     scope: Scope
     created_at: datetime
     expires_at: datetime
-    last_used_at: datetime | None = Field(description="Right to the hour.")
+    last_used_at: datetime | None = Field(description="When the token was last used, to the hour.")
 
 
 class NewPersonalToken(PersonalTokenPublic):
@@ -90,7 +88,7 @@ class NewPersonalToken(PersonalTokenPublic):
     )
 
     tasks: str = Field(description="The path of the user's tasks.")
-    token: str = Field(description="The token itself. No other answer has it.")
+    token: str = Field(description="The text of the token, which no other answer has.")
 
 
 class PersonalTokenListing(Listing):
@@ -98,6 +96,6 @@ class PersonalTokenListing(Listing):
 
     sort: TokenSort = Field(
         default="created_at",
-        description="The field to order by; - reverses it.",
+        description="The field to order by; a - before it reverses the order.",
         examples=["-created_at"],
     )

@@ -39,7 +39,7 @@ Title = Annotated[
     str,
     Characters(1, 500, strips=True),
     Field(
-        description="White space around it is removed.",
+        description="White space at both ends is removed.",
         examples=["Buy milk"],
     ),
 ]
@@ -90,7 +90,7 @@ SentPriority = Annotated[
     Priority,
     BeforeValidator(_rank),
     Field(
-        description="In any case; empty means `medium`.",
+        description="In upper or lower case; an empty text means `medium`.",
         examples=["high"],
     ),
     WithJsonSchema(
@@ -107,14 +107,14 @@ SentPriority = Annotated[
 SentDueDate = Annotated[
     SentTime,
     Field(
-        description="A day, or a moment (RFC 3339; UTC without an offset). `null` means none.",
+        description="A day, or a time (RFC 3339; UTC if it has no offset). `null`: no due date.",
         examples=["2026-12-24"],
     ),
 ]
 
 _WHETHER_A_DAY = Field(
-    description="Whether it is due on a day, in any time zone. Unset: a `due_date` without a time "
-    "is a day, and one sent back unchanged stays what it was.",
+    description="Whether the task is due on a day, whatever the time zone. Unset: a `due_date` "
+    "without a time is a day, and a `due_date` that is sent back unchanged stays what it was.",
     examples=[True],
 )
 
@@ -131,7 +131,7 @@ def _with_all_day(task: object) -> object:
         return task | ({"all_day": False} if all_day is True else {})
     if (day := day_of(due_date)) is not None:
         return task | {"due_date": day}
-    wrong = PydanticCustomError("all_day", "must come with a due_date that is a day or midnight")
+    wrong = PydanticCustomError("all_day", "needs a due_date that is a day, or a time at midnight")
     raise ValidationError.from_exception_data(
         "Task", [{"type": wrong, "loc": ("all_day",), "input": all_day}]
     )
@@ -151,7 +151,8 @@ SentTags = Annotated[
     BeforeValidator(_few),
     AfterValidator(_distinct),
     Field(
-        description="A text is split at its commas. Outer white space and repeats are removed.",
+        description="A text is split at its commas. White space around a tag is removed, and so "
+        "are repeated tags.",
         examples=[["home", "errands"]],
         json_schema_extra=_or_text_or_null,
     ),
@@ -188,7 +189,7 @@ class TaskCreate(BaseModel):
 
 
 class TaskUpdate(TypedDict, total=False):
-    """Only the fields that are sent change; `null` clears or resets."""
+    """A field that is absent stays as it is; `null` clears it."""
 
     __pydantic_config__ = ConfigDict(  # type: ignore[misc]  # where pydantic looks for it
         json_schema_extra={"example": {"title": "Buy oat milk", "completed": True}}
@@ -211,7 +212,7 @@ SentUpdate = Annotated[TaskUpdate, BeforeValidator(_update_in_our_words)]
 
 
 class Completion(TypedDict, total=False):
-    """With `completed`, sets it, so that the request can be repeated; without it, toggles it."""
+    """With `completed`, the request can be repeated; an empty object toggles the task."""
 
     __pydantic_config__ = ConfigDict(json_schema_extra={"example": {"completed": True}})  # type: ignore[misc]  # where pydantic looks for it
 

@@ -95,13 +95,13 @@ class TaskListing(Listing):
 
     completed: Annotated[bool | SkipJsonSchema[None], BeforeValidator(_either)] = Field(
         default=None,
-        description="Only tasks that are completed, or only those that are not.",
+        description="`true`: only completed tasks. `false`: only open ones.",
         examples=[False],
     )
     q: Annotated[str, Characters(0, 500, strips=True)] = Field(
         default="",
-        description="Only tasks with this text in their title or description, in upper or lower "
-        "case; white space around it does not count.",
+        description="Only tasks whose title or description contains this text, in upper or lower "
+        "case. White space around the text does not count.",
         examples=["milk"],
     )
     priority: Annotated[
@@ -117,7 +117,8 @@ class TaskListing(Listing):
         ),
     ] = Field(
         default=(),
-        description="Only tasks with one of these priorities: joined by commas, or repeated.",
+        description="Only tasks with one of these priorities. Join several with commas, or repeat "
+        "the parameter.",
         examples=[["high", "urgent"]],
     )
     tags: Annotated[
@@ -133,37 +134,38 @@ class TaskListing(Listing):
         ),
     ] = Field(
         default=(),
-        description="Only tasks with all of these tags: joined by commas, or repeated.",
+        description="Only tasks with all of these tags. Join several with commas, or repeat the "
+        "parameter.",
         examples=[["home"]],
     )
     due_date_from: Annotated[
         datetime | SkipJsonSchema[None], BeforeValidator(_first_moment), _DAY_OR_TIME
     ] = Field(
         default=None,
-        description="Only tasks that are due then or later.",
+        description="Only tasks that are due at this time or later; a day begins at midnight.",
         examples=["2026-12-01"],
     )
     due_date_to: Annotated[
         datetime | SkipJsonSchema[None], BeforeValidator(_last_moment), _DAY_OR_TIME
     ] = Field(
         default=None,
-        description="Only tasks that are due then or earlier; a day includes all of it.",
+        description="Only tasks that are due at this time or earlier; a day ends at midnight.",
         examples=["2026-12-31"],
     )
     has_due_date: Annotated[
         bool | None, BeforeValidator(_either), WithJsonSchema(or_empty(False, type="boolean"))
     ] = Field(
         default=None,
-        description="Only tasks with a due date, or only those without one; `due_date=none` means "
-        "the latter, too.",
+        description="`true`: only tasks with a due date. `false`, or `due_date=none`: only tasks "
+        "without one.",
         examples=[False],
     )
     overdue: Annotated[
         bool | None, BeforeValidator(_either), WithJsonSchema(or_empty(True, type="boolean"))
     ] = Field(
         default=None,
-        description="Only tasks that were due before now, or on a day that is over, and are not "
-        "completed; or only the others.",
+        description="`true`: only open tasks that were due before now, or on a day that is over. "
+        "`false`: only the other tasks.",
         examples=[True],
     )
     time_zone: Annotated[
@@ -174,9 +176,9 @@ class TaskListing(Listing):
         ),
     ] = Field(
         default=UTC_ZONE,
-        description="The IANA name of the time zone whose days are meant by `overdue`, "
-        "`due_date_from` and `due_date_to`, and in the order by `due_date`, where a day counts as "
-        "its first moment.",
+        description="The IANA name of a time zone, which says when days begin and end: for "
+        "`overdue`, `due_date_from`, `due_date_to` and the order by `due_date`, where a day counts "
+        "as its first moment.",
         examples=["America/New_York"],
     )
 

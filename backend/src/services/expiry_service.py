@@ -119,9 +119,9 @@ async def _sweep_now_and_then(engine: AsyncEngine) -> None:
         try:
             await sweep_if_due(engine)
         except DatabaseUnavailable as error:
-            logger.warning("What has expired stays for now: %r", error.__cause__ or error)
+            logger.warning("Expired rows stay for 12 more hours: %r", error.__cause__ or error)
         except Exception:
-            logger.exception("What has expired stays for now")
+            logger.exception("Expired rows stay for 12 more hours")
         await asyncio.sleep(SWEEP_EVERY.total_seconds())
 
 

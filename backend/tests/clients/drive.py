@@ -135,7 +135,7 @@ def an_etag_keeps_a_change() -> None:
 
     assert given(TaskPublic, patched).description == "Two litres"
     problem = refused(lost, HTTPStatus.PRECONDITION_FAILED)
-    assert problem.detail == "The task has changed since; get it again"
+    assert problem.detail == "The task has changed since you read it; get it again"
     assert given(TaskPublic, put).title == "Change it"
     assert given(TaskPublic, put).description is None
 

@@ -88,7 +88,7 @@ async function anETagKeepsAChange() {
 
   assert.equal(given(patched).description, "Two litres");
   assert.equal(lost.response.status, 412);
-  assert.equal(lost.error?.detail, "The task has changed since; get it again");
+  assert.equal(lost.error?.detail, "The task has changed since you read it; get it again");
   assert.deepEqual([given(put).title, given(put).description], ["Change it", null]);
 }
 

@@ -81,14 +81,14 @@ class WrongTypeError(PyJWTError):
 
 _PLAIN_WORDS: dict[type, str] = {
     ExpiredSignatureError: EXPIRED,
-    ImmatureSignatureError: "The token is not valid yet; compare the clocks",
+    ImmatureSignatureError: "The token is not valid yet",
     InvalidAlgorithmError: "The token is not signed with its key's algorithm",
     InvalidAudienceError: "The token is for another audience",
     InvalidIssuerError: "The token is from another issuer",
     InvalidSignatureError: "The token's signature is wrong",
     MalformedTokenError: "Send one token, as in Authorization: Bearer header.claims.signature",
     TimesNotNumbersError: "The token's times must be numbers of seconds",
-    UnknownKeyError: "The token's key is unknown",
+    UnknownKeyError: "The token is signed with an unknown key",
     UnreadableHeaderError: "The token cannot be read",
     WrongTypeError: "The token is not meant for this API",
 }

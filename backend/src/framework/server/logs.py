@@ -154,7 +154,7 @@ def _pieces(data: bytes) -> Iterator[bytes]:
 
 
 def _dropped(lines: int) -> logging.LogRecord:
-    message = f"{lines} log lines were dropped for lack of room"
+    message = f"{lines} log lines were dropped: their reader is slow or gone, or the disk is full"
     return logging.makeLogRecord({"name": __name__, "levelname": "ERROR", "msg": message})
 
 

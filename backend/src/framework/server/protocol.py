@@ -146,9 +146,9 @@ class HTTPProtocol(HttpToolsProtocol):
             if isinstance(error.__context__, TooLargeHead):
                 self._refuse_head()
             elif isinstance(error.__context__, TooManyPieces):
-                self.refuse(413, f"A body may have at most {MAX_SHORT_PIECES} short chunks")
+                self.refuse(413, f"Send larger chunks: at most {MAX_SHORT_PIECES} may be short")
             else:
-                self.refuse(400, "Invalid HTTP request received.")
+                self.refuse(400, "The request is not valid HTTP")
         else:
             if self.unparsed > MAX_HEAD_BYTES + SLICE or len(self.headers) > MAX_FIELDS:
                 self._refuse_head()
@@ -382,7 +382,8 @@ class Clock:
         if self.now - self.warned_at > 60:
             self.warned_at = self.now
             logger.warning(
-                "New connections are refused: %d are open, and the system allows %d open files",
+                "New connections are refused: %d are open, and the process may open %d files; "
+                "raise that limit (ulimit -n)",
                 len(self.state.connections),
                 self.file_limit,
             )

@@ -28,7 +28,7 @@ REST = 3
 MANY_ERRORS = 50
 """To describe more of them takes as long as to read a large body."""
 
-LATER = "Too many large bodies are under way; try again in a moment"
+LATER = "Too many large bodies are arriving; try again in a moment"
 RETRY_AFTER = 5
 
 held: dict[str | None, int] = {}

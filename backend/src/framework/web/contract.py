@@ -27,7 +27,7 @@ _HEADERS = {
         "The path of the resource whose current state is in the body, with its ETag: RFC 9110 §8.7"
     ),
     "ETag": header(
-        "Identifies this state, for If-Match and If-None-Match; a list's is weak, for the latter",
+        "Identifies this state: for If-Match and If-None-Match, of a list for If-None-Match only",
         '"5d41402abc4b2a76"',
     ),
     "Link": header("The pages before and after this one: RFC 8288", required=False),
@@ -38,7 +38,7 @@ _HEADERS = {
     "Retry-After": header("Seconds to wait before trying again", 2, kind="integer"),
     "Vary": header("The request headers that the answer depends on", "Origin"),
     "X-Total-Count": header(
-        "The number of rows in all pages, if the request asked for it",
+        "The number of rows on all pages, if the request asked for it",
         42,
         required=False,
         kind="integer",
@@ -50,7 +50,8 @@ _HEADERS = {
 }
 
 _REQUEST_ID_DESCRIPTION = (
-    "The request's id in the log, if it has at most 128 letters, digits and _.:/+=@-"
+    "The request's id in the log: at most 128 letters, digits and _.:/+=@-. Any other text is "
+    "replaced."
 )
 _REQUEST_ID = {
     "name": "X-Request-ID",

@@ -64,7 +64,7 @@ class CORS(CORSMiddleware):
         if response.status_code == 200:
             return Response(status_code=204, headers=headers)
         refused = bytes(response.body).decode().removeprefix("Disallowed CORS ")
-        return problem(400, f"Not allowed for a page of this origin: {refused}", headers)
+        return problem(400, f"CORS does not allow this page's {refused}", headers)
 
 
 class RequestMiddleware:

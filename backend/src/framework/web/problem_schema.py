@@ -11,7 +11,7 @@ class InvalidField(BaseModel):
 
 
 class Problem(BaseModel):
-    """`detail` is a sentence that a user can be shown.
+    """`detail` is a sentence that you can show to a user.
 
     A 422 has `errors`, and so has a batch's 404 or 412.
     """

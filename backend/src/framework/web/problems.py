@@ -41,7 +41,7 @@ LONG_QUERY = "The query is too long"
 MANY_PARAMETERS = "The query has too many parameters"
 NO_OBJECT = "Send a JSON object as the body"
 STOPPING = "The service is about to stop; try again in a moment"
-UNEXPECTED = "Something went wrong; the service's log explains it under this X-Request-ID"
+UNEXPECTED = "Something went wrong; the service's log has the reason, under this X-Request-ID"
 WRONG_MEDIA_TYPE = "Send the body as JSON, with the header Content-Type: application/json"
 
 _PLAIN_WORDS = {
