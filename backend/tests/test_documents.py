@@ -200,7 +200,7 @@ def test_the_figures_of_the_readme_are_those_of_the_bench() -> None:
     [commit] = re.findall(r"^\| requests/s \| (\w+) ", before, re.M)
     ratios_to_it = dict(re.findall(r"^\| (.+?) \| .* \| ([\d.]+) \|$", before, re.M))
     since = f"{ratios_to_it['get one']} of the gets and {ratios_to_it['create']} of the creates"
-    assert f"beside {commit} it answers [{since}]" in readme
+    assert f"beside commit {commit} it answers [{since}]" in readme
 
 
 def test_the_workers_of_a_compute_leave_neons_own_connections_free() -> None:
