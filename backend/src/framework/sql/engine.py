@@ -415,7 +415,8 @@ def _rounds(turns: list[Turn], how: How) -> list[Values]:
             number += 1
             if number == len(rounds):
                 rounds.append({})
-        rounds[number][turn.key] = {**turn.values, **turn.statement.does}
+        does = turn.statement.does
+        rounds[number][turn.key] = {**turn.values, **does} if does else turn.values
     return [{"asked": to_json([*each.values()])} for each in rounds]
 
 

@@ -67,20 +67,21 @@ class Shareable(Protocol):
 
 @dataclass(slots=True, eq=False)
 class Turn:
-    """A request that waits. One that `goes_alone` is answered when it may be sent.
-
-    One that `creates` may be sent again, and may be the first of its owner.
-    """
+    """A request that waits. One that `goes_alone` is answered when it may be sent."""
 
     line: "Line"
     statement: Any
-    shared: object
     key: Key
     values: Values
     came: float
     answer: asyncio.Future[bytes | None]
     goes_alone: bool
-    creates: bool
+
+    @property
+    def creates(self) -> bool:
+        """Whether it may be sent again, and may be the first of its owner."""
+        repeatable: bool = self.statement.repeatable
+        return repeatable
 
 
 @dataclass(slots=True, eq=False)
@@ -206,13 +207,11 @@ class Queue:
     ) -> Turn:
         loop = asyncio.get_running_loop()
         line = self._line(owner)
-        shared, creates = (
-            statement and statement.shared,
-            statement is not None and statement.repeatable,
-        )
-        answer = loop.create_future()
-        turn = Turn(line, statement, shared, key, values, came, answer, statement is None, creates)
-        line.rows.setdefault(key, []).append(turn)
+        turn = Turn(line, statement, key, values, came, loop.create_future(), statement is None)
+        if key in line.rows:
+            line.rows[key].append(turn)
+        else:
+            line.rows[key] = [turn]
         self.waiting += 1
         if self.answered:
             self.answered -= 1
@@ -373,7 +372,7 @@ class Queue:
                 self._take(line, turns, most, waits=False)
             if number == len(turns) or self.room is None:
                 self._place(line)
-        if any(turn.creates and turn.line.left_out for turn in turns) and how == "skip":
+        if how == "skip" and any(turn.line.left_out and turn.creates for turn in turns):
             how = "add"
         self.is_busy = len(turns) >= (2 if self.is_busy else MANY)
         if len(turns) == MOST:
@@ -426,21 +425,21 @@ class Queue:
         room = most - len(taken)
         if self.room is not None and not waits:
             room = min(room, len(rows))
-        shared = taken[0].shared if taken else None
+        shared = taken[0].statement.shared if taken else None
         while rows and room:
-            key, turns = next(iter(rows.items()))
+            turns = next(iter(rows.values()))
             turn = turns[0]
             if turn.answer.done():  # its client has gone
                 self._pop(line)
                 continue
-            if turn.goes_alone or (shared is not None and turn.shared is not shared):
+            if turn.goes_alone or (shared is not None and turn.statement.shared is not shared):
                 return
             if len(turns) == 1:
-                del rows[key]
+                del rows[turn.key]
                 self.waiting -= 1
             else:
                 self._pop(line)
-            shared = turn.shared
+            shared = turn.statement.shared
             taken.append(turn)
             room -= 1
 

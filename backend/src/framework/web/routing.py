@@ -19,6 +19,7 @@ from pydantic_core import from_json
 from starlette.convertors import Convertor, register_url_convertor
 from starlette.datastructures import Headers, QueryParams
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.types import Scope
 
 from src.framework.web.bodies import (
@@ -130,7 +131,12 @@ class StrictRoute(APIRoute):
         if int(headers.get("content-length") or 0) > self.max_bytes:
             raise HTTPException(413, too_large(self.max_bytes))
         body = bytearray()  # bytes would be copied with each chunk
-        async for chunk in request.stream():
+        has_more = True
+        while has_more:
+            message = await request.receive()
+            if message["type"] == "http.disconnect":
+                raise ClientDisconnect
+            chunk, has_more = message.get("body", b""), message.get("more_body", False)
             if chunk and (body or len(chunk) > COUNTED_FROM):
                 hold(request.scope, len(chunk))
             body += chunk
