@@ -86,10 +86,10 @@ class Turn:
 
 @dataclass(slots=True, eq=False)
 class Line:
-    """The requests of an owner that wait, by their rows; or all reads of a kind."""
+    """The requests of an owner that wait; or all reads of a kind."""
 
     owner: object
-    rows: dict[Key, list[Turn]] = field(default_factory=dict)
+    turns: deque[Turn] = field(default_factory=deque)
     is_placed: bool = False
     """Whether a statement of it is under way, or it is among those that may have one."""
     left_out: Literal["", "once", "again"] = ""
@@ -208,10 +208,7 @@ class Queue:
         loop = asyncio.get_running_loop()
         line = self._line(owner)
         turn = Turn(line, statement, key, values, came, loop.create_future(), statement is None)
-        if key in line.rows:
-            line.rows[key].append(turn)
-        else:
-            line.rows[key] = [turn]
+        line.turns.append(turn)
         self.waiting += 1
         if self.answered:
             self.answered -= 1
@@ -232,12 +229,13 @@ class Queue:
 
     def _place(self, line: Line) -> None:
         """Put a line of which nothing is under way where its next statement will come from."""
-        first = self._first(line) if line.rows else None
-        line.is_placed = first is not None
-        if first is None:
+        if not line.turns or (first := self._first(line)) is None:
+            line.is_placed = False
             if not line.left_out:
                 self.lines.pop(line.owner, None)
-        elif first.goes_alone or (line.left_out == "again" and self.room == 0):
+            return
+        line.is_placed = True
+        if first.goes_alone or (line.left_out == "again" and self.room == 0):
             self.held.append(line)
             self._send_held()
         else:
@@ -245,25 +243,19 @@ class Queue:
 
     def _first(self, line: Line) -> Turn | None:
         """Return the first request whose client has not gone."""
-        while line.rows:
-            turn = next(iter(line.rows.values()))[0]
+        while line.turns:
+            turn = line.turns[0]
             if not turn.answer.done():
                 return turn
             self._pop(line)
         return None
 
-    def _pop(self, line: Line) -> None:
-        """Take the first request; others for its row go behind all other rows."""
-        key = next(iter(line.rows))
-        turns = line.rows.pop(key)
-        del turns[0]
+    def _pop(self, line: Line) -> Turn:
         self.waiting -= 1
-        if turns:
-            line.rows[key] = turns
+        return line.turns.popleft()
 
     def _put_back(self, turn: Turn) -> None:
-        line = turn.line
-        line.rows = {turn.key: [turn, *line.rows.pop(turn.key, ())], **line.rows}
+        turn.line.turns.appendleft(turn)
         self.waiting += 1
 
     def _begin(self, owner: object) -> Line:
@@ -420,48 +412,41 @@ class Queue:
         return min(max(half, MANY), MOST)
 
     def _take(self, line: Line, taken: list[Turn], most: int, *, waits: bool) -> None:
-        """Take requests of one kind; one of each row, unless they are reads or may wait."""
-        rows = line.rows
-        room = most - len(taken)
-        if self.room is not None and not waits:
-            room = min(room, len(rows))
-        shared = taken[0].statement.shared if taken else None
-        while rows and room:
-            turns = next(iter(rows.values()))
+        """Take the first requests of one kind. If only one may change a row, stop at a second."""
+        turns = line.turns
+        one_each = self.room is not None and not waits and len(turns) > 1
+        keys: set[Key] = set()
+        while turns and len(taken) < most:
             turn = turns[0]
-            if turn.answer.done():  # its client has gone
-                self._pop(line)
-                continue
-            if turn.goes_alone or (shared is not None and turn.statement.shared is not shared):
+            if turn.goes_alone or (taken and not _is_alike(turn, taken[0])):
                 return
-            if len(turns) == 1:
-                del rows[turn.key]
-                self.waiting -= 1
-            else:
-                self._pop(line)
-            shared = turn.statement.shared
-            taken.append(turn)
-            room -= 1
+            if one_each:
+                if turn.key in keys:
+                    return
+                keys.add(turn.key)
+            self._pop(line)
+            if not turn.answer.done():  # otherwise its client has gone
+                taken.append(turn)
 
     def _look(self) -> None:
         """Refuse who has waited too long, and see whether owners who were held are so still."""
         now = monotonic()
         before = now - self.seconds
         for line in [*self.lines.values()]:
-            for key, turns in [*line.rows.items()]:
-                while turns and turns[0].came < before:
-                    turn = turns.pop(0)
-                    self.waiting -= 1
-                    if not turn.answer.done():
-                        turn.answer.set_exception(DatabaseUnavailable("no connection in time"))
-                if not turns:
-                    del line.rows[key]
+            while line.turns and line.turns[0].came < before:
+                turn = self._pop(line)
+                if not turn.answer.done():
+                    turn.answer.set_exception(DatabaseUnavailable("no connection in time"))
             if line.left_out_at < now - HELD_SECONDS:
                 line.left_out = ""
             if not line.is_placed and not line.left_out:
                 del self.lines[line.owner]
         loop = asyncio.get_running_loop()
         self.looks = loop.call_later(LOOK_SECONDS, self._look) if self.lines else None
+
+
+def _is_alike(turn: Turn, other: Turn) -> bool:
+    return turn.statement is other.statement or turn.statement.shared is other.statement.shared
 
 
 def _leave_out(turn: Turn, group: Group) -> None:
