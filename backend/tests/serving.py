@@ -1,5 +1,6 @@
 """Real servers for tests: the service in its own process."""
 
+import json
 import os
 import signal
 import socket
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
+import psutil
 
 from src.config import Settings
 from tests import starter
@@ -66,6 +68,18 @@ class Server:
         if self.process.poll() is None:
             os.killpg(self.process.pid, number)
         return self.process.wait(timeout=30)
+
+
+def workers_of(pid: int) -> list[psutil.Process]:
+    """The workers that run, without the other processes that `multiprocessing` starts."""
+    supervisor = psutil.Process(pid)
+    with supervisor.oneshot():
+        running = [child for child in supervisor.children() if child.status() != "zombie"]
+    return [
+        child
+        for child in running
+        if child.name() == starter.WORKER or "spawn_main" in " ".join(child.cmdline())
+    ]
 
 
 def free_port() -> int:
@@ -128,23 +142,12 @@ def serving(log_file: Path, command: Sequence[str] = SERVICE, **settings: str) -
         yield server
 
 
-def with_limits(app: str = "src.main:app", /, **limits: float) -> list[str]:
+def with_limits(app: str = "src.main:app", /, **limits: float) -> tuple[str, ...]:
     """The service with other limits, so that tests need not reach the real ones.
 
-    `events_CHECK_SECONDS` is that constant of the module that LIMITED names.
+    `events_CHECK_SECONDS` is that constant of the module that `tests.limited` names.
     """
-    modules = ", ".join(f"{module} as {name}" for name, module in LIMITED.items())
-    changes = "; ".join(f"{name.replace('_', '.', 1)} = {value}" for name, value in limits.items())
-    start = f"import {modules}; {changes}; from src.__main__ import main; main({app!r})"
-    return [sys.executable, "-c", start]
-
-
-LIMITED = {
-    "bodies": "src.framework.web.bodies",
-    "events": "src.framework.web.events",
-    "protocol": "src.framework.server.protocol",
-    "tokens": "src.services.known_tokens",
-}
+    return (FORKED, "tests.limited", app, json.dumps(limits))
 
 
 def wait_until_ready(server: Server, seconds: float = 30) -> None:

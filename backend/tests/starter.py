@@ -3,19 +3,23 @@
 Python takes 1.2 s of a processor to import a service, and the tests start some 200. A forked one is
 a process like any other, with its own environment, session, sockets and signals, and runs all of
 `python -m src` or `python -m uvicorn …`. Services only share what was imported before, and nothing
-of that depends on the environment.
+of that depends on the environment. The workers of a service are forked in the same way.
 """
 
 import atexit
+import ctypes
 import json
+import multiprocessing.util
 import os
 import runpy
 import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from fcntl import F_DUPFD, fcntl
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -39,6 +43,15 @@ LIBRARIES = (
 
 REQUEST_BYTES = 2**17
 """More than a command and its environment have."""
+
+
+WORKER = "worker"
+"""The name of a forked worker's process."""
+
+SIGNALS = {signal.SIGHUP, signal.SIGINT, signal.SIGTERM}
+"""Those that a test sends to a whole group of processes."""
+
+PR_SET_NAME, PR_SET_CHILD_SUBREAPER = 15, 36
 
 
 class Process(Protocol):
@@ -176,6 +189,77 @@ def _become(environment: dict[str, str], output: int) -> None:
     os.environ.update(environment)
 
 
+def _fork_workers() -> None:
+    """Let `multiprocessing` fork each worker from what this process is now; it would start Python.
+
+    Another process stays as it is and forks twice for each: when the first fork has ended, the
+    second, an orphan, becomes a child of the nearest process above that adopts any, the supervisor.
+    """
+    here, there = socket.socketpair(type=socket.SOCK_SEQPACKET)
+    if os.fork() == 0:
+        here.close()
+        _run_workers(there)
+    there.close()
+    prctl = ctypes.CDLL(None).prctl
+    spawn: Any = multiprocessing.util.spawnv_passfds
+
+    def spawn_or_fork(path: bytes, command: list[str], descriptors: Sequence[int]) -> int:
+        if command[-1] != "--multiprocessing-fork":
+            return int(spawn(path, command, descriptors))
+        blocked = [*signal.pthread_sigmask(signal.SIG_BLOCK, ())]
+        request = json.dumps([command[-2], list(descriptors), dict(os.environ), blocked])
+        prctl(PR_SET_CHILD_SUBREAPER, 1)
+        socket.send_fds(here, [request.encode()], descriptors)
+        pid = int(here.recv(32))
+        prctl(PR_SET_CHILD_SUBREAPER, 0)
+        return pid
+
+    vars(multiprocessing.util)["spawnv_passfds"] = spawn_or_fork
+
+
+def _run_workers(requests: socket.socket) -> None:
+    """Fork a worker for each request, until the supervisor has ended."""
+    supervisor = os.getppid()
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    while True:
+        request, received, _, _ = socket.recv_fds(requests, REQUEST_BYTES, 32)
+        if not request:
+            os._exit(0)
+        between = os.fork()
+        if between == 0:
+            if os.fork():
+                os._exit(0)
+            while os.getppid() != supervisor:
+                time.sleep(0.001)
+            requests.sendall(b"%d" % os.getpid())
+            _become_worker(received, *json.loads(request))
+        os.waitpid(between, 0)
+        for descriptor in received:
+            os.close(descriptor)
+
+
+def _become_worker(
+    received: list[int],
+    code: str,
+    numbers: list[int],
+    environment: dict[str, str],
+    blocked: list[signal.Signals],
+) -> None:
+    """Do what a new Python would, with descriptors of the same numbers as in the supervisor."""
+    ctypes.CDLL(None).prctl(PR_SET_NAME, WORKER.encode())
+    free = max(numbers) + 1
+    moved = [fcntl(descriptor, F_DUPFD, free) for descriptor in received]
+    os.closerange(3, free)
+    for descriptor, number in zip(moved, numbers, strict=True):
+        os.dup2(descriptor, number)
+    os.closerange(free, os.sysconf("SC_OPEN_MAX"))
+    os.environ.clear()
+    os.environ.update(environment)
+    sys.argv = ["-c", "--multiprocessing-fork"]
+    signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+    exec(code, {})  # as `python -c` would
+
+
 def _modules() -> Iterator[str]:
     yield from LIBRARIES
     for module in walk_packages([str(BACKEND / "src")], "src."):
@@ -187,4 +271,6 @@ if __name__ == "__main__":
     for name in _modules():
         import_module(name)
     module, *sys.argv[1:] = _serve(socket.socket(fileno=int(sys.argv[1])))
+    if os.environ.get("WORKERS", "1") not in {"", "1"}:
+        _fork_workers()
     runpy.run_module(module, run_name="__main__", alter_sys=True)

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import psutil
 import pytest
 
-from tests.serving import COMMAND, DEFAULTS, Server, eventually, serving, started
+from tests.serving import COMMAND, DEFAULTS, Server, eventually, serving, started, workers_of
 from tests.tasks import tasks_path
 
 LONG = "30"
@@ -25,10 +25,6 @@ def is_draining(server: Server) -> bool:
 
 def ends_at_once(server: Server) -> bool:
     return eventually(lambda: server.process.poll() is not None)
-
-
-def workers_of(supervisor: psutil.Process) -> list[psutil.Process]:
-    return [child for child in supervisor.children() if "spawn_main" in " ".join(child.cmdline())]
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
@@ -84,7 +80,7 @@ def test_only_the_supervisor_can_cut_a_workers_stop_short(postgres: str, tmp_pat
     """A service manager may signal every process, and the supervisor forward it later."""
     with serving(tmp_path / "log", DATABASE_URL=postgres, WORKERS="2", DRAIN_SECONDS="3") as server:
         began = time.monotonic()
-        workers = workers_of(psutil.Process(server.process.pid))
+        workers = workers_of(server.process.pid)
         for worker in workers:
             worker.send_signal(signal.SIGTERM)
         time.sleep(1.5)  # otherwise it would count as the same signal
@@ -120,8 +116,7 @@ def test_workers_that_are_stopped_as_they_start_end_in_order(
     postgres: str, tmp_path: Path, number: signal.Signals
 ) -> None:
     with started(tmp_path / "log", DATABASE_URL=postgres, WORKERS="2", LOG_LEVEL="debug") as server:
-        supervisor = psutil.Process(server.process.pid)
-        assert eventually(lambda: len(workers_of(supervisor)) == 2)
+        assert eventually(lambda: len(workers_of(server.process.pid)) == 2)
         os.killpg(server.process.pid, number)
         assert ends_at_once(server)
 

@@ -9,15 +9,13 @@ from pathlib import Path
 from random import Random, random
 from typing import Any
 
-import psutil
 import pytest
 
 from tests.faults.cluster import Cluster
 from tests.faults.conftest import Report
 from tests.faults.load import Client, Figures, clients, connected
 from tests.faults.test_database import END_BACKENDS
-from tests.faults.test_service import workers
-from tests.serving import Server, serving
+from tests.serving import Server, serving, workers_of
 from tests.tasks import Task, task_path, tasks_path
 
 PATH = f"{tasks_path('ada')}/batch"
@@ -89,7 +87,7 @@ async def end_sessions(_server: Server, own: Cluster) -> None:
 
 
 async def kill_a_worker(server: Server, _own: Cluster) -> None:
-    alive = workers(psutil.Process(server.process.pid))
+    alive = workers_of(server.process.pid)
     if len(alive) == 2:
         alive[0].kill()
 

@@ -27,7 +27,7 @@ from tests.faults.load import (
     connected,
     message,
 )
-from tests.serving import Server, eventually, serving
+from tests.serving import Server, eventually, serving, workers_of
 from tests.tasks import tasks_path
 
 BACKENDS = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'"
@@ -85,12 +85,12 @@ async def test_a_killed_worker_is_replaced_while_the_others_go_on(
 ) -> None:
     with serving(tmp_path / "log", DATABASE_URL=own.url, WORKERS="2") as server:
         load = Load(server.url, own.url)
-        supervisor = psutil.Process(server.process.pid)
+        supervisor = server.process.pid
         recovered = 0.0
         async with load.under_way():
             for _ in range(5 if full else 1):
                 await asyncio.sleep(1)
-                before = workers(supervisor)
+                before = workers_of(supervisor)
                 before[0].kill()
                 killed = time.monotonic()
                 assert await asyncio.to_thread(eventually, partial(replaced, supervisor, before))
@@ -105,15 +105,8 @@ async def test_a_killed_worker_is_replaced_while_the_others_go_on(
     assert (figures.lost, figures.twice, load.wrong_reads) == (0, 0, 0)
 
 
-def workers(supervisor: psutil.Process) -> list[psutil.Process]:
-    """The child processes, without multiprocessing's resource tracker."""
-    with supervisor.oneshot():
-        running = [child for child in supervisor.children() if child.status() != "zombie"]
-    return [child for child in running if "spawn_main" in " ".join(child.cmdline())]
-
-
-def replaced(supervisor: psutil.Process, before: list[psutil.Process]) -> bool:
-    now = workers(supervisor)
+def replaced(supervisor: int, before: list[psutil.Process]) -> bool:
+    now = workers_of(supervisor)
     return len(now) == 2 and before[0] not in now
 
 
