@@ -17,6 +17,16 @@ from zoneinfo import ZoneInfo
 import httpx
 import pytest
 
+from src.config import MIN_SECRET_BYTES, Settings
+from src.framework.auth import tokens
+from src.framework.server import logs, protocol
+from src.framework.sql import engine, statements
+from src.framework.web import bodies, problems, routing
+from src.routers import changes
+from src.routers.batches import MAX_BATCH_BYTES
+from src.schemas import batch, fields
+from src.schemas.changes import MAX_CHANGES
+from src.services import feed_service, known_tokens, listeners, personal_token_service
 from tests.conftest import execute, tool
 from tests.serving import (
     BACKEND,
@@ -54,6 +64,7 @@ STATUSES = {
 DOCUMENTS = [TOP / name for name in STATUSES]
 NOTE_STATUS = """curl() { command curl -w '%{stderr}\\nstatus %{http_code}\\n' "$@"; }
 """
+DEFAULT = Settings.model_construct()
 EXAMPLE_URL = "postgresql://user:password@host/neondb?sslmode=require"
 RUN = "make -C backend run\n"
 STARTS_A_SERVER = re.compile(r"make -C backend run|uvicorn")
@@ -203,6 +214,58 @@ def test_the_figures_of_the_readme_are_those_of_the_bench() -> None:
     assert f"beside commit {commit} it answers [{since}]" in readme
 
 
+def test_the_figures_of_growing_are_those_of_the_bench() -> None:
+    page = " ".join((TOP / "specs" / "growing.md").read_text().split())
+    results = (BACKEND / "benchmarks" / "results" / "README.md").read_text()
+    [rows] = re.findall(r"^\| requests/s \| 10,000 rows \|.*?\n\n", results, re.M | re.S)
+    ratios = dict(re.findall(r"^\| (\w.*?) \| [\d,]+ \| [\d,]+ \| ([\d.]+) \|$", rows, re.M))
+    [memory] = re.findall(r"a worker's memory at the end of the run \| (\d+ MB)", results)
+
+    assert (
+        f"{ratios['get one']} times as many gets, {ratios['list 20']} times as many lists of 20, "
+        f"and {ratios['create']} times as many creates" in page
+    )
+    for words, sentence in {
+        "": "two workers answer {:.1f} to {:.1f} times as many requests as one worker at 16",
+        ", 64 connections": "and {:.1f} to {:.1f} times as many at 64",
+    }.items():
+        rates = figures(words)
+        pairs = zip(rates["this service, 2 workers"], rates["this service"], strict=True)
+        more = [two / one for two, one in pairs]
+        assert sentence.format(min(more), max(more)) in page
+    assert f"about {memory} of memory" in page
+
+
+def test_the_figures_of_limits_are_those_of_the_faults() -> None:
+    page = " ".join((TOP / "specs" / "limits.md").read_text().split())
+    faults = (BACKEND / "benchmarks" / "results" / "faults.md").read_text()
+    rows = dict(re.findall(r"^\| (\w[^|]+) \| (\d.*) \|$", faults, re.M))
+
+    def of(fault: str, pattern: str) -> list[int]:
+        [row] = [row for name, row in rows.items() if name.startswith(fault)]
+        return [int(number.replace(",", "")) for number in re.findall(pattern, row)]
+
+    ends = "sessions ended under load"
+    [requests, *_], [unknown], [ended] = (
+        of(ends, pattern) for pattern in (r"^[\d,]+", r"503: (\d+)", r"(\d+) sessions ended")
+    )
+    assert f"While {ended} database sessions were ended, {unknown} of {requests:,} requests" in page
+    plain = "the idiomatic service fails"
+    [requests, *_], failed = of(plain, r"^[\d,]+"), of(plain, r"(?:5\d\d|cut): (\d+)")
+    [ended] = of(plain, r"(\d+) sessions ended")
+    assert f"failed {sum(failed)} of {requests:,} requests while {ended} sessions were" in page
+    [compared, *_] = of("every answer is", r"^[\d,]+")
+    assert f"compared {compared:,} answers" in page
+    [[slow, plain]] = re.findall(r"others' median ([\d.]+) ms, ([\d.]+) ms beside", faults)
+    assert f"lists took {slow} ms in the median." in page
+    assert f"they took {plain} ms." in page
+    [batches] = of("batches beside single writes", r"([\d,]+) batches, 0 deadlocks")
+    whole = of("a batch is applied whole or not at all[sessions", r"([\d,]+) batches of")
+    whole += of("a batch is applied whole or not at all[workers", r"([\d,]+) batches of")
+    assert f"None of {batches:,} batches beside" in page
+    assert f"None of {sum(whole):,} other batches" in page
+
+
 def test_the_workers_of_a_compute_leave_neons_own_connections_free() -> None:
     page = (TOP / "specs" / "growing.md").read_text()
     [reserved] = map(int, re.findall(r"less the (\d+) connections that Neon reserves", page))
@@ -213,6 +276,71 @@ def test_the_workers_of_a_compute_leave_neons_own_connections_free() -> None:
     assert len(rows) == 7
     for connections, workers in rows:
         assert int(workers) == (int(connections.replace(",", "")) - reserved) // pool
+
+
+def test_the_limits_in_documents_are_those_of_the_code() -> None:
+    kib = 1024
+    sentences = {
+        "limits.md": [
+            f"| request head | {protocol.MAX_HEAD_BYTES // kib} KiB, {protocol.MAX_FIELDS} fields, "
+            f"{protocol.HEAD_SECONDS:.0f} s |",
+            f"| path | {routing.MAX_PATH_BYTES // kib} KiB |",
+            f"| query | {routing.MAX_QUERY_BYTES // kib} KiB, {routing.MOST_PARAMETERS} parameters",
+            f"{problems.MAX_BODY_BYTES // kib} KiB, or {MAX_BATCH_BYTES // kib**2} MiB for a batch",
+            f"{protocol.MAX_SHORT_PIECES:,} chunks shorter than {protocol.SHORT_PIECE} bytes",
+            f"{protocol.BODY_SECONDS:.0f} s without a byte, {protocol.REQUEST_SECONDS:.0f} s in",
+            f"{bodies.MOST_VALUES:,}, counted before",
+            f"{bodies.MOST_OF_USER // kib**2} MiB for one user, "
+            f"{bodies.MOST_OF_ALL // kib**2} MiB for a worker",
+            f"{fields.MAX_ETAGS // kib} KiB, or {batch.MAX_IF_MATCH:,} characters in a batch",
+            f"{DEFAULT.live_streams_per_user} for each user and worker",
+            f"{listeners.EVENT_BYTES // kib} KiB, or one task",
+            f"{statements.MOST_KEYS:,} for each user that have not expired",
+            f"{protocol.UNREAD_SECONDS:.0f} s without progress",
+            f"the open-file limit, less {protocol.RESERVED_FILES} |",
+            f"waits {engine.POOL_WAIT_SECONDS:.0f} s, then 503",
+            f"| log lines that nobody reads | {logs.BUFFER_BYTES // kib**2} MiB |",
+            f"at most {engine.STATEMENT_SECONDS:.0f} s, and at most half of the pool",
+        ],
+        "growing.md": [
+            f"each {listeners.LISTENERS_PER_QUERY} listeners",
+            f"A comment after {listeners.SILENT_SECONDS:.0f} seconds of silence",
+            f"the open-file limit less {protocol.RESERVED_FILES}.",
+            f"is {DEFAULT.keep_alive_seconds} by default",
+        ],
+        "deploying.md": [f"refuses an ended token within {known_tokens.REMEMBERED_SECONDS:.0f} s"],
+        "005-changes/spec.md": [
+            f"a comment after {listeners.SILENT_SECONDS:.0f} seconds",
+            f"at most {listeners.MOST_CHANGES} changes, and its `id`",
+            f"`limit=1…{MAX_CHANGES}`",
+            f"the longest wait is {changes.MOST_SECONDS} seconds",
+            f"more than {feed_service.LOOK_AHEAD:,} changes since the token",
+        ],
+        "005-changes/spa.md": [f"a comment after {listeners.SILENT_SECONDS:.0f} seconds"],
+        "005-changes/batch.md": [f"1 to {batch.MAX_OPERATIONS} operations"],
+        "002-auth-jwt/spec.md": [
+            f"at least {MIN_SECRET_BYTES} bytes",
+            f"may be {tokens.LEEWAY_SECONDS} s ahead",
+            "| `AUTH_MODE` | `jwt`, `personal` or `open` |",
+        ],
+        "001-backend-api-database/data-model.md": [
+            f"{personal_token_service.MOST_TOKENS} |",
+            f"may have {statements.MOST_KEYS:,} keys that have not expired",
+        ],
+    }
+    for page, parts in sentences.items():
+        words = " ".join((TOP / "specs" / page).read_text().split())
+        assert [part for part in parts if part not in words] == [], page
+
+
+def test_the_headers_that_pages_may_read_are_named(api: httpx.Client) -> None:
+    answer = api.get("/health/live", headers={"Origin": "http://localhost:3000"})
+    page = (TOP / "specs/003-spa-features/spec.md").read_text()
+
+    [named] = re.findall(r"CORS exposes (.*), and allows", page)
+
+    exposed = answer.headers["access-control-expose-headers"].split(", ")
+    assert re.findall("`(.+?)`", named) == exposed
 
 
 def test_the_quickstart_shows_every_operation() -> None:
