@@ -387,7 +387,7 @@ async def _fetch_together(engine: AsyncEngine, choose: Callable[[], Group]) -> A
                 statement,
                 *([values[name] for name in statement.parameters] for values in rounds),
                 requests=len(turns),
-                by=min(turn.came for turn in turns) + pool.statement_seconds,
+                by=min([turn.came for turn in turns]) + pool.statement_seconds,
             )
         except LockTimedOut:
             if how == "wait":

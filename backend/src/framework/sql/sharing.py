@@ -206,7 +206,7 @@ class Queue:
         self, owner: object, statement: Shareable | None, key: Key, values: Values, came: float
     ) -> Turn:
         loop = asyncio.get_running_loop()
-        line = self._line(owner)
+        line = self.lines.get(owner) or self._line(owner)
         turn = Turn(line, statement, key, values, came, loop.create_future(), statement is None)
         line.turns.append(turn)
         self.waiting += 1
@@ -347,6 +347,7 @@ class Queue:
         self.is_calling = False
         turns: list[Turn] = []
         how: How = "skip"
+        left_out = False
         if self.room and self.ready and (len(self.ready) == 1 or self.ready[0].left_out == "again"):
             line = self.ready.popleft()
             self._take(line, turns, most, waits=True)
@@ -360,11 +361,12 @@ class Queue:
                 break
             line = self.ready.popleft()
             number = len(turns)
+            left_out = left_out or line.left_out != ""
             if line.left_out != "again":
                 self._take(line, turns, most, waits=False)
             if number == len(turns) or self.room is None:
                 self._place(line)
-        if how == "skip" and any(turn.line.left_out and turn.creates for turn in turns):
+        if left_out and any(turn.line.left_out and turn.creates for turn in turns):
             how = "add"
         self.is_busy = len(turns) >= (2 if self.is_busy else MANY)
         if len(turns) == MOST:
@@ -416,17 +418,20 @@ class Queue:
         turns = line.turns
         one_each = self.room is not None and not waits and len(turns) > 1
         keys: set[Key] = set()
+        shared = taken[0].statement.shared if taken else None
         while turns and len(taken) < most:
             turn = turns[0]
-            if turn.goes_alone or (taken and not _is_alike(turn, taken[0])):
+            if turn.goes_alone or (shared is not None and turn.statement.shared is not shared):
                 return
             if one_each:
                 if turn.key in keys:
                     return
                 keys.add(turn.key)
-            self._pop(line)
+            turns.popleft()
+            self.waiting -= 1
             if not turn.answer.done():  # otherwise its client has gone
                 taken.append(turn)
+                shared = turn.statement.shared
 
     def _look(self) -> None:
         """Refuse who has waited too long, and see whether owners who were held are so still."""
@@ -443,10 +448,6 @@ class Queue:
                 del self.lines[line.owner]
         loop = asyncio.get_running_loop()
         self.looks = loop.call_later(LOOK_SECONDS, self._look) if self.lines else None
-
-
-def _is_alike(turn: Turn, other: Turn) -> bool:
-    return turn.statement is other.statement or turn.statement.shared is other.statement.shared
 
 
 def _leave_out(turn: Turn, group: Group) -> None:

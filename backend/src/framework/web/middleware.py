@@ -21,7 +21,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from src.framework.exceptions import CannotStart
 from src.framework.web.bodies import release
-from src.framework.web.problems import BROKEN_PATH, answer, problem
+from src.framework.web.problems import answer, problem
 from src.framework.web.routing import decode_path
 
 Peer: TypeAlias = tuple[str, int] | None
@@ -90,14 +90,13 @@ class RequestMiddleware:
         self.refusal = refusal
         self.root_path = root_path
         self.cross_origin = cors(app)
+        self.has_lifespan = False
         self.started_in: asyncio.AbstractEventLoop | None = None
         self.opened: asyncio.Future[None] | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
-            is_start = scope["type"] == "lifespan"
-            self.started_in = asyncio.get_running_loop() if is_start else self.started_in
-            await self.app(scope, receive, _in_one_sentence(send))
+            await self._live(scope, receive, send)
             return
         began, status = perf_counter(), 0
         fields = [field for field in scope["headers"] if field[0] in _USED_HEADERS]
@@ -130,9 +129,11 @@ class RequestMiddleware:
             if self.refusal and (refused := self.refusal(scope, values.get(b"host"))):
                 await refused(scope, receive, send_with_headers)
                 return
-            if self.started_in is not asyncio.get_running_loop():
+            if not self.has_lifespan:
                 await self._start(scope["app"])
-            scope["path"] = self._path(scope)
+            if self.root_path or scope.get("root_path", "/") or scope.get("raw_path") is None:
+                self._complete(scope)
+            scope["path"] = decode_path(scope)
             await app(scope, receive, send_with_headers)
         except Exception as error:
             if status:
@@ -142,7 +143,8 @@ class RequestMiddleware:
                 response = self.cors(response)
             await response(scope, receive, send_with_headers)
         finally:
-            release(scope)
+            if "held_bytes" in scope:
+                release(scope)
             route = scope.get("route")
             path = route.path_format if route else "-"
             seconds = perf_counter() - began
@@ -150,20 +152,23 @@ class RequestMiddleware:
                 method, path, status, seconds, scope["request_id"], scope.get("client")
             )
 
-    def _path(self, scope: Scope) -> str:
-        """Return the decoded path, after adding what a server or proxy left out of the scope."""
+    async def _live(self, scope: Scope, receive: Receive, send: Send) -> None:
+        is_lifespan = scope["type"] == "lifespan"
+        self.has_lifespan = is_lifespan or self.has_lifespan
         try:
-            if self.root_path or scope.get("root_path", "/") or scope.get("raw_path") is None:
-                raw: bytes = scope.get("raw_path") or quote(scope["path"], safe="/").encode()
-                root: str = (scope.get("root_path") or "").rstrip("/")
-                if not root:
-                    root, raw = self.root_path, self.root_path.encode() + raw
-                elif raw != root.encode() and not raw.startswith(f"{root}/".encode()):
-                    raw = root.encode() + raw
-                scope["raw_path"], scope["root_path"] = raw, root
-            return decode_path(scope)
-        except ValueError:
-            raise HTTPException(400, BROKEN_PATH) from None
+            await self.app(scope, receive, _in_one_sentence(send))
+        finally:
+            self.has_lifespan = not is_lifespan and self.has_lifespan
+
+    def _complete(self, scope: Scope) -> None:
+        """Add what a server or proxy left out of the path."""
+        raw: bytes = scope.get("raw_path") or quote(scope["path"], safe="/").encode()
+        root: str = (scope.get("root_path") or "").rstrip("/")
+        if not root:
+            root, raw = self.root_path, self.root_path.encode() + raw
+        elif raw != root.encode() and not raw.startswith(f"{root}/".encode()):
+            raw = root.encode() + raw
+        scope["raw_path"], scope["root_path"] = raw, root
 
     async def _start(self, app: Any) -> None:  # noqa: ANN401 - whatever application this is around
         """Start the application for this event loop, once.
@@ -171,6 +176,8 @@ class RequestMiddleware:
         Raises HTTPException 503 if it cannot; the next request tries again.
         """
         loop = asyncio.get_running_loop()
+        if self.started_in is loop:
+            return
         if self.started_in is None and self.opened is None and app.is_open:
             return
         if self.opened is None or self.opened.get_loop() is not loop:

@@ -30,6 +30,7 @@ from src.framework.web.bodies import (
     turn_to_work,
 )
 from src.framework.web.problems import (
+    BROKEN_PATH,
     BROKEN_QUERY,
     ENCODED,
     LONG_PATH,
@@ -236,8 +237,8 @@ def decode_path(scope: Scope) -> str:
     This tells a slash inside a segment from one between segments, and a line feed at the end of the
     path from its end; `Segment` decodes the rest. Slashes in a row count as one, also in the links
     that are made from `raw_path`.
-    Raises ValueError for a path that is not percent-encoded UTF-8 (RFC 3986 §2.1), and
-    HTTPException 414 for one that is too long.
+    Raises HTTPException 400 for a path that is not percent-encoded UTF-8 (RFC 3986 §2.1), and 414
+    for one that is too long.
     """
     raw: bytes = scope["raw_path"]
     if len(raw) > MAX_PATH_BYTES:
@@ -246,11 +247,12 @@ def decode_path(scope: Scope) -> str:
         scope["raw_path"] = raw = _SLASHES.sub(b"/", raw)
     if b"%" in raw:
         if _BROKEN_ESCAPE.search(raw):
-            raise ValueError("broken escape")
-        path = unquote_to_bytes(_KEPT_ESCAPE.sub(rb"%25\1", raw)).decode()
-    else:
-        path = raw.decode()
-    return path.rstrip("/") or "/"
+            raise HTTPException(400, BROKEN_PATH)
+        raw = unquote_to_bytes(_KEPT_ESCAPE.sub(rb"%25\1", raw))
+    try:
+        return raw.decode().rstrip("/") or "/"
+    except ValueError:
+        raise HTTPException(400, BROKEN_PATH) from None
 
 
 class Segment(Convertor[str]):
