@@ -185,7 +185,7 @@ class TaskCreate(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _in_our_words(cls, task: object) -> object:
-        return _with_all_day(task_in_our_words(task, cls.model_fields.keys()))
+        return _with_all_day(task_in_our_words(task, TaskUpdate.__annotations__.keys()))
 
 
 class TaskUpdate(TypedDict, total=False):
