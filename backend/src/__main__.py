@@ -2,7 +2,7 @@
 
 import signal
 
-# Without it, Ctrl-C during the imports, here or in a worker, would show a traceback.
+# Without this line, Ctrl-C during the imports, here or in a worker, would show a traceback.
 signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 import errno
@@ -26,7 +26,7 @@ from src.framework.server.process import (
 )
 from src.framework.sql.embedded import check_folder
 
-# For requests in flight, including slow uploads.
+# How long requests in flight may still take, including slow uploads.
 SHUTDOWN_SECONDS = 5
 
 

@@ -103,7 +103,7 @@ class Settings(BaseSettings):
     """The claim that names the user."""
 
     allowed_hosts: Annotated[tuple[str, ...], NoDecode] = ()
-    """Without tokens: further names to answer to on loopback, comma-separated, as in 10.0.2.2 (the
+    """Without tokens: more hosts to answer to on loopback, comma-separated, as in 10.0.2.2 (the
     Android emulator) or *.tunnel.example. Whoever controls such a name can act for any user.
     """
 
@@ -121,8 +121,8 @@ class Settings(BaseSettings):
     """`json`: one object per line."""
 
     host: str = "127.0.0.1"
-    """Address that `make run` listens on; `::` is for IPv4, too. Other ways to start the service
-    have their own.
+    """Address that `make run` listens on; `::` means IPv6 and IPv4. Other ways to start the service
+    have options of their own.
     """
 
     port: int = Field(default=8000, ge=1, le=65535)
@@ -132,7 +132,7 @@ class Settings(BaseSettings):
     """The path prefix that a proxy strips before it passes a request on, as in /tasks-api."""
 
     keep_alive_seconds: int = Field(default=620, ge=1, le=86400)
-    """How long `make run` keeps an idle connection; more than any proxy in front of it does."""
+    """How long `make run` keeps an idle connection: longer than any proxy in front of it does."""
 
     drain_seconds: float = Field(default=3, ge=0, le=300)
     """After SIGTERM, how long to answer requests while `/health/ready` returns 503."""

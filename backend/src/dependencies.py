@@ -28,11 +28,11 @@ _KEY = re.compile(r'"(?P<quoted>(?:[ !#-\[\]-~]|\\["\\])*)"|(?P<bare>[!#-~][!-~]
 
 
 LONGEST_KEY = 2 * 255 + len('""')
-"""Characters of a key of which each is escaped."""
+"""The characters of a key whose every character is escaped, with its quotes."""
 
 
 class OwnToken(HTTPBearer):
-    """Rejects a request unless its token belongs to the user in the path, and lets it do this.
+    """Refuses a request unless its token belongs to the user in the path, and allows the request.
 
     Raises NotAuthenticated, NotTheOwner and KeysUnavailable; with a personal token TokenRefused,
     DatabaseUnavailable, and what `check_personal` raises.
@@ -66,7 +66,7 @@ class OwnToken(HTTPBearer):
 
 
 class TokenOfSignIn(OwnToken):
-    """Rejects a personal token, too, and in open mode everyone: OfSignInOnly, NoSignIn."""
+    """Also refuses personal tokens (OfSignInOnly), and in open mode every request (NoSignIn)."""
 
     async def __call__(self, request: HTTPConnection) -> None:
         if request.app.tokens is None:
@@ -99,8 +99,8 @@ async def get_known_tokens(request: Request) -> KnownTokens:
 def until_refused(request: Request, check_seconds: float) -> Awaitable[None]:
     """Wait until the request's token is no longer valid; raise NotAuthenticated or TokenRefused.
 
-    What no other request tells is seen within `check_seconds`, or 30 s. Without tokens, wait for
-    ever.
+    It notices that a key is gone within `check_seconds`, and that another worker ended a personal
+    token within 30 s. In open mode, wait for ever.
     """
     app, token = request.app, request.scope.get("token")
     refused: Awaitable[None]
@@ -159,10 +159,10 @@ IfMatch = Annotated[
     ),
 ]
 IfListMatches = Annotated[ETags, Header(alias="If-Match", include_in_schema=False)]
-"""Only `*` matches: a list always exists, and its ETags are weak. So nobody is offered it."""
+"""Only `*` matches: a list always exists, and its ETags are weak. So the contract leaves it out."""
 
 IfListHasNone = Annotated[ETags, Header(alias="If-None-Match", include_in_schema=False)]
-"""Of a list that is added to."""
+"""For a request that adds to the list."""
 
 IfNoneMatch = Annotated[
     ETags,

@@ -31,7 +31,7 @@ from src.services.known_tokens import KnownTokens
 from src.services.listeners import Listeners
 
 GARBAGE_THRESHOLD = 20_000
-"""New objects between two garbage collections; a request has 45."""
+"""New objects between two garbage collections; a request makes 45."""
 
 PREFLIGHT_SECONDS = 7200
 """How long browsers may cache a preflight; Chromium's own limit is the same."""
@@ -41,10 +41,10 @@ class TaskAPI(Application):
     engine: AsyncEngine
     listeners: Listeners
     tokens: Tokens | None
-    """Those of the sign-in. None: anyone may act for any user."""
+    """The tokens of the sign-in. None: anyone may act for any user."""
 
     known_tokens: KnownTokens
-    """Personal ones."""
+    """Personal tokens."""
 
     @property
     def is_open(self) -> bool:
@@ -68,7 +68,7 @@ def operation_id(route: APIRoute) -> str:
 
 
 def create_app(settings: Settings, *, is_fast: bool = True) -> TaskAPI:
-    """Make the application. Without the fast path it gives the same answers, more slowly."""
+    """Make the application. Without the fast path it gives the same answers, but more slowly."""
     app = TaskAPI(
         title="Task API",
         version="1.0.0",
@@ -91,7 +91,7 @@ def create_app(settings: Settings, *, is_fast: bool = True) -> TaskAPI:
         allow_origin_regex=settings.cors_pattern,
         allow_credentials=True,
         allow_methods=("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"),
-        # Monitoring, gateways and libraries add theirs; to refuse one would stop the request.
+        # Monitoring, gateways and libraries add headers; a refused header would stop the request.
         allow_headers=("*",),
         allow_private_network=True,
         max_age=PREFLIGHT_SECONDS,
@@ -135,7 +135,7 @@ def read_tokens(settings: Settings, stopping: asyncio.Event) -> Tokens | None:
         return Tokens(SecretKey(None), rules)
     if settings.auth_secret is not None:
         return Tokens(SecretKey(settings.auth_secret.get_secret_value().encode()), rules)
-    # Its HTTP client takes 5 MB, which only a service with a key server needs.
+    # This module's HTTP client takes 5 MB, which only a service with a key server needs.
     from src.framework.auth.jwks import JWKS  # noqa: PLC0415 - see above
 
     return Tokens(JWKS(settings.auth_jwks_url or "", stopping, "AUTH_JWKS_URL"), rules)
@@ -161,7 +161,7 @@ async def lifespan(settings: Settings, app: TaskAPI) -> AsyncIterator[None]:
             settings.live_idle_seconds or inf,
             settings.live_streams_per_user,
         )
-        # Objects from start-up stay: scanning them each time stalls requests by 30 ms.
+        # Objects from start-up live on: scanning them each time stalls requests by 30 ms.
         gc.collect()
         gc.freeze()
         # Requests leave no cycles; looking for them as often as by default takes 5 µs each.

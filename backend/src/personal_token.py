@@ -1,6 +1,6 @@
 """`make token`: list, make and end a user's personal tokens, on the database.
 
-Whoever can write to the database may; no sign-in is asked.
+Whoever can write to the database may do this; no sign-in is asked.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ USAGE = "make token FOR=ada [ARGS='--name=cron --scope=read']"
 
 def main() -> None:
     try:
-        asyncio.run(_run(_asked()))
+        asyncio.run(_run(_args()))
     except ValidationError as error:
         sys.exit("; ".join(f"{each['loc'][0]}: {each['msg']}" for each in error.errors()))
     except (CannotStart, DatabaseUnavailable) as error:
@@ -38,7 +38,7 @@ def main() -> None:
         sys.exit(f"The user has {service.MOST_TOKENS} tokens. End one first.")
 
 
-def _asked() -> Namespace:
+def _args() -> Namespace:
     parser = ArgumentParser(prog="python -m src.personal_token", usage=f"{USAGE}, or any of these:")
     parser.add_argument("user", help="the user whose tasks the token is for; FOR=… with make")
     parser.add_argument("--name", default="made by make token", help="what the token is for")
@@ -48,30 +48,30 @@ def _asked() -> Namespace:
     instead.add_argument("--list", action="store_true", help="list the user's tokens")
     instead.add_argument("--end", type=UUID, metavar="ID", help="end one token")
     instead.add_argument("--end-all", action="store_true", help="end all of the user's tokens")
-    asked = parser.parse_args()
-    if not 0 < len(asked.user) <= LONGEST_USER_ID:
+    args = parser.parse_args()
+    if not 0 < len(args.user) <= LONGEST_USER_ID:
         parser.error(f"name the user, in 1 to {LONGEST_USER_ID} characters: make token FOR=ada")
-    return asked
+    return args
 
 
-async def _run(asked: Namespace) -> None:
+async def _run(args: Namespace) -> None:
     async with opened_engine(get_settings(), asyncio.Event()) as engine:
-        if asked.list:
-            for token in await _tokens(engine, asked.user):
+        if args.list:
+            for token in await _tokens(engine, args.user):
                 used = (token["last_used_at"] or "never")[:13]
                 until = token["expires_at"][:10]
                 print(
                     f"{token['id']} {token['scope']:5} until {until}, used {used}: {token['name']}"
                 )
-        elif asked.end or asked.end_all:
-            tokens = await _tokens(engine, asked.user) if asked.end_all else [{"id": asked.end}]
+        elif args.end or args.end_all:
+            tokens = await _tokens(engine, args.user) if args.end_all else [{"id": args.end}]
             for token in tokens:
-                await service.end_token(engine, asked.user, UUID(str(token["id"])))
-            print(f"{len(tokens)} ended")
+                await service.end_token(engine, args.user, UUID(str(token["id"])))
+            print(f"Tokens ended: {len(tokens)}")
         else:
-            sent = {"name": asked.name, "scope": asked.scope, "expires_at": asked.expires_at}
+            sent = {"name": args.name, "scope": args.scope, "expires_at": args.expires_at}
             wanted = PersonalTokenCreate.model_validate({k: v for k, v in sent.items() if v})
-            _, text = await service.create_token(engine, asked.user, wanted)
+            _, text = await service.create_token(engine, args.user, wanted)
             print(text)
 
 

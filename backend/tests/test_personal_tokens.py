@@ -912,10 +912,10 @@ def test_an_operator_makes_lists_and_ends_tokens_of_a_service_without_a_sign_in(
         _, listed = run("--list", "--", "-ada b/")
         found = re.fullmatch(r"(\S+) read  until 2026-12-24, used \S+: cron\n", listed)
         assert found
-        assert run("--end", found[1], "--", "-ada b/") == (0, "1 ended\n")
+        assert run("--end", found[1], "--", "-ada b/") == (0, "Tokens ended: 1\n")
         assert run("--list", "--", "-ada b/") == (0, "")
         assert run("--end", found[1], "ada")[0] == 1
-        assert run("--end-all", "ada") == (0, "2 ended\n")
+        assert run("--end-all", "ada") == (0, "Tokens ended: 2\n")
 
         assert_problem(api.get(tasks_path("ada")), 401)
         assert_problem(api.get(tokens_path("ada"), headers=bearer(run("ada")[1].strip())), 403)

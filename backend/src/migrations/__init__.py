@@ -41,13 +41,13 @@ WHERE NOT EXISTS (
     SELECT FROM pg_catalog.pg_dist_partition WHERE logicalrelid = to_regclass('tasks')
 ) AND to_regclass(name) IS NOT NULL
 """)
-"""The tables that triggers of `tasks` write to, unless they are distributed as it is."""
+"""The tables that triggers of `tasks` write to, unless they are distributed like `tasks`."""
 
 
 async def upgrade(engine: AsyncEngine, connection_string: str) -> None:
     """Bring the tables up to date, in one transaction, one process at a time.
 
-    Does nothing if a newer release has upgraded them; this one does not use its columns.
+    Does nothing if a newer release has upgraded the tables: this release ignores the new columns.
     Raises DatabaseUnavailable, and CannotStart when the database or a table in it is not fit for
     the service, the role lacks a right, or PostgreSQL would write times in another time zone.
     """
@@ -110,7 +110,7 @@ async def _upgrade_alone(connection_string: str) -> None:
 
 
 async def _check_time_zones(engine: AsyncEngine) -> None:
-    """The server that has a row writes its JSON, and the time zone of its own database counts."""
+    """The server that has a row writes the JSON, in the time zone of its own database."""
     wrong = await fetch_all(engine, _WRONG_TIME_ZONES)
     if wrong:
         raise CannotStart(
@@ -140,7 +140,7 @@ def _upgrade(connection: Connection) -> None:
     from alembic import command  # noqa: PLC0415 - most starts do not need it
     from alembic.config import Config  # noqa: PLC0415
 
-    # Once more, because another process may have upgraded them before this one had the lock.
+    # Read again, because another process may have upgraded the tables before this one had the lock.
     facts = from_json(connection.exec_driver_sql(checks.FACTS).scalar_one())
     checks.check_version_table(facts)
     revision = 0

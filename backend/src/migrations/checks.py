@@ -93,9 +93,9 @@ def check_version_table(facts: Facts) -> None:
 
 
 def revision_number(versions: list[str], known: Iterable[str]) -> int:
-    """Return the number of the revision in the version table; a newer release's is unknown to us.
+    """Return the number of the revision in the version table, which may be a newer release's.
 
-    Raises CannotStart unless there is one of the form 0008_….
+    Raises CannotStart unless the table has one revision of the form 0008_….
     """
     known = list(known)
     [version] = versions if len(versions) == 1 else [""]
@@ -138,7 +138,7 @@ def check_before_upgrade(facts: Facts, revision: int) -> None:
 
 
 def check_before_serving(facts: Facts, columns: dict[str, list[str]]) -> None:
-    """Refuse tables without a column of ours, hidden ones, and a role that may not use them."""
+    """Refuse hidden tables, tables without a column of ours, and a role that may not use them."""
     for name, wanted in columns.items():
         found = facts["relations"].get(name)
         if found is None:
@@ -168,7 +168,7 @@ def check_before_serving(facts: Facts, columns: dict[str, list[str]]) -> None:
 
 
 def exposed(facts: Facts) -> list[str]:
-    """Return a sentence for each role that is everybody's and may read tables of ours."""
+    """Return a sentence for each role that anyone can have and that may read our tables."""
     relations = {name: facts["relations"].get(name) or {} for name in RIGHTS}
     sentences = []
     for role in sorted({role for found in relations.values() for role in found.get("open_to", [])}):
@@ -183,7 +183,7 @@ def exposed(facts: Facts) -> list[str]:
 
 
 def _misfit(table: Facts, columns: dict[str, list[str]], key: str) -> str | None:
-    """Say what makes a table another than the one with these columns and this key, if anything."""
+    """Say how a table differs from a table with these columns and this key, if at all."""
     if table["kind"] != "r":
         return f"is {KINDS.get(table['kind'], 'no table')}"
     absent = [f"has no column {name}" for name in columns if name not in table["columns"]]

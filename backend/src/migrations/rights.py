@@ -21,18 +21,18 @@ WHERE relation.oid = to_regclass(:table) AND role.oid <> relowner AND rolname = 
 
 
 def keep_private(connection: Connection, table: str) -> None:
-    """Take the rights on a new table that default privileges gave to other roles."""
+    """Revoke the rights on a new table that default privileges gave to other roles."""
     holders = connection.scalars(text(_NEW), {"table": table}).all()
     _revoke(connection, table, holders)
 
 
 def revoke_from_everyone(connection: Connection, table: str) -> None:
-    """Take the rights on a table from PUBLIC and EVERYONE; other roles keep theirs."""
+    """Revoke the rights of PUBLIC and EVERYONE on a table; other roles keep their rights."""
     values = {"table": table, "everyone": list(EVERYONE)}
     _revoke(connection, table, connection.scalars(text(_OLD), values).all())
 
 
 def _revoke(connection: Connection, table: str, holders: Sequence[str]) -> None:
     for holder in holders:
-        # Whoever got a right from one of them loses it, too.
+        # A role that got its right from such a role loses the right, too.
         connection.exec_driver_sql(f"REVOKE ALL ON {table} FROM {holder} CASCADE")

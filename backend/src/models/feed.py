@@ -20,7 +20,7 @@ class Feed(SQLModel, table=True):
 
 
 class Change(SQLModel, table=True):
-    """A change of a user's task. The numbers have no gaps; the oldest go after 30 days."""
+    """A change of a user's task. The numbers have no gaps. The oldest changes are deleted."""
 
     __tablename__ = "changes"
     __table_args__ = (PrimaryKeyConstraint("user_id", "seq"),)

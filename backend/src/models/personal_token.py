@@ -7,9 +7,9 @@ from sqlmodel import Field, PrimaryKeyConstraint, SQLModel
 
 
 class PersonalToken(SQLModel, table=True):
-    """A user's token for scripts. Only the hash of its text is kept, and no answer shows it.
+    """A user's token for scripts. The table has only the hash of its text; no answer shows it.
 
-    A user has at most 50, so that the key's index finds one by its hash as well.
+    A user has at most 50 tokens, so the index of the key is enough to find one by its hash.
     """
 
     __tablename__ = "personal_tokens"

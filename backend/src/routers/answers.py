@@ -164,7 +164,7 @@ def page_of(
 
 
 def _links(request: Request, listing: Listing, last: bytes | None) -> list[str]:
-    """Link the next page, and for a list that is asked for by number, the one before as well."""
+    """Link the next page, and the page before if the request asks for a page by number."""
     if not request.scope["query_string"]:
         return []
     if listing.offset is None:

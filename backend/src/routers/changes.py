@@ -1,4 +1,4 @@
-"""`/api/{user_id}/tasks/changes`: what changed since, at once, after a wait, or as a stream."""
+"""`/api/{user_id}/tasks/changes`: which tasks changed, at once, after a wait, or as a stream."""
 
 from functools import partial
 from typing import Annotated
@@ -49,7 +49,8 @@ data: {{"changes":[],"next":"{TOKEN}","more":false}}
 
 """
 
-# Of an event's data: of the stream as a whole, typed clients would make `ChangesPage | string`.
+# The schema of an event's data. From one of the whole stream, typed clients would make
+# `ChangesPage | string`.
 OF_AN_EVENT = {"$ref": "#/components/schemas/ChangesPage"}
 
 MOST_SECONDS = 60

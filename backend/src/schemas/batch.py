@@ -23,7 +23,7 @@ from src.schemas.task import SentUpdate, TaskCreate, TaskPublic
 MAX_OPERATIONS = 100
 
 MAX_IF_MATCH = 1000
-"""Characters of an operation's `if_match`: 26 of our ETags. All of them are compared at once."""
+"""Characters of an operation's `if_match`: 26 of our ETags, all of which PostgreSQL compares."""
 
 _ETAG = '"5d41402abc4b2a765d41402abc4b2a76"'
 
@@ -89,7 +89,7 @@ def _operation(sent: object, info: ValidationInfo) -> object:
 Operation: TypeAlias = CreateOperation | UpdateOperation | DeleteOperation
 SentOperation = Annotated[
     Operation,
-    # Tools that agents get lose what is required of each kind where a discriminator is named.
+    # With a discriminator, the tools that agents get would lose what each kind requires.
     PlainValidator(_operation, json_schema_input_type=Operation),
 ]
 

@@ -1,7 +1,7 @@
 """What clients ask of the feed of changes, and what they get.
 
 A position says where a client is in a feed. Its text is opaque to clients, and no other database
-takes it for its own.
+accepts it.
 """
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode

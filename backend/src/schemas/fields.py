@@ -30,7 +30,7 @@ _TIME = re.compile(
 
 @dataclass(frozen=True)
 class Characters:
-    """Text with so many characters (not bytes) that PostgreSQL can store.
+    """Text of `least` to `most` characters (not bytes), which PostgreSQL can store.
 
     With `strips`, white space around the text is removed first.
     """
@@ -67,7 +67,7 @@ class Characters:
 
 @dataclass(frozen=True)
 class WholeNumber:
-    """A whole number in JSON, where 90.0 is one too; with `is_text`, digits in a query."""
+    """A whole number in JSON, where 90.0 is one, too; with `is_text`, digits in a query."""
 
     least: int
     most: int
@@ -108,9 +108,9 @@ def day_of(text: object) -> str | None:
 
 
 def read_time(text: str) -> datetime:
-    """Read a time, in UTC if it has no offset; of a day, its first moment in UTC.
+    """Read a time, in UTC if it has no offset. For a day, return its first moment in UTC.
 
-    Raises PydanticCustomError for anything else, and for what neither Python nor PostgreSQL holds.
+    Raises PydanticCustomError for any other text, and for times that Python cannot hold.
     """
     with suppress(ValueError, OverflowError):
         if _DAY.fullmatch(text) or _TIME.fullmatch(text):
@@ -171,7 +171,7 @@ def is_etag_list(text: str) -> bool:
 
 
 MAX_ETAGS = 4096
-"""Characters of a list of ETags: 115 of ours. All of them are compared with the row's."""
+"""Characters of a list of ETags: 115 of ours, all of which are compared with the row's."""
 
 
 def check_etags(text: str) -> str:

@@ -29,7 +29,7 @@ Sent: TypeAlias = dict[str, Any]
 """The names that a client sent, each with its value; in a query with its text, or several."""
 
 _ANY = object()
-"""What a word means that asks for no filter."""
+"""The meaning of a word that asks for no filter."""
 
 
 _MARKS = re.compile("[^a-z0-9]+")
@@ -85,8 +85,8 @@ def _if(true: object, false: object) -> Words:
     return {word: true if is_true else false for word, is_true in TRUTH.items()}
 
 
-# The names of the order and the pages of any list. Those on the left of `count`, `end`, `order`,
-# `page` and `range` are ours in this module only.
+# The names of the order and the pages of any list. Our names are on the left. `count`, `end`,
+# `order`, `page` and `range` are ours in this module only.
 _OF_LISTS: dict[str, str] = {
     "limit": "page_size per_page page_limit size take top max_results _limit _per_page $top",
     "offset": "skip page_offset start_row _start $skip",
@@ -190,7 +190,7 @@ def spellings(own: Iterable[str], sorts: Collection[str], filters: dict[str, str
 
 
 class _Other(NamedTuple):
-    """An other name, as it was sent."""
+    """Another name, as the client sent it."""
 
     means: _Meaning
     sent: str
@@ -201,7 +201,7 @@ def in_our_words(query: Sent, how: Spellings) -> Sent:
     """Translate a query. A parameter without a value is absent, as in forms.
 
     `counted` is among the names if the client needs the number of all rows. Raises ValidationError
-    for names that contradict each other, and for words that nobody knows.
+    for names that contradict each other, and for unknown words.
     """
     ours: Sent = {}
     others: list[_Other] = []
@@ -234,7 +234,7 @@ _OF_COLUMN = re.compile(r"(?:sort|order)\[([^\]0-9]+)\]")
 
 
 def _others(name: str, text: Any, how: Spellings) -> list[_Other]:  # noqa: ANN401 - a text, or several
-    """Return what a name stands for, if anybody knows it; of a `filter` in JSON, each name."""
+    """Return what a name stands for; a `filter` in JSON stands for each name in it."""
     sent = name
     if column := _OF_COLUMN.fullmatch(name):
         name, text = "sort", f"{column[1]} {several(text)[-1]}"
@@ -306,7 +306,7 @@ _WAY = re.compile(r"(.*?)(asc|desc)(?:end|ending)?(?:nullslast)?")
 
 
 def _sort(text: str, how: Spellings) -> str:
-    """Return the order here, or the text itself if nobody knows it."""
+    """Return the order that a text stands for, or the text itself if it is unknown."""
     if text in how.orders:
         return text
     plain = _plain(text.lstrip(' +"['))
@@ -380,13 +380,13 @@ def several(texts: Any) -> list[Any]:  # noqa: ANN401 - a text, or several
 
 
 def names_of_place(query: Iterable[str], how: Spellings) -> dict[str, str]:
-    """Return what the names in a query stand for that say which page it is for."""
+    """Return which names in a query say what page to list, and what each stands for."""
     found = {name: how.names.get(_plain(name)) for name in query}
     return {name: each.name for name, each in found.items() if each and each.name in _OF_PLACE}
 
 
 def task_in_our_words(task: object, own: Set[str]) -> object:
-    """Translate what is sent of a task, whose fields here have the names `own`.
+    """Translate a task that a client sent; `own` are our names of its fields.
 
     Raises ValidationError as `in_our_words` does.
     """

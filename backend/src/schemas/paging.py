@@ -1,4 +1,4 @@
-"""What any list can be asked for: its order, and one page of it by cursor or by number.
+"""What clients can ask of any list: an order, and one page by cursor or by number.
 
 A cursor says where a page ended. It is opaque to clients, and correct however the list changes.
 """
@@ -117,7 +117,7 @@ def _is_of(kind: type | str, value: str | None) -> bool:
 
 
 def _is_time(text: str) -> bool:
-    """Whether PostgreSQL can hold it: from 4714 BC to 294276, which `datetime` cannot."""
+    """Whether PostgreSQL can hold this time: from 4714 BC to 294276, which `datetime` cannot."""
     if text in _ENDLESS:
         return True
     if not (parts := _TIME.fullmatch(text)):
@@ -142,7 +142,7 @@ class Listing(BaseModel):
 
     kinds: ClassVar[Kinds]
     other_names: ClassVar[dict[str, str]] = {}
-    """How other clients call a subclass's filters."""
+    """The names that other clients use for a subclass's filters."""
     spellings: ClassVar[Spellings]
     _counted: bool = PrivateAttr(False)
 
@@ -170,7 +170,7 @@ class Listing(BaseModel):
 
     @property
     def order(self) -> str:
-        """What a cursor is for."""
+        """The order that a cursor belongs to."""
         return self.sort
 
     def place(self) -> dict[str, object]:
@@ -184,7 +184,7 @@ class Listing(BaseModel):
 
     @property
     def counted(self) -> bool:
-        """Whether its names are those of a client that needs the number of all rows."""
+        """Whether the query has names of a client that needs the number of all rows."""
         return self._counted
 
     @classmethod

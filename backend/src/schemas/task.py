@@ -71,7 +71,7 @@ def _few(tags: object) -> object:
 
 
 def _distinct(tags: list[str]) -> list[str]:
-    """Keep the first of those that are the same text, however they are composed."""
+    """Keep the first of several tags that are the same text, however it is composed."""
     if "".join(tags).isascii():
         return [*dict.fromkeys(tags)]
     first: dict[str, str] = {}
@@ -120,7 +120,7 @@ _WHETHER_A_DAY = Field(
 
 
 def _with_all_day(task: object) -> object:
-    """Say with `all_day` whether a due date is a day, or None if that depends on the one before."""
+    """Set `all_day` to whether a due date is a day, or to None if the row's due date decides."""
     if not isinstance(task, dict) or task.keys().isdisjoint({"due_date", "all_day"}):
         return task
     due_date, all_day = task.get("due_date"), task.get("all_day")
@@ -147,7 +147,7 @@ Tag = Annotated[
 
 SentTags = Annotated[
     list[Tag],
-    FailFast(),  # a batch may have 2,000 wrong ones
+    FailFast(),  # a batch may have 2,000 wrong tags
     BeforeValidator(_few),
     AfterValidator(_distinct),
     Field(

@@ -31,8 +31,8 @@ Sort: TypeAlias = Literal[
 def _texts(texts: object) -> list[str]:
     """Read a list that is joined by commas, sent in several parameters, or both.
 
-    PostgreSQL would compare each repeat with each row, so there are none. Raises
-    PydanticCustomError for more than a task has.
+    PostgreSQL would compare each repeat with each row, so repeats are dropped. Raises
+    PydanticCustomError for more texts than a task may have.
     """
     parts = dict.fromkeys(",".join(several(texts)).split(","))
     distinct = [*dict.fromkeys(normalize("NFC", part.strip()) for part in parts if part.strip())]
@@ -56,8 +56,8 @@ def _either(value: bool | str) -> bool:
 
 
 def _first_moment(text: str) -> datetime:
-    """Read a moment in UTC; of a day, the first one, in no time zone yet."""
-    # The + of an offset arrives as a space from whoever does not encode it.
+    """Read a moment in UTC. For a day, return its first moment, in no time zone yet."""
+    # If a client does not encode the + of an offset, a space arrives.
     time = read_time(re.sub(" (?=[0-9]{2}:[0-9]{2}$)", "+", text))
     return time.replace(tzinfo=None) if is_day(text) else time
 
@@ -184,6 +184,6 @@ class TaskListing(Listing):
 
     @property
     def order(self) -> str:
-        """In another zone than UTC, the order by `due_date` is another one."""
+        """In another zone than UTC, the order by `due_date` is another order."""
         is_other = self.time_zone != UTC_ZONE and self.sort.removeprefix("-") == "due_date"
         return f"{self.sort} {self.time_zone}" if is_other else self.sort

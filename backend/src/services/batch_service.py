@@ -27,9 +27,9 @@ async def apply_batch(
 ) -> list[bytes | None]:
     """Apply all operations or none; return each task's new state, or None if it was deleted.
 
-    With a key that has applied them before, return the states of then. `conditions`: one for each.
-    Raises BatchRefused, KeyReused for a key that came with something else, TooManyKeys, and
-    DatabaseUnavailable.
+    With a key that has applied them before, return the states of that time. `conditions` has one
+    for each operation. Raises BatchRefused, KeyReused for a key that came with something else,
+    TooManyKeys, and DatabaseUnavailable.
     """
     changes = [*map(_change, operations, conditions or repeat(None))]
     if key is None:
@@ -54,10 +54,10 @@ def _change(operation: Operation, condition: Condition | None) -> RowChange:
 
 
 def batch_fingerprint(operations: list[Operation], *kept: str) -> str:
-    """Hash the operations that a key came with; as of a task, defaults do not count.
+    """Hash the operations that came with a key. Default values do not count, as for a task.
 
-    An earlier release kept whole answers. It would give a part of one for the whole, so it must not
-    know the key.
+    An earlier release stored whole answers. It would take the stored parts for a whole answer, so
+    its fingerprint of the same batch has to differ.
     """
     sent = [
         operation

@@ -1,7 +1,7 @@
-"""When tasks are due that are due on a day: from its first moment in a time zone until it is over.
+"""When a task with a day is due: from the day's first moment in a time zone until the day is over.
 
-PostgreSQL knows the time zones, and nothing else is asked about them. Sessions are in UTC, in which
-a day is stored as its first moment.
+Only PostgreSQL knows the time zones. Sessions are in UTC, and a day is stored as its first moment
+in UTC.
 """
 
 from datetime import UTC, datetime
@@ -44,7 +44,7 @@ _known: WeakKeyDictionary[AsyncEngine, frozenset[str]] = WeakKeyDictionary()
 
 
 async def is_time_zone(engine: AsyncEngine, name: str) -> bool:
-    """Whether PostgreSQL has it, and not only a rule of its own for it, as for `FOO3`.
+    """Whether PostgreSQL has a zone of this name; it would also take a rule such as `FOO3`.
 
     The names are read once: PostgreSQL opens a file for each. Raises DatabaseUnavailable.
     """
@@ -56,8 +56,8 @@ async def is_time_zone(engine: AsyncEngine, name: str) -> bool:
 def _first_moment(local: ColumnElement[Any]) -> ColumnElement[Any]:
     """Return the first moment of a day, from its midnight on the clocks of the zone.
 
-    Where clocks go back over midnight it comes twice, and PostgreSQL takes the second. The end of
-    the day before tells the first. Where there was no such day, it does not.
+    Where clocks go back over midnight, midnight comes twice, and PostgreSQL takes the second. The
+    first is right after the end of the day before, unless the zone skipped that day.
     """
     after_last = func.timezone(_ZONE, local - _TICK) + _TICK
     return func.least(func.timezone(_ZONE, local), after_last)
@@ -72,7 +72,7 @@ def due_at(*, zoned: bool) -> ColumnElement[Any]:
 
 
 def _position() -> ColumnElement[Any]:
-    """Return the moment of the row that a page begins after; of a day it has only the day."""
+    """Return the moment of the row after which a page begins; a day has only ten characters."""
     text = bindparam("position", type_=Text)
     is_day = func.length(text) == literal_column("10")
     first = _first_moment(cast(text, _LOCAL))
@@ -103,7 +103,7 @@ def is_in_time(*, zoned: bool) -> ColumnElement[bool]:
     due = due_at(zoned=zoned)
     first: ColumnElement[Any] = bindparam("due_date_from", type_=_MOMENT)
     last: ColumnElement[Any] = bindparam("due_date_to", type_=_MOMENT)
-    if zoned:  # in subqueries, they are computed once and not for every row
+    if zoned:  # PostgreSQL computes a subquery once, and not for every row
         begin = _first_moment(bindparam("due_day_from", type_=_LOCAL))
         end = _first_moment(bindparam("due_day_to", type_=_LOCAL) + _TICK) - _TICK
         first = func.coalesce(first, select(begin).scalar_subquery())

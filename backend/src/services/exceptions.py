@@ -6,11 +6,11 @@ class ChangesGone(Exception):
 
 
 class NoSignIn(Exception):
-    """Anyone may act for any user, so that nobody may make tokens of one."""
+    """Anyone may act for any user, so there are no tokens."""
 
 
 class OfSignInOnly(Exception):
-    """The token is a personal one, which manages no tokens."""
+    """The token is personal, and so cannot manage tokens."""
 
 
 class ReadOnlyToken(Exception):

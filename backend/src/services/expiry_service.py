@@ -1,8 +1,8 @@
-"""Deletes what has expired, also what belongs to users who never come back.
+"""Deletes expired rows, also those of users who never come back.
 
 A user's own requests delete the user's expired keys and old changes. Twice a day one worker does so
-for all users, and deletes tokens that expired long ago. The claim is an idempotency key of nobody:
-whoever keeps it first sweeps.
+for all users, and deletes tokens that expired long ago. The worker that first stores an idempotency
+key of nobody does the sweep.
 """
 
 import asyncio
@@ -35,18 +35,18 @@ from src.models.personal_token import PersonalToken
 
 SWEEP_EVERY = timedelta(hours=12)
 CHANGE_LIFETIME = timedelta(days=30)
-"""How long a change is kept after the user's next one."""
+"""How long a change stays after the user's next change."""
 
 TOKEN_STAYS = timedelta(days=30)
-"""How long after its end an expired token is kept, to say the day that it expired on."""
+"""How long an expired token stays, so that the service can say on which day it expired."""
 
 USERS_AT_ONCE = 100
 
 FIRST_SECONDS = 5
-"""After the start, requests come first."""
+"""How long the first sweep waits: after the start, requests come first."""
 
 _NOBODY = ""
-"""No user has this name: a path cannot."""
+"""No user has this name, because no path has it."""
 
 _KEYS, _CHANGES, _FEEDS = table_of(IdempotencyKey), table_of(Change), table_of(Feed)
 _TOKENS = table_of(PersonalToken)
@@ -55,7 +55,7 @@ _users = any_(bindparam("user_ids", type_=ARRAY(Text)))
 
 
 def _owners_of(table: Table, *old: ColumnElement[bool]) -> Statement:
-    """Select the next users who have old rows, or any."""
+    """Select the next users who have old rows; without `old`, who have any rows."""
     owners = select(func.convert_to(table.c.user_id, literal_column("'UTF8'"))).where(
         table.c.user_id > bindparam("after"), *old
     )
@@ -105,7 +105,7 @@ logger = logging.getLogger(__name__)
 
 @asynccontextmanager
 async def sweeping(engine: AsyncEngine) -> AsyncIterator[None]:
-    """Sweep twice a day meanwhile, unless another worker does."""
+    """Sweep twice a day while this is open, unless another worker does."""
     sweep = asyncio.create_task(_sweep_now_and_then(engine))
     try:
         yield

@@ -52,7 +52,7 @@ class Changes(NamedTuple):
 
 
 def _now_statement() -> Statement:
-    """Compile the position of now: that of the last change, or if the log is empty, its number."""
+    """Compile the current position: of the last change, or of an empty log."""
     last = owned(select(_CHANGE.seq, _AT.label("at")), CHANGES)
     found = last.order_by(_CHANGE.seq.desc()).limit(literal_column("1")).subquery("last")
     user = select(literal_column("1")).subquery("user")
@@ -72,9 +72,9 @@ def _counted() -> ColumnElement[int]:
 def _since_statement() -> Statement:
     """Compile a page, whose last row says whether its beginning is known, and where it ends.
 
-    A position is known while the log has the change with its number and time. One with the time of
-    the epoch is before the first change, or of an empty log. It is known while the next change is
-    there, or while there is none.
+    A position is known while the log has the change with its number and time. A position before the
+    first change, or of an empty log, has the time of the epoch. It is known while the log has the
+    change after it, or while there is no change after it.
     """
     after, at = (bindparam(name, type_=BigInteger) for name in ("seq", "at"))
     mine = owned(select(_CHANGE.seq), CHANGES)
@@ -166,9 +166,9 @@ def _spooled(rows: list[bytes], position: Position, *, more: bool) -> Awaitable[
 
 
 async def moved(engine: AsyncEngine, user_ids: list[str], seqs: list[int]) -> dict[str, int]:
-    """Return the number of the last change of those users for whom it is another than this.
+    """Return the number of each user's last change, if it is not the user's number in `seqs`.
 
-    In a restored database, it may be a smaller one.
+    In a restored database, the number may be smaller.
     """
     found = map(from_json, await fetch_all(engine, MOVED, user_ids=user_ids, seqs=seqs))
     return {feed["user_id"]: feed["seq"] for feed in found}

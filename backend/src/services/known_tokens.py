@@ -1,7 +1,7 @@
-"""What one worker knows of personal tokens, for 30 s: each then costs a statement again.
+"""What one worker knows about personal tokens. After 30 s it asks PostgreSQL again.
 
-A token that ends in this worker ends at once here. Expiry is by the database's clock, and ages are
-monotonic: a clock of this machine that is set back brings no token back.
+A token that ends in this worker ends here at once. The database's clock says when a token expires.
+Ages are monotonic: when this machine's clock is set back, no expired token works again.
 """
 
 import asyncio
@@ -35,7 +35,7 @@ TURN_SECONDS = 4.0
 """How long a look-up waits for its turn."""
 
 NOTED_SECONDS = 3600.0
-"""How long the use of a token is not written down again."""
+"""How long to wait before the use of a token is written down again."""
 
 AWAY_SECONDS = 1.0
 """How long a stream waits before its token is looked up again, while the database is away."""
@@ -96,13 +96,13 @@ class KnownTokens:
             await asyncio.wait([known.ended], timeout=max(seconds, 0))
             try:
                 known = await self._current(known.key)
-            except DatabaseUnavailable:  # a stream waits for it, too
+            except DatabaseUnavailable:  # streams wait for the database, too
                 await asyncio.sleep(AWAY_SECONDS)
 
     def forget(self, user_id: str, token_id: UUID) -> None:
         """Refuse a token that has ended, from now on."""
         for key in [key for key in self.looking if key.user_id == user_id]:
-            del self.looking[key]  # it may find what was there before
+            del self.looking[key]  # a look-up that runs may still find the token
         for key, known in [*self.known.items()]:
             if known.id == token_id and key.user_id == user_id:
                 del self.known[key]
@@ -119,7 +119,7 @@ class KnownTokens:
         return found
 
     async def _looked_up(self, key: TokenKey) -> KnownToken | None:
-        """Ask once for all who wait for it, and not again soon for an unknown one."""
+        """Ask once for all requests that wait. Do not ask again soon for an unknown token."""
         is_nobody = "\0" in key.user_id  # which PostgreSQL cannot hold
         if is_nobody or self.unknown.get(key, -inf) + REMEMBERED_SECONDS > monotonic():
             return None
@@ -153,7 +153,7 @@ class KnownTokens:
         return found
 
     def _read(self, key: TokenKey, row: bytes, seen_at: float) -> KnownToken:
-        """Read what was found, and have its use noted if that is due."""
+        """Read a row, and write down the use of its token if that is due."""
         columns = from_json(row)
         token_id, seconds_left = UUID(columns["id"]), columns["seconds_left"]
         earlier = self.known.get(key)
@@ -181,7 +181,7 @@ class KnownTokens:
 
 
 def _remember(memory: dict[TokenKey, T], key: TokenKey, value: T) -> None:
-    """Remember it as the newest, and forget the oldest beyond MOST_REMEMBERED."""
+    """Store a value as the newest, and forget the oldest beyond MOST_REMEMBERED."""
     memory.pop(key, None)
     if len(memory) >= MOST_REMEMBERED:
         del memory[next(iter(memory))]

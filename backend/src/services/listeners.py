@@ -37,10 +37,10 @@ REREAD_SECONDS = 30.0
 """A stream without changes is read this often: a restored database may have forgotten it."""
 
 EVENT_BYTES = 128 * 1024
-"""How long an event's data may be, unless it is a single task: it stays until its reader has it."""
+"""How long an event's data may be, unless it is a single task. It waits until the client reads."""
 
 READERS = 4
-"""How many feeds are read at once, so that others find connections, too."""
+"""How many feeds are read at once, so that other requests find connections, too."""
 
 AWAY_MILLISECONDS = 600_000
 """How long a client stays away after its stream was idle."""
@@ -57,7 +57,7 @@ class FeedPage(NamedTuple):
 
 
 TurnToWrite: TypeAlias = Callable[[], AbstractAsyncContextManager[None]]
-"""Waits until others have had theirs."""
+"""Waits until other users' streams have had their turns."""
 
 
 class Stream(Protocol):
@@ -130,7 +130,8 @@ class Listeners:
     ) -> Iterator[Callable[[], None]]:
         """Send a stream the changes since a position, and then each change as it happens.
 
-        It begins when the function that this yields is called. Raises TooManyListeners.
+        The stream begins when the caller calls the function that this yields.
+        Raises TooManyListeners.
         """
         turn = partial(self.writing.turn, user_id)
 
@@ -202,7 +203,7 @@ class Listeners:
         task.add_done_callback(self.tasks.discard)
 
     async def _follow(self) -> None:
-        """Serve whoever is behind, and end all streams in the end."""
+        """Serve listeners that are behind; when the worker stops, end all streams."""
         stopping = asyncio.create_task(self.stopping.wait())
         look: asyncio.Task[None] | None = None
         try:
@@ -224,7 +225,7 @@ class Listeners:
                 self._start(listener.stream.end())
 
     async def _look(self, listeners: list[Listener]) -> None:
-        """Ask once for all of them, and serve those who are behind."""
+        """Ask once for these listeners, and serve those that are behind."""
         free = [listener for listener in listeners if not listener.is_busy]
         known = [listener for listener in free if listener.position is not None]
         self._keep_open(listeners)
@@ -276,7 +277,7 @@ class Listeners:
                 listener.limit = page.next_limit
                 listener.is_waiting = True
         except DatabaseUnavailable:
-            pass  # it is still behind
+            pass  # the listener is still behind
         except Exception as error:
             await listener.fail(error)
         finally:
@@ -292,7 +293,7 @@ class Listeners:
         return await reading
 
     async def _read(self, user_id: str, since: Position | None, limit: int) -> FeedPage:
-        """Read as many changes as an event may have, and again fewer if they are too long."""
+        """Read as many changes as an event may have, or fewer if their text is too long."""
         while True:
             async with self.reading.turn(user_id):
                 found = await feed_service.changes(self.engine, user_id, since, limit)

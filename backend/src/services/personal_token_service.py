@@ -40,7 +40,7 @@ from src.services.token_text import hash_of, new_token_text
 TOKENS = table_of(PersonalToken)
 
 MOST_TOKENS = 50
-"""How many a user may have, with those that expired less than 30 days ago."""
+"""How many tokens a user may have, with those that expired less than 30 days ago."""
 
 _LAST_USED = TOKENS.c.last_used_at
 _IS_UNNOTED: ColumnElement[bool] = or_(
@@ -105,7 +105,7 @@ async def create_token(
 ) -> tuple[bytes, str]:
     """Return the row and the token's text, which nobody can learn later.
 
-    Raises TooManyTokens. Creations of a user wait for one another, so that each counts the others.
+    Raises TooManyTokens. A user's creates wait for each other, so that each counts the others.
     """
     text, tick = new_token_text(), next_tick()
     values: dict[str, Any] = vars(token) | {

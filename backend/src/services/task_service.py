@@ -76,8 +76,8 @@ def list_statement(
 ) -> Statement:
     """Compile a list, `by` any of completed, text, position (with position_id), time_zone and more.
 
-    Common filters have statements of their own. `more` is all that few use, in one statement: in
-    it, NULL means that a filter is not used. Days are those of a `time_zone`, or of UTC.
+    Common filters have statements of their own. `more` stands for all rare filters, which share a
+    statement where NULL means that a filter is not used. Days are those of a `time_zone`, or UTC.
     """
     zoned = "time_zone" in by
     filters = {
@@ -116,9 +116,9 @@ def _has_text(column: ColumnElement[Any]) -> ColumnElement[bool]:
     """Whether a column contains `text`, in upper or lower case, and however it is composed.
 
     Bytes are compared many at a time, so that no text takes much longer than another. LIKE goes
-    character by character, and starts over at every one where the text might begin.
+    character by character, and starts over wherever the text might begin.
     """
-    # In a subquery, it is lowered once and not for every row.
+    # PostgreSQL computes a subquery once, and not for every row.
     text = select(_lower(bindparam("text", type_=Text))).scalar_subquery()
     return func.position(text.op("IN")(_lower(column))) > literal_column("0")
 
@@ -130,7 +130,7 @@ def _lower(text: ColumnElement[Any]) -> ColumnElement[bytes]:
 
 
 def said_of(fields: Mapping[str, object]) -> dict[str, object]:
-    """Leave out what a due date says without `all_day`, as keys of before days have it."""
+    """Leave out `all_day` where the due date implies it, as for keys from before `all_day`."""
     due_date = fields.get("due_date")
     is_midnight = isinstance(due_date, datetime) and due_date.time() == time()
     if fields.get("all_day") if is_midnight else "due_date" in fields:
@@ -139,7 +139,7 @@ def said_of(fields: Mapping[str, object]) -> dict[str, object]:
 
 
 def fingerprint(task: TaskCreate) -> str:
-    """Hash the task that a key came with.
+    """Hash the task that came with a key.
 
     Keys outlive a release: a field that was added later counts only where it is set.
     """
@@ -155,7 +155,7 @@ _MORE = {"priority", "tags", "has_due_date", "offset", *_OF_DAYS}
 async def list_tasks(
     engine: AsyncEngine, user_id: str, listing: TaskListing, *, counted: bool = False
 ) -> RowPage:
-    """Answer the user's tasks; `total` is the number of all, without limit, if they are counted.
+    """Return the user's tasks. If `counted`, `total` is the number of them without the limit.
 
     Raises UnknownTimeZone.
     """
@@ -197,7 +197,7 @@ async def list_tasks(
 async def create_task(
     engine: AsyncEngine, user_id: str, task: TaskCreate, key: str | None = None
 ) -> bytes:
-    """Create a task; with a key that has created one before, return that task as it was then.
+    """Create a task. With a key that has created a task, return that task as it was then.
 
     Raises KeyReused for a key that came with another task.
     """
@@ -221,7 +221,7 @@ async def update_task(
     edits: TaskUpdate | Completion,
     condition: Condition | None = None,
 ) -> bytes:
-    """Change the given fields; without any, the task stays as it is, even `updated_at`.
+    """Change these fields. Without fields, the task stays as it is, even `updated_at`.
 
     Raises NotFound, ConditionNotMet.
     """

@@ -1,6 +1,6 @@
-"""The text of a personal token: what scanners find, and what tells a typing error.
+"""The text of a personal token: scanners find it, and it reveals a typing error.
 
-A prefix, 32 random digits of 62 (190 bits), and the CRC-32 of these in 6 more digits.
+It has a prefix, 32 random digits of 62 (190 bits), and the CRC-32 of these in 6 more digits.
 """
 
 from hashlib import sha256

@@ -1,4 +1,4 @@
-"""The table of the earlier version of this system, unless that has left it here."""
+"""Creates the table of the earlier version, unless the earlier version did."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""Expired keys are found by their owner, too: nobody deletes another user's."""
+"""The index finds expired keys by owner: no request deletes another user's keys."""
 
 from alembic import op
 

@@ -88,9 +88,9 @@ BEGIN
 END $$
 """
 
-# Nothing in the service does these two, but someone may by hand. While a user's changes are in the
-# log, the user's next one has a greater number. After both tables are emptied, it has none that a
-# client may take for the first.
+# The service does neither of these two, but someone may by hand. While a user's changes are in the
+# log, the user's next change has a greater number. After both tables are emptied, the next change
+# does not have the number 1, which a client may take for the first.
 KEEP_COUNTING = """
 CREATE FUNCTION keep_counting() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN

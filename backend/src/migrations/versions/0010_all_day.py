@@ -1,7 +1,7 @@
 """A due date is a day or a moment.
 
-The default is constant, so that no row is rewritten and an earlier release goes on writing. What
-that release changes may be a moment where a day was: then the trigger makes it one.
+The default is constant, so that no row is rewritten and an earlier release goes on writing. An
+earlier release may set a moment where a day was. Then the trigger makes the due date a moment.
 """
 
 import sqlalchemy as sa
