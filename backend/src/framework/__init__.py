@@ -1,8 +1,9 @@
 """A small framework beneath FastAPI's decorators, which the application above it need not know.
 
-Whoever came for the layers need not open it. It knows users' rows, with `user_id` and `id`, but no
+To see the layers, you need not open it. It knows users' rows, with `user_id` and `id`, but no
 table. Its fast path takes an eighth to a sixth of the processor time that FastAPI takes for a
-request (`python -m benchmarks.fast_path`); one line of `main.py` switches it off. Its packages:
+request (`python -m benchmarks.fast_path`); one line of `main.py` switches the fast path off. The
+packages are:
 
 - `web`: requests and answers, as HTTP's RFCs have them;
 - `server`: the process, its sockets, signals and logs;

@@ -1,4 +1,4 @@
-"""A condition on a resource's ETag, whoever asks for it and whoever checks it."""
+"""A condition on a resource's ETag: for the code that reads it, and the code that checks it."""
 
 from typing import NamedTuple
 

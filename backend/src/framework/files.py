@@ -4,7 +4,7 @@ import os
 from math import inf
 
 SCARCE = 3 / 4
-"""Share of the limit from which on nothing is begun that takes a file for long."""
+"""Above this share of the limit, nothing begins that keeps a file open for long."""
 
 
 def file_limit() -> float:
@@ -17,7 +17,7 @@ def file_limit() -> float:
 
 
 def are_files_scarce() -> bool:
-    """Whether fewer than a quarter are left. A new file gets the lowest free number."""
+    """Whether less than a quarter of the files is left: a new one gets the lowest free number."""
     try:
         number = os.open(os.devnull, os.O_RDONLY)
     except OSError:

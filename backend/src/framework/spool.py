@@ -30,7 +30,7 @@ def zstd_encoder() -> Any:  # noqa: ANN401 - zstandard does not export its class
 
 
 class Spool:
-    """A text that is written first and read later; a long one is kept in a temporary file, as zstd.
+    """A text that is written first and read later; a long text is in a temporary file, as zstd.
 
     `length` and `digest` are those of the text itself. Raises NoRoom when the disk is full.
     """
@@ -85,7 +85,7 @@ class Spool:
 
     def close(self) -> None:
         if self._file is not None:
-            with suppress(OSError):  # it still has what it could not write
+            with suppress(OSError):  # the file still has bytes that it could not write
                 self._file.close()
 
 
@@ -103,7 +103,7 @@ def _read(file: Any) -> Iterator[bytes]:  # noqa: ANN401 - whatever can be read
 
 
 async def spool_array(values: list[bytes], begin: bytes = b"[", end: bytes = b"]") -> Spool:
-    """Write these values as a JSON array, or as one inside of something else."""
+    """Write these values as a JSON array, between `begin` and `end`."""
     if len(values) <= SHORT and _joined_length(values) <= PIECE_BYTES:
         return Spool(b"%b%b%b" % (begin, b",".join(values), end))
     return await spool_batches(_only(values), begin, end)

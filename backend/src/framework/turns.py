@@ -1,4 +1,4 @@
-"""Turns at what few can do at once, by key: nobody waits behind all of somebody else's."""
+"""Turns for work that few can do at once: no key waits for all turns of another key."""
 
 import asyncio
 from collections import deque
@@ -8,7 +8,7 @@ from time import perf_counter
 
 
 class Turns:
-    """At most `most` at once. Of those who wait, each key has its turn before any has another."""
+    """At most `most` turns at once. Of the keys that wait, each has one before any has two."""
 
     def __init__(self, most: int) -> None:
         self.free = most
@@ -28,7 +28,7 @@ class Turns:
     async def work(self, key: Hashable, rest: float) -> None:
         """Wait for a turn that lasts until the caller waits for something else.
 
-        The next one begins after `rest` times as long.
+        The next turn begins after `rest` times the time that this turn took.
         """
         if self.free:
             self.free -= 1

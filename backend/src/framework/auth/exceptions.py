@@ -2,11 +2,11 @@
 
 
 class NotAuthenticated(Exception):
-    """The token is missing, or invalid for the given reason."""
+    """The token is missing, or is invalid, as the sentence says."""
 
 
 class NotTheOwner(Exception):
-    """The token is valid, but the path is another user's than the token's `user`."""
+    """The token is valid, but its `user` is not the user in the path."""
 
     def __init__(self, user: str) -> None:
         super().__init__()

@@ -26,7 +26,7 @@ SEARCHES = 5
 """How many searches for unknown keys are allowed without a pause."""
 
 SEARCH_SECONDS = 5.0
-"""The pause for each further search: all that a flood of invented ids delays a new key."""
+"""The pause before each further search: a flood of invented ids delays a new key by no more."""
 
 HEADERS = {
     "Accept": "application/json",
@@ -42,10 +42,10 @@ logger = logging.getLogger(__name__)
 class JWKS:
     """The key server's keys.
 
-    Fetched at start-up, every REFRESH_SECONDS, and for an unknown key as often as SEARCHES and
-    SEARCH_SECONDS allow, with one request at a time. Known keys stay until the server answers with
-    another set. Nothing is fetched once `stopping` is set. Log lines name the `setting`
-    that has the URL.
+    They are fetched at start-up, every REFRESH_SECONDS, and for an unknown key as often as SEARCHES
+    and SEARCH_SECONDS allow, with one request at a time. Known keys stay until the server answers
+    with another set. Nothing is fetched once `stopping` is set. Log lines name the `setting` that
+    has the URL.
     """
 
     def __init__(self, url: str, stopping: asyncio.Event, setting: str) -> None:
@@ -61,8 +61,8 @@ class JWKS:
     def known(self, key_id: str | None) -> list[VerifyingKey]:
         """Return the keys that a token may be signed with.
 
-        They have its key id; if none has, they have no id. A token without an id names no key, so
-        it may be signed with any (RFC 7515 §4.1.4: the id is a hint).
+        They have the token's key id. If no key has it, they are the keys without an id. A token
+        without an id may be signed with any key (RFC 7515 §4.1.4: the id is a hint).
         """
         keys = list(self.by_document.values())
         if key_id is None:
@@ -72,7 +72,7 @@ class JWKS:
     async def find(self, key_id: str | None) -> list[VerifyingKey]:
         """Ask the server for its keys, if a search is left, and return the known ones.
 
-        Raises KeysUnavailable when there is none, and the server does not answer, or is not asked
+        Raises KeysUnavailable when no key is known and the server does not answer, or is not asked
         because the service is stopping.
         """
         if self.fetching is not None or self._may_search():
@@ -127,7 +127,7 @@ class JWKS:
         return True
 
     async def _fetch_together(self) -> None:
-        """Share one fetch among all waiting requests; cancelling a request does not cancel it."""
+        """Share one fetch among all waiting requests; no request that is cancelled ends the fetch."""
         if self.stopping.is_set():
             return
         if self.fetching is None:
@@ -148,7 +148,7 @@ class JWKS:
             self.fetching = None
 
     async def _read(self, body: bytes) -> dict[str, VerifyingKey]:
-        """Parse a JWK set. An answer that is not one may raise any exception.
+        """Parse a JWK set. Any other answer may raise any exception.
 
         The object of an unchanged key stays: tokens that it verified stay verified.
         """

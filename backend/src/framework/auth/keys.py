@@ -12,7 +12,7 @@ for _name in ("Ed25519", "Ed448"):  # RFC 9864 §2.2; PyJWT has only the older n
 
 _RSA = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512")
 
-# By `kty` and, but for RSA, `crv`.
+# By `kty`, and except for RSA also by `crv`.
 _FITTING: dict[tuple[str, str | None], tuple[str, ...]] = {
     ("RSA", None): _RSA,
     ("EC", "P-256"): ("ES256",),

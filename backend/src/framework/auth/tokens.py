@@ -37,10 +37,10 @@ MAX_TOKEN_BYTES = 16 * 1024
 REMEMBERED_TOKENS = 4096
 
 TRIED_KEYS = 16
-"""How many keys a token that names none of them is tried with."""
+"""How many keys to try for a token that names no key."""
 
 LOG_SECONDS = 60.0
-"""How long a reason is not logged again."""
+"""How long to wait before a reason is logged again."""
 
 MAX_REASON = 200
 
@@ -50,7 +50,7 @@ EXPIRED = "The token has expired"
 _TYPES = {"jwt", "at+jwt", "application/at+jwt"}
 _TOKEN = re.compile(rb"[\w~+/-]+\.[\w~+/-]+\.[\w~+/-]+=*", re.ASCII)
 
-# Includes errors of its parsers that PyJWT lets through.
+# Includes errors of PyJWT's parsers that PyJWT lets through.
 _UNREADABLE = (PyJWTError, ValueError, TypeError, OverflowError, RecursionError)
 
 # Another key may verify a token that one key does not.
@@ -76,7 +76,7 @@ class UnknownKeyError(PyJWTError):
 
 
 class WrongTypeError(PyJWTError):
-    """The token's `typ` is that of another purpose, or its user claim names nobody."""
+    """The token's `typ` is for another purpose, or its user claim names nobody."""
 
 
 _PLAIN_WORDS: dict[type, str] = {
@@ -113,7 +113,7 @@ class Verified:
 
 
 class SecretKey:
-    """An HS256 secret shared with the issuer. VerifyingKey ids are ignored.
+    """An HS256 secret shared with the issuer. Key ids are ignored.
 
     Without a secret there is no issuer, and every token is refused.
     """
@@ -273,7 +273,7 @@ def _in_plain_words(error: Exception) -> str:
 
 
 def bearer(headers: list[tuple[bytes, bytes]]) -> bytes:
-    """Return the token that a request has: RFC 6750 §2.1. Two are none, which `verified` refuses.
+    """Return the token that a request has: RFC 6750 §2.1. Two count as an empty one.
 
     Raises NotAuthenticated.
     """

@@ -24,13 +24,13 @@ LAST_LINES_SECONDS = 2.0
 """How long a process that ends waits for its last lines to be read."""
 
 BUFFER_BYTES = 2**20
-"""Limit of what is buffered for a slow or absent reader; as much again may be in a write."""
+"""How many bytes wait for a slow or absent reader; as many again may be in a write."""
 
 PIPE_BUF: int = getattr(select, "PIPE_BUF", 512)
 """A write of up to this size is atomic (POSIX `write`): the lines of workers do not mix."""
 
 MAX_PEER = 64
-"""Longer than any address. Plain uvicorn reads it from a header, which may contain anything."""
+"""Longer than any address. Plain uvicorn reads one from a header, which may have any text."""
 
 # These values need no escaping: the parser checks methods, we check ids, and templates are ours.
 _REQUEST = {

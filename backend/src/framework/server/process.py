@@ -33,7 +33,7 @@ _NOT_HERE = {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}
 
 
 def bound_sockets(host: str, port: int, settings: tuple[str, str]) -> list[socket.socket]:
-    """Bind a socket for each address of a host; `::` is for IPv4, too.
+    """Bind a socket for each address of a host; `::` means IPv6 and IPv4.
 
     They do not listen yet: until the service is ready, connections are refused.
     Raises CannotStart, which names the `settings` of host and port.
@@ -105,7 +105,7 @@ class Config(uvicorn.Config):
 
 
 class Server(uvicorn.Server):
-    """Answers whoever is queued when it stops, before it closes its sockets."""
+    """Answers the connections in the queue when it stops, before it closes its sockets."""
 
     drain_seconds = 0.0
     when_ready: Callable[[], None] | None = None

@@ -36,7 +36,7 @@ MAX_FIELDS = 200
 SHORT_PIECE = 256
 
 MAX_SHORT_PIECES = 3000
-"""How many pieces shorter than SHORT_PIECE a body may have: each costs as much as 8 KiB in one."""
+"""How many pieces below SHORT_PIECE a body may have: each takes as long as one of 8 KiB."""
 
 HEAD_SECONDS = 20.0
 """How long a head may take, and a new connection may be silent."""
@@ -51,7 +51,7 @@ UNREAD_SECONDS = 30.0
 """How long a peer may read nothing of what it was sent."""
 
 UNSENT_BYTES = 64 * 1024
-"""How much the system keeps for a peer that reads nothing, beside what is on its way."""
+"""How many unsent bytes the system keeps for a peer that reads nothing."""
 
 RESERVED_FILES = 64
 """Open files kept free of client connections, for the database, logs and the system."""
@@ -181,7 +181,7 @@ class HTTPProtocol(HttpToolsProtocol):
         if len(self.headers) > MAX_FIELDS or self._head_bytes() > MAX_HEAD_BYTES:
             raise TooLargeHead
         if len(self.url) > MAX_PATH_BYTES:
-            # What is beyond would be decoded before the application refuses the path.
+            # A longer path would be decoded before the application refuses it.
             path, *query = self.url.split(b"?", 1)
             self.url = b"?".join([path[: MAX_PATH_BYTES + 1], *query])
         super().on_headers_complete()
@@ -373,7 +373,7 @@ class Clock:
         self.loop.call_later(1, self.tick)
 
     def has_no_file_left_for(self, transport: asyncio.Transport) -> bool:
-        """Whether this connection has one of the last file numbers: the lowest are given out first.
+        """Whether this connection has one of the last file numbers: the lowest free one is next.
 
         Logs a warning at most once a minute.
         """

@@ -11,28 +11,28 @@ from src.framework.turns import Turns
 MIB = 1024 * 1024
 
 MOST_OF_ALL = 64 * MIB
-"""How much all bodies of this process that have arrived in pieces may have together."""
+"""How many bytes all bodies that arrive in pieces may have together, in this process."""
 
 MOST_OF_USER = 16 * MIB
-"""How much of this those of one user may have."""
+"""How many of these bytes one user's bodies may have."""
 
 COUNTED_FROM = 64 * 1024
-"""A body of up to this many bytes that arrives at once takes nothing of either."""
+"""A body that arrives at once and has at most this many bytes does not count."""
 
 MOST_VALUES = 10_000
 """How many values a body's JSON may have: a batch of 100 large rows has 4,000."""
 
 REST = 3
-"""How many times as long as a large body was read, none is read after it."""
+"""After a large body, the next one waits this many times as long as the first took."""
 
 MANY_ERRORS = 50
-"""To describe more of them takes as long as to read a large body."""
+"""To describe more errors takes as long as to read a large body."""
 
 LATER = "Too many large bodies are arriving; try again in a moment"
 RETRY_AFTER = 5
 
 held: dict[str | None, int] = {}
-"""The bytes that are held now for each user; for None, those for all."""
+"""How many bytes are held for each user, and for all users together under None."""
 
 _turns: WeakKeyDictionary[asyncio.AbstractEventLoop, Turns] = WeakKeyDictionary()
 
@@ -71,9 +71,9 @@ def release(scope: Scope) -> None:
 
 
 async def turn_to_work(scope: Scope) -> None:
-    """Wait until this request may do what takes up to 40 ms: one at a time does, in turn by user.
+    """Wait until this request may do work of up to 40 ms: one does at a time, in turn by user.
 
-    Others wait meanwhile. So they have three quarters of the time.
+    After each, other requests have three times as long.
     """
     turns = _turns.setdefault(asyncio.get_running_loop(), Turns(1))
     await turns.work(scope["path_params"].get("user_id"), REST)

@@ -91,10 +91,10 @@ def finish_openapi(
         properties = schema.get("properties", {})  # an Enum has none
         _drop_titles(schema, *properties.values())
         _add_enums(*properties.values())
-        if "example" in schema:  # pydantic sorts it
+        if "example" in schema:  # pydantic sorts the example
             names = [name for name in properties if name in schema["example"]]
             schema["example"] = {name: schema["example"][name] for name in names}
-            for each in properties.values():  # it has them
+            for each in properties.values():  # the example has them
                 each.pop("examples", None)
     _move_examples(contract)
     for operations in contract["paths"].values():
@@ -123,7 +123,7 @@ def finish_openapi(
 
 
 def _move_examples(contract: dict[str, Any]) -> None:
-    """Let a body have its schema's example, which is in nobody's way where another contains it."""
+    """Move a schema's example to its body: schemas that contain this one do not need it."""
     sent = []
     for operation in chain.from_iterable(map(dict.values, contract["paths"].values())):
         for body in operation.get("requestBody", {}).get("content", {}).values():
@@ -136,7 +136,7 @@ def _move_examples(contract: dict[str, Any]) -> None:
 
 
 def _add_enums(*schemas: dict[str, Any]) -> None:
-    """Say each constant text also as an enum: some generators read one, some the other."""
+    """Write each constant text also as an enum: some generators read only one of the two."""
     for schema in schemas:
         if isinstance(schema.get("const"), str):
             schema["enum"] = [schema["const"]]

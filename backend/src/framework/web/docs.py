@@ -1,4 +1,4 @@
-"""`/docs` and `/redoc`, which work offline: this service has all of their assets."""
+"""`/docs` and `/redoc`, which work offline: the service has all assets of both."""
 
 import mimetypes
 from functools import cache

@@ -34,13 +34,13 @@ TOO_MANY_CONNECTIONS = "Too many connections are open; try again in a moment"
 _HEADERS = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-store"),
-    (b"x-accel-buffering", b"no"),  # or nginx, where it compresses, keeps events back
+    (b"x-accel-buffering", b"no"),  # an nginx that compresses would keep events back
     (b"vary", b"Accept"),
 ]
 
 
 def asked_for(request: Request) -> bool:
-    """Whether the client accepts events by name, and JSON less or later: RFC 9110 §12.5.1.
+    """Whether the client accepts events by name, and prefers them to JSON: RFC 9110 §12.5.1.
 
     `*/*` alone gets JSON.
     """
@@ -78,10 +78,10 @@ def _never(_seconds: float) -> Awaitable[None]:
 class EventStream(Response):
     """A stream of events, open until the client leaves, or somebody calls `end`.
 
-    It is one task that waits for the end; whoever has something to say calls `send_event`. While
-    the stream is open, `listening` is entered. Its errors are answered as such; what it yields is
-    called once events may be sent. `until_refused` waits until the stream may not go on, which it
-    sees within so many seconds; the stream ends with the error that it raises.
+    One task waits for the end; other code sends events with `send_event`. The stream enters
+    `listening` while it is open, and calls what `listening` yields when events may be sent. Errors
+    of `listening` are answered as for any request. `until_refused` gets a number of seconds, within
+    which it raises an error if the stream may not go on; the stream ends with that error.
     """
 
     is_ended = False
@@ -131,7 +131,7 @@ class EventStream(Response):
     ) -> None:
         """Send an event whose data is one line, as JSON is.
 
-        It leaves in pieces: each in its `turn`, when the client has taken those before it.
+        It sends pieces: each in its `turn`, when the client has taken those before.
         """
         self.is_in_event = True
         begin, end = b"id: %b\ndata: " % token.encode(), b"\n\n"
@@ -155,7 +155,7 @@ class EventStream(Response):
     async def fail(self, error: Exception) -> None:
         """End with the problem (RFC 9457) that this error would be answered with.
 
-        In the middle of an event, end without it: the client discards what has no end.
+        In the middle of an event, end without the problem: clients discard an event without an end.
         """
         if not self.is_in_event:
             problem = await answer(self.request, error)

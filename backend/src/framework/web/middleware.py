@@ -47,10 +47,10 @@ CANNOT_START = "The service cannot start just now; its log says why"
 logger = logging.getLogger(__name__)
 
 
-# Whoever opens an answer as a page runs none of what a user wrote.
+# If somebody opens an answer as a page, the browser runs nothing that a user wrote.
 _NOSNIFF = (b"x-content-type-options", b"nosniff")
 
-# After an ambiguous request, where the next one begins is uncertain.
+# After an ambiguous request, nobody knows where the next request begins.
 _CLOSE = {"Connection": "close"}
 
 

@@ -1,7 +1,7 @@
 """What clients would like: `Prefer` (RFC 7240), and the weights of `Accept…` (RFC 9110 §12.4.2).
 
-Of a list, the first MOST_ITEMS count, and of an item as many parameters: a head has room for
-thousands.
+The first MOST_ITEMS items of a list count, and the first MOST_ITEMS parameters of an item: a head
+has room for thousands.
 """
 
 import re
@@ -26,7 +26,7 @@ def seconds_to_wait(prefer: str | None, most: int) -> int:
     return min(int(text), most) if re.fullmatch("[0-9]{1,9}", text) else 0
 
 
-# One without an end goes on to the field's end, or each of its marks would be tried as a beginning.
+# A text without an end goes on to the field's end. Otherwise each mark in it could be a beginning.
 _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*+"?')
 _WEIGHT = re.compile(r"\s*q=([01](?:\.[0-9]{0,3})?)\s*")
 
@@ -36,8 +36,8 @@ def weights(accept: str) -> dict[str, float]:
     found: dict[str, float] = {}
     for item in _items(_QUOTED.sub("", accept.lower())):
         name, *parameters = _items(item, ";")
-        given = [weight[1] for each in parameters if (weight := _WEIGHT.fullmatch(each))]
-        found[name.strip()] = float(given[0]) if given else 1
+        values = [weight[1] for each in parameters if (weight := _WEIGHT.fullmatch(each))]
+        found[name.strip()] = float(values[0]) if values else 1
     return found
 
 

@@ -124,8 +124,8 @@ class StrictRoute(APIRoute):
     async def read_body(self, request: Request, headers: Mapping[str, str]) -> bytes:
         """Read the body. HTTP/2 and serverless adapters need no header that announces it.
 
-        Raises HTTPException 415 for an encoded body (RFC 9110 §8.4) and 413 above `max_bytes`, as
-        `hold` does for what arrives in pieces, and ClientDisconnect.
+        Raises HTTPException 415 for an encoded body (RFC 9110 §8.4) and 413 above `max_bytes`, what
+        `hold` raises for a body in pieces, and ClientDisconnect.
         """
         if headers.get("content-encoding", "identity").lower() != "identity":
             raise HTTPException(415, ENCODED, {"Accept-Encoding": "identity"})
@@ -161,8 +161,8 @@ def joined_headers(
 ) -> dict[str, str]:
     """Return the headers, or those of these names.
 
-    Repeated fields form one list (RFC 9110 §5.3); of those about the body, which are not lists, the
-    first counts. httptools keeps the white space at a value's end, which is not part of it (§5.5).
+    Repeated fields form one list (RFC 9110 §5.3). Fields about the body are no lists: the first
+    counts. httptools keeps the white space at a value's end, which is not part of it (§5.5).
     """
     found: dict[str, str] = {}
     for name, value in sent:
@@ -176,11 +176,11 @@ def joined_headers(
     return found
 
 
-@lru_cache(maxsize=16)  # a request reads its query once for each link of its answer
+@lru_cache(maxsize=16)  # each link of an answer reads the request's query again
 def parsed_query(query_string: bytes) -> list[tuple[str, str]]:
-    """Raises HTTPException 400 for what is not percent-encoded UTF-8 (RFC 3986 §2.1).
+    """Raises HTTPException 400 for a query that is not percent-encoded UTF-8 (RFC 3986 §2.1).
 
-    The same for too many parameters, and 414 for too many bytes.
+    It raises 400 for too many parameters, too, and 414 for too many bytes.
     """
     if len(query_string) > MAX_QUERY_BYTES:
         raise HTTPException(414, LONG_QUERY)

@@ -14,13 +14,13 @@ from src.framework.web.preferences import preferences
 PREFER = "Prefer"
 
 MOST_UNKNOWN = 20
-"""How many unknown names an answer has."""
+"""How many unknown names an answer lists."""
 
 MOST_OF_NAME = 100
-"""How many characters of an unknown name an answer has."""
+"""How many characters of an unknown name an answer shows."""
 
 FORBID: dict[str, Any] = {"extra": "forbid", "context": {"extra": "forbid"}}
-"""What validators get; the context is for those that call others themselves."""
+"""Arguments for validators; the context is for validators that call others."""
 
 
 class Nothing(BaseModel):
@@ -30,7 +30,7 @@ class Nothing(BaseModel):
 class StrictNames:
     """The names that an endpoint reads from a query and a body.
 
-    They are what its own validators take, so names that these translate are known.
+    The endpoint's own validators decide, so the names that they translate are known.
     """
 
     def __init__(self, dependant: Dependant, body: Any) -> None:  # noqa: ANN401 - FastAPI's ModelField
@@ -61,7 +61,7 @@ def is_strict(prefer: str) -> bool:
 
 
 def strictly_handled(response: Response) -> Response:
-    """Say so: otherwise, nobody can tell the answer from one of an older service (§3)."""
+    """Say that the preference was applied, which an older service would not do (§3)."""
     applied = (b"preference-applied", b"handling=strict")
     response.raw_headers = [*response.raw_headers, applied]
     return response
