@@ -127,7 +127,7 @@ class JWKS:
         return True
 
     async def _fetch_together(self) -> None:
-        """Share one fetch among all waiting requests; no request that is cancelled ends the fetch."""
+        """Share one fetch among all waiting requests; a cancelled request does not end it."""
         if self.stopping.is_set():
             return
         if self.fetching is None:

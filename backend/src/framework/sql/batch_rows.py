@@ -1,4 +1,4 @@
-"""Run a batch, and say what its answer means. Raises DatabaseUnavailable."""
+"""Run a batch, and say what the answer means. Raises DatabaseUnavailable."""
 
 from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
@@ -25,7 +25,7 @@ _FAILURES = {MISSING, LATE, CHANGED}
 
 
 class RowChange(NamedTuple):
-    """One of a batch. A row that is created gets its id here."""
+    """A change of a batch. `apply_changes` makes the id of a row to create."""
 
     op: Literal["create", "update", "delete"]
     id: UUID | None = None
@@ -38,9 +38,9 @@ async def apply_changes(
 ) -> list[bytes | None]:
     """Apply all changes or none; return the new state of each row, or None if it was deleted.
 
-    No two may name the same row. With a `key` and `fingerprint`, return what the key returned
-    before. Raises BatchRefused, KeyReused for a key that came with another fingerprint, and
-    TooManyKeys.
+    No two changes may name the same row. With a `key` and `fingerprint`, return what the key
+    returned before. Raises BatchRefused, KeyReused for a key that came with another fingerprint,
+    and TooManyKeys.
     """
     has_key = "key" in values
     if has_key:
@@ -50,7 +50,7 @@ async def apply_changes(
     apply = apply_in_steps if is_distributed(engine) else _apply_at_once
     rows = await apply(engine, batch, operations, values)
     if has_key and not _FAILURES.isdisjoint(rows):
-        # The same batch may have been applied while this one waited for it: ask for its answer.
+        # The same batch may have been applied while this one waited: ask for the answer of that.
         rows = await apply(engine, batch, operations, values)
     if rows == [REUSED]:
         raise KeyReused

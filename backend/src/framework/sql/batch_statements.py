@@ -52,9 +52,9 @@ MISSING, LATE, CHANGED, REUSED, FULL = b"404", b"409", b"412", b"422", b"429"
 
 
 class BatchStatements(NamedTuple):
-    """How many rows are created, updated and deleted, all or none.
+    """How to create, update and delete many rows, all or none.
 
-    It is one statement, or where tables are distributed these steps in a transaction.
+    Either in one statement, or where tables are distributed in these steps of a transaction.
     """
 
     table: Table
@@ -63,11 +63,11 @@ class BatchStatements(NamedTuple):
     once: Statement
     """The same with a key, so that it can be repeated."""
     seen: Statement
-    """Returns the fingerprint of a key that is kept, beside each row of its answer."""
+    """Returns the fingerprint of a stored key, beside each row of its answer."""
     locked: Statement
     """Returns the rows with these `ids`."""
     kept: Statement
-    """Keeps a key, and returns it unless it is kept already."""
+    """Stores a key, and returns it unless it is stored already."""
     answered: Statement
     """Adds the `answer` to the key."""
     cleared: Statement
@@ -82,13 +82,14 @@ def change_rows(table: Table, given: Iterable[str], keys: Table, row_id: str) ->
     `n` is its place, `op` is create, update, delete or keep, and `id` names the row, each row only
     once. Unless `etags` is null, the row's ETag must be one of them. `fields` has all columns of a
     new row, or those to update.
-    There is a row for each operation, in their order: the new state of the table's row, or none if
-    it was deleted. If any operation cannot be applied, none is: the rows of those are 404 or 412.
-    A key is kept with its `fingerprint` and what the answer has beside the operations' own fields,
-    and given that answer again. A batch without changes keeps no key. Of an earlier release, which
-    kept whole answers, the key has the `earlier_fingerprint`. If it came with another one, the only
-    row is 422; if it was used for the first time meanwhile, 409; if the owner has MOST_KEYS others,
-    429. Keys of before `kept_since` have expired and count as absent; some of them are deleted.
+    The answer has a row for each operation, in their order: the new state of the table's row, or
+    NULL if it was deleted. If any operation cannot be applied, none is, and the rows of those that
+    cannot are 404 or 412. A key is stored with its `fingerprint` and what the answer has beside the
+    operations' own fields, and gets that answer again. A batch without changes stores no key. An
+    earlier release stored whole answers, with the `earlier_fingerprint`. If the key came with
+    another fingerprint, the only row is 422; if it was used for the first time meanwhile, 409; if
+    the owner has MOST_KEYS others, 429. Keys from before `kept_since` have expired and count as
+    absent; some of them are deleted.
     """
     new_key = insert(keys).values(
         {name: bindparam(name) for name in ("user_id", "key", "fingerprint", "created_at")}
@@ -119,7 +120,7 @@ def _answer_of_then(
 ) -> tuple[FromClause, ColumnElement[Any], ColumnElement[Any]]:
     """Join a key with its operations; return also the answer to each, and its place.
 
-    What was kept of a new state goes before what the operation says.
+    The stored members of a new state replace those of the operation.
     """
     kept = func.json_array_elements(keys.c.answer).table_valued(
         column("value", JSON), with_ordinality="n"
@@ -147,7 +148,7 @@ def _answer_of_then(
 
 
 def _keep(new_key: Insert, keys: Table, row_id: str) -> ReturningInsert[Any]:
-    """Keep a key, and return it unless it is kept already."""
+    """Store a key, and return it unless it is stored already."""
     names = ("fingerprint", row_id, "answer", "created_at")
     return new_key.on_conflict_do_update(
         index_elements=["user_id", "key"],
@@ -249,7 +250,7 @@ def _judged(table: Table, operations: Select[Any]) -> tuple[CTE, CTE, CTE]:
         .with_for_update()
         .cte("current")
     )
-    # Whole, it has its columns in the order in which they were added to the table.
+    # A whole row has its columns in the order in which migrations added them to the table.
     parts: list[ColumnElement[Any]] = [
         literal_column(f"(current.before).{each.name}", each.type).label(each.name)
         for each in table.c

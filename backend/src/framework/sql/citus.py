@@ -1,4 +1,4 @@
-"""What the service has to know of Citus, which spreads a table's rows over several servers."""
+"""Facts about Citus, which spreads a table's rows over several servers."""
 
 import asyncpg
 
@@ -21,7 +21,7 @@ FROM run_command_on_workers('SHOW timezone') WHERE success AND result NOT IN ('U
 FOR_MIGRATIONS = (
     # A table and what refers to it change over the same connections to the other servers.
     "citus.multi_shard_modify_mode = 'sequential'",
-    # As safe as the statements in it: colocated rows are on the same server.
+    # Triggers are as safe as the statements in them: colocated rows are on the same server.
     "citus.enable_unsafe_triggers = on",
 )
 """What a transaction sets before it alters tables; PostgreSQL alone ignores it."""
@@ -51,7 +51,7 @@ def has_moved(error: Exception) -> bool:
 
 
 def cannot_reach_worker(error: Exception) -> bool:
-    """Whether the coordinator lost another server, and not we the coordinator.
+    """Whether the coordinator lost another server, while we still have the coordinator.
 
     The statement may have been applied there.
     """

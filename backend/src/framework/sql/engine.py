@@ -62,7 +62,7 @@ _LOST = (
     asyncpg.InternalClientError,
 )
 
-# How it fails when the server is full, stopping or read-only.
+# How a statement fails when the server is full, stopping or read-only.
 _REFUSED = (
     asyncpg.OperatorInterventionError,
     asyncpg.InsufficientResourcesError,
@@ -80,7 +80,7 @@ _NO_CONNECTION = (
     exc.TimeoutError,
 )
 
-# What waiting does not fix.
+# Errors that waiting does not fix.
 _WRONG = (
     ssl.SSLError,
     asyncpg.InvalidAuthorizationSpecificationError,
@@ -90,7 +90,7 @@ _WRONG = (
 _TAKES_LONG = object()
 """The key of the share of all slow statements, from any user."""
 
-# How it fails when it cannot have a row. PostgreSQL has then undone it.
+# How a statement fails when it cannot lock a row. PostgreSQL has then undone the statement.
 _LOCKED = (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError)
 
 _FAILED = (TimeoutError, *_LOST, *_REFUSED, *_LOCKED, *citus.REFUSALS)
@@ -115,9 +115,9 @@ class _SendAgain(DatabaseUnavailable):
 class Statement:
     """A compiled statement; `parameters` are the names of $1, $2 and so on.
 
-    All statements that `takes_long` together get at most half of the pool, and so do all that
-    `writes`: they may wait for rows. `shared` makes the statement that many requests share, each of
-    which gives it values and what this one `does`.
+    All statements with `takes_long` together get at most half of the pool. So do all statements
+    with `writes`, which may wait for rows. `shared` makes the statement that many requests share:
+    each request gives it values, and what its own statement `does`.
     """
 
     sql: str
@@ -172,7 +172,7 @@ class Pool(AsyncAdaptedQueuePool):
     """SQLAlchemy's pool, in which each user gets at most half of the connections.
 
     Shared statements count towards no user's half. `broken` has the entries that need a new
-    connection. `is_distributed` is what was seen last.
+    connection. `is_distributed` is what the last look found.
     """
 
     def __init__(self, *arguments: Any, **settings: Any) -> None:  # noqa: ANN401 - as SQLAlchemy has them
@@ -231,7 +231,7 @@ def create_engine(
         pool.statement_seconds = inf if statement_seconds is None else statement_seconds
 
     fill(engine)
-    event.listen(engine.sync_engine, "engine_disposed", fill)  # it has a new pool then
+    event.listen(engine.sync_engine, "engine_disposed", fill)  # the engine has a new pool then
     broken = pool.broken
     event.listen(engine.sync_engine, "invalidate", lambda _, entry, _error: broken.add(entry))
     event.listen(engine.sync_engine, "connect", partial(_prepare_connection, pool))
@@ -240,7 +240,7 @@ def create_engine(
 
 
 def is_distributed(engine: AsyncEngine) -> bool:
-    """Whether Citus spreads the tables over several servers, as far as was seen.
+    """Whether Citus spreads the tables over several servers, as of the last look.
 
     Every new connection looks, and so does `ping`.
     """
@@ -261,9 +261,10 @@ def _prepare_connection(
 ) -> None:
     """Pass JSON through as it is, and find out what is at the other end.
 
-    A pooler reports process numbers of its own. Behind one, statements stay unnamed: PostgreSQL
-    parses and plans them every time, still in one round trip. Otherwise it does so once: planning a
-    list of 20 takes longer than reading it. Citus has to plan for the server that has the rows.
+    A pooler reports process numbers of its own. Behind a pooler, statements have no name, and
+    PostgreSQL parses and plans them each time, still in one round trip. Without a pooler it does so
+    once: to plan a list of 20 takes longer than to read it. Citus plans for the server that has the
+    rows.
     """
 
     async def prepare(driver: Driver) -> None:
@@ -326,8 +327,8 @@ def fetch(
 ) -> Coroutine[Any, Any, bytes | None]:
     """Run a statement for one row or None, in one round trip. Raises as `fetch_all` does.
 
-    It may go together with others of its kind, if there is a shared statement for them. There is
-    none where tables are distributed: it would go to every server.
+    The request may share a statement with others. Where tables are distributed it does not: a
+    shared statement would go to every server.
     """
     pool = _pool(engine)
     alone = partial(_fetch_one, engine, statement, values)
@@ -345,7 +346,7 @@ def _alone(
     values: Values,
     send: Callable[[float], Coroutine[Any, Any, T]],
 ) -> Coroutine[Any, Any, T]:
-    if not statement.writes or "user_id" not in values:  # it is of nobody, or of several
+    if not statement.writes or "user_id" not in values:  # it is for nobody, or for several users
         return send(monotonic())
     return pool.writes.alone(values["user_id"], send)
 
@@ -407,7 +408,7 @@ async def _fetch_together(engine: AsyncEngine, choose: Callable[[], Group]) -> A
 
 
 def _rounds(turns: list[Turn], how: How) -> list[Values]:
-    """Give the values of a shared statement, or of several in which no row is twice."""
+    """Return the values of a shared statement, or of several if a row is there twice."""
     rounds: list[dict[object, Values]] = [{}]
     for turn in turns:
         number = 0
@@ -423,7 +424,7 @@ def _rounds(turns: list[Turn], how: How) -> list[Values]:
 async def fetch_all(engine: AsyncEngine, statement: Statement, /, **values: object) -> list[bytes]:
     """Run a statement for all of its rows, in one round trip.
 
-    It is sent again when its connection breaks, unless it might then be applied twice.
+    The statement is sent again when its connection breaks, unless it might be applied twice.
     Raises DatabaseUnavailable when PostgreSQL cannot be reached, no connection is free within
     POOL_WAIT_SECONDS, or no answer comes within STATEMENT_SECONDS; a statement that is not
     repeatable may then have been applied. A user who holds half of the pool waits like everybody
@@ -442,8 +443,8 @@ def fetch_into(
 ) -> Awaitable[T]:
     """Run a statement as `fetch_all` does, and return what `gather` makes of its rows.
 
-    It releases the connection after `gather`: the rows of one list for each connection are in
-    memory.
+    The connection is released after `gather`, so memory has the rows of at most one list for each
+    connection.
     """
 
     async def fetch_once(
@@ -480,7 +481,7 @@ def fetch_in_transaction(
 ) -> Awaitable[T]:
     """Return what `work` makes of the statements that it runs in one transaction, for this user.
 
-    It starts over when the connection breaks, unless it might then be applied twice.
+    `work` starts over when the connection breaks, unless it might be applied twice.
     Raises DatabaseUnavailable as `fetch_all` does.
     """
 
@@ -547,7 +548,7 @@ async def _until_sent(
     engine: AsyncEngine, fetch_once: FetchOnce[T], statement: Statement, arguments: list[object]
 ) -> T:
     pool = _pool(engine)
-    gone = 0  # every connection in the pool may be
+    gone = 0  # every connection in the pool may be gone
     while True:
         try:
             # SQLAlchemy's greenlet is expensive, and only needed for I/O.
@@ -597,7 +598,7 @@ async def _fetch_once(
         took = monotonic() - began
         if took > SLOW_SECONDS:
             sql = " ".join(statement.sql.split())
-            logger.warning("%.1f s, a statement for %d requests: %s", took, requests, sql)
+            logger.warning("A slow statement took %.1f s for %d requests: %s", took, requests, sql)
 
 
 async def _fetch_batches_once(

@@ -24,7 +24,7 @@ class NotFound(Exception):
 class BatchRefused(Exception):
     """Some operations of a batch cannot be applied, so none was.
 
-    Each is named by its place: those whose row is missing, and those whose row has changed.
+    `missing` and `changed` have the places of those whose row is missing or has changed.
     """
 
     def __init__(self, missing: list[int], changed: list[int]) -> None:
@@ -38,7 +38,7 @@ class KeyReused(Exception):
 
 
 class TooManyKeys(Exception):
-    """The user has as many idempotency keys as one may have, for so many seconds more."""
+    """The user has as many idempotency keys as a user may have, for so many seconds more."""
 
     def __init__(self, seconds: int) -> None:
         super().__init__(seconds)

@@ -1,7 +1,7 @@
 """The one form of times in answers: 2026-12-24T09:30:00.000000+00:00, always with six digits.
 
-PostgreSQL leaves zeros at the end out. To have it write them took a list of 100 a tenth longer, and
-three times as long to plan behind a pooler. So they are added when a row's JSON is read. In JSON
+PostgreSQL leaves out zeros at the end. When it wrote them, a list of 100 took a tenth longer, and
+three times as long to plan behind a pooler. So Python adds them when it reads a row's JSON. In JSON
 that PostgreSQL writes, `_at":"` and `_date":"` are the ends of names only: in a text, quotes are
 escaped. Columns with such names are times: see `table_of`.
 

@@ -1,4 +1,4 @@
-"""Run the statements of a table of users' rows, and say what their answers mean.
+"""Run the statements of a table of users' rows, and say what the answers mean.
 
 Every function raises DatabaseUnavailable when PostgreSQL cannot be reached.
 """
@@ -46,7 +46,7 @@ async def get_page(
     counting: Statement | None = None,
     **values: object,
 ) -> RowPage:
-    """Answer the rows; one that is `counting` as well gives the total.
+    """Return the rows; with a `counting` statement, also the total.
 
     One statement reads up to AT_ONCE rows. If there are more and no limit, a cursor reads all of
     them again, in batches of one snapshot: they are never in memory together.
@@ -99,7 +99,7 @@ async def create_row(engine: AsyncEngine, creation: Creation, /, **values: objec
 
 
 async def check_room(engine: AsyncEngine, keys_full: Statement, values: dict[str, object]) -> None:
-    """Raises TooManyKeys if the user may keep no other key just now."""
+    """Raises TooManyKeys if the user may store no other key just now."""
     seconds = await fetch(engine, keys_full, **values)
     if seconds is not None:
         raise TooManyKeys(int(seconds))
@@ -110,7 +110,7 @@ async def _create_at_once(
 ) -> bytes | None:
     if creation.keys_full is None:
         row = await fetch(engine, creation.at_once, **values)
-        # If none is returned, it is there, from an attempt whose answer got lost.
+        # Without an answer, the row is there: from an attempt whose answer got lost.
         return row or await fetch(engine, creation.written, **values)
     rows = await fetch_all(engine, creation.at_once, **values)
     if not rows:

@@ -49,10 +49,10 @@ from src.framework.sql.statements import (
 def share_writes(table: Table, given: Iterable[str], feeds: Table | None = None) -> Shared:
     """Make the statements for many rows, each of which says what happens to it.
 
-    Its `op` is create, update or delete. An update sets or toggles the columns whose bits are in
-    `sets` and `toggles`. There is one statement for each set of operations, and one for rows that
-    all do the same: PostgreSQL takes time for each part and each column, wanted or not. `feeds` is
-    the table that a trigger counts changes in.
+    A row's `op` is create, update or delete. An update sets or toggles the columns whose bits are
+    in `sets` and `toggles`. There is one statement for each set of operations, and one for rows
+    that all do the same: PostgreSQL takes time for each part and each column, used or not. `feeds`
+    is the table where a trigger counts changes.
     """
     names = tuple(given)
 
@@ -74,7 +74,7 @@ def share_writes(table: Table, given: Iterable[str], feeds: Table | None = None)
 
 
 LOCK_TIMEOUT = "20ms"
-"""How long the first writes of new users wait for another first write of one of them."""
+"""How long the first writes of new users wait for another first write of such a user."""
 
 
 def _write_many(  # noqa: PLR0913 - what a statement depends on
@@ -88,10 +88,10 @@ def _write_many(  # noqa: PLR0913 - what a statement depends on
 ) -> Statement:
     """Write many rows, each of which says what happens to it.
 
-    If it does not `wait`, it leaves out those whose feed or row somebody else has locked, and so
-    waits for nobody. Then no two of them can deadlock. If it waits, all rows are of one owner; it
-    locks them in the order of their ids, and the feed last, as every other statement does.
-    `only` is what each of the rows does, if they all do the same.
+    With `how` other than `wait`, the statement leaves out rows if somebody else has locked the row
+    or its feed. It waits for nobody, so no two such statements can deadlock. With `wait`, all rows
+    are of one owner. The statement locks them in the order of their ids, and the feed last, as
+    every other statement does. `only` is what each row does, if they all do the same.
     """
     waits = how == "wait"
     needed = [
@@ -152,9 +152,9 @@ def _write_many(  # noqa: PLR0913 - what a statement depends on
         def changed(change: Any, op: str) -> Any:  # noqa: ANN401 - Update or Delete
             """Change the rows that are locked.
 
-            It finds them by their places (`ctid`): PostgreSQL would plan a join that reads the
-            whole table, if the table is small at the time. While a statement waits, a row may move
-            to a place that the statement does not see.
+            It finds the rows by their places (`ctid`): while the table is small, PostgreSQL would
+            plan a join that reads the whole table. While a statement waits, a row may move to a
+            place that the statement does not see.
             """
             places = [
                 func.array(select(each).where(does(locked, op)).scalar_subquery())
@@ -216,9 +216,9 @@ def _state(
 
 
 def _add_feeds(feeds: Table, asked: FromClause, is_new: ColumnElement[bool]) -> Any:  # noqa: ANN401 - Insert, returning
-    """Add the new owners, in their order: two statements that add the same cannot deadlock.
+    """Add the new owners in order: two statements that add the same owners cannot deadlock.
 
-    No longer than LOCK_TIMEOUT: whoever has added one by hand may take long to commit.
+    It waits no longer than LOCK_TIMEOUT: a person who adds an owner may take long to commit.
     """
     timeout = func.set_config(
         literal_column("'lock_timeout'"), literal_column(f"'{LOCK_TIMEOUT}'"), true()

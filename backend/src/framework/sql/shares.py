@@ -10,7 +10,7 @@ from src.framework.sql.exceptions import DatabaseUnavailable
 
 @dataclass(slots=True)
 class Shares:
-    """Connections taken per key, at most `most`, and requests waiting up to `seconds` for one."""
+    """At most `most` connections for each key; more requests wait, up to `seconds`."""
 
     most: int
     seconds: float

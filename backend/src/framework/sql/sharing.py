@@ -1,23 +1,23 @@
-"""Requests that wait together share a statement, and a wait for rows takes no more than it must.
+"""Requests that wait together share a statement. Few statements wait for rows at once.
 
-| a request | goes | where others hold its rows |
+| a request | goes | if others hold its rows |
 |---|---|---|
-| while few statements are under way | alone, at once | it waits |
-| if only its owner's requests wait | with these | it waits |
-| if requests of several owners wait | with those, up to MOST in all | it is left out |
-| that was left out | with its owner's others | it waits |
+| while few statements run | alone, at once | it waits |
+| if only requests of its owner wait | with these requests | it waits |
+| if requests of several owners wait | with these requests, up to MOST | it is left out |
+| that was left out | with other requests of its owner | it waits |
 | that cannot share a statement | alone, when its turn comes | it waits |
 
-The writes of an owner are a line. One statement of a line is under way at a time: PostgreSQL would
-let a second one wait for the first, or leave it out. There is room for so many statements that may
-wait that half of the pool stays free of them. Lines beyond that wait here, without a connection.
-All reads of a kind are a line, too. They wait for no rows, and many of them are under way.
+The writes of an owner are a line. One statement of a line runs at a time: a second one would wait
+for the first in PostgreSQL, or be left out. Statements that may wait take at most half of the pool.
+Lines beyond that wait here, without a connection. All reads of a kind are a line, too, but they
+wait for no rows, and many statements of such a line run at once.
 
-Once MANY requests have gone together, each new request waits for the others of its turn of the
-event loop. This ends when a statement is for one request only. If no other statement is under way,
-a shared statement takes half of the clients; clients that were just answered count, too. PostgreSQL
-then works for one half while Python works for the other. If all requests went together, one of the
-two would always be idle.
+Once MANY requests have shared a statement, each new request waits for the others of its turn of the
+event loop. This ends when a statement is for one request only. If no other statement runs, a shared
+statement takes half of the clients; clients that were just answered count, too. PostgreSQL then
+works for one half while Python works for the other half. With all requests in one statement, either
+PostgreSQL or Python would always be idle.
 """
 
 import asyncio
@@ -30,19 +30,19 @@ from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, TypeVar
 from src.framework.sql.exceptions import DatabaseUnavailable, NoConnectionFree, OutcomeUnknown
 
 ALONE = 2
-"""How many statements may be under way before requests wait for each other."""
+"""How many statements may run before requests wait for each other."""
 
 WAIT_SECONDS = 0.003
-"""How long they wait if no statement returns."""
+"""How long requests wait for each other if no statement returns."""
 
 MANY = 4
-"""How many requests have to go together for the next ones to wait for each other, too."""
+"""How many requests must share a statement before the next requests wait for each other."""
 
 MOST = 64
 """How many requests may share a statement."""
 
 HELD_SECONDS = 1.0
-"""How long an owner whose rows others held counts as held."""
+"""How long an owner counts as held after others held the owner's rows."""
 
 LOOK_SECONDS = 0.1
 """How often to look for requests that have waited too long."""
@@ -56,7 +56,7 @@ Send: TypeAlias = Callable[[float], Awaitable[T]]
 
 
 class Shareable(Protocol):
-    """A statement. Those with the same `shared` can be one."""
+    """A statement. Statements with the same `shared` can become one."""
 
     @property
     def shared(self) -> object: ...
@@ -67,7 +67,7 @@ class Shareable(Protocol):
 
 @dataclass(slots=True, eq=False)
 class Turn:
-    """A request that waits. One that `goes_alone` is answered when it may be sent."""
+    """A request that waits. If it `goes_alone`, its `answer` comes when it may be sent."""
 
     line: "Line"
     statement: Any
@@ -79,7 +79,7 @@ class Turn:
 
     @property
     def creates(self) -> bool:
-        """Whether it may be sent again, and may be the first of its owner."""
+        """Whether the request may be sent again, and may be the first of its owner."""
         repeatable: bool = self.statement.repeatable
         return repeatable
 
@@ -91,28 +91,28 @@ class Line:
     owner: object
     turns: deque[Turn] = field(default_factory=deque)
     is_placed: bool = False
-    """Whether a statement of it is under way, or it is among those that may have one."""
+    """Whether a statement of the line runs, or the line waits for its next statement."""
     left_out: Literal["", "once", "again"] = ""
-    """Its owner may be new, if it was left out once. Otherwise someone holds its rows."""
+    """After `once`, the owner may be new. After `again`, someone holds the owner's rows."""
     left_out_at: float = 0
 
 
 How: TypeAlias = Literal["skip", "add", "wait"]
 """What a statement does about rows that others hold.
 
-It may skip them, or skip them and add new owners. A statement for one owner may wait for them.
+It may skip these rows, or skip them and add new owners. A statement for one owner may wait.
 """
 
 
 class Group(NamedTuple):
-    """Requests that share a statement. If it waits, several may change the same row in turn."""
+    """Requests that share a statement. If it waits, several of them may change the same row."""
 
     turns: list[Turn]
     how: How
 
 
 Answers: TypeAlias = dict[Key, list[bytes]]
-"""The states of each row, after each of its changes or for all who read it."""
+"""The states of each row: one for each change of the row, or one for all reads."""
 
 
 @dataclass(slots=True, eq=False)
@@ -120,14 +120,14 @@ class Queue:
     """Requests that can share: all reads, or all writes.
 
     `together` answers a group, each request by its row, or None if PostgreSQL refuses a value. It
-    calls for the group when it has a connection, so that all who come until then are in it.
+    asks for the group when it has a connection, so that all requests until then are in the group.
     """
 
     together: Callable[[Callable[[], Group]], Awaitable[Answers | None]]
     seconds: float
     """How long a request waits until it is refused."""
     room: int | None = None
-    """How many more statements may wait for rows. None of reads does."""
+    """How many more statements may wait for rows; None for reads, which never do."""
 
     under_way: int = 0
     waiting: int = 0
@@ -135,7 +135,7 @@ class Queue:
     ready: deque[Line] = field(default_factory=deque)
     """Lines for the next shared statement."""
     held: deque[Line] = field(default_factory=deque)
-    """Lines whose next statement may wait, and has no room yet."""
+    """Lines whose next statement may wait for rows, and has no room yet."""
     timer: asyncio.Handle | None = None
     looks: asyncio.Handle | None = None
     answered: int = 0
@@ -145,7 +145,7 @@ class Queue:
     """
 
     is_busy: bool = False
-    """Whether many have gone together, and each shared statement since was for several."""
+    """Whether MANY requests shared a statement, and each one since then was for several."""
 
     is_calling: bool = False
     """Whether a shared statement waits for its connection."""
@@ -175,7 +175,7 @@ class Queue:
             self._end(line)
 
     async def alone(self, owner: object, send: Send[T]) -> T:
-        """Send a request that can share with no other, while no other of its owner is under way."""
+        """Send a request that cannot share a statement, when no other of its owner runs."""
         came = monotonic()
         if self._may_begin(owner):
             line = self._begin(owner)
@@ -222,13 +222,13 @@ class Queue:
         return turn
 
     def _give_up(self, turn: Turn) -> None:
-        """End a request whose client has gone, if its turn came too late."""
+        """End a request whose client has gone, if its turn has come."""
         answer = turn.answer
         if turn.goes_alone and not (answer.cancelled() or answer.exception()):
             self._end(turn.line)
 
     def _place(self, line: Line) -> None:
-        """Put a line of which nothing is under way where its next statement will come from."""
+        """Put a line without a running statement where its next statement will come from."""
         if not line.turns or (first := self._first(line)) is None:
             line.is_placed = False
             if not line.left_out:
@@ -259,7 +259,7 @@ class Queue:
         self.waiting += 1
 
     def _begin(self, owner: object) -> Line:
-        """Count a statement that goes alone, and may wait for rows."""
+        """Count a statement for one request, which may wait for rows."""
         self.under_way += 1
         line = self._line(owner)
         line.is_placed = self.room is not None
@@ -316,7 +316,7 @@ class Queue:
 
         def choose() -> Group:
             nonlocal group
-            if not group.turns:  # otherwise its connection broke, and it is sent again
+            if not group.turns:  # otherwise the connection broke, and the group is sent again
                 takes_all = self.under_way > 1 or monotonic() - began > WAIT_SECONDS
                 group = self._choose(MOST if takes_all else self._half())
             return group
@@ -332,10 +332,10 @@ class Queue:
             group = group if group.turns else self._choose(self.waiting)
         answers = self._answers(group, outcome)
         self.answered = len(group.turns)
-        # Before these go on, so that the next statement is sent first.
+        # First: the next statement is sent before these requests go on.
         self._return(dict.fromkeys(turn.line for turn in group.turns), waited=group.how == "wait")
         for turn, answer in answers:
-            if turn.answer.done():  # its client has gone
+            if turn.answer.done():  # the client has gone
                 continue
             if isinstance(answer, Exception):
                 turn.answer.set_exception(answer)
@@ -378,14 +378,14 @@ class Queue:
     def _answers(
         self, group: Group, outcome: Answers | Exception | None
     ) -> list[tuple[Turn, bytes | Exception | None]]:
-        """Say who gets which answer, and put those back who have none yet."""
+        """Return each request's answer, and put back the requests that have none yet."""
         answers: list[tuple[Turn, bytes | Exception | None]] = []
         left: list[Turn] = []
         for turn in group.turns:
             if isinstance(outcome, Exception):
                 is_left = turn.creates and isinstance(outcome, OutcomeUnknown)
                 answer: bytes | Exception | None = outcome
-            elif outcome is None:  # PostgreSQL refused a value of one of them
+            elif outcome is None:  # PostgreSQL refused a value of one request
                 is_left = turn.goes_alone = True
                 answer = None
             else:
@@ -414,7 +414,7 @@ class Queue:
         return min(max(half, MANY), MOST)
 
     def _take(self, line: Line, taken: list[Turn], most: int, *, waits: bool) -> None:
-        """Take the first requests of one kind. If only one may change a row, stop at a second."""
+        """Take the first requests of one kind; if each row may change once, stop at a second change."""
         turns = line.turns
         one_each = self.room is not None and not waits and len(turns) > 1
         keys: set[Key] = set()
@@ -434,7 +434,7 @@ class Queue:
                 shared = turn.statement.shared
 
     def _look(self) -> None:
-        """Refuse who has waited too long, and see whether owners who were held are so still."""
+        """Refuse requests that have waited too long, and forget that owners were held."""
         now = monotonic()
         before = now - self.seconds
         for line in [*self.lines.values()]:

@@ -1,9 +1,9 @@
 """The statements that every table of users' rows needs, as functions of the table.
 
-Its key is (`user_id`, `id`), and it has `created_at` and, if rows change, `updated_at`. A parameter
-has the name of the column that it is compared with or assigned to. No answer shows a column whose
-`info` has `hidden`. One whose `info` has `goes_with` says more of that other column: where None is
-sent for it, it keeps its value while the other keeps its own, and is false if not.
+The table's key is (`user_id`, `id`). It has `created_at` and, if rows change, `updated_at`. A
+parameter has the name of the column that it is compared with or assigned to. No answer shows a
+column whose `info` has `hidden`. A column whose `info` has `goes_with` belongs to another column.
+If None is sent, it keeps its value while the other keeps its value, and otherwise becomes false.
 """
 
 import re
@@ -107,7 +107,7 @@ def this_row(statement: Owned, table: Table) -> Owned:
 
 
 def sent(column: ColumnElement[Any], name: str) -> ColumnElement[Any]:
-    """Return a parameter of a column's type; for an enum text, which the driver knows."""
+    """Return a parameter of a column's type; for an enum, a text, which the driver knows."""
     if isinstance(column.type, Enum):
         return cast(bindparam(name, type_=Text), column.type)
     return bindparam(name, type_=column.type)
@@ -119,7 +119,7 @@ def settled(
     before: Any,  # noqa: ANN401 - columns by name
     other: ColumnElement[Any],
 ) -> ColumnElement[Any]:
-    """Return the value for a column that goes with the `other` value; see the module."""
+    """Return the value for a column with `goes_with`: see the module."""
     is_same = and_(before[column.name], before[column.info["goes_with"]] == other)
     return func.coalesce(value, is_same, false())
 
@@ -127,8 +127,8 @@ def settled(
 def select_row(table: Table) -> Statement:
     row = this_row(select(*shown(table)), table)
     asked = _asked(column(name, kind) for name, kind in _parameters(row).items())
-    # LIMIT makes PostgreSQL look each row up by the index. While the table is small, it would plan
-    # a join that reads the whole table, and keep that plan.
+    # LIMIT makes PostgreSQL look each row up by the index. Without it, while the table is small,
+    # PostgreSQL would plan a join that reads the whole table, and keep that plan.
     found = with_values(row, asked).limit(literal_column("1")).lateral("row")
     rows = answers_of(found, asked.join(found, true()))
     together = compiled_answer(rows, repeatable=True)
@@ -136,7 +136,7 @@ def select_row(table: Table) -> Statement:
 
 
 def select_for_many(statement: Select[Any]) -> Statement:
-    """Select for many at once: each parameter becomes an array, with an s at its name's end."""
+    """Select for many users at once: each parameter becomes an array, whose name ends with s."""
     types = _parameters(statement)
     arrays = (bindparam(f"{name}s", type_=ARRAY(kind)) for name, kind in types.items())
     columns = (column(name, kind) for name, kind in types.items())
@@ -146,7 +146,7 @@ def select_for_many(statement: Select[Any]) -> Statement:
 
 
 class Place(NamedTuple):
-    """What a list is in the order of, for each row and for the one that a page begins after."""
+    """The value that orders a list: of each row, and of the row after which a page begins."""
 
     column: ColumnElement[Any]
     position: ColumnElement[Any]
@@ -164,8 +164,8 @@ def select_page(
 
     Text is in the order that people expect: see `letters_and_marks`. Rows without a value come last
     in both directions. With `goes_on`, begin after (`position`, `position_id`): the column's value
-    as it is in JSON, or None, and the id. `place` is what the column is compared as, if not as it
-    is.
+    as it is in JSON, or None, and the id. `place` replaces the column if another value orders
+    the list.
     """
     name, descends = sort.removeprefix("-"), sort.startswith("-")
     nullable, row_id = bool(table.c[name].nullable), table.c.id
@@ -217,7 +217,7 @@ def _text_comes_after(
     descends: bool,
 ) -> ColumnElement[bool]:
     text = select(position).scalar_subquery()
-    # In a subquery, it is made once and not for every row.
+    # PostgreSQL computes a subquery once, and not for every row.
     place = select(letters_and_marks(position)).scalar_subquery()
     row, exact = letters_and_marks(column), column.collate("C")
     id_follows = row_id < position_id if descends else row_id > position_id
@@ -261,7 +261,7 @@ class Creation(NamedTuple):
 
     at_once: Statement
     kept: Statement | None
-    """Keeps a key; its only row is the one that is kept."""
+    """Stores a key, and returns the key that is stored."""
     inserted: Statement
     written: Statement
     """Returns the row's JSON, and deletes some expired keys if the creation has a key."""
@@ -291,8 +291,8 @@ def insert_row(table: Table, given: Iterable[str], shared: Shared | None = None)
 def insert_row_once(table: Table, given: Iterable[str], keys: Table, row_id: str) -> Creation:
     """Create a row unless the key already did; return the row as it was created.
 
-    A key is kept with its `fingerprint` and the id of its row, in the column `row_id`. If the key
-    came with another fingerprint, or the owner has MOST_KEYS others, return None. Keys of before
+    A key is stored with its `fingerprint` and the id of its row, in the column `row_id`. If the key
+    came with another fingerprint, or the owner has MOST_KEYS others, return None. Keys from before
     `kept_since` have expired and count as absent; some of the owner's are deleted.
     Raises TypeError as `insert_row` does, and for a table with a hidden column.
     """
@@ -335,7 +335,7 @@ def insert_row_once(table: Table, given: Iterable[str], keys: Table, row_id: str
 
 
 def _renewed(keep: Insert, keys: Table, row_id: str) -> Insert:
-    """Leave a key that is kept already as it is, unless it has expired."""
+    """Leave a stored key as it is, unless it has expired."""
     has_expired = is_expired(keys)
     renewed = {
         name: case((has_expired, keep.excluded[name]), else_=keys.c[name])
@@ -345,7 +345,7 @@ def _renewed(keep: Insert, keys: Table, row_id: str) -> Insert:
 
 
 def keys_full(keys: Table) -> Statement:
-    """Return the seconds until the owner may keep the key, if there are MOST_KEYS others now."""
+    """Return the seconds until the owner may store the key, if there are MOST_KEYS others."""
     oldest = owned(select(func.min(keys.c.created_at)), keys).where(not_(is_expired(keys)))
     since = bindparam("kept_since", type_=keys.c.created_at.type)
     seconds = func.ceil(func.extract("epoch", oldest.scalar_subquery() - since))
@@ -364,7 +364,7 @@ def _has_this(keys: Table) -> ColumnElement[bool]:
 
 
 def is_expired(keys: Table) -> ColumnElement[bool]:
-    # A parameter: what a conflict changes may not depend on now() where tables are distributed.
+    # A parameter: where tables are distributed, ON CONFLICT may not use now().
     return keys.c.created_at < bindparam("kept_since", type_=keys.c.created_at.type)
 
 
@@ -376,8 +376,8 @@ def clear_keys(keys: Table) -> ReturningDelete[Any]:
         .limit(literal_column(str(CLEARED_KEYS)))
         .with_for_update(skip_locked=True)
     )
-    # ARRAY makes PostgreSQL run the subquery once. A second run would skip the locked rows for
-    # others.
+    # ARRAY makes PostgreSQL run the subquery once. A second run would skip the rows that the first
+    # has locked, and find others.
     names = func.array(expired.scalar_subquery(), type_=ARRAY(Text))
     return owned(delete(keys), keys).where(keys.c.key == any_(names)).returning(keys.c.key)
 
@@ -390,7 +390,7 @@ def _values(table: Table) -> dict[str, ColumnElement[Any]]:
 
 
 def _row(table: Table, columns: Iterable[Column[Any]], made: CTE | None = None) -> Select[Any]:
-    """Select a new row from the parameters; with `made`, its id, owner and time from there."""
+    """Select a new row from the parameters; `made` may have its id, owner and time."""
     values: dict[str, ColumnElement[Any]] = {
         name: cast(value, table.c[name].type) for name, value in _values(table).items()
     }
@@ -403,7 +403,7 @@ def _row(table: Table, columns: Iterable[Column[Any]], made: CTE | None = None) 
 def _check_columns(table: Table, given: Iterable[str]) -> None:
     made = [name for name in MADE_HERE if name in table.c]
     if sorted([*made, *given]) != sorted(table.c.keys()):
-        raise TypeError(f"{table}: each column must be given, and nothing else")
+        raise TypeError(f"{table}: name every column, and nothing else")
 
 
 def now(table: FromClause) -> ColumnElement[Any]:
@@ -465,12 +465,12 @@ def _sharing(
 
 
 def made_here(table: Table) -> list[str]:
-    """Return the columns whose values no client says, or says in full."""
+    """Return the columns whose values the service sets, in whole or in part."""
     return [each.name for each in table.c if each.name in MADE_HERE or "goes_with" in each.info]
 
 
 def bit_of(table: Table, name: str) -> int:
-    """Stand for a column in a set of them."""
+    """Return the bit that stands for a column in a set of columns."""
     return 1 << table.c.keys().index(name)
 
 
@@ -493,7 +493,7 @@ def _change(
 
 
 def _asked(columns: Iterable[ColumnClause[Any]]) -> TableValuedAlias:
-    """Return a table of many requests' values."""
+    """Return a table of the values of many requests."""
     rows = func.json_to_recordset(bindparam("asked", type_=JSON)).table_valued(*columns)
     return rows.render_derived(name="asked", with_types=True)
 

@@ -34,7 +34,7 @@ def _is_ascii(text: ColumnElement[Any]) -> ColumnElement[bool]:
 
 
 def normalized(text: ColumnElement[Any], form: Literal["NFC", "NFKC"]) -> ColumnElement[str]:
-    """Return the text in a normal form of Unicode. Most texts are in it, which is soon seen."""
+    """Return the text in a normal form of Unicode; most texts are in it, which costs little."""
     is_normal = or_(_is_ascii(text), func.is_normalized(text, _quoted(form)))
     return case((is_normal, text), else_=func.normalize(text, literal_column(form)))
 

@@ -15,8 +15,8 @@ MOST_BACK = 2 * 3600 * 1000 << 12
 def next_tick() -> int:
     """Return the time in 1/4096 ms since 1970, later than any tick given before.
 
-    A clock set back a little cannot break the order within this process. One that goes back by
-    more than MOST_BACK had jumped ahead, and is followed.
+    A clock that is set back a little cannot break the order within this process. A clock that goes
+    back by more than MOST_BACK had jumped ahead, so its new time counts.
     """
     global _last_tick  # noqa: PLW0603 - the one clock of the process
     now = time.time_ns() * 4096 // 1_000_000
