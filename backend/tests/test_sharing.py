@@ -809,7 +809,7 @@ async def test_a_new_user_who_is_held_delays_no_other_new_user(
     await creates[20]
 
 
-SLOW_LINE = re.compile(r"took 1\.\d s for (\d+) requests: .* FROM tasks WHERE")
+SLOW_LINE = re.compile(r"A slow statement took 1\.\d s for (\d+) requests: .* FROM tasks WHERE")
 
 
 @asynccontextmanager

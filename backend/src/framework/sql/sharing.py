@@ -414,7 +414,7 @@ class Queue:
         return min(max(half, MANY), MOST)
 
     def _take(self, line: Line, taken: list[Turn], most: int, *, waits: bool) -> None:
-        """Take the first requests of one kind; if each row may change once, stop at a second change."""
+        """Take the first requests of one kind. If a row may change once, stop at its second."""
         turns = line.turns
         one_each = self.room is not None and not waits and len(turns) > 1
         keys: set[Key] = set()
