@@ -100,7 +100,7 @@ TAKE_LONGEST = {
     "test_service",
     "test_stop",
 }
-"""Files of 20 s and more: begun last, one would run alone when all others have ended."""
+"""Files of 20 s and more: if one began last, it would run alone at the end."""
 
 _PLANS = "the coordinator's plan does not show the indexes of the workers"
 _EARLIER = "a table with the earlier key cannot be distributed before it is upgraded"
@@ -129,7 +129,7 @@ MAKES_ITS_TABLES = {"tests.test_migrations"}
 
 @pytest.fixture
 def seed(pytestconfig: pytest.Config) -> int:
-    """What generated cases are drawn with, another number each day."""
+    """The seed of generated cases, another number each day."""
     return int(pytestconfig.option.seed)
 
 

@@ -1,4 +1,4 @@
-"""A client's connection that sends exactly the given bytes, in the given segments."""
+"""A client's connection that sends exactly these bytes, in these segments."""
 
 import json
 import socket

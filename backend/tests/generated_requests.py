@@ -46,7 +46,7 @@ def keep_off_the_ends_of_time(case: Case[Any]) -> None:
 
 
 def keep_wrong(case: Case[Any]) -> None:
-    """Replace what is wrong by the contract, but right as another spelling."""
+    """Replace a value that the contract forbids, but that is right as another spelling."""
     for name in {"completed", "has_due_date", "overdue", "sort"} & case.query.keys():
         with suppress(ValidationError):
             text = str(several(case.query[name])[-1])
@@ -60,7 +60,7 @@ def keep_wrong(case: Case[Any]) -> None:
 
 
 def keep_days(case: Case[Any]) -> str:
-    """Send days with `all_day`, and a time zone that there is; return it, or nothing."""
+    """Send days with `all_day`, and a time zone that exists; return the zone, or nothing."""
     for task in [case.body, *(each.get("task") for each in operations_of(case.body))]:
         if isinstance(task, dict) and task.get("all_day"):
             task["due_date"] = "2026-12-24"

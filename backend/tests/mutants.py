@@ -1,8 +1,8 @@
 """Change the code in many small ways, one at a time, and see that a test fails: `make mutants`.
 
-Kept tools do not fit. mutmut leaves out decorated functions and all that runs on import, which is
-where our statements and validators are made. cosmic-ray starts Python anew for each of 2,300
-mutants, which takes hours. This one forks a process that has every library already.
+Maintained tools do not fit. mutmut leaves out decorated functions and all that runs on import,
+which is where our statements and validators are made. cosmic-ray starts Python anew for each of
+2,300 mutants, which takes hours. This one forks a process that has every library already.
 """
 
 import ast
@@ -318,7 +318,7 @@ OTHER: dict[type[ast.AST], Any] = {
 # What takes one argument less.
 OF_ANY_NUMBER = {"and_", "func.greatest", "max", "min", "or_"}
 
-# What is for readers and type checkers, or makes only faster.
+# Code for readers and type checkers, or that only makes things faster.
 LEFT_ALONE = {"annotation", "decorator_list", "returns", "type_params"}
 
 
@@ -493,13 +493,13 @@ def _is_none(node: ast.expr) -> bool:
 
 
 def _short(node: ast.AST) -> str:
-    """Name what is changed in a line; of a block its head."""
+    """Name a change in a line by the line, and a change of a block by its head."""
     return ast.unparse(node).split("\n", 1)[0]
 
 
 def survivors_of(module: str, copies: list[Path], postgres: str) -> list[Mutant]:
     """Run the tests of the module on each mutant, as many at a time as there are copies."""
-    # First as a mutant is written, without comments, but as it is.
+    # First the code itself, written as a mutant is, without comments.
     unchanged = Mutant(0, "", ast.unparse(ast.parse(_source(module))))
     waiting, free = [unchanged, *mutants_of(module)], list(copies)
     running: dict[int, tuple[Mutant, Path]] = {}
@@ -553,7 +553,7 @@ def _copy(top: Path, number: int) -> Path:
 
 
 def write_table(module: str, survivors: list[Mutant]) -> None:
-    """Write what was found of a module, and keep what the table says of the others."""
+    """Write the results of a module, and keep those of other modules in the table."""
     old = TABLE.read_text().splitlines() if TABLE.exists() else []
     every = modules()
     rows = {each: [line for line in old if line.startswith(f"| `{each}` ")] for each in every}

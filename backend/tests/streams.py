@@ -15,7 +15,7 @@ from src.framework.web.events import EVENT_STREAM
 from tests.tasks import tasks_path
 
 SECONDS = 10
-"""How long to wait for what has to come."""
+"""How long to wait for an event that has to come."""
 
 
 @dataclass
@@ -34,7 +34,7 @@ class Event:
 
 
 async def lines(response: httpx.Response) -> AsyncIterator[str]:
-    """Split at line feeds only: in JSON there may be what `aiter_lines` takes for one."""
+    """Split at line feeds only: JSON may have characters that `aiter_lines` takes for one."""
     text = b""
     async for part in response.aiter_raw():
         *whole, text = (text + part).split(b"\n")

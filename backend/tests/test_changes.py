@@ -100,7 +100,7 @@ def test_a_create_that_is_repeated_with_its_key_is_one_change(api: httpx.Client,
     assert change["title"] == "a"
 
 
-def test_other_users_changes_are_not_among_them(api: httpx.Client, user: str) -> None:
+def test_the_feed_has_no_changes_of_other_users(api: httpx.Client, user: str) -> None:
     since = token(api, user)
     other = create(api, f"{user}-other")
     task = create(api, user)
@@ -170,7 +170,7 @@ def encoded(text: str) -> str:
         encoded("[" * 5000),
     ],
 )
-def test_what_is_no_token_is_422(api: httpx.Client, user: str, wrong: str) -> None:
+def test_a_text_that_is_no_token_is_422(api: httpx.Client, user: str, wrong: str) -> None:
     response = api.get(changes_path(user), params={"since": wrong})
 
     assert_problem(response, 422, "since: must be the next of an earlier answer")

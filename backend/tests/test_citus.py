@@ -149,7 +149,7 @@ async def test_plans_are_made_for_their_values_where_tables_are_distributed(spre
 async def test_requests_share_no_statement_where_tables_are_distributed(
     spread: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It would go to every server."""
+    """A shared statement would go to every server."""
     monkeypatch.setattr(engine_room, "_fetch_together", None)
     engine = create_engine(spread, pool_size=5)
     await ping(engine)
@@ -184,7 +184,7 @@ def test_a_running_service_answers_as_its_tables_are_distributed_and_brought_bac
     answers_as_its_tables_come_and_go(local, local, tmp_path / "log")
 
 
-def test_a_running_service_does_so_through_a_pooler(local: str, tmp_path: Path) -> None:
+def test_a_running_service_answers_so_through_a_pooler(local: str, tmp_path: Path) -> None:
     folder = tmp_path / "pooler"
     folder.mkdir()
     with pgbouncer(tool("pgbouncer"), local, folder, prepared_statements=0) as url:
@@ -192,7 +192,9 @@ def test_a_running_service_does_so_through_a_pooler(local: str, tmp_path: Path) 
 
 
 @pytest.mark.anyio
-async def test_a_ping_sees_it_where_no_statement_fails(local: str, tmp_path: Path) -> None:
+async def test_a_ping_sees_distributed_tables_where_no_statement_fails(
+    local: str, tmp_path: Path
+) -> None:
     with pgbouncer(tool("pgbouncer"), local, tmp_path, prepared_statements=0) as url:
         engine = create_engine(url, pool_size=1)
         await ping(engine)
@@ -244,7 +246,7 @@ async def sent(engine: AsyncEngine, work: Callable[[], Awaitable[object]]) -> li
 async def test_a_statement_is_one_command_to_one_server_unless_it_creates(
     one: AsyncEngine, step: int, times: int
 ) -> None:
-    """Run often, a statement may get a plan for all values."""
+    """A statement that runs often may get a plan for all values."""
     task = json.loads(await task_service.create_task(one, "ada", TaskCreate(title="Buy milk")))
     statements = [*FINDING.items(), *LISTS.items()]
     for name, statement in statements[::step]:

@@ -150,7 +150,7 @@ async def test_a_cancelled_wait_takes_no_share() -> None:
 
 
 @pytest.mark.anyio
-async def test_who_is_refused_and_goes_away_at_once_gives_nothing_back() -> None:
+async def test_a_request_that_is_refused_and_leaves_at_once_gives_nothing_back() -> None:
     shares = Shares(most=1, seconds=0)
     assert shares.take("ada")
 

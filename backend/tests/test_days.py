@@ -118,7 +118,7 @@ def test_a_due_date_that_is_sent_back_unchanged_stays_what_it_was(
         {"all_day": "", "due_date": "2026-12-24"},
     ],
 )
-def test_what_is_no_day_is_refused_as_one(
+def test_a_text_that_is_no_day_is_refused_as_a_day(
     api: httpx.Client, user: str, sent: dict[str, object]
 ) -> None:
     task = create(api, user, due_date="2026-12-24")
@@ -212,7 +212,7 @@ def titles(api: httpx.Client, user: str, **query: str) -> list[str]:
 
 
 @pytest.mark.parametrize(("zone", "day", "hours"), DAYS)
-def test_a_day_holds_what_is_due_on_it_and_at_its_moments(
+def test_a_day_has_the_tasks_that_are_due_on_it_and_at_its_moments(
     api: httpx.Client, user: str, zone: str, day: str, hours: float
 ) -> None:
     begin, end = first_moment(zone, day), first_moment(zone, after(day))

@@ -81,7 +81,7 @@ def first_terminal(document: Path) -> str:
 
 @contextmanager
 def bash(script: str, said: Path, **own: str) -> Iterator[subprocess.Popen[bytes]]:
-    """Run it with what it sets itself: a reader has no other variables."""
+    """Run a script with the variables that it sets itself: a reader has no others."""
     with said.open("wb") as output:
         process = subprocess.Popen(
             ["bash", "-euo", "pipefail", "-c", script],
@@ -178,7 +178,7 @@ def test_the_other_blocks_that_start_the_service_start_it(
 
 
 def figures(words: str) -> dict[str, list[float]]:
-    """Each server's rates, of the rows of the bench whose names have these words or none."""
+    """Each server's rates in the rows of the bench whose names end with these words, if any."""
     results = (BACKEND / "benchmarks" / "results" / "README.md").read_text()
     tables = re.findall(r"^\| requests/s \|.*?\n\n", results, re.M | re.S)
     servers: dict[str, list[float]] = {}
@@ -361,7 +361,7 @@ def test_links_are_not_broken(document: Path) -> None:
 
 
 def test_files_that_documents_name_are_there() -> None:
-    """By their whole path, or by the end of it."""
+    """Documents name a file by its whole path, or by the end of the path."""
     files = subprocess.run(
         ["git", "ls-files"], cwd=TOP, capture_output=True, text=True, check=True
     ).stdout.splitlines()

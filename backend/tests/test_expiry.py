@@ -1,4 +1,4 @@
-"""What has expired goes within a day, also what belongs to users who never come back."""
+"""Expired rows are deleted within a day, also those of users who never come back."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta

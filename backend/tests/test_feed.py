@@ -44,7 +44,7 @@ def apply(tasks: dict[str, Task], changes: list[dict[str, Any]]) -> None:
 
 
 class Replica:
-    """What a client keeps who follows the feed."""
+    """What a client that follows the feed keeps."""
 
     def __init__(self, user: str, position: Position) -> None:
         self.user = user
@@ -196,7 +196,7 @@ async def test_a_commit_that_comes_late_is_heard_of(
     assert await heard_of_late_commit(engine, own_database, user) == ["early", "late"]
 
 
-async def test_without_the_counter_it_is_missed(
+async def test_without_the_counter_a_late_commit_is_missed(
     engine: AsyncEngine, own_database: str, user: str, pytestconfig: pytest.Config
 ) -> None:
     if pytestconfig.getoption("citus"):
@@ -206,7 +206,7 @@ async def test_without_the_counter_it_is_missed(
     assert await heard_of_late_commit(engine, own_database, user) == ["late"]
 
 
-async def test_two_first_writes_of_a_user_at_once_are_both_in_it(engine: AsyncEngine) -> None:
+async def test_two_first_writes_of_a_user_at_once_are_both_in_the_feed(engine: AsyncEngine) -> None:
     for number in range(10):
         user = f"user-{number}"
         position = await now(engine, user)
@@ -307,7 +307,7 @@ async def test_8_writers_through_two_servers_and_by_hand_are_followed_without_a_
         assert all(replica.tasks[task["id"]] == task for task in listed)
 
 
-async def test_who_syncs_page_by_page_while_others_write_has_what_is_there(
+async def test_a_client_that_syncs_page_by_page_while_others_write_has_what_is_there(
     two_servers: list[Server], own_database: str, user: str, full: bool
 ) -> None:
     tasks = 100_000 if full else 2000
@@ -454,7 +454,7 @@ def is_one_server(pytestconfig: pytest.Config) -> None:
         pytest.skip("copies a database, which nobody else may use meanwhile")
 
 
-async def test_in_a_restored_database_what_came_after_is_gone(
+async def test_in_a_restored_database_tokens_from_after_the_backup_are_gone(
     own_database: str,
     user: str,
     is_one_server: None,  # noqa: ARG001 - skips
@@ -492,7 +492,7 @@ async def test_all_clients_can_be_told_to_begin_anew(
     assert await since(engine, user, await now(engine, user)) == []
 
 
-async def test_who_has_seen_no_change_yet_is_told_of_another_database(
+async def test_a_client_that_has_seen_no_change_yet_is_told_of_another_database(
     engine: AsyncEngine,
     postgres: str,
     user: str,

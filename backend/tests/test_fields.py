@@ -142,7 +142,7 @@ def test_a_wrong_tag_is_named_by_its_place(
     assert message in error["msg"]
 
 
-def test_a_task_without_them_has_their_defaults(api: httpx.Client, user: str) -> None:
+def test_a_task_without_these_fields_has_the_defaults(api: httpx.Client, user: str) -> None:
     assert fields(create(api, user)) == UNSET
 
 
@@ -155,7 +155,7 @@ def test_fields_that_are_not_sent_stay(api: httpx.Client, user: str, method: str
     assert fields(changed) == fields(task)
 
 
-def test_a_toggle_leaves_them(api: httpx.Client, user: str) -> None:
+def test_a_toggle_leaves_the_other_fields(api: httpx.Client, user: str) -> None:
     task = create(api, user, priority="low", due_date="2030-01-01", tags=["old"])
 
     toggled = api.patch(f"{task_path(task)}/complete").json()
@@ -196,7 +196,7 @@ def test_a_key_that_came_with_other_fields_is_refused(
     assert_problem(refused, 422, "Idempotency-Key: was used for another request; send a new key")
 
 
-def test_an_etag_covers_them(api: httpx.Client, user: str) -> None:
+def test_an_etag_covers_every_field(api: httpx.Client, user: str) -> None:
     task = create(api, user)
     before = api.get(task_path(task)).headers["etag"]
     api.patch(task_path(task), json={"tags": ["new"]})

@@ -383,7 +383,9 @@ def test_a_counted_list_has_an_etag_of_its_own(api: httpx.Client, user: str) -> 
     assert known.headers["x-total-count"] == "2"
 
 
-def test_every_pair_of_filters_is_both(api: httpx.Client, user: str, tasks: list[Task]) -> None:
+def test_of_every_pair_of_filters_both_apply(
+    api: httpx.Client, user: str, tasks: list[Task]
+) -> None:
     single: list[tuple[str, str]] = [
         ("completed", "false"),
         ("priority", "low,high"),

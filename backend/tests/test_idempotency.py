@@ -226,7 +226,7 @@ async def test_only_one_of_two_concurrent_tasks_with_one_key_is_made(
 
 
 def age(url: str, user: str, seconds: int) -> None:
-    """Let the user's keys, which are new, be this old."""
+    """Make the user's new keys this old."""
     sql = f"created_at = now() - interval '{seconds} seconds' WHERE user_id = '{user}'"
     asyncio.run(execute(url, f"UPDATE idempotency_keys SET {sql}"))
 

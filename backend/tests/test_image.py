@@ -122,7 +122,7 @@ def test_it_adds_little_to_its_base(image: Image) -> None:
     assert size - Path(BASE).stat().st_size < 160e6
 
 
-def test_nothing_of_it_can_be_written_by_whom_it_runs_as(image: Image) -> None:
+def test_its_user_can_write_to_nothing_in_it(image: Image) -> None:
     for path in (image.files / "app").rglob("*"):
         assert path.stat().st_uid == 0
         assert not path.stat().st_mode & 0o022

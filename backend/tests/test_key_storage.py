@@ -1,4 +1,4 @@
-"""An idempotency key keeps no more than it has to repeat, and a user not too many keys."""
+"""An idempotency key stores no more than it has to repeat, and a user has not too many keys."""
 
 import asyncio
 import json
@@ -106,7 +106,7 @@ def test_the_first_answer_is_given_whatever_became_of_tasks_that_were_changed_in
 async def test_a_key_of_the_release_before_gives_its_whole_answer_again(
     engine: AsyncEngine, own_database: str, user: str
 ) -> None:
-    """That release kept whole answers, under a fingerprint that this one knows."""
+    """That release stored whole answers, under a fingerprint that this release knows."""
     operations: Any = [{"op": "create", "task": TaskCreate(title="Buy milk")}]
     made = json.loads(await task_service.create_task(engine, user, TaskCreate(title="Buy milk")))
     async with connected(own_database) as driver:

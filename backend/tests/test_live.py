@@ -61,7 +61,7 @@ async def now(api: httpx.AsyncClient, user: str) -> str:
 # Events
 
 
-async def test_a_stream_begins_with_where_it_is(client: httpx.AsyncClient, user: str) -> None:
+async def test_a_stream_begins_with_its_position(client: httpx.AsyncClient, user: str) -> None:
     await created(client, user)
     async with streaming(client, user) as stream:
         retry, first = await stream.next(), await stream.next()
@@ -145,7 +145,7 @@ async def test_a_position_that_is_not_known_is_a_problem_and_the_end(
     assert end is None
 
 
-async def test_what_is_no_token_is_422(client: httpx.AsyncClient, user: str) -> None:
+async def test_a_text_that_is_no_token_is_422(client: httpx.AsyncClient, user: str) -> None:
     async with streaming(client, user, last="x") as stream:
         await stream.response.aread()
 
@@ -174,7 +174,7 @@ async def test_what_is_no_token_is_422(client: httpx.AsyncClient, user: str) -> 
         ("application/json", False),
     ],
 )
-async def test_only_who_asks_for_events_gets_them(
+async def test_only_a_client_that_asks_for_events_gets_them(
     client: httpx.AsyncClient, user: str, accept: str, is_stream: bool
 ) -> None:
     path = f"{tasks_path(user)}/changes"
@@ -197,7 +197,9 @@ async def test_head_has_an_end(client: httpx.AsyncClient, server: Server, user: 
     assert "without completing response" not in server.log
 
 
-async def test_a_page_of_the_frontend_may_read_it(client: httpx.AsyncClient, user: str) -> None:
+async def test_a_page_of_the_frontend_may_read_a_stream(
+    client: httpx.AsyncClient, user: str
+) -> None:
     async with streaming(client, user, Origin=FRONTEND_ORIGIN) as stream:
         await stream.event()
 
@@ -217,7 +219,7 @@ async def test_a_stream_is_logged_when_it_ends(
     assert await asyncio.to_thread(eventually, line)
 
 
-async def test_who_leaves_while_he_waits_is_not_waited_for(
+async def test_a_client_that_leaves_while_it_waits_is_not_waited_for(
     client: httpx.AsyncClient, server: Server, user: str
 ) -> None:
     since = await now(client, user)
@@ -228,7 +230,7 @@ async def test_who_leaves_while_he_waits_is_not_waited_for(
     assert await asyncio.to_thread(eventually, lambda: f" {user} " in server.log)
 
 
-async def test_other_users_changes_are_not_in_it(client: httpx.AsyncClient, user: str) -> None:
+async def test_a_stream_has_no_changes_of_other_users(client: httpx.AsyncClient, user: str) -> None:
     async with streaming(client, user) as stream:
         await stream.event()
         await created(client, f"{user}-other")
@@ -352,7 +354,7 @@ async def test_a_stream_ends_when_the_key_of_its_token_is_revoked(
     assert end is None
 
 
-async def test_who_waits_is_refused_when_his_token_expires(
+async def test_a_waiting_request_is_refused_when_its_token_expires(
     postgres: str, user: str, tmp_path: Path
 ) -> None:
     settings = {"DATABASE_URL": postgres, "AUTH_MODE": "jwt", "AUTH_SECRET": SECRET}
@@ -390,7 +392,7 @@ def path(user: str) -> str:
     return f"{tasks_path(user)}/changes"
 
 
-async def test_who_waits_is_answered_when_something_changes(
+async def test_a_waiting_request_is_answered_when_something_changes(
     client: httpx.AsyncClient, user: str
 ) -> None:
     since = await now(client, user)
@@ -405,7 +407,7 @@ async def test_who_waits_is_answered_when_something_changes(
     assert answer.headers["preference-applied"] == "wait=60"
 
 
-async def test_who_waits_for_nothing_is_answered_in_the_end(
+async def test_a_request_that_waits_for_nothing_is_answered_in_the_end(
     client: httpx.AsyncClient, user: str
 ) -> None:
     since = await now(client, user)
@@ -420,7 +422,7 @@ async def test_who_waits_for_nothing_is_answered_in_the_end(
 
 
 @pytest.mark.parametrize("prefer", ["wait=0", "wait=x", "wait", "wait=-1", "wait=1.5", "other=1"])
-async def test_who_does_not_say_how_long_does_not_wait(
+async def test_a_request_that_does_not_say_how_long_does_not_wait(
     client: httpx.AsyncClient, user: str, prefer: str
 ) -> None:
     since = await now(client, user)
@@ -430,7 +432,7 @@ async def test_who_does_not_say_how_long_does_not_wait(
     assert "preference-applied" not in answer.headers
 
 
-async def test_nobody_waits_for_a_token_or_for_what_is_there(
+async def test_no_request_waits_for_a_token_or_for_changes_that_are_there(
     client: httpx.AsyncClient, user: str
 ) -> None:
     headers = {"Prefer": "wait=60"}
@@ -611,7 +613,7 @@ async def test_one_query_asks_for_all_who_listen(
 
 
 @pytest.mark.usefixtures("fast")
-async def test_a_users_changes_are_read_once_for_all_of_his_streams(
+async def test_a_users_changes_are_read_once_for_all_streams_of_the_user(
     engine: AsyncEngine, sent: list[Statement], user: str
 ) -> None:
     hub = Listeners(engine, asyncio.Event(), 60, 1000)
@@ -640,7 +642,7 @@ async def test_a_silent_stream_has_a_comment_now_and_then(
 
 
 @pytest.mark.usefixtures("fast")
-async def test_an_event_of_large_tasks_has_few_of_them(
+async def test_an_event_of_large_tasks_has_few_tasks(
     engine: AsyncEngine, sent: list[Statement], user: str
 ) -> None:
     await write(engine, user, "first")
@@ -678,7 +680,7 @@ async def test_a_single_task_always_fits(engine: AsyncEngine, user: str) -> None
 async def test_users_have_their_turns_at_reading(
     engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch, user: str
 ) -> None:
-    """One who comes back with many streams at different positions is not in others' way."""
+    """A client that comes back with many streams at different positions delays no other user."""
     positions = []
     for number in range(40):
         await write(engine, user, f"Task {number}")
@@ -767,7 +769,7 @@ async def test_a_slow_client_keeps_no_turn() -> None:
 
 
 async def test_a_stream_that_fails_in_the_middle_of_an_event_sends_no_more_of_it() -> None:
-    """A client takes what has an end for whole."""
+    """A client takes an event with an end for a whole event."""
     sent, turns = Sent(), Turns(1)
     stream = stream_to(sent)
     async with turns.turn("bob"):

@@ -84,7 +84,7 @@ def network(closed: Server) -> Iterator[Gate]:
 
 
 def lose(page: Page, network: Gate) -> None:
-    """End what is under way, too: a browser that is told to be offline lets it go on."""
+    """End open requests, too: a browser that is told to be offline lets them go on."""
     page.context.set_offline(True)
     network.fall_silent()
     network.cut()
@@ -97,7 +97,7 @@ def find(page: Page, network: Gate) -> None:
 
 @dataclass
 class Tabs:
-    """Pages of one user, each in a browser of its own, that show the titles of his tasks."""
+    """Pages of one user, each in a browser of its own, that show the titles of the user's tasks."""
 
     browser: Browser
     frontend: str

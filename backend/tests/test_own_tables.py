@@ -1,4 +1,4 @@
-"""The service takes over its own tables, and nobody else's. What one can mend is a sentence."""
+"""The service takes over its own tables, and nobody else's. A sentence says what to mend."""
 
 import asyncio
 from collections.abc import Iterator
@@ -167,7 +167,7 @@ def test_the_earlier_table_is_taken_over(without_tables: str, sql: str) -> None:
     asyncio.run(upgraded(without_tables))
 
 
-def test_both_ways_on_work(empty_database: str, tmp_path: Path) -> None:
+def test_both_ways_on_from_a_foreign_table_work(empty_database: str, tmp_path: Path) -> None:
     """The service starts in another schema, beside the tables of the other program."""
     asyncio.run(execute(empty_database, f"{INTEGER_IDS}; CREATE SCHEMA app"))
     name = empty_database.partition("?")[0].rpartition("/")[2]
@@ -399,7 +399,7 @@ def roles_of_a_host(url: str) -> Iterator[str]:
 TABLES = {"tasks", "feeds", "changes", "idempotency_keys", "personal_tokens", VERSION_TABLE}
 
 
-def test_new_tables_are_their_owners_alone_whatever_the_default_privileges_are(
+def test_only_the_owner_has_rights_on_a_new_table_whatever_the_default_privileges_are(
     empty_database: str,
 ) -> None:
     with roles_of_a_host(empty_database):

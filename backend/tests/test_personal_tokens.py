@@ -281,7 +281,7 @@ def test_a_personal_token_manages_no_tokens(api: httpx.Client, user: str, scope:
     assert [each["id"] for each in api.get(tokens_path(user)).json()] == [new["id"]]
 
 
-def test_nobody_else_manages_them(api: httpx.Client, user: str) -> None:
+def test_nobody_else_manages_a_users_tokens(api: httpx.Client, user: str) -> None:
     new = create_token(api, user)
     other = bearer(token("mallory"))
 
@@ -485,7 +485,7 @@ def changed(text: str) -> Iterator[str]:
     yield f"{PREFIX}a.b.c"
 
 
-def test_a_changed_token_is_told_as_such(api: httpx.Client, user: str) -> None:
+def test_the_answer_says_that_a_token_was_changed(api: httpx.Client, user: str) -> None:
     text = create_token(api, user)["token"]
 
     for other in changed(text):
@@ -562,7 +562,7 @@ def test_a_token_that_ended_elsewhere_is_refused_soon(
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("ended_in", ["this worker", "another worker"])
-async def test_streams_and_those_who_wait_end_with_their_token(
+async def test_streams_and_waiting_requests_end_with_their_token(
     server: Server, api: httpx.Client, forgetful: Server, user: str, ended_in: str
 ) -> None:
     """At once in the worker that ends it, which knows it for 30 s; soon in another."""

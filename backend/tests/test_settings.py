@@ -124,7 +124,7 @@ def test_a_wrong_value_stops_start_up_with_its_name_and_the_valid_values(
     assert "secret" not in said
 
 
-def test_the_environment_wins_over_the_file_and_an_empty_variable_hides_it(
+def test_environment_variables_override_the_file_and_an_empty_one_means_unset(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     file = tmp_path / ".env"

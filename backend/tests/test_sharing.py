@@ -44,7 +44,7 @@ class Sent:
 
     @property
     def asked(self) -> int:
-        """How many requests went with it."""
+        """How many requests shared the statement."""
         if "asked" not in self.statement.parameters:
             return 1
         asked: Any = self.arguments[self.statement.parameters.index("asked")]
@@ -139,7 +139,7 @@ async def test_after_many_requests_even_the_first_waits_for_the_others(
 
 
 def queue_with(connecting: float, sizes: list[int]) -> Queue:
-    """A queue whose statements take no time, and note for how many they are."""
+    """A queue whose statements take no time, and note how many requests each is for."""
 
     async def together(choose: Callable[[], Group]) -> Answers:
         await asyncio.sleep(connecting)
@@ -178,7 +178,7 @@ async def test_clients_take_turns_in_two_halves() -> None:
 
 
 @pytest.mark.anyio
-async def test_all_who_waited_for_a_connection_go_together() -> None:
+async def test_all_requests_that_waited_for_a_connection_go_together() -> None:
     sizes: list[int] = []
 
     await ask(queue_with(2 * WAIT_SECONDS, sizes), clients=ALONE + 16)
@@ -392,7 +392,7 @@ async def test_a_request_that_is_given_up_takes_no_other_with_it(engine: AsyncEn
 
 
 @pytest.mark.anyio
-async def test_without_postgresql_each_is_told_so() -> None:
+async def test_without_postgresql_each_request_is_told_so() -> None:
     engine = create_engine("postgresql://nobody@127.0.0.1:1/none?sslmode=disable", pool_size=5)
 
     answers = await outcomes(task_service.get_task(engine, "ada", uuid4()) for _ in range(200))
@@ -560,7 +560,7 @@ async def until_rows_wait(admin: Driver, number: int) -> None:
 async def test_one_statement_of_a_user_waits_for_rows_that_others_hold(
     engine: AsyncEngine, own_database: str
 ) -> None:
-    """Whatever kind each is of."""
+    """Whatever each request writes."""
     ids = await some_of_one(engine, "ada", 20)
     update: Any = {"title": "Changed"}
     one = TaskCreate(title="New")
@@ -693,7 +693,7 @@ async def test_a_request_waits_its_own_time_for_a_connection() -> None:
 async def test_a_deadlock_with_a_transaction_by_hand_is_sent_again(
     engine: AsyncEngine, own_database: str
 ) -> None:
-    """The hand has one task and then wants another, which the request has."""
+    """The hand has locked one task, and then wants another, which the request has locked."""
     update: Any = {"title": "Changed"}
     any_tag = Condition(["none"], wanted=False)
     requests: list[Callable[[str, UUID], Awaitable[object]]] = [

@@ -1,4 +1,4 @@
-"""What clients send in other words than ours is understood as they mean it, or refused by name."""
+"""The service understands other clients' words as they mean them, or refuses them by name."""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -221,7 +221,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize(("sent", "sentence"), REFUSED.items())
-def test_what_would_change_the_list_and_nobody_understands_is_refused(
+def test_a_value_that_nobody_understands_is_refused_if_it_would_change_the_list(
     api: httpx.Client, user: str, sent: str, sentence: str
 ) -> None:
     response = get(api, user, sent)

@@ -240,7 +240,7 @@ async def test_a_statement_finds_its_tasks_by_the_keys_index(
 async def test_a_shared_statement_planned_for_an_empty_table_does_not_read_all_of_a_large_one(
     engine: AsyncEngine, statement: Statement
 ) -> None:
-    """It is planned once for each connection. Either index will do: both begin with the owner."""
+    """A statement is planned once for each connection. Both indexes begin with the owner."""
     async with engine.connect() as connection:
         raw = await connection.get_raw_connection()
         driver = raw.driver_connection
@@ -267,7 +267,7 @@ async def test_a_shared_statement_planned_for_an_empty_table_does_not_read_all_o
 async def test_a_batch_planned_for_an_empty_table_finds_its_tasks_by_their_ids(
     engine: AsyncEngine, name: str
 ) -> None:
-    """It is planned once for each connection. Either index of tasks will do, as above."""
+    """A statement is planned once for each connection. Both indexes begin with the owner."""
     statement: Statement = getattr(batch_service.BATCH, name)
     arguments = {
         "user_id": "'user-3'",

@@ -62,7 +62,7 @@ def test_a_second_signal_ends_a_graceful_stop(
 def test_a_signal_sent_twice_at_once_counts_once(
     postgres: str, tmp_path: Path, workers: str
 ) -> None:
-    """As from `make`, which passes on what its whole group was sent."""
+    """As from `make`, which passes on a signal that its whole group gets."""
     by_default = DEFAULTS["DRAIN_SECONDS"]
     with serving(
         tmp_path / "log", DATABASE_URL=postgres, WORKERS=workers, DRAIN_SECONDS=by_default

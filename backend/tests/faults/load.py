@@ -1,7 +1,7 @@
 """Clients that write all the time and record the answers, and an audit of what was applied.
 
-A write that was acknowledged must have been applied once. One that was not, because it was refused
-or its answer got lost, may have been applied once or not at all.
+A write that was acknowledged must have been applied once. Any other write, which was refused or
+whose answer got lost, may have been applied once or not at all.
 """
 
 import asyncio

@@ -114,7 +114,7 @@ async def test_ended_idle_sessions_fail_no_request(
 async def test_connections_reset_during_a_pause_fail_no_request(
     own: Cluster, tmp_path: Path, report: Report
 ) -> None:
-    """It wakes up to requests before it has read that its connections are gone."""
+    """The service wakes up to requests before it has read that its connections are gone."""
     figures = Figures()
     with (
         gate(host(own.url)) as link,

@@ -111,7 +111,7 @@ async def test_a_stream_outlives_the_database_and_misses_nothing(
         await all_open([stream])
         own.stop()
         assert await asyncio.to_thread(eventually, lambda: server.status("/health/ready") == 503)
-        # One who comes now waits for the database, too.
+        # A client that comes now waits for the database, too.
         new.token = stream.token
         reading.append(asyncio.create_task(new.read()))
         own.start()
