@@ -6,12 +6,24 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
+from urllib.parse import urlsplit
 
 from playwright.sync_api import Browser, sync_playwright
 
+from tests.serving import Server
+
+# On localhost some pages skip their calls to other hosts, and a service without tokens accepts only
+# loopback names.
+HOSTS = {"open": "tasks.localhost", "jwt": "tasks.example"}
+
+
+def at(server: Server, path: str) -> str:
+    host = HOSTS["jwt" if server.auth else "open"]
+    return f"http://{host}:{urlsplit(server.url).port}{path}"
+
 
 @contextmanager
-def browsing(chromium: Path, *options: str) -> Iterator[Browser]:
+def browsing(chromium: Path) -> Iterator[Browser]:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=chromium,
@@ -21,7 +33,7 @@ def browsing(chromium: Path, *options: str) -> Iterator[Browser]:
                 "--disable-background-networking",
                 "--disable-component-update",
                 "--disable-sync",
-                *options,
+                f"--host-resolver-rules=MAP {HOSTS['jwt']} 127.0.0.1",
             ],
         )
         yield browser

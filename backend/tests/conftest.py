@@ -92,6 +92,7 @@ def _fixtures(item: pytest.Item) -> list[str]:
 TAKE_LONGEST = {
     "test_browser",
     "test_contract",
+    "test_docs_page",
     "test_live_browser",
     "test_logs",
     "test_open_mode",

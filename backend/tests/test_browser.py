@@ -2,45 +2,29 @@
 
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
-from uuid import uuid4
 
 import pytest
-from playwright.sync_api import Browser, Locator, Page, Request, Route, expect
+from playwright.sync_api import Browser, Page, Request, Route, expect
 
-from tests.browsing import browsing, published
+from tests.browsing import HOSTS, at, browsing, published
 from tests.serving import BACKEND, Server, serving
 from tests.tasks import listed
 from tests.test_http import ADDED_HEADERS
 from tests.tokens import SECRET, TokenOfThePath, token
-
-# On localhost some pages skip their calls to other hosts, and a service without tokens accepts only
-# loopback names.
-HOSTS = {"open": "tasks.localhost", "jwt": "tasks.example"}
 
 GUIDE = BACKEND.parent / "specs/003-spa-features/spa.md"
 
 OPEN = pytest.mark.parametrize("server", ["open"], indirect=True)
 CLOSED = pytest.mark.parametrize("server", ["jwt"], indirect=True)
 
-OPERATIONS = [
-    "createTask",
-    "deleteTask",
-    "getTask",
-    "listUserTasks",
-    "patchTask",
-    "toggleTaskCompletion",
-    "updateTask",
-]
-
 
 @pytest.fixture(scope="module")
 def browser(chromium: Path) -> Iterator[Browser]:
-    with browsing(chromium, f"--host-resolver-rules=MAP {HOSTS['jwt']} 127.0.0.1") as browser:
+    with browsing(chromium) as browser:
         yield browser
 
 
@@ -68,173 +52,12 @@ def refused(page: Page, server: Server) -> list[str]:
     return refused
 
 
-def at(server: Server, path: str) -> str:
-    host = HOSTS["jwt" if server.auth else "open"]
-    return f"http://{host}:{urlsplit(server.url).port}{path}"
-
-
 def errors_of(page: Page) -> list[str]:
     """Collect the page's errors from now on."""
     errors: list[str] = []
     page.on("pageerror", lambda error: errors.append(str(error)))
     page.on("console", lambda line: errors.append(line.text) if line.type == "error" else None)
     return errors
-
-
-def opened(page: Page, operation: str) -> Locator:
-    found = page.locator(f"#operations-tasks-{operation}")
-    found.locator(".opblock-summary").click()
-    return found
-
-
-def user_of(operation: Locator) -> Locator:
-    return operation.locator("[placeholder=user_id]")
-
-
-def execute(operation: Locator) -> None:
-    operation.get_by_role("button", name="Execute").click()
-
-
-@OPEN
-def test_docs_create_and_list_tasks_of_the_example_user(page: Page, server: Server) -> None:
-    title = f"Buy {uuid4()}"
-    page.goto(at(server, "/docs"))
-
-    create = opened(page, "createTask")
-    expect(user_of(create)).to_have_value("ada")
-    create.locator("textarea").fill(f'{{"title": "{title}"}}')
-    execute(create)
-    answer = create.locator(".live-responses-table")
-    expect(answer.locator(".response-col_status").last).to_contain_text("201")
-
-    listed = opened(page, "listUserTasks")
-    expect(user_of(listed)).to_have_value("ada")
-    execute(listed)
-    answer = listed.locator(".live-responses-table")
-    expect(answer.locator(".response-col_status").last).to_contain_text("200")
-    expect(answer).to_contain_text(title)
-
-
-@OPEN
-def test_docs_keep_the_user_that_was_typed_into_one_operation_for_all(
-    page: Page, server: Server
-) -> None:
-    page.goto(at(server, "/docs"))
-    got = opened(page, "getTask")
-    user_of(opened(page, "createTask")).fill("grace / 😀")
-    for operation in [got, *(opened(page, name) for name in ["listUserTasks", "deleteTask"])]:
-        expect(user_of(operation)).to_have_value("grace / 😀")
-
-    user_of(got).fill("")
-    user_of(got).blur()
-
-    page.reload()
-    expect(user_of(opened(page, "patchTask"))).to_have_value("grace / 😀")
-
-
-@pytest.fixture(scope="module")
-def docs(browser: Browser, server: Server) -> Iterator[Page]:
-    """The documentation on one screen, which takes a second to load."""
-    context = browser.new_context(bypass_csp=True, viewport={"width": 1280, "height": 900})
-    page = context.new_page()
-    page.goto(at(server, "/docs"))
-    yield page
-    context.close()
-
-
-@contextmanager
-def open_in(page: Page, name: str) -> Iterator[Locator]:
-    """Open an operation, and close it after the block."""
-    operation = opened(page, name)
-    yield operation
-    operation.locator(".opblock-summary").click()
-    expect(operation.get_by_role("button", name="Execute")).to_have_count(0)
-
-
-@OPEN
-@pytest.mark.parametrize("name", OPERATIONS)
-def test_docs_show_an_operation_from_its_path_to_execute_on_one_screen(
-    docs: Page, name: str
-) -> None:
-    with open_in(docs, name) as operation:
-        expect(operation.get_by_role("button", name="Execute")).to_be_in_viewport(ratio=1)
-        expect(operation.locator(".opblock-summary")).to_be_in_viewport(ratio=1)
-        expect(operation.locator("tr[data-param-name=X-Request-ID]")).to_have_count(0)
-        expect(operation.locator(".parameters").first).not_to_contain_text("pattern")
-
-
-@OPEN
-@pytest.mark.parametrize(
-    ("name", "first"),
-    [
-        ("createTask", "title"),
-        ("updateTask", "title"),
-        ("patchTask", "title"),
-        ("toggleTaskCompletion", "completed"),
-    ],
-)
-def test_docs_begin_an_example_with_its_main_fields(docs: Page, name: str, first: str) -> None:
-    with open_in(docs, name) as operation:
-        expect(operation.locator("textarea")).to_have_value(re.compile(rf'^{{\s*"{first}"'))
-
-
-@OPEN
-def test_docs_open_the_operation_in_the_link(
-    page: Page, server: Server, refused: list[str]
-) -> None:
-    errors = errors_of(page)
-
-    page.goto(at(server, "/docs#/tasks/toggleTaskCompletion"))
-
-    toggle = page.locator("#operations-tasks-toggleTaskCompletion")
-    expect(user_of(toggle)).to_have_value("ada")
-    expect(toggle.locator(".opblock-summary")).to_be_in_viewport(ratio=1)
-    assert refused == []
-    assert errors == []
-
-
-@OPEN
-def test_docs_work_with_no_internet_and_try_an_operation_out(
-    page: Page, server: Server, refused: list[str]
-) -> None:
-    errors = errors_of(page)
-
-    page.goto(at(server, "/docs"))
-    expect(page.locator(".opblock")).to_have_count(11)
-    expect(page.get_by_role("button", name="Authorize")).to_have_count(0)
-    create = page.locator("#operations-tasks-createTask")
-    create.locator(".opblock-summary").click()
-    create.locator("[placeholder=user_id]").fill("ada / 😀")
-    create.get_by_role("button", name="Execute").click()
-
-    answer = create.locator(".live-responses-table")
-    expect(answer.locator(".response-col_status").last).to_contain_text("201")
-    expect(answer).to_contain_text('"title": "Buy milk"')
-    expect(answer).to_contain_text('"user_id": "ada / 😀"')
-    assert refused == []
-    assert errors == []
-
-
-@CLOSED
-def test_docs_send_the_token(page: Page, server: Server, refused: list[str]) -> None:
-    errors = errors_of(page)
-
-    page.goto(at(server, "/docs"))
-    expect(page.locator(".opblock")).to_have_count(15)
-    page.locator(".auth-wrapper .authorize").first.click()
-    page.locator(".auth-container input").fill(token("ada"))
-    page.locator(".auth-btn-wrapper .authorize").click()
-    listed = page.locator("#operations-tasks-listUserTasks")
-    listed.locator(".opblock-summary").click()
-    for user, status in [("ada", "200"), ("bob", "403")]:
-        listed.locator("[placeholder=user_id]").fill(user)
-        listed.get_by_role("button", name="Execute").click()
-        answer = listed.locator(".live-responses-table .response-col_status").last
-        expect(answer).to_contain_text(status)
-
-    assert refused == []
-    [forbidden] = errors
-    assert "403" in forbidden
 
 
 @CLOSED

@@ -3,17 +3,17 @@
 import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
-import httpx
 import pytest
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import Browser, Error, Locator, Page, Request, Route, expect
 
-from tests.browsing import browsing
+from tests.browsing import at, browsing
 from tests.serving import Server
 from tests.tasks import listed, tasks_path
-from tests.tokens import bearer, token
+from tests.tokens import token
 
 OPEN = pytest.mark.parametrize("server", ["open"], indirect=True)
 CLOSED = pytest.mark.parametrize("server", ["jwt"], indirect=True)
@@ -37,20 +37,53 @@ def browser(chromium: Path) -> Iterator[Browser]:
         yield browser
 
 
+@pytest.fixture(scope="module")
+def tab(browser: Browser) -> Page:
+    """One for all: a new one would compile the scripts of the documentation again.
+
+    It lets pass what the page's own policy would block, so that the tests see it.
+    """
+    return browser.new_page(bypass_csp=True)
+
+
 @pytest.fixture
-def page(browser: Browser, server: Server) -> Iterator[Page]:
-    """The page as it is opened for the first time, on a laptop."""
-    context = browser.new_context(viewport={"width": 1366, "height": 768})
-    page = context.new_page()
-    page.goto(f"{server.url}/docs")
-    yield page
-    context.close()
+def page(tab: Page, server: Server) -> Iterator[Page]:
+    """The page as it is opened for the first time, on a laptop that only reaches the service."""
+    elsewhere, errors = list[str](), list[str]()
+
+    def note(error: Error) -> None:
+        errors.append(str(error))
+
+    def decide(route: Route, request: Request) -> None:
+        if request.url.startswith(at(server, "/")):
+            route.continue_()
+        else:
+            elsewhere.append(request.url)
+            route.abort()
+
+    tab.route("**/*", decide)
+    tab.on("pageerror", note)
+    tab.set_viewport_size({"width": 1366, "height": 768})
+    tab.goto(at(server, "/docs"))
+    yield tab
+    tab.evaluate("localStorage.clear(), sessionStorage.clear()")
+    tab.goto("about:blank")
+    tab.remove_listener("pageerror", note)
+    tab.unroute_all()
+    assert elsewhere == []
+    assert errors == []
 
 
 def opened(page: Page, name: str) -> Locator:
     operation = page.locator(f"#operations-tasks-{name}")
     operation.locator(".opblock-summary").click()
     return operation
+
+
+def closed(operation: Locator) -> None:
+    """Close it: the page draws each operation that is open again at each answer."""
+    operation.locator(".opblock-summary").click()
+    expect(operation.get_by_role("button", name="Execute")).to_have_count(0)
 
 
 def user_of(operation: Locator) -> Locator:
@@ -78,6 +111,7 @@ def test_the_first_task_takes_four_clicks_and_one_paste_with_a_token(
         "clicks => { addEventListener('click', () => clicks.push(0)); return clicks }", []
     )
 
+    expect(page.locator(".opblock")).to_have_count(15)
     page.get_by_role("button", name="Authorize").click()
     page.locator(".auth-container input").fill(token(user))
     page.locator(".auth-btn-wrapper .authorize").click()
@@ -86,8 +120,12 @@ def test_the_first_task_takes_four_clicks_and_one_paste_with_a_token(
     expect(status_of(executed(create))).to_have_text(re.compile("201"))
 
     assert clicks.evaluate("clicks => clicks.length") == 4
-    with httpx.Client(base_url=server.url, headers=bearer(token(user))) as api:
+    with server.client() as api:
         assert [task["title"] for task in listed(api, user)] == ["Buy milk"]
+
+    user_of(create).fill("bob")
+    create.get_by_role("button", name="Execute").click()
+    expect(status_of(create.locator(".live-responses-table"))).to_have_text(re.compile("403"))
 
 
 @CLOSED
@@ -105,12 +143,23 @@ def test_a_token_that_names_no_user_leaves_the_field_as_it_is(page: Page) -> Non
 def test_every_example_works_as_it_stands_and_in_order(
     page: Page, server: Server, user: str
 ) -> None:
+    user = f"{user} / 😀"
+    expect(page.locator(".opblock")).to_have_count(11)
+    expect(page.get_by_role("button", name="Authorize")).to_have_count(0)
+
     create = opened(page, "createTask")
     user_of(create).fill(user)
-    expect(status_of(executed(create))).to_have_text(re.compile("201"))
+    answer = executed(create)
+    expect(status_of(answer)).to_have_text(re.compile("201"))
+    expect(answer).to_contain_text('"title": "Buy milk"')
+    expect(answer).to_contain_text(f'"user_id": "{user}"')
+
+    closed(create)
 
     for name, status in [*IN_ORDER.items()][1:]:
-        expect(status_of(executed(opened(page, name)))).to_have_text(re.compile(status))
+        operation = opened(page, name)
+        expect(status_of(executed(operation))).to_have_text(re.compile(status))
+        closed(operation)
 
     with server.client() as api:
         assert [task["title"] for task in listed(api, user)] == ["Buy milk", "Buy bread"]
@@ -196,3 +245,70 @@ def test_nothing_is_cut_off_on_a_phone(page: Page) -> None:
 
         assert outside == [], name
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+@OPEN
+def test_the_user_that_was_typed_into_one_operation_is_kept_for_all(page: Page) -> None:
+    got = opened(page, "getTask")
+    user_of(opened(page, "createTask")).fill("grace / 😀")
+    for operation in [got, *(opened(page, name) for name in ["listUserTasks", "deleteTask"])]:
+        expect(user_of(operation)).to_have_value("grace / 😀")
+
+    user_of(got).fill("")
+    user_of(got).blur()
+
+    page.reload()
+    expect(user_of(opened(page, "patchTask"))).to_have_value("grace / 😀")
+
+
+@OPEN
+def test_the_operation_in_the_link_is_open(page: Page, server: Server) -> None:
+    page.goto("about:blank")
+    page.goto(at(server, "/docs#/tasks/toggleTaskCompletion"))
+
+    toggle = page.locator("#operations-tasks-toggleTaskCompletion")
+    expect(user_of(toggle)).to_have_value("ada")
+    expect(toggle.locator(".opblock-summary")).to_be_in_viewport(ratio=1)
+
+
+@pytest.fixture(scope="module")
+def docs(browser: Browser, server: Server) -> Iterator[Page]:
+    """The documentation on one screen, which takes a second to load."""
+    context = browser.new_context(bypass_csp=True, viewport={"width": 1280, "height": 900})
+    page = context.new_page()
+    page.goto(at(server, "/docs"))
+    yield page
+    context.close()
+
+
+@contextmanager
+def open_in(page: Page, name: str) -> Iterator[Locator]:
+    """Open an operation, and close it after the block."""
+    operation = opened(page, name)
+    yield operation
+    closed(operation)
+
+
+@OPEN
+@pytest.mark.parametrize("name", sorted(IN_ORDER.keys() - {"batchTasks", "listChanges"}))
+def test_an_operation_is_on_one_screen_from_its_path_to_execute(docs: Page, name: str) -> None:
+    with open_in(docs, name) as operation:
+        expect(operation.get_by_role("button", name="Execute")).to_be_in_viewport(ratio=1)
+        expect(operation.locator(".opblock-summary")).to_be_in_viewport(ratio=1)
+        expect(operation.locator("tr[data-param-name=X-Request-ID]")).to_have_count(0)
+        expect(operation.locator(".parameters").first).not_to_contain_text("pattern")
+
+
+@OPEN
+@pytest.mark.parametrize(
+    ("name", "first"),
+    [
+        ("createTask", "title"),
+        ("updateTask", "title"),
+        ("patchTask", "title"),
+        ("toggleTaskCompletion", "completed"),
+    ],
+)
+def test_an_example_begins_with_its_main_fields(docs: Page, name: str, first: str) -> None:
+    with open_in(docs, name) as operation:
+        expect(operation.locator("textarea")).to_have_value(re.compile(rf'^{{\s*"{first}"'))

@@ -224,17 +224,21 @@ def test_a_page_that_hears_nothing_begins_anew(
     shows(page, "a", "b")
 
 
-@pytest.mark.parametrize("title", ["a\u2028b\u2029c", "\\n\\n", 'data: "x"', "🥛ß" * 100])
-def test_a_page_shows_any_text(tabs: Tabs, api: httpx.Client, user: str, title: str) -> None:
+def test_a_page_shows_any_text(tabs: Tabs, api: httpx.Client, user: str) -> None:
     page = tabs.open()
+    titles = ["first"]
     create(api, user, title="first")
     shows(page, "first")
 
-    create(api, user, title=title)
+    for title in ["a\u2028b\u2029c", "\\n\\n", 'data: "x"', "🥛ß" * 100]:
+        create(api, user, title=title)
+        titles.append(title)
 
-    page.wait_for_function(
-        "(title) => document.body.textContent === `first, ${title}`", arg=title, timeout=15_000
-    )
+        page.wait_for_function(
+            "(titles) => document.body.textContent === titles.join(', ')",
+            arg=titles,
+            timeout=15_000,
+        )
 
 
 def hidden(page: Page, is_hidden: str) -> None:
