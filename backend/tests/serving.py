@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryFile
 
 import httpx
 import psutil
@@ -140,6 +141,15 @@ def serving(log_file: Path, command: Sequence[str] = SERVICE, **settings: str) -
     with started(log_file, command, **settings) as server:
         wait_until_ready(server)
         yield server
+
+
+def ran(*module: str, **settings: str) -> tuple[int, str]:
+    """Run a module with its arguments; return its exit status and what it said."""
+    with TemporaryFile() as said:
+        process = starter.fork(module, environment(**settings), said)
+        status = process.wait(timeout=60)
+        said.seek(0)
+        return status, said.read().decode()
 
 
 def with_limits(app: str = "src.main:app", /, **limits: float) -> tuple[str, ...]:

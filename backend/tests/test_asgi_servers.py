@@ -1,7 +1,6 @@
 """Any ASGI server or adapter can serve: what the specification leaves optional may be absent."""
 
 import json
-import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
@@ -11,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.serving import BACKEND, Server, environment, free_port, serving
+from tests.serving import Server, free_port, ran, serving
 from tests.tasks import assert_problem, create, listed, tasks_path
 
 APP = "src.main:app"
@@ -132,16 +131,10 @@ def called(
 ) -> list[tuple[int, dict[str, str], Any]]:
     """Call the application as an adapter does that gives nothing more; return its answers."""
     sent = json.dumps([{**REQUIRED, "headers": [("host", "localhost")], **each} for each in scopes])
-    process = subprocess.run(
-        [sys.executable, "-c", BARE, sent, str(loops)],
-        cwd=BACKEND,
-        env=environment(**{"DATABASE_URL": postgres, "LOG_LEVEL": "warning"} | settings),
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=60,
-    )
-    lines = [line for line in process.stdout.splitlines() if line.startswith("[[")]
+    settings = {"DATABASE_URL": postgres, "LOG_LEVEL": "warning"} | settings
+    status, said = ran("tests.script", BARE, sent, str(loops), **settings)
+    assert status == 0, said
+    lines = [line for line in said.splitlines() if line.startswith("[[")]
     return [
         (status, headers, json.loads(body) if body else None)
         for line in lines
@@ -256,17 +249,14 @@ for _ in range(3):
 def test_a_serverless_adapter_can_call_it(postgres: str, lifespan: str) -> None:
     if find_spec("mangum") is None:
         pytest.skip("needs mangum: pip install mangum")
-    process = subprocess.run(
-        [sys.executable, "-c", HANDLER, json.dumps(API_GATEWAY), lifespan],
-        cwd=BACKEND,
-        env=environment(DATABASE_URL=postgres, LOG_LEVEL="warning"),
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=60,
+    status, said = ran(
+        *("tests.script", HANDLER, json.dumps(API_GATEWAY), lifespan),
+        DATABASE_URL=postgres,
+        LOG_LEVEL="warning",
     )
 
-    answers = [json.loads(line) for line in process.stdout.splitlines()]
+    assert status == 0, said
+    answers = [json.loads(line) for line in said.splitlines()]
     assert [answer["statusCode"] for answer in answers] == [201] * 3
     assert answers[0]["headers"]["location"].startswith("/api/ada/tasks/")
 

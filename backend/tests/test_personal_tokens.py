@@ -12,7 +12,6 @@ from functools import partial
 from hashlib import sha256
 from math import log2
 from pathlib import Path
-from tempfile import TemporaryFile
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -28,15 +27,14 @@ from src.services.exceptions import TokenRefused, TooManyTokens
 from src.services.expiry_service import sweep_if_due
 from src.services.known_tokens import KnownTokens
 from src.services.token_text import PATTERN, PREFIX, is_whole, new_token_text
-from tests import starter
 from tests.conftest import execute
 from tests.faults.load import connected
 from tests.serving import (
     PLAIN,
     SERVICE,
     Server,
-    environment,
     eventually,
+    ran,
     serving,
     with_limits,
 )
@@ -888,12 +886,7 @@ async def test_tokens_go_30_days_after_they_expired(engine: AsyncEngine, own_dat
 
 def operator(url: str, *arguments: str, **settings: str) -> tuple[int, str]:
     """Run `make token` without make; return the exit status and what is said."""
-    with TemporaryFile() as said:
-        command = ["src.personal_token", *arguments]
-        process = starter.fork(command, environment(DATABASE_URL=url, **settings), said)
-        status = process.wait(timeout=30)
-        said.seek(0)
-        return status, said.read().decode()
+    return ran("src.personal_token", *arguments, DATABASE_URL=url, **settings)
 
 
 def test_an_operator_makes_lists_and_ends_tokens_of_a_service_without_a_sign_in(
