@@ -1,4 +1,5 @@
 import asyncio
+import gc
 import os
 import random
 import re
@@ -66,6 +67,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     # Hypothesis's own option would import it, in 0.7 s, also for tests that do without.
     if core := sys.modules.get("hypothesis.core"):
         vars(core)["global_force_seed"] = session.config.option.seed
+    gc.collect()
+    gc.freeze()  # there are 5,000 tests to look at for garbage
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -8,6 +8,7 @@ of that depends on the environment. The workers of a service are forked in the s
 
 import atexit
 import ctypes
+import gc
 import json
 import multiprocessing.util
 import os
@@ -36,6 +37,7 @@ LIBRARIES = (
     "httptools",
     "uvicorn.lifespan.on",
     "uvicorn.loops.uvloop",
+    "uvicorn.protocols.websockets.auto",
     "uvicorn.supervisors",
     "uvloop",
 )
@@ -270,6 +272,8 @@ def _modules() -> Iterator[str]:
 if __name__ == "__main__":
     for name in _modules():
         import_module(name)
+    gc.collect()
+    gc.freeze()  # or each service looks at all of this for garbage, and so copies it
     module, *sys.argv[1:] = _serve(socket.socket(fileno=int(sys.argv[1])))
     if os.environ.get("WORKERS", "1") not in {"", "1"}:
         _fork_workers()
