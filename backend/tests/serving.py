@@ -8,7 +8,7 @@ import ssl
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,6 +106,24 @@ def eventually(holds: Callable[[], bool], seconds: float = 30) -> bool:
     return True
 
 
+def start(
+    command: Sequence[str], settings: Mapping[str, str], output: int, errors: int
+) -> starter.Process:
+    first, *module = command
+    if first == FORKED:
+        if {*settings} <= READ_LATE and sys.platform == "linux":
+            return starter.fork(module, environment(**settings), output, errors)
+        command = (sys.executable, "-m", *module)
+    return subprocess.Popen(
+        command,
+        cwd=BACKEND,
+        env=environment(**settings),
+        stdout=output,
+        stderr=errors,
+        start_new_session=True,
+    )
+
+
 @contextmanager
 def started(log_file: Path, command: Sequence[str] = SERVICE, **settings: str) -> Iterator[Server]:
     """Start the service, without waiting until it is ready.
@@ -113,21 +131,8 @@ def started(log_file: Path, command: Sequence[str] = SERVICE, **settings: str) -
     `SERVICE` forks it from a process that has imported most of it; `COMMAND` starts a new Python.
     """
     port = settings["PORT"] = settings.get("PORT") or str(free_port())
-    first, *module = command
     with log_file.open("wb") as log:
-        if first == FORKED and {*settings} <= READ_LATE and sys.platform == "linux":
-            process: starter.Process = starter.fork(module, environment(**settings), log)
-        else:
-            if first == FORKED:
-                command = (sys.executable, "-m", *module)
-            process = subprocess.Popen(
-                command,
-                cwd=BACKEND,
-                env=environment(**settings),
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
+        process = start(command, settings, log.fileno(), log.fileno())
     server = Server(f"http://127.0.0.1:{port}", process, log_file)
     try:
         yield server
@@ -146,7 +151,7 @@ def serving(log_file: Path, command: Sequence[str] = SERVICE, **settings: str) -
 def ran(*module: str, **settings: str) -> tuple[int, str]:
     """Run a module with its arguments; return its exit status and what it said."""
     with TemporaryFile() as said:
-        process = starter.fork(module, environment(**settings), said)
+        process = starter.fork(module, environment(**settings), said.fileno(), said.fileno())
         status = process.wait(timeout=60)
         said.seek(0)
         return status, said.read().decode()

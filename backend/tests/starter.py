@@ -25,7 +25,7 @@ from functools import cache
 from importlib import import_module
 from pathlib import Path
 from pkgutil import walk_packages
-from typing import Any, BinaryIO, Protocol
+from typing import Any, Protocol
 
 BACKEND = Path(__file__).resolve().parent.parent
 
@@ -117,7 +117,7 @@ class Forked:
         self.send_signal(signal.SIGKILL)
 
 
-def fork(module: Sequence[str], environment: Mapping[str, str], output: BinaryIO) -> Forked:
+def fork(module: Sequence[str], environment: Mapping[str, str], output: int, errors: int) -> Forked:
     """Run a module with its arguments, as `python -m` does, in a session of its own.
 
     Python reads its own variables, PYTHON…, only when it starts: those have no effect.
@@ -125,7 +125,7 @@ def fork(module: Sequence[str], environment: Mapping[str, str], output: BinaryIO
     here, there = socket.socketpair(type=socket.SOCK_SEQPACKET)
     with there:
         request = json.dumps([list(module), dict(environment)]).encode()
-        socket.send_fds(_starter()[1], [request], [there.fileno(), output.fileno()])
+        socket.send_fds(_starter()[1], [request], [there.fileno(), output, errors])
     return Forked(here)
 
 
@@ -150,22 +150,23 @@ def _starter() -> tuple[subprocess.Popen[bytes], socket.socket]:
 def _serve(requests: socket.socket) -> list[str]:
     """Fork for each request. Return, in the process that is forked, what it is to run."""
     while True:
-        request, descriptors, _, _ = socket.recv_fds(requests, REQUEST_BYTES, 2)
+        request, descriptors, _, _ = socket.recv_fds(requests, REQUEST_BYTES, 3)
         with suppress(ChildProcessError):
             while os.waitpid(-1, os.WNOHANG) != (0, 0):
                 pass
         if not request:
             sys.exit()
-        connection, output = descriptors
+        connection, *outputs = descriptors
         if os.fork() == 0:
             if pid := os.fork():
-                os.close(output)
+                for output in outputs:
+                    os.close(output)
                 _keep(pid, connection)
             command, environment = json.loads(request)
-            _become(environment, output)
+            _become(environment, *outputs)
             return [*map(str, command)]
-        os.close(connection)
-        os.close(output)
+        for descriptor in descriptors:
+            os.close(descriptor)
 
 
 def _keep(pid: int, descriptor: int) -> None:
@@ -181,11 +182,11 @@ def _keep(pid: int, descriptor: int) -> None:
     os._exit(0)
 
 
-def _become(environment: dict[str, str], output: int) -> None:
+def _become(environment: dict[str, str], output: int, errors: int) -> None:
     """Do what `subprocess.Popen` would do for a new process."""
     os.setsid()
     os.dup2(output, 1)
-    os.dup2(output, 2)
+    os.dup2(errors, 2)
     os.closerange(3, os.sysconf("SC_OPEN_MAX"))
     os.environ.clear()
     os.environ.update(environment)

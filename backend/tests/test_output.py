@@ -21,10 +21,12 @@ import pytest
 from tests.serving import (
     BACKEND,
     COMMAND,
+    SERVICE,
     Server,
     environment,
     eventually,
     free_port,
+    start,
     wait_until_ready,
 )
 
@@ -56,14 +58,7 @@ def fill(writing: int) -> None:
 @contextmanager
 def started_into(stdout: int, stderr: int | None = None, **settings: str) -> Iterator[Server]:
     settings.setdefault("PORT", str(free_port()))
-    process = subprocess.Popen(
-        COMMAND,
-        cwd=BACKEND,
-        env=environment(**settings),
-        stdout=stdout,
-        stderr=stdout if stderr is None else stderr,
-        start_new_session=True,
-    )
+    process = start(SERVICE, settings, stdout, stdout if stderr is None else stderr)
     server = Server(f"http://127.0.0.1:{settings['PORT']}", process, Path(os.devnull))
     try:
         yield server
@@ -155,9 +150,9 @@ def test_a_full_pipe_does_not_prevent_the_start(
 
 
 def test_a_full_standard_error_does_not_prevent_the_end() -> None:
-    with pipe() as (_, writing):
+    with pipe() as (_, writing), Path(os.devnull).open("wb") as nowhere:
         fill(writing)
-        with started_into(subprocess.DEVNULL, stderr=writing, LOG_LEVEL="loud") as server:
+        with started_into(nowhere.fileno(), stderr=writing, LOG_LEVEL="loud") as server:
             assert server.process.wait(timeout=10) == 3
 
 
@@ -173,7 +168,7 @@ def test_a_late_reader_gets_every_line(postgres: str, workers: str, number: sign
         wait_until_ready(server)
         ask(server, 300)
         os.kill(server.process.pid, number)
-        time.sleep(1)  # by then the service waits for a reader
+        time.sleep(0.5)  # by then the service waits for a reader, as it does for 2 s
         reader = Reader(file)
         server.process.wait(timeout=10)
         reader.join(timeout=10)
