@@ -49,7 +49,7 @@ data: {{"changes":[],"next":"{TOKEN}","more":false}}
 
 """
 
-# The schema of an event's data. From one of the whole stream, typed clients would make
+# The schema of an event's data. From a schema of the whole stream, generated clients would make
 # `ChangesPage | string`.
 OF_AN_EVENT = {"$ref": "#/components/schemas/ChangesPage"}
 

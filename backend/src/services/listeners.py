@@ -37,7 +37,7 @@ REREAD_SECONDS = 30.0
 """A stream without changes is read this often: a restored database may have forgotten it."""
 
 EVENT_BYTES = 128 * 1024
-"""How long an event's data may be, unless it is a single task. It waits until the client reads."""
+"""How long an event's data may be, unless it is a single task. It waits for the client."""
 
 READERS = 4
 """How many feeds are read at once, so that other requests find connections, too."""

@@ -155,7 +155,7 @@ _MORE = {"priority", "tags", "has_due_date", "offset", *_OF_DAYS}
 async def list_tasks(
     engine: AsyncEngine, user_id: str, listing: TaskListing, *, counted: bool = False
 ) -> RowPage:
-    """Return the user's tasks. If `counted`, `total` is the number of them without the limit.
+    """Return the user's tasks. If `counted`, `total` is their number without the limit.
 
     Raises UnknownTimeZone.
     """

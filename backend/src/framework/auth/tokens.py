@@ -273,7 +273,7 @@ def _in_plain_words(error: Exception) -> str:
 
 
 def bearer(headers: list[tuple[bytes, bytes]]) -> bytes:
-    """Return the token that a request has: RFC 6750 §2.1. Two count as an empty one.
+    """Return the token that a request has: RFC 6750 §2.1. Two count as an empty token.
 
     Raises NotAuthenticated.
     """

@@ -50,7 +50,7 @@ async def apply_changes(
     apply = apply_in_steps if is_distributed(engine) else _apply_at_once
     rows = await apply(engine, batch, operations, values)
     if has_key and not _FAILURES.isdisjoint(rows):
-        # The same batch may have been applied while this one waited: ask for the answer of that.
+        # The same batch may have been applied while this one waited: ask for its answer.
         rows = await apply(engine, batch, operations, values)
     if rows == [REUSED]:
         raise KeyReused

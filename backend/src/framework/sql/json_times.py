@@ -5,8 +5,8 @@ three times as long to plan behind a pooler. So Python adds them when it reads a
 that PostgreSQL writes, `_at":"` and `_date":"` are the ends of names only: in a text, quotes are
 escaped. Columns with such names are times: see `table_of`.
 
-Most rows need nothing. Their last columns are one that may be a time, `created_at` and
-`updated_at`, so that a few bytes at places counted from the end tell.
+Most rows need nothing. Their last columns are a column that may be a time, `created_at` and
+`updated_at`, so a few bytes at fixed distances from the end show that all digits are there.
 """
 
 import re
@@ -19,15 +19,15 @@ _TIME = re.compile(
 _CREATED, _ZONE = b',"created_at":"', b'+00:00"'
 _POINT, _QUOTE, _COLON = b'.":'
 
-# Where a row with three such times has the name of the second, the points of the second and third,
-# and of the first the point, the zone and the end.
+# The places in a row that ends with three such times: the name of the second time, the points of
+# the third, second and first, and the zone and the end of the first.
 _NAME, _THIRD, _SECOND, _FIRST, _FIRST_ZONE, _FIRST_END = -97, -15, -63, -111, -104, -98
 
 _further: set[bytes] = set()
 
 
 def expect_times(names: Iterable[str]) -> None:
-    """Look for these times, too, in rows that end with three."""
+    """Let rows that end with three times have times of these names, too."""
     _further.update(b'"%b":"' % name.encode() for name in names)
 
 

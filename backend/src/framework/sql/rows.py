@@ -49,7 +49,7 @@ async def get_page(
     """Return the rows; with a `counting` statement, also the total.
 
     One statement reads up to AT_ONCE rows. If there are more and no limit, a cursor reads all of
-    them again, in batches of one snapshot: they are never in memory together.
+    them again, in batches of one snapshot: memory never has all of them.
     """
     length = limit or AT_ONCE
     total: int | None = None

@@ -457,8 +457,3 @@ def _leave_out(turn: Turn, group: Group) -> None:
     elif not line.left_out:
         line.left_out = "once"
     line.left_out_at = monotonic()
-
-
-def _is_worth_waiting(error: Exception) -> bool:
-    """Whether requests that it was not sent for may wait for a connection still."""
-    return isinstance(error, NoConnectionFree)

@@ -128,7 +128,7 @@ class DirectCall:
             raise RequestValidationError(
                 error.errors(include_url=False, include_input=False)
             ) from None
-        sent.clear()  # while the endpoint waits, what it does not take is in nobody's way
+        sent.clear()  # frees what the endpoint does not take, before it waits
         values = inputs["path"]
         values.update(inputs["header"])
         if self.default_query is not None:
@@ -192,7 +192,7 @@ def _typed_dict(name: str, fields: dict[str, Any], total: bool = True) -> Any:  
 
 
 def _texts(pairs: list[tuple[str, str]], repeatable: Mapping[str, bool]) -> dict[str, Any]:
-    """Return lists for repeatable parameters, the last value of others, and all of unknown ones."""
+    """Return the last value of each name; all values of repeatable and repeated unknown names."""
     texts: dict[str, list[str]] = {}
     for name, text in pairs:
         texts.setdefault(name, []).append(text)

@@ -1,4 +1,4 @@
-"""The triggers find their tables whatever the writer's search_path is, and others lose rights.
+"""The triggers find their tables whatever the writer's search_path is, and other roles lose rights.
 
 The functions are those of 0006, with these differences. They name the schema. A feed that someone
 emptied goes on after the last number of the log. A batch deletes as many old changes as it adds,
