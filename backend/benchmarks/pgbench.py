@@ -73,6 +73,7 @@ def _script(operation: str) -> str:
         "due_date": "NULL",
         "all_day": "false",
         "tags": "'{}'",
+        "further": "NULL",
         "created_at": "now()",
         "limit": "1001",
     }

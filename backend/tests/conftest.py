@@ -148,6 +148,7 @@ IN_BOTH_MODES = {
     "batch",
     "create_task",
     "delete_task",
+    "further_members",
     "get_task",
     "list_tasks",
     "odd_input",

@@ -11,6 +11,7 @@ from schemathesis import Case, GenerationMode, HookContext
 
 from src.schemas.changes import TOKEN
 from src.schemas.fields import is_etag_list
+from src.schemas.further import LONGEST_NAME
 from src.schemas.other_names import PRIORITY_WORDS, several
 from src.schemas.paging import cursor_text
 from src.schemas.task_listing import TaskListing
@@ -34,6 +35,14 @@ def have_more_than_white_space(body: Any) -> None:  # noqa: ANN401 - whatever wa
                 task[name] = task[name].strip() or "Buy milk"
             if isinstance(task.get("tags"), list):
                 task["tags"] = [tag for tag in task["tags"] if tag.strip()]
+
+
+def keep_within_names(body: Any) -> None:  # noqa: ANN401 - whatever was generated
+    """Drop further members whose names no schema describes: an agent's tool would be too long."""
+    for task in [body, *(operation.get("task") for operation in operations_of(body))]:
+        for name in [*task] if isinstance(task, dict) else []:
+            if not 1 <= len(name) <= LONGEST_NAME:
+                del task[name]
 
 
 def keep_off_the_ends_of_time(case: Case[Any]) -> None:
@@ -95,6 +104,7 @@ def before_call(_context: HookContext, case: Case[Any], _kwargs: dict[str, Any])
     if isinstance(case.body, dict) and "expires_at" in case.body:
         case.body["expires_at"] = ""  # any other time has to be within a year
     have_more_than_white_space(case.body)
+    keep_within_names(case.body)
     if case.path.endswith("/complete") and isinstance(case.body, dict) and case.body:
         case.body.setdefault("completed", True)  # or it has nothing to say
     for operation in operations_of(case.body):

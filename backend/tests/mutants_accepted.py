@@ -50,9 +50,6 @@ ACCEPTED: dict[str, dict[str, str]] = {
             "PostgreSQL takes it for what it is compared with"
         ),
         "row.c.keys() → row.c": "SQLAlchemy takes columns for their names",
-        "select(case((is_same, func.row_to_json(row.table_valued())))).select_from("
-        "made.join(row, true())) → "
-        "select(case((is_same, func.row_to_json(row.table_valued()))))": "FROM names both anyway",
     },
     "src/framework/sql/uuid7.py": {
         "_last_tick = 0 → _last_tick = 1": "every clock is far ahead of either",
@@ -92,8 +89,8 @@ ACCEPTED: dict[str, dict[str, str]] = {
         "owned(select(TASKS), TASKS).where(TASKS.c.id == page.c.task_id).lateral('task') → "
         "owned(select(TASKS), TASKS).where(TASKS.c.id == page.c.task_id).lateral('task~')": ALIAS,
         "bindparam('limit', type_=BigInteger) → bindparam('limit')": "PostgreSQL takes it for one",
-        "select(state).select_from(page.outerjoin(task, true())).order_by(page.c.seq) → "
-        "select(state).select_from(page.outerjoin(task, true()))": (
+        "select(state).select_from(page.outerjoin(tasks, true())).order_by(page.c.seq) → "
+        "select(state).select_from(page.outerjoin(tasks, true()))": (
             "today's plan keeps the order; another might not"
         ),
     },

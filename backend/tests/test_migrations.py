@@ -29,6 +29,7 @@ from src.schemas.task_listing import TaskListing
 from src.services import batch_service, task_service
 from tests.citus import beside
 from tests.conftest import execute
+from tests.faults.load import connected
 from tests.serving import BACKEND
 
 EARLIER = """
@@ -161,6 +162,23 @@ async def test_new_fields_rewrite_no_row_and_let_an_older_release_go_on(
     assert [task["completed"] for task in tasks] == [True, False]
     for task in tasks:
         assert (task["priority"], task["due_date"], task["tags"]) == ("medium", None, [])
+
+
+@pytest.mark.anyio
+async def test_a_row_without_further_members_has_no_byte_more(own_database: str) -> None:
+    """Where another column is null, the row has the bits for all columns anyway."""
+    row = (
+        "SELECT gen_random_uuid(), 'ada', 'x', NULL, false, now(), now(), 'low', NULL, '{}', false"
+    )
+    async with connected(own_database) as driver:
+        await driver.execute("CREATE TABLE earlier (LIKE tasks); ALTER TABLE earlier DROP further")
+        await driver.execute("CREATE TABLE without (LIKE earlier)")
+        sizes = [
+            await driver.fetchval(f"INSERT INTO {table} {row} RETURNING pg_column_size({table})")
+            for table in ("tasks", "without")
+        ]
+
+    assert sizes[0] == sizes[1]
 
 
 # As the release before batches has it.

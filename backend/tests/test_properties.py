@@ -105,6 +105,7 @@ OF_EACH_FIELD: dict[str, st.SearchStrategy[Any]] = {
     "priority": st.sampled_from(["low", "URGENT", None, ""]),
     "tags": st.none() | st.lists(st.sampled_from(["a", " b", "a", "ü"]), max_size=4),
     "all_day": st.just(False),
+    "recurrence": st.sampled_from([None, 1, {"every": "week"}, {"every": None, "on": [1]}]),
     "due_date": st.sampled_from(["2026-12-24", "2026-12-24T09:30:00+01:00", None, ""]),
 }
 fields = st.fixed_dictionaries({}, optional=OF_EACH_FIELD)
@@ -177,7 +178,7 @@ def sent_alone(
     headers = {} if etag is None else {"If-Match": etag}
     if op == "delete":
         return api.delete(task_path(tasks[place]), headers=headers)
-    return api.put(task_path(tasks[place]), json=sent, headers=headers)
+    return api.patch(task_path(tasks[place]), json=sent, headers=headers)
 
 
 def in_batch(

@@ -148,6 +148,25 @@ def test_a_change_at_the_release_before_keeps_the_fields_that_it_does_not_know(
     ]
 
 
+def test_further_members_of_a_task_outlive_what_the_release_before_does_with_it(
+    apis: Pairs, user: str
+) -> None:
+    [(before, now), _] = apis
+    kept = {"recurrence": {"every": "week"}, "x": [1]}
+    task = create(now, user, **kept)
+    changed = before.put(task_path(task), json={"title": "Buy bread", "recurrence": "lost"})
+    before.patch(f"{task_path(task)}/complete")
+    [now_is] = listed(now, user)
+
+    assert (changed.status_code, changed.json().keys() & kept.keys()) == (200, set())
+    assert now_is == task | kept | {
+        "title": "Buy bread",
+        "completed": True,
+        "updated_at": now_is["updated_at"],
+    }
+    assert create(before, user, **kept).keys() & kept.keys() == set()
+
+
 @only([RELEASE_BEFORE])
 def test_a_key_of_a_batch_is_known_to_the_newer_release_only(apis: Pairs, user: str) -> None:
     [(before, now), _] = apis

@@ -21,6 +21,7 @@ from src.framework.sql.engine import Statement, create_engine
 from src.framework.sql.exceptions import (
     DatabaseUnavailable,
     LockTimedOut,
+    MembersRefused,
     NoConnectionFree,
     NotFound,
     OutcomeUnknown,
@@ -266,7 +267,7 @@ async def test_a_shared_answer_is_byte_for_byte_that_of_a_request_alone(
         "due_date": None,
         "all_day": False,
     }
-    assert {*changes, "completed"} == TaskCreate.model_fields.keys()
+    assert {*changes, "completed", "further"} == TaskCreate.model_fields.keys()
     updated = await asyncio.gather(
         *(task_service.update_task(engine, *task, changes) for task in tasks)
     )
@@ -275,6 +276,74 @@ async def test_a_shared_answer_is_byte_for_byte_that_of_a_request_alone(
     toggled = await asyncio.gather(*(task_service.toggle_task(engine, *task) for task in tasks))
     assert toggled == await alone()
     assert all(json.loads(task)["completed"] for task in toggled)
+
+
+IN_FULL = json.dumps({f"m{number}": {"a": number} for number in range(32)})
+ONE_MORE: Any = {"further": '{"one": 1}'}
+
+
+@pytest.mark.anyio
+async def test_further_members_are_merged_and_replaced_in_shared_statements_as_alone(
+    engine: AsyncEngine, sent: list[Sent]
+) -> None:
+    tasks = await some_tasks(engine, 40)
+    before: Any = {"further": '{"it": {"a": 1}, "gone": 1}'}
+    change: Any = {"further": '{"it": {"b": 2}, "gone": null}'}
+    await asyncio.gather(*(task_service.update_task(engine, *task, before) for task in tasks))
+    sent.clear()
+
+    def changed(number: int) -> Awaitable[bytes]:
+        if number % 4 == 0:
+            return task_service.toggle_task(engine, *tasks[number])
+        return task_service.update_task(engine, *tasks[number], change, replaces=number % 4 == 1)
+
+    answers = [json.loads(each) for each in await asyncio.gather(*map(changed, range(40)))]
+
+    assert max(each.asked for each in sent) > MANY
+    for number, answer in enumerate(answers):
+        members = {name: answer[name] for name in ("it", "gone") if name in answer}
+        if number % 4 == 0:
+            assert members == {"it": {"a": 1}, "gone": 1}
+        else:
+            assert members == {"it": {"b": 2} if number % 4 == 1 else {"a": 1, "b": 2}}
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("mixed", [False, True])
+async def test_a_task_with_too_many_members_is_refused_and_no_other_is_sent_again(
+    engine: AsyncEngine, sent: list[Sent], mixed: bool
+) -> None:
+    tasks = await some_tasks(engine, 40)
+    full: Any = {"further": IN_FULL}
+    await task_service.update_task(engine, *tasks[20], full)
+    sent.clear()
+
+    def changed(number: int) -> Awaitable[bytes]:
+        if mixed and number % 2:
+            return task_service.toggle_task(engine, *tasks[number])
+        return task_service.update_task(engine, *tasks[number], ONE_MORE)
+
+    answers = await outcomes(map(changed, range(40)))
+
+    refused = answers.pop(20)
+    assert isinstance(refused, MembersRefused)
+    assert (refused.member, refused.is_many, refused.number) == ("one", True, None)
+    assert all(isinstance(each, bytes) for each in answers)
+    assert sum(each.asked for each in sent) <= len(tasks) + 3
+
+
+@pytest.mark.anyio
+async def test_of_one_users_writes_those_with_too_many_members_alone_are_refused(
+    engine: AsyncEngine,
+) -> None:
+    tasks = [("ada", await created(engine, "ada")) for _ in range(30)]
+    full: Any = {"further": IN_FULL}
+    await task_service.update_task(engine, *tasks[20], full)
+
+    answers = await outcomes(task_service.update_task(engine, *task, ONE_MORE) for task in tasks)
+
+    assert isinstance(answers.pop(20), MembersRefused)
+    assert all(json.loads(answer)["one"] == 1 for answer in answers)
 
 
 @pytest.mark.anyio

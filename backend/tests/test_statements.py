@@ -150,6 +150,7 @@ def values(user: str, task_id: object, position: object = None) -> dict[str, obj
         "has_due_date": None,
         "overdue": False,
         "all_day": True,
+        "further": '{"recurrence": {"every": "week"}}',
         "due_day_from": None,
         "due_day_to": None,
         "time_zone": "Asia/Kolkata",

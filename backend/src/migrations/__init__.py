@@ -136,6 +136,13 @@ def colocate(connection: Connection, table: str) -> None:
         connection.execute(text(citus.COLOCATE), {"table": table, "other": "tasks"})
 
 
+def distribute_functions(connection: Connection, *signatures: str) -> None:
+    """Let Citus, if it is there, make these functions on every server, now and on new ones."""
+    if connection.scalar(text(f"SELECT {citus.IS_INSTALLED}")):
+        for signature in signatures:
+            connection.execute(text("SELECT create_distributed_function(:it)"), {"it": signature})
+
+
 def _upgrade(connection: Connection) -> None:
     from alembic import command  # noqa: PLC0415 - most starts do not need it
     from alembic.config import Config  # noqa: PLC0415

@@ -160,10 +160,10 @@ def check_before_serving(facts: Facts, columns: dict[str, list[str]]) -> None:
                 f"Row security hides every row of the table {name} from the role {facts['role']}: "
                 f"start as its owner {found['owner']}, or make a policy for the role"
             )
-    if not facts["may_call"]:
+    for function in facts["may_not_call"]:
         raise CannotStart(
-            f"The role {facts['role']} may not call feed_epoch(): run GRANT EXECUTE ON FUNCTION "
-            f"feed_epoch() TO {facts['role']}"
+            f"The role {facts['role']} may not call {function}: run GRANT EXECUTE ON FUNCTION "
+            f"{function} TO {facts['role']}"
         )
 
 

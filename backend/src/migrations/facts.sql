@@ -91,9 +91,15 @@ SELECT json_build_object(
     'search_path', current_setting('search_path'),
     'schema', (SELECT name FROM home),
     'may_create', (SELECT has_schema_privilege(oid, 'CREATE') FROM home),
-    'may_call', (
-        SELECT has_function_privilege(to_regprocedure(format('%I.feed_epoch()', name)), 'EXECUTE')
-        FROM home
+    'may_not_call', (
+        SELECT coalesce(json_agg(function), '[]')
+        FROM home, unnest(ARRAY[
+            'feed_epoch()',
+            'change_members(jsonb,jsonb,boolean,integer)',
+            'members_fit(jsonb,jsonb,boolean)',
+            'merge_members(jsonb,jsonb,boolean)'
+        ]) AS function
+        WHERE NOT has_function_privilege(to_regprocedure(format('%I.%s', name, function)), 'EXECUTE')
     ),
     'relations', coalesce((SELECT json_object_agg(name, facts) FROM described), '{}')
 )

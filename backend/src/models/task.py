@@ -3,7 +3,7 @@
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlmodel import Enum, Field, Index, PrimaryKeyConstraint, SQLModel, Text
 
 PRIORITIES = ("low", "medium", "high", "urgent")
@@ -33,6 +33,7 @@ class Task(SQLModel, table=True):
         sa_column_kwargs={"server_default": "medium"},
     )
     tags: list[str] = Field(sa_type=ARRAY(Text), sa_column_kwargs={"server_default": "{}"})
+    further: dict[str, object] | None = Field(sa_type=JSONB)
     all_day: bool = Field(
         sa_column_kwargs={"server_default": "false", "info": {"goes_with": "due_date"}}
     )

@@ -15,7 +15,7 @@ FOR_ALL = (
     "Times are RFC 3339, and in UTC in answers. A due date may be a day; `time_zone` says where.",
     "`/changes` lists what changed since an earlier answer: at once, after a wait, or as a stream.",
     "Each error is an RFC 9457 problem, whose `detail` is a sentence that you can show to a user.",
-    "The service ignores unknown names. With `Prefer: handling=strict`, it refuses them.",
+    "A task keeps unknown members. With `Prefer: handling=strict`, the service refuses them.",
 )
 
 

@@ -13,6 +13,7 @@ from src.framework.sql.exceptions import (
     BatchRefused,
     DatabaseUnavailable,
     KeyReused,
+    MembersRefused,
     NotFound,
     TooManyKeys,
 )
@@ -24,6 +25,7 @@ from src.framework.web.problems import (
     problem_with_errors,
     unavailable,
 )
+from src.schemas.further import ONE_TOO_MANY, TOO_LONG
 from src.schemas.task_listing import MUST_BE_ZONE
 from src.services.exceptions import (
     ChangesGone,
@@ -157,6 +159,13 @@ async def _batch_refused(request: Request, error: BatchRefused) -> Response:
     return problem_with_errors(412 if error.changed else 404, errors)
 
 
+async def _members_refused(_request: Request, error: MembersRefused) -> Response:
+    place = [] if error.number is None else ["operations", error.number, "task"]
+    message = ONE_TOO_MANY if error.is_many else TOO_LONG
+    found = {"loc": ["body", *place, error.member], "msg": message, "type": "further_member"}
+    return problem_with_errors(422, [found])
+
+
 async def _not_the_owner(request: Request, error: NotTheOwner) -> Response:
     """Name the token's user, whom its holder knows anyway, and where that user's rows are."""
     user = error.user.encode(errors="replace").decode()  # JSON has no lone surrogates
@@ -181,6 +190,7 @@ EXCEPTION_HANDLERS: dict[int | type[Exception], Handler] = HANDLERS | {
     DatabaseUnavailable: _unavailable,
     KeyReused: _key_reused,
     KeysUnavailable: _keys_unavailable,
+    MembersRefused: _members_refused,
     NoRoom: _no_room,
     NoSignIn: _no_sign_in,
     NotAuthenticated: _not_authenticated,

@@ -141,7 +141,7 @@ async def update_task(
 ) -> Response:
     """Change the fields in the body, as PATCH does. Absent fields stay; `null` clears a field."""
     wanted = condition(if_match, if_none_match)
-    task = await task_service.update_task(engine, user_id, task_id, edits, wanted)
+    task = await task_service.update_task(engine, user_id, task_id, edits, wanted, replaces=True)
     return answers.updated_row(request, task)
 
 

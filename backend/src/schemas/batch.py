@@ -41,7 +41,7 @@ OperationIfMatch = Annotated[
     AfterValidator(_is_short),
     AfterValidator(check_etags),
     Field(
-        description="An ETag that the task must have, as in the header If-Match.",
+        description="As the header If-Match.",
         json_schema_extra={"pattern": ETAGS["pattern"], "maxLength": MAX_IF_MATCH},
     ),
 ]

@@ -7,7 +7,7 @@ word of a known name is refused, and so are two names that contradict each other
 """
 
 import re
-from collections.abc import Collection, Iterable, Mapping, Set
+from collections.abc import Callable, Collection, Iterable, Mapping, Set
 from contextlib import suppress
 from typing import Any, NamedTuple, TypeAlias
 
@@ -385,14 +385,17 @@ def names_of_place(query: Iterable[str], how: Spellings) -> dict[str, str]:
     return {name: each.name for name, each in found.items() if each and each.name in _OF_PLACE}
 
 
-def task_in_our_words(task: object, own: Set[str]) -> object:
+def task_in_our_words(
+    task: object, own: Set[str], keep: Callable[[Sent], Sent] | None = None
+) -> object:
     """Translate a task that a client sent; `own` are our names of its fields.
 
-    Raises ValidationError as `in_our_words` does.
+    Members that nobody knows stay as they are, and `keep` gets them: what it returns goes with the
+    others. Raises ValidationError as `in_our_words` does.
     """
     if not isinstance(task, dict):
         return task
-    ours = task if task.keys() <= own else _members(task, own)
+    ours = task if task.keys() <= own else _members(task, own, keep)
     due_date, tags = ours.get("due_date"), ours.get("tags")
     if isinstance(due_date, str) and due_date[:3] == "000" and _ZERO_TIME.fullmatch(due_date):
         ours = ours | {"due_date": None}
@@ -401,14 +404,15 @@ def task_in_our_words(task: object, own: Set[str]) -> object:
     return ours
 
 
-def _members(task: Sent, own: Set[str]) -> Sent:
+def _members(task: Sent, own: Set[str], keep: Callable[[Sent], Sent] | None) -> Sent:
     names = {_plain(word): name for name in _OF_BODIES for word in OF_TASKS[name].split()}
     names |= {_plain(name): name for name in own}
     ours = {name: value for name, value in task.items() if name in own}
+    unknown: Sent = {}
     for sent in [name for name in task if name not in own]:
         name, value = names.get(_plain(sent)), task[sent]
         if name is None:
-            ours[sent] = value
+            unknown[sent] = value
         if name is None or (name == "completed" and value is None):
             continue
         if name == "completed":
@@ -418,7 +422,12 @@ def _members(task: Sent, own: Set[str]) -> Sent:
                 raise _wrong(sent, _one_of(*words))
         if ours.setdefault(name, value) != value:
             raise _wrong(sent, f"contradicts {name}")
-    return ours
+    return unknown | ours | (keep(unknown) if keep else {})
+
+
+def is_spelling(name: str, names: Iterable[str]) -> bool:
+    """Whether this is one of the names, with whatever capitals and marks."""
+    return _plain(name) in map(_plain, names)
 
 
 def _tags(text: str) -> object:

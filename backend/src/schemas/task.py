@@ -15,6 +15,7 @@ from pydantic import (
     StrictBool,
     StrictStr,
     ValidationError,
+    ValidationInfo,
     WithJsonSchema,
     model_validator,
 )
@@ -29,7 +30,8 @@ from src.schemas.fields import (
     is_day,
     without_default,
 )
-from src.schemas.other_names import PRIORITY_WORDS, task_in_our_words
+from src.schemas.further import ANSWERED, FURTHER, SENT, FurtherText, change_text, whole_text
+from src.schemas.other_names import PRIORITY_WORDS, is_spelling, task_in_our_words
 
 MAX_TAGS = 20
 
@@ -39,7 +41,7 @@ Title = Annotated[
     str,
     Characters(1, 500, strips=True),
     Field(
-        description="White space at both ends is removed.",
+        description="Outer white space is removed.",
         examples=["Buy milk"],
     ),
 ]
@@ -90,7 +92,7 @@ SentPriority = Annotated[
     Priority,
     BeforeValidator(_rank),
     Field(
-        description="In upper or lower case; an empty text means `medium`.",
+        description="In any case; empty means `medium`.",
         examples=["high"],
     ),
     WithJsonSchema(
@@ -107,14 +109,13 @@ SentPriority = Annotated[
 SentDueDate = Annotated[
     SentTime,
     Field(
-        description="A day, or a time (RFC 3339; UTC if it has no offset). `null`: no due date.",
+        description="A day, or a time (RFC 3339; UTC without an offset).",
         examples=["2026-12-24"],
     ),
 ]
 
 _WHETHER_A_DAY = Field(
-    description="Whether the task is due on a day, whatever the time zone. Unset: a `due_date` "
-    "without a time is a day, and a `due_date` that is sent back unchanged stays what it was.",
+    description="Due on a day, in any time zone. Unset: a `due_date` without a time is a day.",
     examples=[True],
 )
 
@@ -151,8 +152,7 @@ SentTags = Annotated[
     BeforeValidator(_few),
     AfterValidator(_distinct),
     Field(
-        description="A text is split at its commas. White space around a tag is removed, and so "
-        "are repeated tags.",
+        description="A text is split at its commas. Outer white space and repeats are removed.",
         examples=[["home", "errands"]],
         json_schema_extra=_or_text_or_null,
     ),
@@ -162,13 +162,15 @@ SentTags = Annotated[
 class TaskCreate(BaseModel):
     model_config = ConfigDict(
         json_schema_extra={
+            "additionalProperties": SENT,
             "example": {
                 "title": "Buy milk",
                 "description": "Two litres, whole",
                 "priority": "high",
                 "due_date": "2026-12-24",
                 "tags": ["home", "errands"],
-            }
+                "recurrence": {"every": "week"},
+            },
         }
     )
 
@@ -181,18 +183,23 @@ class TaskCreate(BaseModel):
         default=False, json_schema_extra=without_default
     )
     due_date: SentDueDate = None
+    further: FurtherText = None
 
     @model_validator(mode="before")
     @classmethod
-    def _in_our_words(cls, task: object) -> object:
-        return _with_all_day(task_in_our_words(task, TaskUpdate.__annotations__.keys()))
+    def _in_our_words(cls, task: object, info: ValidationInfo) -> object:
+        keep = None if info.context else _keep_all
+        return _with_all_day(task_in_our_words(task, _OWN, keep))
 
 
 class TaskUpdate(TypedDict, total=False):
     """A field that is absent stays as it is; `null` clears it."""
 
     __pydantic_config__ = ConfigDict(  # type: ignore[misc]  # where pydantic looks for it
-        json_schema_extra={"example": {"title": "Buy oat milk", "completed": True}}
+        json_schema_extra={
+            "additionalProperties": SENT,
+            "example": {"title": "Buy oat milk", "completed": True},
+        }
     )
 
     title: Title
@@ -202,10 +209,30 @@ class TaskUpdate(TypedDict, total=False):
     tags: SentTags
     all_day: Annotated[StrictBool | None, _WHETHER_A_DAY]
     due_date: SentDueDate
+    further: FurtherText
 
 
-def _update_in_our_words(task: object) -> object:
-    return _with_all_day(task_in_our_words(task, TaskUpdate.__annotations__.keys()))
+_OWN = TaskUpdate.__annotations__.keys() - {"further"}
+
+
+def _update_in_our_words(task: object, info: ValidationInfo) -> object:
+    keep = None if info.context else _keep_changes
+    return _with_all_day(task_in_our_words(task, _OWN, keep))
+
+
+def _keep_all(unknown: dict[str, object]) -> dict[str, object]:
+    return {FURTHER: whole_text(_not_answered(unknown))}
+
+
+def _keep_changes(unknown: dict[str, object]) -> dict[str, object]:
+    further = _not_answered(unknown)
+    return {FURTHER: change_text(further)} if further else {}
+
+
+def _not_answered(unknown: dict[str, object]) -> dict[str, object]:
+    """Leave out what the service says of a task itself."""
+    answered = TaskPublic.model_fields
+    return {name: value for name, value in unknown.items() if not is_spelling(name, answered)}
 
 
 SentUpdate = Annotated[TaskUpdate, BeforeValidator(_update_in_our_words)]
@@ -248,6 +275,7 @@ SentCompletion = Annotated[
 class TaskPublic(BaseModel):
     model_config = ConfigDict(
         json_schema_extra={
+            "additionalProperties": ANSWERED,
             "example": {
                 "id": EXAMPLE_ID,
                 "user_id": "ada",
@@ -260,7 +288,8 @@ class TaskPublic(BaseModel):
                 "due_date": "2026-12-24T00:00:00.000000+00:00",
                 "created_at": "2026-11-21T09:30:00.123456+00:00",
                 "updated_at": "2026-11-21T09:30:00.123456+00:00",
-            }
+                "recurrence": {"every": "week"},
+            },
         }
     )
 

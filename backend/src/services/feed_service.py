@@ -24,6 +24,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from src.framework.spool import Spool, spool_array
 from src.framework.sql.engine import Statement, compiled_answer, fetch, fetch_all, fetch_into
+from src.framework.sql.members import with_json
 from src.framework.sql.statements import owned, select_for_many, table_of
 from src.models.feed import Change
 from src.schemas.changes import Position, position_text
@@ -108,8 +109,9 @@ def _since_statement() -> Statement:
     deleted = func.json_build_object(
         literal_column("'id'"), page.c.task_id, literal_column("'deleted'"), true()
     )
-    state = func.coalesce(func.row_to_json(task.table_valued()), deleted).label("state")
-    rows = select(state).select_from(page.outerjoin(task, true())).order_by(page.c.seq).cte("row")
+    tasks, json = with_json(task)
+    state = func.coalesce(json, deleted).label("state")
+    rows = select(state).select_from(page.outerjoin(tasks, true())).order_by(page.c.seq).cte("row")
     end = (
         select(log.c.seq, log.c.at)
         .where(log.c.seq == select(func.max(page.c.seq)).scalar_subquery())

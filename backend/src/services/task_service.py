@@ -214,18 +214,24 @@ async def get_task(engine: AsyncEngine, user_id: str, task_id: UUID) -> bytes:
     return await rows.get_row(engine, GET, user_id=user_id, id=task_id)
 
 
-async def update_task(
+async def update_task(  # noqa: PLR0913 - all that a request says
     engine: AsyncEngine,
     user_id: str,
     task_id: UUID,
     edits: TaskUpdate | Completion,
     condition: Condition | None = None,
+    *,
+    replaces: bool = False,
 ) -> bytes:
     """Change these fields. Without fields, the task stays as it is, even `updated_at`.
 
-    Raises NotFound, ConditionNotMet.
+    Further members are merged, or with `replaces` each is replaced.
+    Raises NotFound, ConditionNotMet, MembersRefused.
     """
-    statement = update_statement(frozenset(edits), conditional=condition is not None)
+    replaces = replaces and "further" in edits  # or the same statement would be prepared twice
+    statement = update_statement(
+        frozenset(edits), conditional=condition is not None, replaces=replaces
+    )
     return await rows.edit_row(engine, statement, condition, user_id=user_id, id=task_id, **edits)
 
 

@@ -186,6 +186,19 @@ def a_batch_is_applied_whole() -> None:
     assert refused(lost, HTTPStatus.PRECONDITION_FAILED).errors
 
 
+def further_members_are_kept() -> None:
+    body = TaskCreate("Water plants")
+    body["recurrence"] = {"every": "week"}
+    task = given(TaskPublic, create_task.sync_detailed(USER, client=API, body=body), 201)
+    change = TaskUpdate(completed=True)
+    change["recurrence"] = {"on": ["monday"]}
+    changed = patch_task.sync_detailed(USER, task.id, client=API, body=change)
+    patched = given(TaskPublic, changed)
+
+    assert task["recurrence"] == {"every": "week"}
+    assert patched.additional_properties == {"recurrence": {"every": "week", "on": ["monday"]}}
+
+
 def links_lead_through_all_pages() -> None:
     for title in ("page 3", "page 1", "page 2"):
         create(title)
@@ -253,6 +266,7 @@ an_etag_saves_an_answer()
 an_etag_keeps_a_change()
 a_task_is_completed_and_deleted()
 a_batch_is_applied_whole()
+further_members_are_kept()
 links_lead_through_all_pages()
 errors_say_what_is_wrong()
 a_script_gets_a_token_that_can_be_ended()

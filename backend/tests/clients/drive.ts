@@ -133,6 +133,19 @@ async function aBatchIsAppliedWhole() {
   assert.equal(lost.response.status, 412);
 }
 
+async function furtherMembersAreKept() {
+  const body = { title: "Water plants", recurrence: { every: "week" } };
+  const task: Task = given(await api.POST("/api/{user_id}/tasks", { params: collection, body }), 201);
+  const patch = { completed: true, recurrence: { on: ["monday"] } };
+  const path = "/api/{user_id}/tasks/{task_id}";
+  const patched = given(await api.PATCH(path, { params: item(task), body: patch }));
+  const cleared = given(await api.PUT(path, { params: item(task), body: { recurrence: null } }));
+
+  assert.deepEqual(task["recurrence"], { every: "week" });
+  assert.deepEqual(patched["recurrence"], { every: "week", on: ["monday"] });
+  assert(!("recurrence" in cleared));
+}
+
 async function linksLeadThroughAllPages() {
   for (const title of ["page 3", "page 1", "page 2"]) await create(title);
   const titles: string[] = [];
@@ -199,7 +212,9 @@ export async function theseDoNotCompile(task: Task) {
   await api.GET("/api/{user_id}/task");
   // @ts-expect-error an id is text
   await api.GET("/health/live", { params: { header: { "X-Request-ID": 7 } } });
-  // @ts-expect-error the answer has no such field
+  // @ts-expect-error the title is text, also where others may be anything
+  await api.PATCH(`${path}/{task_id}`, { params: item(task), body: { title: 7, recurrence: 7 } });
+  // @ts-expect-error the answer has no such field; what a task may have beside is task["name"]
   return task.name;
 }
 
@@ -210,6 +225,7 @@ await anETagSavesAnAnswer();
 await anETagKeepsAChange();
 await aTaskIsCompletedAndDeleted();
 await aBatchIsAppliedWhole();
+await furtherMembersAreKept();
 await linksLeadThroughAllPages();
 await errorsSayWhatIsWrong();
 await aScriptGetsATokenThatCanBeEnded();

@@ -31,24 +31,48 @@ WITH operation AS (
                   WHEN operation.op <> 'create' AND current.id IS NULL
                     THEN 404
                   WHEN operation.etags IS NOT NULL
-                   AND "left"(encode(sha256(convert_to(CAST(row_to_json(row) AS text), 'UTF8')),
+                   AND "left"(encode(sha256(convert_to(CAST(CASE
+                                                              WHEN jsonb_typeof(row.further) = 'object'
+                                                                THEN CAST(concat_ws(',',
+                                                                                    "left"(CAST(row_to_json(own) AS text),
+                                                                                           -1),
+                                                                                    NULLIF("left"(substr(CAST(row.further - CAST('{id,user_id,title,description,completed,priority,tags,all_day,due_date,created_at,updated_at}' AS text[]) AS text),
+                                                                                                         2),
+                                                                                                  -1),
+                                                                                           '')) || '}' AS pg_catalog.json)
+                                                              ELSE row_to_json(own)
+                                                            END AS text),
+                                                       'UTF8')),
                                      'hex'),
                               32) <> ALL(operation.etags)
                     THEN 412
                 END AS failure
          FROM operation
               LEFT JOIN current ON current.id = operation.id
-              LEFT JOIN LATERAL (SELECT ((current.before)).id AS id,
-                                        ((current.before)).user_id AS user_id,
-                                        ((current.before)).title AS title,
-                                        ((current.before)).description AS description,
-                                        ((current.before)).completed AS completed,
-                                        ((current.before)).priority AS priority,
-                                        ((current.before)).tags AS tags,
-                                        ((current.before)).all_day AS all_day,
-                                        ((current.before)).due_date AS due_date,
-                                        ((current.before)).created_at AS created_at,
-                                        ((current.before)).updated_at AS updated_at) AS row ON TRUE
+              LEFT JOIN (LATERAL (SELECT ((current.before)).id AS id,
+                                         ((current.before)).user_id AS user_id,
+                                         ((current.before)).title AS title,
+                                         ((current.before)).description AS description,
+                                         ((current.before)).completed AS completed,
+                                         ((current.before)).priority AS priority,
+                                         ((current.before)).tags AS tags,
+                                         ((current.before)).further AS further,
+                                         ((current.before)).all_day AS all_day,
+                                         ((current.before)).due_date AS due_date,
+                                         ((current.before)).created_at AS created_at,
+                                         ((current.before)).updated_at AS updated_at) AS row
+                         INNER JOIN LATERAL (SELECT row.id AS id,
+                                                    row.user_id AS user_id,
+                                                    row.title AS title,
+                                                    row.description AS description,
+                                                    row.completed AS completed,
+                                                    row.priority AS priority,
+                                                    row.tags AS tags,
+                                                    row.all_day AS all_day,
+                                                    row.due_date AS due_date,
+                                                    row.created_at AS created_at,
+                                                    row.updated_at AS updated_at) AS own ON TRUE)
+                 ON TRUE
        ),
      state AS (
          SELECT new.id AS id,
@@ -58,6 +82,13 @@ WITH operation AS (
                 new.completed AS completed,
                 new.priority AS priority,
                 new.tags AS tags,
+                CASE
+                  WHEN verdict.fields ->> 'further' IS NULL THEN ((verdict.before)).further
+                  ELSE change_members(((verdict.before)).further,
+                                      CAST(verdict.fields ->> 'further' AS jsonb),
+                                      verdict.op = 'update',
+                                      verdict.n)
+                END AS further,
                 COALESCE(new.all_day,
                          ((verdict.before)).all_day AND ((verdict.before)).due_date = new.due_date,
                          FALSE) AS all_day,
@@ -84,6 +115,7 @@ WITH operation AS (
                             completed,
                             priority,
                             tags,
+                            further,
                             all_day,
                             due_date,
                             created_at,
@@ -95,6 +127,7 @@ WITH operation AS (
                 state.completed AS completed,
                 state.priority AS priority,
                 state.tags AS tags,
+                state.further AS further,
                 state.all_day AS all_day,
                 state.due_date AS due_date,
                 state.created_at AS created_at,
@@ -110,6 +143,7 @@ WITH operation AS (
              completed = state.completed,
              priority = state.priority,
              tags = state.tags,
+             further = state.further,
              all_day = state.all_day,
              due_date = state.due_date,
              updated_at = state.updated_at
@@ -137,7 +171,29 @@ WITH operation AS (
            WHEN verdict.failure IS NOT NULL
              THEN to_json(verdict.failure)
            WHEN state.id IS NOT NULL
-             THEN row_to_json(state)
+             THEN CASE
+                    WHEN jsonb_typeof(state.further) = 'object'
+                      THEN CAST(concat_ws(',',
+                                          "left"(CAST(row_to_json(own) AS text), -1),
+                                          NULLIF("left"(substr(CAST(state.further - CAST('{id,user_id,title,description,completed,priority,tags,all_day,due_date,created_at,updated_at}' AS text[]) AS text),
+                                                               2),
+                                                        -1),
+                                                 '')) || '}' AS pg_catalog.json)
+                    ELSE row_to_json(own)
+                  END
          END AS anon_1
-  FROM verdict LEFT JOIN state ON state.id = verdict.id
+  FROM verdict
+       LEFT JOIN (state
+                  INNER JOIN LATERAL (SELECT state.id AS id,
+                                             state.user_id AS user_id,
+                                             state.title AS title,
+                                             state.description AS description,
+                                             state.completed AS completed,
+                                             state.priority AS priority,
+                                             state.tags AS tags,
+                                             state.all_day AS all_day,
+                                             state.due_date AS due_date,
+                                             state.created_at AS created_at,
+                                             state.updated_at AS updated_at) AS own ON TRUE)
+          ON state.id = verdict.id
   ORDER BY verdict.n

@@ -40,24 +40,48 @@ WITH seen AS (
                   WHEN operation.op <> 'create' AND current.id IS NULL
                     THEN 404
                   WHEN operation.etags IS NOT NULL
-                   AND "left"(encode(sha256(convert_to(CAST(row_to_json(row) AS text), 'UTF8')),
+                   AND "left"(encode(sha256(convert_to(CAST(CASE
+                                                              WHEN jsonb_typeof(row.further) = 'object'
+                                                                THEN CAST(concat_ws(',',
+                                                                                    "left"(CAST(row_to_json(own) AS text),
+                                                                                           -1),
+                                                                                    NULLIF("left"(substr(CAST(row.further - CAST('{id,user_id,title,description,completed,priority,tags,all_day,due_date,created_at,updated_at}' AS text[]) AS text),
+                                                                                                         2),
+                                                                                                  -1),
+                                                                                           '')) || '}' AS pg_catalog.json)
+                                                              ELSE row_to_json(own)
+                                                            END AS text),
+                                                       'UTF8')),
                                      'hex'),
                               32) <> ALL(operation.etags)
                     THEN 412
                 END AS failure
          FROM operation
               LEFT JOIN current ON current.id = operation.id
-              LEFT JOIN LATERAL (SELECT ((current.before)).id AS id,
-                                        ((current.before)).user_id AS user_id,
-                                        ((current.before)).title AS title,
-                                        ((current.before)).description AS description,
-                                        ((current.before)).completed AS completed,
-                                        ((current.before)).priority AS priority,
-                                        ((current.before)).tags AS tags,
-                                        ((current.before)).all_day AS all_day,
-                                        ((current.before)).due_date AS due_date,
-                                        ((current.before)).created_at AS created_at,
-                                        ((current.before)).updated_at AS updated_at) AS row ON TRUE
+              LEFT JOIN (LATERAL (SELECT ((current.before)).id AS id,
+                                         ((current.before)).user_id AS user_id,
+                                         ((current.before)).title AS title,
+                                         ((current.before)).description AS description,
+                                         ((current.before)).completed AS completed,
+                                         ((current.before)).priority AS priority,
+                                         ((current.before)).tags AS tags,
+                                         ((current.before)).further AS further,
+                                         ((current.before)).all_day AS all_day,
+                                         ((current.before)).due_date AS due_date,
+                                         ((current.before)).created_at AS created_at,
+                                         ((current.before)).updated_at AS updated_at) AS row
+                         INNER JOIN LATERAL (SELECT row.id AS id,
+                                                    row.user_id AS user_id,
+                                                    row.title AS title,
+                                                    row.description AS description,
+                                                    row.completed AS completed,
+                                                    row.priority AS priority,
+                                                    row.tags AS tags,
+                                                    row.all_day AS all_day,
+                                                    row.due_date AS due_date,
+                                                    row.created_at AS created_at,
+                                                    row.updated_at AS updated_at) AS own ON TRUE)
+                 ON TRUE
        ),
      state AS (
          SELECT new.id AS id,
@@ -67,6 +91,13 @@ WITH seen AS (
                 new.completed AS completed,
                 new.priority AS priority,
                 new.tags AS tags,
+                CASE
+                  WHEN verdict.fields ->> 'further' IS NULL THEN ((verdict.before)).further
+                  ELSE change_members(((verdict.before)).further,
+                                      CAST(verdict.fields ->> 'further' AS jsonb),
+                                      verdict.op = 'update',
+                                      verdict.n)
+                END AS further,
                 COALESCE(new.all_day,
                          ((verdict.before)).all_day AND ((verdict.before)).due_date = new.due_date,
                          FALSE) AS all_day,
@@ -85,16 +116,38 @@ WITH seen AS (
                            WHEN verdict.failure IS NOT NULL
                              THEN to_json(verdict.failure)
                            WHEN state.id IS NOT NULL
-                             THEN row_to_json(state)
+                             THEN CASE
+                                    WHEN jsonb_typeof(state.further) = 'object'
+                                      THEN CAST(concat_ws(',',
+                                                          "left"(CAST(row_to_json(own) AS text), -1),
+                                                          NULLIF("left"(substr(CAST(state.further - CAST('{id,user_id,title,description,completed,priority,tags,all_day,due_date,created_at,updated_at}' AS text[]) AS text),
+                                                                               2),
+                                                                        -1),
+                                                                 '')) || '}' AS pg_catalog.json)
+                                    ELSE row_to_json(own)
+                                  END
                          END ORDER BY verdict.n) AS rows,
                 json_agg(CASE
                            WHEN state.id IS NOT NULL
                              THEN (SELECT json_object_agg(member_1.key, member_1.value) AS json_object_agg_1
                                    FROM LATERAL json_each(row_to_json(state)) AS member_1 (key, value)
-                                   WHERE member_1.key IN ('id', 'user_id', 'all_day', 'created_at', 'updated_at')
+                                   WHERE member_1.key IN ('id', 'user_id', 'further', 'all_day', 'created_at', 'updated_at')
                                       OR verdict.fields -> member_1.key IS NULL)
                          END ORDER BY verdict.n) AS parts
-         FROM verdict LEFT JOIN state ON state.id = verdict.id
+         FROM verdict
+              LEFT JOIN (state
+                         INNER JOIN LATERAL (SELECT state.id AS id,
+                                                    state.user_id AS user_id,
+                                                    state.title AS title,
+                                                    state.description AS description,
+                                                    state.completed AS completed,
+                                                    state.priority AS priority,
+                                                    state.tags AS tags,
+                                                    state.all_day AS all_day,
+                                                    state.due_date AS due_date,
+                                                    state.created_at AS created_at,
+                                                    state.updated_at AS updated_at) AS own ON TRUE)
+                 ON state.id = verdict.id
        ),
      all_can AS (
          SELECT bool_and(verdict.failure IS NULL) AS yes
@@ -137,6 +190,7 @@ WITH seen AS (
                             completed,
                             priority,
                             tags,
+                            further,
                             all_day,
                             due_date,
                             created_at,
@@ -148,6 +202,7 @@ WITH seen AS (
                 state.completed AS completed,
                 state.priority AS priority,
                 state.tags AS tags,
+                state.further AS further,
                 state.all_day AS all_day,
                 state.due_date AS due_date,
                 state.created_at AS created_at,
@@ -163,6 +218,7 @@ WITH seen AS (
              completed = state.completed,
              priority = state.priority,
              tags = state.tags,
+             further = state.further,
              all_day = state.all_day,
              due_date = state.due_date,
              updated_at = state.updated_at
@@ -206,7 +262,17 @@ WITH seen AS (
                                                                         CAST($7 AS varchar))
                                                 THEN (SELECT json_agg(CASE
                                                                         WHEN json_typeof(each_1.value) = 'object'
-                                                                          THEN row_to_json(state_1)
+                                                                          THEN CASE
+                                                                                 WHEN jsonb_typeof(state_1.further) = 'object'
+                                                                                   THEN CAST(concat_ws(',',
+                                                                                                       "left"(CAST(row_to_json(own) AS text),
+                                                                                                              -1),
+                                                                                                       NULLIF("left"(substr(CAST(state_1.further - CAST('{id,user_id,title,description,completed,priority,tags,all_day,due_date,created_at,updated_at}' AS text[]) AS text),
+                                                                                                                            2),
+                                                                                                                     -1),
+                                                                                                              '')) || '}' AS pg_catalog.json)
+                                                                                 ELSE row_to_json(own)
+                                                                               END
                                                                         ELSE each_1.value
                                                                       END ORDER BY each_1.n) AS json_agg_1
                                                       FROM seen
@@ -221,21 +287,34 @@ WITH seen AS (
                                                                                                                                         id uuid,
                                                                                                                                         etags text[],
                                                                                                                                         fields pg_catalog.json)) AS asked ON asked.n = each_1.n - 1
-                                                           LEFT JOIN LATERAL jsonb_to_record(CASE
-                                                                                               WHEN json_typeof(each_1.value) = 'object'
-                                                                                                 THEN CAST(asked.fields AS jsonb) || CAST(each_1.value AS jsonb)
-                                                                                               ELSE CAST('{}' AS jsonb)
-                                                                                             END) AS state_1(id uuid,
-                                                                                                             user_id varchar(255),
-                                                                                                             title varchar(500),
-                                                                                                             description text,
-                                                                                                             completed boolean,
-                                                                                                             priority task_priority,
-                                                                                                             tags text[],
-                                                                                                             all_day boolean,
-                                                                                                             due_date timestamp with time zone,
-                                                                                                             created_at timestamp with time zone,
-                                                                                                             updated_at timestamp with time zone) ON TRUE)
+                                                           LEFT JOIN (LATERAL jsonb_to_record(CASE
+                                                                                                WHEN json_typeof(each_1.value) = 'object'
+                                                                                                  THEN CAST(asked.fields AS jsonb) || CAST(each_1.value AS jsonb)
+                                                                                                ELSE CAST('{}' AS jsonb)
+                                                                                              END) AS state_1(id uuid,
+                                                                                                              user_id varchar(255),
+                                                                                                              title varchar(500),
+                                                                                                              description text,
+                                                                                                              completed boolean,
+                                                                                                              priority task_priority,
+                                                                                                              tags text[],
+                                                                                                              further jsonb,
+                                                                                                              all_day boolean,
+                                                                                                              due_date timestamp with time zone,
+                                                                                                              created_at timestamp with time zone,
+                                                                                                              updated_at timestamp with time zone)
+                                                                      INNER JOIN LATERAL (SELECT state_1.id AS id,
+                                                                                                 state_1.user_id AS user_id,
+                                                                                                 state_1.title AS title,
+                                                                                                 state_1.description AS description,
+                                                                                                 state_1.completed AS completed,
+                                                                                                 state_1.priority AS priority,
+                                                                                                 state_1.tags AS tags,
+                                                                                                 state_1.all_day AS all_day,
+                                                                                                 state_1.due_date AS due_date,
+                                                                                                 state_1.created_at AS created_at,
+                                                                                                 state_1.updated_at AS updated_at) AS own ON TRUE)
+                                                              ON TRUE)
                                               ELSE CAST('[422]' AS pg_catalog.json)
                                             END AS anon_5
                                      FROM seen),

@@ -6,6 +6,7 @@ WITH row AS (
                             completed,
                             priority,
                             tags,
+                            further,
                             all_day,
                             due_date,
                             created_at,
@@ -17,10 +18,11 @@ WITH row AS (
                  CAST($5 AS boolean),
                  CAST(CAST($6 AS varchar) AS task_priority),
                  CAST($7 AS text[]),
-                 CAST($8 AS boolean),
-                 CAST($9 AS timestamp with time zone),
+                 CAST(CAST($8 AS varchar) AS jsonb),
+                 CAST($9 AS boolean),
                  CAST($10 AS timestamp with time zone),
-                 CAST($10 AS timestamp with time zone))
+                 CAST($11 AS timestamp with time zone),
+                 CAST($11 AS timestamp with time zone))
          ON CONFLICT DO NOTHING
          RETURNING tasks.id,
                    tasks.user_id,
@@ -29,10 +31,31 @@ WITH row AS (
                    tasks.completed,
                    tasks.priority,
                    tasks.tags,
+                   tasks.further,
                    tasks.all_day,
                    tasks.due_date,
                    tasks.created_at,
                    tasks.updated_at
        )
-  SELECT row_to_json(row) AS row_to_json_1
+  SELECT CASE
+           WHEN jsonb_typeof(row.further) = 'object'
+             THEN CAST(concat_ws(',',
+                                 "left"(CAST(row_to_json(own) AS text), -1),
+                                 NULLIF("left"(substr(CAST(row.further - CAST('{id,user_id,title,description,completed,priority,tags,all_day,due_date,created_at,updated_at}' AS text[]) AS text),
+                                                      2),
+                                               -1),
+                                        '')) || '}' AS pg_catalog.json)
+           ELSE row_to_json(own)
+         END AS anon_1
   FROM row
+       INNER JOIN LATERAL (SELECT row.id AS id,
+                                  row.user_id AS user_id,
+                                  row.title AS title,
+                                  row.description AS description,
+                                  row.completed AS completed,
+                                  row.priority AS priority,
+                                  row.tags AS tags,
+                                  row.all_day AS all_day,
+                                  row.due_date AS due_date,
+                                  row.created_at AS created_at,
+                                  row.updated_at AS updated_at) AS own ON TRUE

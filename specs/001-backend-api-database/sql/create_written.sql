@@ -6,10 +6,31 @@ WITH row AS (
                 CAST(CAST($5 AS boolean) AS boolean) AS completed,
                 CAST(CAST(CAST($6 AS varchar) AS task_priority) AS task_priority) AS priority,
                 CAST(CAST($7 AS text[]) AS text[]) AS tags,
-                CAST(CAST($8 AS boolean) AS boolean) AS all_day,
-                CAST(CAST($9 AS timestamp with time zone) AS timestamp with time zone) AS due_date,
-                CAST(CAST($10 AS timestamp with time zone) AS timestamp with time zone) AS created_at,
-                CAST(CAST($10 AS timestamp with time zone) AS timestamp with time zone) AS updated_at
+                CAST(CAST(CAST($8 AS varchar) AS jsonb) AS jsonb) AS further,
+                CAST(CAST($9 AS boolean) AS boolean) AS all_day,
+                CAST(CAST($10 AS timestamp with time zone) AS timestamp with time zone) AS due_date,
+                CAST(CAST($11 AS timestamp with time zone) AS timestamp with time zone) AS created_at,
+                CAST(CAST($11 AS timestamp with time zone) AS timestamp with time zone) AS updated_at
        )
-  SELECT row_to_json(row) AS row_to_json_1
+  SELECT CASE
+           WHEN jsonb_typeof(row.further) = 'object'
+             THEN CAST(concat_ws(',',
+                                 "left"(CAST(row_to_json(own) AS text), -1),
+                                 NULLIF("left"(substr(CAST(row.further - CAST('{id,user_id,title,description,completed,priority,tags,all_day,due_date,created_at,updated_at}' AS text[]) AS text),
+                                                      2),
+                                               -1),
+                                        '')) || '}' AS pg_catalog.json)
+           ELSE row_to_json(own)
+         END AS anon_1
   FROM row
+       INNER JOIN LATERAL (SELECT row.id AS id,
+                                  row.user_id AS user_id,
+                                  row.title AS title,
+                                  row.description AS description,
+                                  row.completed AS completed,
+                                  row.priority AS priority,
+                                  row.tags AS tags,
+                                  row.all_day AS all_day,
+                                  row.due_date AS due_date,
+                                  row.created_at AS created_at,
+                                  row.updated_at AS updated_at) AS own ON TRUE

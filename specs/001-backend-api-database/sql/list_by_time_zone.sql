@@ -6,6 +6,7 @@ WITH row AS (
                 tasks.completed AS completed,
                 tasks.priority AS priority,
                 tasks.tags AS tags,
+                tasks.further AS further,
                 tasks.all_day AS all_day,
                 tasks.due_date AS due_date,
                 tasks.created_at AS created_at,
@@ -69,7 +70,7 @@ WITH row AS (
                          (SELECT LEAST(timezone(CAST($7 AS varchar),
                                                 CAST($10 AS timestamp) + CAST('1 microsecond' AS interval)),
                                        timezone(CAST($7 AS varchar),
-                                                CAST($10 AS timestamp) + CAST('1 microsecond' AS interval) - CAST('1 microsecond' AS interval)) + CAST('1 microsecond' AS interval)) - CAST('1 microsecond' AS interval) AS anon_1)) IS NULL
+                                                CAST($10 AS timestamp) + CAST('1 microsecond' AS interval) - CAST('1 microsecond' AS interval)) + CAST('1 microsecond' AS interval)) - CAST('1 microsecond' AS interval) AS anon_2)) IS NULL
              OR CASE
                   WHEN tasks.all_day
                     THEN LEAST(timezone(CAST($7 AS varchar), timezone('UTC', tasks.due_date)),
@@ -80,7 +81,7 @@ WITH row AS (
                                 (SELECT LEAST(timezone(CAST($7 AS varchar),
                                                        CAST($10 AS timestamp) + CAST('1 microsecond' AS interval)),
                                               timezone(CAST($7 AS varchar),
-                                                       CAST($10 AS timestamp) + CAST('1 microsecond' AS interval) - CAST('1 microsecond' AS interval)) + CAST('1 microsecond' AS interval)) - CAST('1 microsecond' AS interval) AS anon_1)))
+                                                       CAST($10 AS timestamp) + CAST('1 microsecond' AS interval) - CAST('1 microsecond' AS interval)) + CAST('1 microsecond' AS interval)) - CAST('1 microsecond' AS interval) AS anon_2)))
            AND (CAST($11 AS boolean) IS NULL OR (tasks.due_date IS NOT NULL) = CAST($11 AS boolean))
            AND (CAST($12 AS boolean) IS NULL
              OR (NOT tasks.completed
@@ -138,5 +139,25 @@ WITH row AS (
          LIMIT CAST($15 AS bigint)
          OFFSET CAST($16 AS bigint)
        )
-  SELECT row_to_json(row) AS row_to_json_1
+  SELECT CASE
+           WHEN jsonb_typeof(row.further) = 'object'
+             THEN CAST(concat_ws(',',
+                                 "left"(CAST(row_to_json(own) AS text), -1),
+                                 NULLIF("left"(substr(CAST(row.further - CAST('{id,user_id,title,description,completed,priority,tags,all_day,due_date,created_at,updated_at}' AS text[]) AS text),
+                                                      2),
+                                               -1),
+                                        '')) || '}' AS pg_catalog.json)
+           ELSE row_to_json(own)
+         END AS anon_1
   FROM row
+       INNER JOIN LATERAL (SELECT row.id AS id,
+                                  row.user_id AS user_id,
+                                  row.title AS title,
+                                  row.description AS description,
+                                  row.completed AS completed,
+                                  row.priority AS priority,
+                                  row.tags AS tags,
+                                  row.all_day AS all_day,
+                                  row.due_date AS due_date,
+                                  row.created_at AS created_at,
+                                  row.updated_at AS updated_at) AS own ON TRUE

@@ -9,6 +9,7 @@ WITH added AS (
                                                                                  completed boolean,
                                                                                  priority text,
                                                                                  tags text[],
+                                                                                 further text,
                                                                                  all_day boolean,
                                                                                  due_date timestamp with time zone,
                                                                                  created_at timestamp with time zone,
@@ -28,6 +29,7 @@ WITH added AS (
                             completed,
                             priority,
                             tags,
+                            further,
                             all_day,
                             due_date,
                             created_at,
@@ -39,6 +41,7 @@ WITH added AS (
                 asked.completed AS completed,
                 CAST(asked.priority AS task_priority) AS priority,
                 asked.tags AS tags,
+                CAST(asked.further AS jsonb) AS further,
                 asked.all_day AS all_day,
                 asked.due_date AS due_date,
                 asked.created_at AS created_at,
@@ -50,6 +53,7 @@ WITH added AS (
                                                                       completed boolean,
                                                                       priority text,
                                                                       tags text[],
+                                                                      further text,
                                                                       all_day boolean,
                                                                       due_date timestamp with time zone,
                                                                       created_at timestamp with time zone,
@@ -68,10 +72,33 @@ WITH added AS (
                    tasks.completed,
                    tasks.priority,
                    tasks.tags,
+                   tasks.further,
                    tasks.all_day,
                    tasks.due_date,
                    tasks.created_at,
                    tasks.updated_at
        )
-  SELECT created.user_id, created.id, row_to_json(created) AS row_to_json_1
+  SELECT created.user_id,
+         created.id,
+         CASE
+           WHEN jsonb_typeof(created.further) = 'object'
+             THEN CAST(concat_ws(',',
+                                 "left"(CAST(row_to_json(own) AS text), -1),
+                                 NULLIF("left"(substr(CAST(created.further - CAST('{id,user_id,title,description,completed,priority,tags,all_day,due_date,created_at,updated_at}' AS text[]) AS text),
+                                                      2),
+                                               -1),
+                                        '')) || '}' AS pg_catalog.json)
+           ELSE row_to_json(own)
+         END AS anon_1
   FROM created
+       INNER JOIN LATERAL (SELECT created.id AS id,
+                                  created.user_id AS user_id,
+                                  created.title AS title,
+                                  created.description AS description,
+                                  created.completed AS completed,
+                                  created.priority AS priority,
+                                  created.tags AS tags,
+                                  created.all_day AS all_day,
+                                  created.due_date AS due_date,
+                                  created.created_at AS created_at,
+                                  created.updated_at AS updated_at) AS own ON TRUE

@@ -6,6 +6,7 @@ WITH created AS (
                             completed,
                             priority,
                             tags,
+                            further,
                             all_day,
                             due_date,
                             created_at,
@@ -17,6 +18,7 @@ WITH created AS (
                 asked.completed AS completed,
                 CAST(asked.priority AS task_priority) AS priority,
                 asked.tags AS tags,
+                CAST(asked.further AS jsonb) AS further,
                 asked.all_day AS all_day,
                 asked.due_date AS due_date,
                 asked.created_at AS created_at,
@@ -24,6 +26,7 @@ WITH created AS (
          FROM json_to_recordset(CAST($1 AS pg_catalog.json)) AS asked(op text,
                                                                       sets integer,
                                                                       toggles integer,
+                                                                      replaces boolean,
                                                                       id uuid,
                                                                       user_id varchar(255),
                                                                       title varchar(500),
@@ -31,6 +34,7 @@ WITH created AS (
                                                                       completed boolean,
                                                                       priority text,
                                                                       tags text[],
+                                                                      further text,
                                                                       all_day boolean,
                                                                       due_date timestamp with time zone,
                                                                       created_at timestamp with time zone,
@@ -48,6 +52,7 @@ WITH created AS (
                    tasks.completed,
                    tasks.priority,
                    tasks.tags,
+                   tasks.further,
                    tasks.all_day,
                    tasks.due_date,
                    tasks.created_at,
@@ -57,6 +62,7 @@ WITH created AS (
          SELECT asked.op AS op,
                 asked.sets AS sets,
                 asked.toggles AS toggles,
+                asked.replaces AS replaces,
                 asked.id AS id,
                 asked.user_id AS user_id,
                 asked.title AS title,
@@ -64,6 +70,7 @@ WITH created AS (
                 asked.completed AS completed,
                 asked.priority AS priority,
                 asked.tags AS tags,
+                asked.further AS further,
                 asked.all_day AS all_day,
                 asked.due_date AS due_date,
                 asked.created_at AS created_at,
@@ -72,6 +79,7 @@ WITH created AS (
          FROM json_to_recordset(CAST($1 AS pg_catalog.json)) AS asked(op text,
                                                                       sets integer,
                                                                       toggles integer,
+                                                                      replaces boolean,
                                                                       id uuid,
                                                                       user_id varchar(255),
                                                                       title varchar(500),
@@ -79,6 +87,7 @@ WITH created AS (
                                                                       completed boolean,
                                                                       priority text,
                                                                       tags text[],
+                                                                      further text,
                                                                       all_day boolean,
                                                                       due_date timestamp with time zone,
                                                                       created_at timestamp with time zone,
@@ -118,17 +127,25 @@ WITH created AS (
                       WHEN locked.sets & 64 <> 0 THEN locked.tags
                       ELSE tasks.tags
                     END,
-             all_day = CASE
+             further = CASE
                          WHEN locked.sets & 128 <> 0
+                           THEN change_members(tasks.further,
+                                               CAST(locked.further AS jsonb),
+                                               locked.replaces IS NOT TRUE,
+                                               NULL)
+                         ELSE tasks.further
+                       END,
+             all_day = CASE
+                         WHEN locked.sets & 256 <> 0
                            THEN COALESCE(locked.all_day,
                                          tasks.all_day AND tasks.due_date = locked.due_date,
                                          FALSE)
-                         WHEN locked.toggles & 128 <> 0
+                         WHEN locked.toggles & 256 <> 0
                            THEN NOT tasks.all_day
                          ELSE tasks.all_day
                        END,
              due_date = CASE
-                          WHEN locked.sets & 256 <> 0 THEN locked.due_date
+                          WHEN locked.sets & 512 <> 0 THEN locked.due_date
                           ELSE tasks.due_date
                         END,
              updated_at = GREATEST(tasks.updated_at, now())
@@ -138,6 +155,10 @@ WITH created AS (
            AND tasks.ctid = ANY(ARRAY(SELECT locked.ctid
                                       FROM locked
                                       WHERE locked.op = 'update'))
+           AND (locked.sets & 128 = 0
+             OR members_fit(tasks.further,
+                            CAST(locked.further AS jsonb),
+                            locked.replaces IS NOT TRUE))
          RETURNING tasks.id,
                    tasks.user_id,
                    tasks.title,
@@ -145,6 +166,7 @@ WITH created AS (
                    tasks.completed,
                    tasks.priority,
                    tasks.tags,
+                   tasks.further,
                    tasks.all_day,
                    tasks.due_date,
                    tasks.created_at,
@@ -160,15 +182,59 @@ WITH created AS (
                                       WHERE locked.op = 'delete'))
          RETURNING tasks.user_id, tasks.id
        )
-  (SELECT created.user_id, created.id, row_to_json(created) AS row_to_json_1
+  (SELECT created.user_id,
+          created.id,
+          CASE
+            WHEN jsonb_typeof(created.further) = 'object'
+              THEN CAST(concat_ws(',',
+                                  "left"(CAST(row_to_json(own) AS text), -1),
+                                  NULLIF("left"(substr(CAST(created.further - CAST('{id,user_id,title,description,completed,priority,tags,all_day,due_date,created_at,updated_at}' AS text[]) AS text),
+                                                       2),
+                                                -1),
+                                         '')) || '}' AS pg_catalog.json)
+            ELSE row_to_json(own)
+          END AS anon_1
    FROM created
+        INNER JOIN LATERAL (SELECT created.id AS id,
+                                   created.user_id AS user_id,
+                                   created.title AS title,
+                                   created.description AS description,
+                                   created.completed AS completed,
+                                   created.priority AS priority,
+                                   created.tags AS tags,
+                                   created.all_day AS all_day,
+                                   created.due_date AS due_date,
+                                   created.created_at AS created_at,
+                                   created.updated_at AS updated_at) AS own ON TRUE
 
    UNION ALL
 
-   SELECT updated.user_id, updated.id, row_to_json(updated) AS row_to_json_2
-   FROM updated)
+   SELECT updated.user_id,
+          updated.id,
+          CASE
+            WHEN jsonb_typeof(updated.further) = 'object'
+              THEN CAST(concat_ws(',',
+                                  "left"(CAST(row_to_json(own) AS text), -1),
+                                  NULLIF("left"(substr(CAST(updated.further - CAST('{id,user_id,title,description,completed,priority,tags,all_day,due_date,created_at,updated_at}' AS text[]) AS text),
+                                                       2),
+                                                -1),
+                                         '')) || '}' AS pg_catalog.json)
+            ELSE row_to_json(own)
+          END AS anon_2
+   FROM updated
+        INNER JOIN LATERAL (SELECT updated.id AS id,
+                                   updated.user_id AS user_id,
+                                   updated.title AS title,
+                                   updated.description AS description,
+                                   updated.completed AS completed,
+                                   updated.priority AS priority,
+                                   updated.tags AS tags,
+                                   updated.all_day AS all_day,
+                                   updated.due_date AS due_date,
+                                   updated.created_at AS created_at,
+                                   updated.updated_at AS updated_at) AS own ON TRUE)
 
   UNION ALL
 
-  SELECT deleted.user_id, deleted.id, row_to_json(deleted) AS row_to_json_3
+  SELECT deleted.user_id, deleted.id, row_to_json(deleted) AS row_to_json_1
   FROM deleted

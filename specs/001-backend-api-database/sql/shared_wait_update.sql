@@ -38,10 +38,33 @@ WITH locked AS (
                    tasks.completed,
                    tasks.priority,
                    tasks.tags,
+                   tasks.further,
                    tasks.all_day,
                    tasks.due_date,
                    tasks.created_at,
                    tasks.updated_at
        )
-  SELECT updated.user_id, updated.id, row_to_json(updated) AS row_to_json_1
+  SELECT updated.user_id,
+         updated.id,
+         CASE
+           WHEN jsonb_typeof(updated.further) = 'object'
+             THEN CAST(concat_ws(',',
+                                 "left"(CAST(row_to_json(own) AS text), -1),
+                                 NULLIF("left"(substr(CAST(updated.further - CAST('{id,user_id,title,description,completed,priority,tags,all_day,due_date,created_at,updated_at}' AS text[]) AS text),
+                                                      2),
+                                               -1),
+                                        '')) || '}' AS pg_catalog.json)
+           ELSE row_to_json(own)
+         END AS anon_1
   FROM updated
+       INNER JOIN LATERAL (SELECT updated.id AS id,
+                                  updated.user_id AS user_id,
+                                  updated.title AS title,
+                                  updated.description AS description,
+                                  updated.completed AS completed,
+                                  updated.priority AS priority,
+                                  updated.tags AS tags,
+                                  updated.all_day AS all_day,
+                                  updated.due_date AS due_date,
+                                  updated.created_at AS created_at,
+                                  updated.updated_at AS updated_at) AS own ON TRUE

@@ -6,6 +6,7 @@ WITH current AS (
                 tasks.completed AS completed,
                 tasks.priority AS priority,
                 tasks.tags AS tags,
+                tasks.further AS further,
                 tasks.all_day AS all_day,
                 tasks.due_date AS due_date,
                 tasks.created_at AS created_at,
@@ -21,7 +22,28 @@ WITH current AS (
            AND tasks.id = CAST($2 AS uuid)
            AND EXISTS (SELECT current.id
                        FROM current
-                       WHERE "left"(encode(sha256(convert_to(CAST(row_to_json(current) AS text),
+                            INNER JOIN LATERAL (SELECT current.id AS id,
+                                                       current.user_id AS user_id,
+                                                       current.title AS title,
+                                                       current.description AS description,
+                                                       current.completed AS completed,
+                                                       current.priority AS priority,
+                                                       current.tags AS tags,
+                                                       current.all_day AS all_day,
+                                                       current.due_date AS due_date,
+                                                       current.created_at AS created_at,
+                                                       current.updated_at AS updated_at) AS own ON TRUE
+                       WHERE "left"(encode(sha256(convert_to(CAST(CASE
+                                                                    WHEN jsonb_typeof(current.further) = 'object'
+                                                                      THEN CAST(concat_ws(',',
+                                                                                          "left"(CAST(row_to_json(own) AS text),
+                                                                                                 -1),
+                                                                                          NULLIF("left"(substr(CAST(current.further - CAST('{id,user_id,title,description,completed,priority,tags,all_day,due_date,created_at,updated_at}' AS text[]) AS text),
+                                                                                                               2),
+                                                                                                        -1),
+                                                                                                 '')) || '}' AS pg_catalog.json)
+                                                                    ELSE row_to_json(own)
+                                                                  END AS text),
                                                              'UTF8')),
                                            'hex'),
                                     32) = ANY(CAST($4 AS text[])) = CAST($5 AS boolean))
@@ -32,10 +54,33 @@ WITH current AS (
                    tasks.completed,
                    tasks.priority,
                    tasks.tags,
+                   tasks.further,
                    tasks.all_day,
                    tasks.due_date,
                    tasks.created_at,
                    tasks.updated_at
        )
-  SELECT row_to_json(row) AS row_to_json_1
-  FROM current LEFT JOIN row ON TRUE
+  SELECT CASE
+           WHEN jsonb_typeof(row.further) = 'object'
+             THEN CAST(concat_ws(',',
+                                 "left"(CAST(row_to_json(own) AS text), -1),
+                                 NULLIF("left"(substr(CAST(row.further - CAST('{id,user_id,title,description,completed,priority,tags,all_day,due_date,created_at,updated_at}' AS text[]) AS text),
+                                                      2),
+                                               -1),
+                                        '')) || '}' AS pg_catalog.json)
+           ELSE row_to_json(own)
+         END AS anon_1
+  FROM current
+       LEFT JOIN (row
+                  INNER JOIN LATERAL (SELECT row.id AS id,
+                                             row.user_id AS user_id,
+                                             row.title AS title,
+                                             row.description AS description,
+                                             row.completed AS completed,
+                                             row.priority AS priority,
+                                             row.tags AS tags,
+                                             row.all_day AS all_day,
+                                             row.due_date AS due_date,
+                                             row.created_at AS created_at,
+                                             row.updated_at AS updated_at) AS own ON TRUE)
+          ON TRUE

@@ -34,6 +34,7 @@ from sqlalchemy.sql.dml import ReturningInsert
 
 from src.framework.sql.engine import Statement, compiled, compiled_answer
 from src.framework.sql.etag import etag_of
+from src.framework.sql.members import changed_members, holds_members, with_json
 from src.framework.sql.statements import (
     Creation,
     are_full,
@@ -138,11 +139,12 @@ def _answer_of_then(
     ).table_valued(*(column(name.name, name.type) for name in table.c))
     state = merged.render_derived(name="state", with_types=True).lateral()
     is_state = func.json_typeof(each.c.value) == literal_column("'object'")
-    row = case((is_state, func.row_to_json(state.table_valued())), else_=each.c.value)
+    states, json = with_json(state)
+    row = case((is_state, json), else_=each.c.value)
     source = (
         keys.outerjoin(each, true())
         .outerjoin(operation, operation.c.n == each.c.n - literal_column("1"))
-        .outerjoin(state, true())
+        .outerjoin(states, true())
     )
     return source, row, each.c.n
 
@@ -159,7 +161,8 @@ def _keep(new_key: Insert, keys: Table, row_id: str) -> ReturningInsert[Any]:
 
 def _change_rows(table: Table, given: Iterable[str]) -> Statement:
     verdict, all_can, state = _judged(table, _operations(table))
-    answer = select(_answer(verdict, state)).select_from(_with_state(verdict, state))
+    answers, row = _answers(verdict, state)
+    answer = select(row).select_from(answers)
     changes = _writes(table, given, verdict, state, all_can)
     return compiled_answer(answer.order_by(verdict.c.n).add_cte(*changes), repeatable=False)
 
@@ -173,13 +176,10 @@ def _change_rows_once(table: Table, given: Iterable[str], keys: Table, row_id: s
     )
     operations = _operations(table).where(not_(select(seen).exists()))
     verdict, all_can, state = _judged(table, operations)
-    rows = func.json_agg(aggregate_order_by(_answer(verdict, state), verdict.c.n))
+    answers, row = _answers(verdict, state)
+    rows = func.json_agg(aggregate_order_by(row, verdict.c.n))
     parts = func.json_agg(aggregate_order_by(_kept_of(table, verdict, state), verdict.c.n))
-    answer = (
-        select(rows.label("rows"), parts.label("parts"))
-        .select_from(_with_state(verdict, state))
-        .cte("answer")
-    )
+    answer = select(rows.label("rows"), parts.label("parts")).select_from(answers).cte("answer")
     sent = [bindparam(name, type_=key[name].type) for name in ("user_id", "key", "fingerprint")]
     new_key = select(*sent, bindparam("created_at", type_=key.created_at.type), answer.c.parts)
     changes_any = select(verdict.c.n).where(not_(_is(verdict, "keep"))).exists()
@@ -197,8 +197,12 @@ def _change_rows_once(table: Table, given: Iterable[str], keys: Table, row_id: s
     is_same = seen.c.fingerprint.in_(
         [bindparam("fingerprint", type_=Text), bindparam("earlier_fingerprint", type_=Text)]
     )
-    found, row, n = _answer_of_then(table, seen)
-    then = select(func.json_agg(aggregate_order_by(row, n))).select_from(found).scalar_subquery()
+    found, row_of_then, n = _answer_of_then(table, seen)
+    then = (
+        select(func.json_agg(aggregate_order_by(row_of_then, n)))
+        .select_from(found)
+        .scalar_subquery()
+    )
     before = select(case((is_same, then), else_=_REUSED)).select_from(seen).scalar_subquery()
     is_not_kept = and_(may_keep, not_(select(kept).exists()))
     fresh = select(
@@ -256,10 +260,11 @@ def _judged(table: Table, operations: Select[Any]) -> tuple[CTE, CTE, CTE]:
         for each in table.c
     ]
     row = select(*parts).lateral("row")
+    rows, json = with_json(row)
     is_missing = and_(not_(_is(operation, "create")), current.c.id.is_(None))
     has_changed = and_(
         operation.c.etags.is_not(None),
-        etag_of(row.table_valued()) != all_(operation.c.etags),
+        etag_of(json) != all_(operation.c.etags),
     )
     failure = case((is_missing, literal_column("404")), (has_changed, literal_column("412"))).label(
         "failure"
@@ -267,7 +272,7 @@ def _judged(table: Table, operations: Select[Any]) -> tuple[CTE, CTE, CTE]:
     verdict = (
         select(operation, current.c.before, failure)
         .select_from(
-            operation.outerjoin(current, current.c.id == operation.c.id).outerjoin(row, true())
+            operation.outerjoin(current, current.c.id == operation.c.id).outerjoin(rows, true())
         )
         .cte("verdict")
     )
@@ -285,6 +290,12 @@ def _judged(table: Table, operations: Select[Any]) -> tuple[CTE, CTE, CTE]:
     for each in table.c:
         if other := each.info.get("goes_with"):
             values[each.name] = settled(each, new.c[each.name], was, new.c[other])
+        if holds_members(each):
+            change = verdict.c.fields.op("->>")(literal_column(f"'{each.name}'"))
+            after = changed_members(
+                was[each.name], cast(change, JSONB), _is(verdict, "update"), verdict.c.n
+            )
+            values[each.name] = case((change.is_(None), was[each.name]), else_=after)
     state = (
         select(*(value.label(name) for name, value in values.items()))
         .select_from(verdict.join(new, true()))
@@ -294,16 +305,14 @@ def _judged(table: Table, operations: Select[Any]) -> tuple[CTE, CTE, CTE]:
     return verdict, all_can, state
 
 
-def _with_state(verdict: CTE, state: CTE) -> FromClause:
-    return verdict.outerjoin(state, state.c.id == verdict.c.id)
-
-
-def _answer(verdict: CTE, state: CTE) -> ColumnElement[Any]:
+def _answers(verdict: CTE, state: CTE) -> tuple[FromClause, ColumnElement[Any]]:
+    states, json = with_json(state)
     failed = verdict.c.failure.is_not(None)
-    return case(
+    answer = case(
         (failed, func.to_json(verdict.c.failure)),
-        (state.c.id.is_not(None), func.row_to_json(state.table_valued())),
+        (state.c.id.is_not(None), json),
     )
+    return verdict.outerjoin(states, state.c.id == verdict.c.id), answer
 
 
 def _kept_of(table: Table, verdict: CTE, state: CTE) -> ColumnElement[Any]:

@@ -19,7 +19,7 @@ from typing import Any, TypeAlias, TypeVar
 
 import asyncpg
 from pydantic_core import to_json
-from sqlalchemy import CTE, CompoundSelect, Select, event, exc, func, select, true
+from sqlalchemy import CTE, CompoundSelect, Select, event, exc, select, true
 from sqlalchemy.dialects.postgresql.asyncpg import (
     AsyncAdapt_asyncpg_connection,
     PGDialect_asyncpg,
@@ -34,10 +34,12 @@ from src.framework.sql.connection_string import parse
 from src.framework.sql.exceptions import (
     DatabaseUnavailable,
     LockTimedOut,
+    MembersRefused,
     NoConnectionFree,
     OutcomeUnknown,
 )
 from src.framework.sql.json_times import with_six_digits
+from src.framework.sql.members import MEMBERS, with_json
 from src.framework.sql.shares import Shares
 from src.framework.sql.sharing import Answers, Group, How, Queue, Turn, Values
 
@@ -93,7 +95,14 @@ _TAKES_LONG = object()
 # How a statement fails when it cannot lock a row. PostgreSQL has then undone the statement.
 _LOCKED = (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError)
 
-_FAILED = (TimeoutError, *_LOST, *_REFUSED, *_LOCKED, *citus.REFUSALS)
+_FAILED = (
+    TimeoutError,
+    asyncpg.RaiseError,
+    *_LOST,
+    *_REFUSED,
+    *_LOCKED,
+    *citus.REFUSALS,
+)
 
 _DIALECT = PGDialect_asyncpg()  # type: ignore[no-untyped-call]  # SQLAlchemy left it untyped
 
@@ -148,10 +157,8 @@ def compiled(
     If `current` has a row and the statement has none, the result is one None: a condition failed.
     Raises TypeError for a value that is not a bindparam.
     """
-    rows = statement.cte("row")
-    answer = select(func.row_to_json(rows.table_valued()))
-    if current is not None:
-        answer = answer.select_from(current.outerjoin(rows, true()))
+    rows, json = with_json(statement.cte("row"))
+    answer = select(json).select_from(rows if current is None else current.outerjoin(rows, true()))
     if repeatable is None:
         repeatable = isinstance(statement, Select)
     return compiled_answer(answer, repeatable)
@@ -394,7 +401,7 @@ async def _fetch_together(engine: AsyncEngine, choose: Callable[[], Group]) -> A
             if how == "wait":
                 raise
             return {}
-        except (asyncpg.PostgresError, ValueError):
+        except (asyncpg.PostgresError, MembersRefused, ValueError):
             return None
         if not is_shared:
             return {turns[0].key: _first(records)}
@@ -643,8 +650,13 @@ def _driver(connection: PoolProxiedConnection) -> Driver:
 async def _explained(
     error: Exception, connection: PoolProxiedConnection, *, again: bool
 ) -> DatabaseUnavailable:
-    """Translate a driver error for the caller."""
+    """Translate a driver error for the caller. Raises MembersRefused."""
     driver = _driver(connection)
+    if isinstance(error, asyncpg.RaiseError):
+        if error.constraint_name != MEMBERS:
+            raise error
+        number = int(error.detail) if error.detail else None
+        raise MembersRefused(error.column_name or "", error.message or "", number)
     if isinstance(error, asyncpg.LockNotAvailableError):
         return LockTimedOut(str(error))
     if isinstance(error, asyncpg.DeadlockDetectedError):

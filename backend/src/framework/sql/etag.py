@@ -19,8 +19,8 @@ def etag(row: bytes) -> str:
     return sha256(json).hexdigest()[:_DIGITS]
 
 
-def etag_of(row: ColumnElement[Any]) -> ColumnElement[str]:
-    """Have PostgreSQL compute a row's tag; `etag` is the same in Python."""
-    json = func.convert_to(cast(func.row_to_json(row), Text), literal_column("'UTF8'"))
-    digest: ColumnElement[str] = func.encode(func.sha256(json), literal_column("'hex'"))
+def etag_of(json: ColumnElement[Any]) -> ColumnElement[str]:
+    """Have PostgreSQL compute the tag of a row's JSON; `etag` is the same in Python."""
+    text = func.convert_to(cast(json, Text), literal_column("'UTF8'"))
+    digest: ColumnElement[str] = func.encode(func.sha256(text), literal_column("'hex'"))
     return func.left(digest, literal_column(str(_DIGITS)))

@@ -33,6 +33,19 @@ class BatchRefused(Exception):
         self.changed = changed
 
 
+class MembersRefused(Exception):
+    """A row would have too many further members, or too long ones, because of this member.
+
+    `number` is the place of the operation in a batch.
+    """
+
+    def __init__(self, member: str, reason: str, number: int | None) -> None:
+        super().__init__(member, reason, number)
+        self.member = member
+        self.is_many = reason == "too many members"
+        self.number = number
+
+
 class KeyReused(Exception):
     """The user has sent this idempotency key with something else."""
 

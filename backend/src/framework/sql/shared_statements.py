@@ -10,11 +10,11 @@ from sqlalchemy import (
     Column,
     ColumnClause,
     ColumnElement,
-    Enum,
     FromClause,
     Integer,
     Select,
     Table,
+    TableValuedAlias,
     Text,
     any_,
     bindparam,
@@ -22,6 +22,7 @@ from sqlalchemy import (
     cast,
     column,
     delete,
+    false,
     func,
     literal_column,
     not_,
@@ -34,8 +35,10 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import insert
 
 from src.framework.sql.engine import Shared, Statement, compiled_answer
+from src.framework.sql.members import changed_members, holds_members, members_fit
 from src.framework.sql.sharing import How
 from src.framework.sql.statements import (
+    SENT_AS_TEXT,
     answers_of,
     bit_of,
     now,
@@ -50,9 +53,10 @@ def share_writes(table: Table, given: Iterable[str], feeds: Table | None = None)
     """Make the statements for many rows, each of which says what happens to it.
 
     A row's `op` is create, update or delete. An update sets or toggles the columns whose bits are
-    in `sets` and `toggles`. There is one statement for each set of operations, and one for rows
-    that all do the same: PostgreSQL takes time for each part and each column, used or not. `feeds`
-    is the table where a trigger counts changes.
+    in `sets` and `toggles`; if it `replaces`, it does not merge further members. There is one
+    statement for each set of operations, and one for rows that all do the same: PostgreSQL takes
+    time for each part and each column, used or not. `feeds` is the table where a trigger counts
+    changes.
     """
     names = tuple(given)
 
@@ -99,12 +103,8 @@ def _write_many(  # noqa: PLR0913 - what a statement depends on
         for each in table.c
         if only is None or "create" in ops or each.primary_key or _is_in(each, only.get("sets"))
     ]
-    columns = [column("op", Text), column("sets", Integer), column("toggles", Integer)]
-    asked: Any = func.json_to_recordset(bindparam("asked", type_=JSON)).table_valued(
-        *(columns if only is None else ()),
-        *(column(each.name, Text if isinstance(each.type, Enum) else each.type) for each in needed),
-    )
-    asked = asked.render_derived(name="asked", with_types=True)
+    members = next((each for each in needed if holds_members(each)), None)
+    asked: Any = _asked_rows(needed, only)
 
     def does(rows: FromClause, op: str) -> ColumnElement[bool]:
         return true() if only else rows.c.op == literal_column(f"'{op}'")
@@ -175,6 +175,8 @@ def _write_many(  # noqa: PLR0913 - what a statement depends on
             }
             states["updated_at"] = now(table)
             row = changed(update(table).values(states), "update")
+            if members is not None and not waits:
+                row = row.where(_fit(locked, members, only))
             answers.append(answers_of(row.returning(table).cte("updated")))
         if "delete" in ops:
             row = changed(delete(table), "delete")
@@ -184,9 +186,24 @@ def _write_many(  # noqa: PLR0913 - what a statement depends on
     return compiled_answer(answer, repeatable=ops == {"create"})
 
 
+def _asked_rows(
+    needed: Iterable[Column[Any]], only: Mapping[str, object] | None
+) -> TableValuedAlias:
+    does = [column("op", Text), column("sets", Integer), column("toggles", Integer)]
+    does.append(column("replaces", Boolean))
+    rows = func.json_to_recordset(bindparam("asked", type_=JSON)).table_valued(
+        *(does if only is None else ()),
+        *(
+            column(each.name, Text if isinstance(each.type, SENT_AS_TEXT) else each.type)
+            for each in needed
+        ),
+    )
+    return rows.render_derived(name="asked", with_types=True)
+
+
 def _typed(rows: FromClause, column: Column[Any]) -> ColumnElement[Any]:
     value = rows.c["created_at" if column.name == "updated_at" else column.name]
-    return cast(value, column.type) if isinstance(column.type, Enum) else value
+    return cast(value, column.type) if isinstance(column.type, SENT_AS_TEXT) else value
 
 
 def _is_in(column: Column[Any], columns: object) -> bool:
@@ -202,17 +219,33 @@ def _state(
     value = _typed(locked, column)
     if (other := column.info.get("goes_with")) and other in locked.c:
         value = settled(column, value, column.table.c, locked.c[other])
+    if holds_members(column):
+        value = changed_members(column, value, _merges(locked, only))
     if only is not None:
         return value
-
-    def is_in(columns: ColumnElement[int]) -> ColumnElement[bool]:
-        bit: ColumnElement[int] = literal_column(str(bit_of(column.table, column.name)))
-        return columns.op("&")(bit) != literal_column("0")
-
-    cases: list[Any] = [(is_in(locked.c.sets), value)]
+    cases: list[Any] = [(_has(locked.c.sets, column), value)]
     if isinstance(column.type, Boolean):
-        cases.append((is_in(locked.c.toggles), not_(column)))
+        cases.append((_has(locked.c.toggles, column), not_(column)))
     return case(*cases, else_=column)
+
+
+def _has(columns: ColumnElement[int], column: Column[Any]) -> ColumnElement[bool]:
+    bit: ColumnElement[int] = literal_column(str(bit_of(column.table, column.name)))
+    return columns.op("&")(bit) != literal_column("0")
+
+
+def _merges(locked: FromClause, only: Mapping[str, object] | None) -> ColumnElement[bool]:
+    if only is not None:
+        return false() if only.get("replaces") else true()
+    return locked.c.replaces.is_not(true())
+
+
+def _fit(
+    locked: FromClause, members: Column[Any], only: Mapping[str, object] | None
+) -> ColumnElement[bool]:
+    """Leave out an update with too many members: it is told alone, and no other one with it."""
+    fit = members_fit(members, _typed(locked, members), _merges(locked, only))
+    return fit if only is not None else or_(not_(_has(locked.c.sets, members)), fit)
 
 
 def _add_feeds(feeds: Table, asked: FromClause, is_new: ColumnElement[bool]) -> Any:  # noqa: ANN401 - Insert, returning

@@ -52,7 +52,7 @@ from sqlalchemy import (
     union_all,
     update,
 )
-from sqlalchemy.dialects.postgresql import Insert, insert
+from sqlalchemy.dialects.postgresql import JSONB, Insert, insert
 from sqlalchemy.sql.dml import ReturningDelete
 from sqlalchemy.sql.visitors import iterate, replacement_traverse
 from sqlmodel import SQLModel
@@ -60,6 +60,7 @@ from sqlmodel import SQLModel
 from src.framework.sql.engine import Shared, Statement, compiled, compiled_answer
 from src.framework.sql.etag import etag_of
 from src.framework.sql.json_times import expect_times
+from src.framework.sql.members import changed_members, holds_members, with_json
 from src.framework.sql.text import is_text, letters_and_marks
 
 KEY_LIFETIME = timedelta(hours=24)
@@ -70,6 +71,9 @@ CLEARED_KEYS = 10
 
 MOST_KEYS = 10_000
 """How many keys that have not expired an owner may have."""
+
+SENT_AS_TEXT = (Enum, JSONB)
+"""The types whose values are parameters of text, which the driver knows."""
 
 _TIME = re.compile("_(at|date)$")
 
@@ -107,8 +111,8 @@ def this_row(statement: Owned, table: Table) -> Owned:
 
 
 def sent(column: ColumnElement[Any], name: str) -> ColumnElement[Any]:
-    """Return a parameter of a column's type; for an enum, a text, which the driver knows."""
-    if isinstance(column.type, Enum):
+    """Return a parameter of a column's type."""
+    if isinstance(column.type, SENT_AS_TEXT):
         return cast(bindparam(name, type_=Text), column.type)
     return bindparam(name, type_=column.type)
 
@@ -130,7 +134,7 @@ def select_row(table: Table) -> Statement:
     # LIMIT makes PostgreSQL look each row up by the index. Without it, while the table is small,
     # PostgreSQL would plan a join that reads the whole table, and keep that plan.
     found = with_values(row, asked).limit(literal_column("1")).lateral("row")
-    rows = answers_of(found, asked.join(found, true()))
+    rows = answers_of(found, asked)
     together = compiled_answer(rows, repeatable=True)
     return replace(compiled(row), shared=lambda _statements, _how: together)
 
@@ -247,8 +251,8 @@ def select_list(  # noqa: PLR0913 - what a statement depends on
         return compiled(page)
     count = owned(select(func.count()).select_from(table), table).where(*chosen)
     total = select(func.to_json(count.scalar_subquery()))
-    rows = page.cte("row")
-    each = select(func.row_to_json(rows.table_valued()))
+    rows, json = with_json(page.cte("row"))
+    each = select(json).select_from(rows)
     return compiled_answer(union_all(each, total), repeatable=True)
 
 
@@ -319,17 +323,17 @@ def insert_row_once(table: Table, given: Iterable[str], keys: Table, row_id: str
     )
     cleared = clear_keys(keys).cte("cleared")
     is_same = made.c.fingerprint == bindparam("fingerprint")
-    answer = select(case((is_same, func.row_to_json(row.table_valued())))).select_from(
-        made.join(row, true())
-    )
+    rows, json = with_json(row)
+    answer = select(case((is_same, json))).select_from(made.join(rows, true()))
     found = owned(select(*of_the_row), keys).where(key.key == bindparam("key")).cte("made")
-    json = select(func.row_to_json(_row(table, table.c, found).cte("row").table_valued()))
+    rows, json = with_json(_row(table, table.c, found).cte("row"))
+    written = select(json).select_from(rows)
     return insert_row(table, given)._replace(
         at_once=compiled_answer(answer.add_cte(created, cleared), repeatable=True),
         kept=compiled_answer(
             kept.returning(key[row_id].label("id"), key.fingerprint), repeatable=True
         ),
-        written=compiled_answer(json.add_cte(cleared), repeatable=True),
+        written=compiled_answer(written.add_cte(cleared), repeatable=True),
         keys_full=keys_full(keys),
     )
 
@@ -422,8 +426,12 @@ def update_row(
     *,
     conditional: bool = False,
     shared: Shared | None = None,
+    replaces: bool = False,
 ) -> Statement:
-    """Change these fields; without any, change nothing, not even `updated_at`."""
+    """Change these fields; without any, change nothing, not even `updated_at`.
+
+    Further members are merged (RFC 7396), or replaced by those of the same name.
+    """
     if not fields and not conditional:
         return select_row(table)
     changes: dict[str, Any] = {name: sent(table.c[name], name) for name in fields}
@@ -431,11 +439,15 @@ def update_row(
         other = each.info.get("goes_with")
         if each.name in fields and other in fields:
             changes[each.name] = settled(each, changes[each.name], table.c, changes[other])
+        if each.name in fields and holds_members(each):
+            merges = false() if replaces else true()
+            changes[each.name] = changed_members(each, changes[each.name], merges)
     changes["updated_at"] = now(table) if fields else table.c.updated_at
     changed = update(table).values(changes).returning(*shown(table))
     statement = _change(changed, table, conditional)
     sets = sum(bit_of(table, name) for name in fields)
-    return _sharing(statement, conditional, shared, {"op": "update", "sets": sets})
+    does = {"op": "update", "sets": sets} | ({"replaces": True} if replaces else {})
+    return _sharing(statement, conditional, shared, does)
 
 
 @cache
@@ -466,7 +478,11 @@ def _sharing(
 
 def made_here(table: Table) -> list[str]:
     """Return the columns whose values the service sets, in whole or in part."""
-    return [each.name for each in table.c if each.name in MADE_HERE or "goes_with" in each.info]
+    return [
+        each.name
+        for each in table.c
+        if each.name in MADE_HERE or "goes_with" in each.info or holds_members(each)
+    ]
 
 
 def bit_of(table: Table, name: str) -> int:
@@ -487,8 +503,10 @@ def _change(
     if not conditional:
         return compiled(this_row(statement, table))
     current = this_row(select(*shown(table)), table).with_for_update().cte("current")
-    is_one_of_them = etag_of(current.table_valued()) == any_(bindparam("etags", type_=ARRAY(Text)))
-    meets = select(current.c.id).where(is_one_of_them == bindparam("wanted", type_=Boolean))
+    rows, json = with_json(current)
+    is_one_of_them = etag_of(json) == any_(bindparam("etags", type_=ARRAY(Text)))
+    meets = select(current.c.id).select_from(rows)
+    meets = meets.where(is_one_of_them == bindparam("wanted", type_=Boolean))
     return compiled(this_row(statement, table).where(meets.exists()), current=current)
 
 
@@ -511,6 +529,7 @@ def with_values(statement: Any, asked: FromClause) -> Any:  # noqa: ANN401 - any
     return replacement_traverse(statement, {}, value)
 
 
-def answers_of(rows: Any, source: FromClause | None = None) -> Select[Any]:  # noqa: ANN401 - a CTE or a subquery
-    answers = select(rows.c.user_id, rows.c.id, func.row_to_json(rows.table_valued()))
-    return answers if source is None else answers.select_from(source)
+def answers_of(rows: FromClause, asked: FromClause | None = None) -> Select[Any]:
+    source, json = with_json(rows)
+    answers = select(rows.c.user_id, rows.c.id, json)
+    return answers.select_from(source if asked is None else asked.join(source, true()))

@@ -16,6 +16,7 @@ from src.framework.sql.engine import (
 )
 from src.framework.sql.etag import etag
 from src.framework.sql.exceptions import TooManyKeys
+from src.framework.sql.members import holds_members
 from src.framework.sql.statements import (
     Creation,
     delete_row,
@@ -91,7 +92,10 @@ def _kept_of(table: Table, operation: dict[str, Any], row: bytes | None) -> dict
     if row is None:
         return None
     said = operation["fields"].keys() - made_here(table)
-    return {name: value for name, value in from_json(row).items() if name not in said}
+    members = from_json(row)
+    further = {name: members.pop(name) for name in members.keys() - table.c.keys()}
+    kept = {name: value for name, value in members.items() if name not in said}
+    return kept | {each.name: further or None for each in table.c if holds_members(each)}
 
 
 def _verdict(operation: dict[str, Any], row: bytes | None) -> bytes | None:

@@ -92,8 +92,9 @@ def finish_openapi(
         _drop_titles(schema, *properties.values())
         _add_enums(*properties.values())
         if "example" in schema:  # pydantic sorts the example
-            names = [name for name in properties if name in schema["example"]]
-            schema["example"] = {name: schema["example"][name] for name in names}
+            example = schema["example"]
+            schema["example"] = {name: example[name] for name in properties if name in example}
+            schema["example"] |= example  # what `additionalProperties` describes comes last
             for each in properties.values():  # the example has them
                 each.pop("examples", None)
     _move_examples(contract)

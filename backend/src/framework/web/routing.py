@@ -52,6 +52,9 @@ MAX_QUERY_BYTES = 24 * 1024
 MOST_PARAMETERS = 100
 """How many parameters a query may have, with repeats."""
 
+LONG_NUMBER = "must have numbers of at most 4300 digits"
+"""Python, here or in a client, reads no longer one."""
+
 NOT_UTF8 = "must be JSON in UTF-8, and in no other encoding"
 
 ABOUT_BODY = ("content-encoding", "content-length", "content-type", "transfer-encoding")
@@ -206,7 +209,9 @@ def parsed_body(body: bytes, content_type: str, method: str) -> object:
     try:
         return from_json(body.removeprefix(BOM_UTF8), allow_inf_nan=False)
     except ValueError as error:
-        raise _wrong_json(f"must be valid JSON: {error}" if _is_utf8(body) else NOT_UTF8) from None
+        is_long = str(error).startswith("number out of range")
+        rule = LONG_NUMBER if is_long else "must be valid JSON"
+        raise _wrong_json(f"{rule}: {error}" if _is_utf8(body) else NOT_UTF8) from None
 
 
 def _wrong_json(message: str) -> RequestValidationError:

@@ -1,0 +1,488 @@
+"""Members that the service does not know are kept with their task, and answered as they came."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import httpx
+import pytest
+
+from src.routers.problems import KEY_REUSED
+from tests.tasks import (
+    FIELDS,
+    Task,
+    assert_problem,
+    create,
+    listed,
+    task_path,
+    tasks_path,
+    updated_at,
+)
+
+JSON = {"Content-Type": "application/json"}
+WEEKLY = {"recurrence": {"every": "week"}}
+TOO_MANY = "is one too many; a task may have 32 members of its own"
+TOO_LONG = "is too long; a task's own members may have 16384 bytes of JSON in all"
+
+
+def batch(api: httpx.Client, user: str, *operations: object, key: str = "") -> httpx.Response:
+    headers = {"Idempotency-Key": key} if key else {}
+    body = {"operations": operations}
+    return api.post(f"{tasks_path(user)}/batch", json=body, headers=headers)
+
+
+def further(task: Task) -> dict[str, Any]:
+    return {name: value for name, value in task.items() if name not in FIELDS}
+
+
+def changed(
+    api: httpx.Client, task: Task, change: Mapping[str, object], way: str
+) -> httpx.Response:
+    """Change a task by PUT, by PATCH or in a batch."""
+    if way == "batch":
+        return batch(api, task["user_id"], {"op": "update", "id": task["id"], "task": change})
+    return api.request(way, task_path(task), json=change)
+
+
+def task_in(answer: httpx.Response) -> Task:
+    assert answer.is_success, answer.text
+    body: Any = answer.json()
+    task: Task = body["results"][0]["task"] if "results" in body else body
+    return task
+
+
+def since_now(api: httpx.Client, user: str) -> str:
+    token: str = api.get(f"{tasks_path(user)}/changes").json()["next"]
+    return token
+
+
+def test_every_answer_has_them_after_the_fields(api: httpx.Client, user: str) -> None:
+    before = since_now(api, user)
+    sent = {"recurrence": {"every": "week"}, "category": "home", "reminders": [15, 60]}
+    created = create(api, user, **sent)
+
+    assert further(created) == sent
+    assert list(created)[: len(FIELDS)] == FIELDS
+    answers = [
+        api.get(task_path(created)).json(),
+        *listed(api, user),
+        *api.get(tasks_path(user), params={"limit": 1, "sort": "title"}).json(),
+        *api.get(tasks_path(user), headers={"Prefer": "count=exact"}).json(),
+        *api.get(f"{tasks_path(user)}/changes", params={"since": before}).json()["changes"],
+    ]
+    assert list(map(json.dumps, answers)) == [json.dumps(created)] * 5
+
+
+def test_a_batch_keeps_and_answers_them(api: httpx.Client, user: str) -> None:
+    task = create(api, user)
+
+    results = batch(
+        api,
+        user,
+        {"op": "create", "task": {"title": "Buy bread"} | WEEKLY},
+        {"op": "update", "id": task["id"], "task": WEEKLY},
+        key="key-1",
+    ).json()["results"]
+
+    assert [further(each["task"]) for each in results] == [WEEKLY, WEEKLY]
+    assert [each["task"] for each in results] == sorted(
+        listed(api, user), key=lambda it: it["title"]
+    )
+    for result in results:
+        got = api.get(task_path(result["task"]))
+        assert got.headers["etag"] == result["etag"]
+
+
+@pytest.mark.parametrize("way", ["PUT", "PATCH", "batch"])
+def test_absent_members_stay_and_null_removes_one(api: httpx.Client, user: str, way: str) -> None:
+    task = create(api, user, **WEEKLY, category="home")
+
+    assert further(task_in(changed(api, task, {"title": "Other"}, way))) == WEEKLY | {
+        "category": "home"
+    }
+    assert further(task_in(changed(api, task, {"category": None, "x": 1}, way))) == WEEKLY | {
+        "x": 1
+    }
+    assert further(task_in(changed(api, task, {"recurrence": None, "x": None}, way))) == {}
+    assert further(api.get(task_path(task)).json()) == {}
+    assert further(task_in(changed(api, task, WEEKLY, way))) == WEEKLY
+
+
+# The examples of RFC 7396, appendix A, whose target and patch are objects; each as a member.
+MERGES: list[tuple[object, object, object]] = [
+    ({"a": "b"}, {"a": "c"}, {"a": "c"}),
+    ({"a": "b"}, {"b": "c"}, {"a": "b", "b": "c"}),
+    ({"a": "b"}, {"a": None}, {}),
+    ({"a": "b", "b": "c"}, {"a": None}, {"b": "c"}),
+    ({"a": ["b"]}, {"a": "c"}, {"a": "c"}),
+    ({"a": "c"}, {"a": ["b"]}, {"a": ["b"]}),
+    ({"a": {"b": "c"}}, {"a": {"b": "d", "c": None}}, {"a": {"b": "d"}}),
+    ({"a": [{"b": "c"}]}, {"a": [1]}, {"a": [1]}),
+    (["a", "b"], ["c", "d"], ["c", "d"]),
+    ({"a": "b"}, ["c"], ["c"]),
+    ({"e": None}, {"a": 1}, {"e": None, "a": 1}),
+    ([1, 2], {"a": "b", "c": None}, {"a": "b"}),
+    ({}, {"a": {"bb": {"ccc": None}}}, {"a": {"bb": {}}}),
+    ("text", {"a": {}}, {"a": {}}),
+    (
+        {"a": {"b": {"c": {"d": 1, "e": 2}}}},
+        {"a": {"b": {"c": {"e": None}}}},
+        {"a": {"b": {"c": {"d": 1}}}},
+    ),
+    ({"0": ["x"]}, {"0": {"0": "y"}}, {"0": {"0": "y"}}),
+]
+
+
+@pytest.mark.parametrize("way", ["PATCH", "batch"])
+@pytest.mark.parametrize(("before", "change", "after"), MERGES)
+def test_a_patch_merges_objects(
+    api: httpx.Client, user: str, way: str, before: object, change: object, after: object
+) -> None:
+    task = create(api, user, it=before)
+
+    assert further(task_in(changed(api, task, {"it": change}, way))) == {"it": after}
+    assert further(listed(api, user)[0]) == {"it": after}
+
+
+@pytest.mark.parametrize(("before", "change", "_after"), MERGES)
+def test_a_put_replaces_the_members_that_it_sends(
+    api: httpx.Client, user: str, before: object, change: object, _after: object
+) -> None:
+    task = create(api, user, it=before, other=before)
+
+    assert further(task_in(changed(api, task, {"it": change}, "PUT"))) == {
+        "it": change,
+        "other": before,
+    }
+
+
+@pytest.mark.parametrize("way", ["PUT", "PATCH", "batch"])
+def test_a_change_of_a_member_alone_is_a_change_of_the_task(
+    api: httpx.Client, user: str, way: str
+) -> None:
+    task = create(api, user, **WEEKLY)
+    etag = api.get(task_path(task)).headers["etag"]
+    since = since_now(api, user)
+
+    after = task_in(changed(api, task, {"recurrence": "daily"}, way))
+
+    assert updated_at(after) > updated_at(task)
+    now = api.get(task_path(task))
+    assert now.headers["etag"] != etag
+    assert api.get(task_path(task), headers={"If-None-Match": etag}).status_code == 200
+    for stale in ({"recurrence": "x"}, {"title": "x"}):
+        assert_problem(api.patch(task_path(task), json=stale, headers={"If-Match": etag}), 412)
+    operation = {"op": "update", "id": task["id"], "if_match": etag, "task": WEEKLY}
+    assert_problem(batch(api, user, operation), 412)
+    fresh = {"If-Match": now.headers["etag"]}
+    feed = api.get(f"{tasks_path(user)}/changes", params={"since": since}).json()["changes"]
+    assert feed == [after]
+    assert api.patch(task_path(task), json=WEEKLY, headers=fresh).status_code == 200
+    assert_problem(api.delete(task_path(task), headers=fresh), 412)
+
+
+@pytest.mark.parametrize("way", ["PUT", "PATCH", "batch"])
+def test_a_change_to_the_same_value_moves_the_time_as_with_a_field(
+    api: httpx.Client, user: str, way: str
+) -> None:
+    task = create(api, user, **WEEKLY)
+
+    same_field = task_in(changed(api, task, {"title": task["title"]}, way))
+    same_member = task_in(changed(api, task, WEEKLY, way))
+    absent = task_in(changed(api, task, {"other": None}, way))
+    nothing = task_in(changed(api, task, {}, way))
+    ignored = task_in(changed(api, task, {"id": "x", "createdAt": "x"}, way))
+
+    assert updated_at(task) < updated_at(same_field) < updated_at(same_member) < updated_at(absent)
+    assert nothing == ignored == absent
+    assert absent == task | {"updated_at": absent["updated_at"]}
+
+
+@pytest.mark.parametrize("kind", ["create", "batch"])
+def test_a_key_covers_them_and_gives_those_of_then(api: httpx.Client, user: str, kind: str) -> None:
+    def send(key: str, task: Mapping[str, object]) -> httpx.Response:
+        if kind == "batch":
+            return batch(api, user, {"op": "create", "task": task}, key=key)
+        return api.post(tasks_path(user), json=task, headers={"Idempotency-Key": key})
+
+    sent = {"title": "Buy milk", "recurrence": {"every": "week", "until": None}, "x": 10**30}
+    first = send("key-1", sent)
+    api.patch(task_path(task_in(first)), json={"recurrence": None, "y": 1})
+
+    assert further(task_in(first)) == {name: sent[name] for name in ("recurrence", "x")}
+    assert send("key-1", sent).content == first.content
+    for other in ({"title": "Buy milk"}, sent | {"x": 1}, sent | {"y": 1}):
+        assert_problem(send("key-1", other), 422, f"Idempotency-Key: {KEY_REUSED}")
+    assert len(listed(api, user)) == 1
+
+
+def test_a_repeated_batch_gives_the_merged_members_of_then(api: httpx.Client, user: str) -> None:
+    task, other = create(api, user, it={"a": 1}), create(api, user, gone=1)
+    operations = [
+        {"op": "update", "id": task["id"], "task": {"it": {"b": 2}, "x": 1}},
+        {"op": "update", "id": other["id"], "task": {"gone": None}},
+    ]
+
+    first = batch(api, user, *operations, key="key-1")
+    api.put(task_path(task), json={"it": 5, "x": None})
+    api.put(task_path(other), json={"gone": 5})
+
+    assert [further(each["task"]) for each in first.json()["results"]] == [
+        {"it": {"a": 1, "b": 2}, "x": 1},
+        {},
+    ]
+    assert batch(api, user, *operations, key="key-1").content == first.content
+
+
+TAKEN = [*FIELDS, "userId", "createdAt", "updated-at", "status", "dueDate", "labels", "is_done"]
+
+
+@pytest.mark.parametrize("way", ["POST", "PUT", "PATCH", "batch"])
+def test_a_name_that_the_service_answers_or_understands_is_never_kept(
+    api: httpx.Client, user: str, way: str
+) -> None:
+    values = dict.fromkeys(TAKEN) | {"title": "Buy milk", "completed": False}
+    task = create(api, user) if way != "POST" else create(api, user, **values)
+    if way != "POST":
+        task = task_in(changed(api, task, values, way))
+
+    assert list(task) == FIELDS
+    assert task["id"] is not None
+    assert api.get(task_path(task)).json() == task
+
+
+@pytest.mark.parametrize(
+    "name", ["further", "_id", "order", "__proto__", "q", "a.b", "ü", " ", "$"]
+)
+def test_any_other_name_is_kept(api: httpx.Client, user: str, name: str) -> None:
+    task = create(api, user, **{name: 1})
+
+    assert further(task) == {name: 1}
+    assert further(api.patch(task_path(task), json={name: [2]}).json()) == {name: [2]}
+    assert further(api.put(task_path(task), json={name: None}).json()) == {}
+
+
+def text_of(api: httpx.Client, user: str, value: str) -> str:
+    """Send a member as this JSON, and return the JSON that comes back."""
+    body = f'{{"title": "x", "it": {value}}}'
+    created = api.post(tasks_path(user), content=body, headers=JSON)
+    assert created.status_code == 201, created.text
+    assert api.get(task_path(created.json())).content == created.content
+    return created.text.partition('"it": ')[2][:-1]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "true",
+        "0",
+        "-1",
+        "12345678901234567890123",
+        "-" + "9" * 4300,
+        "0.1",
+        "[1, -2.5, []]",
+        '{"a": {}}',
+        '""',
+        r'"\u0001\u001f\"\\\b\f\n\r\t"',
+        '"\u2028 \U0001f600 \x7f"',
+        '["_at\\":\\"2026-01-01T00:00:00+00:00\\""]',
+        '{"due_at": "2026-01-01T00:00:00+00:00"}',
+    ],
+)
+def test_a_value_comes_back_as_it_was_sent(api: httpx.Client, user: str, value: str) -> None:
+    assert text_of(api, user, value) == value
+
+
+@pytest.mark.parametrize(
+    "value", ["1e22", "1E-7", "1.7976931348623157e308", "5e-324", "1.10", "-0.0"]
+)
+def test_a_fraction_keeps_the_value_that_a_double_has(
+    api: httpx.Client, user: str, value: str
+) -> None:
+    assert float(text_of(api, user, value)) == float(value)
+
+
+NESTED: list[Any] = [[[[[[[[]]]]]]]]
+IN_LIST = {f"m{number}": number for number in range(32)}
+ABOUT_16_KIB = "x" * (16 * 1024 - len('{"it": ""}'))
+
+BEYOND = [
+    ({"it": [NESTED]}, "it: must have at most 8 levels"),
+    ({"it": {"a": [{"b": NESTED}]}}, "it: must have at most 8 levels"),
+    ({" " * 65: 1}, f"{' ' * 65}: a member's name must have 1 to 64 characters"),
+    ({"n" * 65: 1}, f"{'n' * 65}: a member's name must have 1 to 64 characters"),
+    ({"n" * 500: 1}, f"{'n' * 100}: a member's name must have 1 to 64 characters"),
+    ({"it": "a\0b"}, "it: must not contain the NUL character"),
+    ({"it": [{"a\0b": 1}]}, "it: must not contain the NUL character"),
+    ({"a\0b": 1}, "a\0b: must not contain the NUL character"),
+    ({"\0further": "{}"}, "\0further: must not contain the NUL character"),
+]
+
+
+@pytest.mark.parametrize("way", ["POST", "PUT", "PATCH", "batch"])
+@pytest.mark.parametrize(("members", "sentence"), BEYOND)
+def test_what_is_beyond_a_limit_is_422_and_named(
+    api: httpx.Client, user: str, way: str, members: dict[str, object], sentence: str
+) -> None:
+    task = create(api, user)
+    if way == "POST":
+        refused = api.post(tasks_path(user), json={"title": "x"} | members)
+    else:
+        refused = changed(api, task, members, way)
+
+    place = "operations.0.task." if way == "batch" else ""
+    assert_problem(refused, 422, place + sentence)
+    assert listed(api, user) == [task]
+
+
+@pytest.mark.parametrize("way", ["POST", "PUT", "PATCH", "batch"])
+@pytest.mark.parametrize(
+    ("there", "members", "named", "sentence"),
+    [
+        (IN_LIST, {"one": 1}, "one", TOO_MANY),
+        (IN_LIST, {"m0": [1], "one": 1, "m1": 5}, "one", TOO_MANY),
+        ({}, {"it": ABOUT_16_KIB + "x"}, "it", TOO_LONG),
+        ({"it": ABOUT_16_KIB}, {"a": 1}, "it", TOO_LONG),
+        ({"a": "x" * 9000}, {"b": 1, "c": "y" * 9500}, "c", TOO_LONG),
+        ({}, {"it": "é" * 8192}, "it", TOO_LONG),
+        ({}, {"it": [1e308] * 55}, "it", TOO_LONG),
+    ],
+)
+def test_too_many_or_too_long_members_are_422_and_one_is_named(
+    api: httpx.Client,
+    user: str,
+    way: str,
+    there: dict[str, object],
+    members: dict[str, object],
+    named: str,
+    sentence: str,
+) -> None:
+    """Of those that are there already, a change names the one that it adds to them."""
+    task = create(api, user, **there)
+    if way == "POST":
+        refused = api.post(tasks_path(user), json={"title": "x"} | there | members)
+    else:
+        refused = changed(api, task, members, way)
+        named = named if named in members else next(iter(members))
+
+    place = "operations.0.task." if way == "batch" else ""
+    assert_problem(refused, 422, f"{place}{named}: {sentence}")
+    assert listed(api, user) == [task]
+
+
+@pytest.mark.parametrize("way", ["PUT", "PATCH", "batch"])
+def test_as_much_as_the_limits_allow_is_kept_and_can_be_changed(
+    api: httpx.Client, user: str, way: str
+) -> None:
+    most = IN_LIST | {"m31": NESTED}
+    task = create(api, user, **most, gone=None)
+    longest = create(api, user, it=ABOUT_16_KIB)
+
+    assert further(task) == most
+    swapped = {"m0": None, "n" * 64: 1}
+    assert further(task_in(changed(api, task, swapped, way))) == {
+        name: value for name, value in (most | swapped).items() if value is not None
+    }
+    swapped_text = {"it": ABOUT_16_KIB.replace("x", "y")}
+    assert further(task_in(changed(api, longest, swapped_text, way))) == swapped_text
+    assert further(task_in(changed(api, longest, {"it": None, "that": 1}, way))) == {"that": 1}
+
+
+def test_a_condition_comes_before_a_limit(api: httpx.Client, user: str) -> None:
+    task = create(api, user, **IN_LIST)
+
+    for method in ("PUT", "PATCH"):
+        refused = api.request(
+            method, task_path(task), json={"one": 1}, headers={"If-Match": '"another"'}
+        )
+        assert_problem(refused, 412)
+        missing = task_path(task | {"id": "019aa3c5-5d3e-7c1f-9d0a-6b1f2c3d4e5f"})
+        assert_problem(api.request(method, missing, json={"one": 1}), 404)
+
+
+@pytest.mark.parametrize(
+    ("number", "sentence"),
+    [
+        (
+            "1" * 4301,
+            "body: must have numbers of at most 4300 digits: number out of range at line 1 column",
+        ),
+        ("1e400", "it: must have numbers that a double can hold"),
+        ("[-1e309]", "it: must have numbers that a double can hold"),
+    ],
+)
+def test_a_number_that_cannot_be_kept_is_422(
+    api: httpx.Client, user: str, number: str, sentence: str
+) -> None:
+    body = f'{{"title": "x", "it": {number}}}'
+
+    refused = api.post(tasks_path(user), content=body, headers=JSON)
+
+    assert_problem(refused, 422)
+    assert refused.json()["detail"].startswith(sentence)
+
+
+def test_a_member_without_a_name_is_422(api: httpx.Client, user: str) -> None:
+    refused = api.post(tasks_path(user), json={"title": "x", "": 1})
+
+    assert_problem(refused, 422, "body: a member's name must have 1 to 64 characters")
+    assert refused.json()["errors"][0]["loc"] == ["body", ""]
+
+
+def test_a_lone_surrogate_is_422(api: httpx.Client, user: str) -> None:
+    for text in (r'{"title": "x", "it": "\ud800"}', r'{"title": "x", "\udc00": 1}'):
+        assert_problem(api.post(tasks_path(user), content=text, headers=JSON), 422)
+
+
+def test_times_keep_their_one_form_whatever_members_end_with(api: httpx.Client, user: str) -> None:
+    """The end of a row's JSON tells whether its times need zeros: members cannot imitate it."""
+    times = ',"created_at":"{0}.123456+00:00","updated_at":"{0}.123456+00:00"'
+    text = times.format("2026-12-24T09:30:00")
+    for value in (text, [text], {"a": text}, {"due_date": "2026-12-24T09:30:00+00:00"}):
+        task = create(api, user, due_date="2026-12-24T09:30:00Z", it=value)
+        got = api.get(task_path(task))
+
+        assert got.json()["due_date"] == "2026-12-24T09:30:00.000000+00:00"
+        assert got.json() == task
+        kept = api.patch(
+            task_path(task), json={"title": "y"}, headers={"If-Match": got.headers["etag"]}
+        )
+        assert kept.status_code == 200
+
+
+def test_search_filters_and_order_do_not_look_at_them(api: httpx.Client, user: str) -> None:
+    task = create(api, user, note="needle", overdue=True, category="needle")
+    other = create(api, user, note="hay")
+
+    assert api.get(tasks_path(user), params={"q": "needle"}).json() == []
+    found = api.get(tasks_path(user), params={"category": "hay", "note": "hay"}).json()
+    assert found == [task, other]
+    assert_problem(api.get(tasks_path(user), params={"sort": "note"}), 422)
+
+
+def test_setting_completion_keeps_them_and_takes_none(api: httpx.Client, user: str) -> None:
+    task = create(api, user, **WEEKLY)
+    path = f"{task_path(task)}/complete"
+
+    assert further(api.patch(path).json()) == WEEKLY
+    assert further(api.patch(path, json={"completed": True, "more": 1}).json()) == WEEKLY
+
+
+def test_a_task_of_the_largest_size_fits_everywhere(api: httpx.Client, user: str) -> None:
+    before = since_now(api, user)
+    largest = {
+        "title": "\U0001f600" * 500,
+        "description": "\U0001f600" * 5000,
+        "tags": [f"{n:02}" + "\U0001f600" * 48 for n in range(20)],
+        "it": ABOUT_16_KIB,
+    }
+    task = create(api, user, **largest)
+    patched = api.patch(task_path(task), json=largest)
+    results = batch(api, user, *({"op": "create", "task": largest} for _ in range(30)))
+
+    assert patched.status_code == 200
+    assert further(patched.json()) == {"it": ABOUT_16_KIB}
+    assert [each["task"]["it"] for each in results.json()["results"]] == [ABOUT_16_KIB] * 30
+    assert [each["it"] for each in listed(api, user)] == [ABOUT_16_KIB] * 31
+    page = api.get(f"{tasks_path(user)}/changes", params={"since": before}).json()
+    assert [each["it"] for each in page["changes"]] == [ABOUT_16_KIB] * 31
