@@ -314,8 +314,10 @@ ZONES = ["America/New_York", "Asia/Kolkata", "Pacific/Kiritimati"]
 def test_the_recipe_for_what_is_due_today_is_one_request(
     api: httpx.Client, user: str, zone: str
 ) -> None:
-    text = (BACKEND.parent / "specs/004-task-fields/quickstart.md").read_text()
-    [query] = re.findall(r'"\$tasks\?(due_date_from=\$today.*)"', text)
+    documents = ("README.md", "specs/004-task-fields/quickstart.md")
+    texts = [(BACKEND.parent / name).read_text() for name in documents]
+    [[query], again] = [re.findall(r'tasks\?(due_date_from=\$today.*)"', text) for text in texts]
+    assert again == [query]
     now = datetime.now(ZoneInfo(zone))
     today = now.date().isoformat()
     for days in (-1, 0, 1):

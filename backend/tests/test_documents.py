@@ -43,7 +43,7 @@ from tests.tokens import bearer, token
 TOP = BACKEND.parent
 # The statuses of a document's curl calls, in order.
 STATUSES = {
-    "README.md": "201 200",
+    "README.md": "201 200 200",
     "backend/README.md": "",
     "specs/001-backend-api-database/quickstart.md": (
         "201 201 200 200 200 200 200 200 422 404 200 200 204"
