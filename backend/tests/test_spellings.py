@@ -340,6 +340,9 @@ BODIES: dict[str, dict[str, tuple[str, object]]] = {
         '"due_date": "0001-01-01"': ("due_date", None),
         '"due_date": "0000-00-00 00:00:00"': ("due_date", None),
         '"DueDate": "0000-00-00"': ("due_date", None),
+        '"isAllDay": true, "dueDate": "2026-12-24T00:00:00Z"': ("all_day", True),
+        '"fullDay": false, "due": "2026-12-24"': ("all_day", False),
+        '"whole_day": true, "due_date": "2026-12-24"': ("all_day", True),
     },
     "a rank in other words": {
         '"priority": "none"': ("priority", "medium"),

@@ -144,6 +144,7 @@ _WORDS: dict[str, Words] = {
     "overdue": TRUTH,
 }
 _OF_BODIES = ("completed", "due_date", "priority", "tags")
+_ALL_DAY = ("isallday", "fullday", "wholeday")
 _OF_PLACE = {"end", "offset", "page", "range"}
 _SEVERAL = {"priority", "tags"}
 _NEVER_EMPTY = {"completed", "cursor", "limit", "sort"}
@@ -406,7 +407,7 @@ def task_in_our_words(
 
 def _members(task: Sent, own: Set[str], keep: Callable[[Sent], Sent] | None) -> Sent:
     names = {_plain(word): name for name in _OF_BODIES for word in OF_TASKS[name].split()}
-    names |= {_plain(name): name for name in own}
+    names |= dict.fromkeys(_ALL_DAY, "all_day") | {_plain(name): name for name in own}
     ours = {name: value for name, value in task.items() if name in own}
     unknown: Sent = {}
     for sent in [name for name in task if name not in own]:
