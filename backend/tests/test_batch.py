@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from src.framework.condition import Condition
 from src.framework.sql.engine import _pool, is_distributed, ping
 from src.framework.sql.etag import etag
-from src.framework.sql.exceptions import BatchRefused, KeyReused
+from src.framework.sql.exceptions import BatchRefused, KeyReused, MembersRefused
 from src.framework.sql.statements import CLEARED_KEYS
 from src.framework.web.conditions import condition
 from src.schemas.batch import MAX_OPERATIONS
@@ -1037,3 +1037,37 @@ async def test_a_client_that_hangs_up_leaves_all_or_nothing(
 
     post(api, user, *[{"op": "create", "task": {"title": "last"}}] * 10)
     assert eventually(lambda: counts() == {10})
+
+
+def members_of(task: Task) -> dict[str, Any]:
+    return {name: value for name, value in task.items() if name not in FIELDS}
+
+
+@pytest.mark.anyio
+async def test_where_rows_are_written_in_steps_the_same_is_kept(in_steps: AsyncEngine) -> None:
+    """As on Citus, but for the servers: a batch is a transaction, and Python knows what to keep."""
+    engine = in_steps
+    sent = {"it": {"a": 1, "b": None}, "n": 12345678901234567890123}
+    task = TaskCreate.model_validate({"title": "x"} | sent)
+    created = json.loads(await create_task(engine, "ada", task))
+    edits: Any = {"further": '{"it": {"a": null, "c": 2}, "n": null}'}
+    operations: list[Any] = [
+        {"op": "create", "task": task},
+        {"op": "update", "id": UUID(created["id"]), "task": edits},
+    ]
+    first, again = [await apply_batch(engine, "ada", operations, "key-1") for _ in range(2)]
+    too_many: Any = {
+        "op": "update",
+        "id": UUID(created["id"]),
+        "task": {"further": json.dumps({f"m{n}": n for n in range(32)})},
+    }
+    with pytest.raises(MembersRefused) as refused:
+        await apply_batch(engine, "ada", [too_many])
+
+    assert members_of(created) == sent
+    assert [members_of(json.loads(row or b"")) for row in first] == [
+        sent,
+        {"it": {"b": None, "c": 2}},
+    ]
+    assert again == first
+    assert refused.value.is_many

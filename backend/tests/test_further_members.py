@@ -3,11 +3,16 @@
 import json
 from collections.abc import Mapping
 from typing import Any
+from uuid import UUID
 
 import httpx
 import pytest
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from src.routers.problems import KEY_REUSED
+from src.schemas.task import TaskCreate
+from src.services import task_service
+from tests.conftest import execute
 from tests.tasks import (
     FIELDS,
     Task,
@@ -466,6 +471,26 @@ def test_setting_completion_keeps_them_and_takes_none(api: httpx.Client, user: s
 
     assert further(api.patch(path).json()) == WEEKLY
     assert further(api.patch(path, json={"completed": True, "more": 1}).json()) == WEEKLY
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    "text", ['{"title": "x", "a": 1}', '{"title": "x"}', "{}", "[1]", '"x"', "7"]
+)
+async def test_whatever_is_written_by_hand_no_answer_has_a_name_twice_and_changes_go_on(
+    engine: AsyncEngine, own_database: str, text: str
+) -> None:
+    task = json.loads(await task_service.create_task(engine, "ada", TaskCreate(title="Buy milk")))
+    await execute(own_database, f"UPDATE tasks SET further = '{text}'")
+    shown = {"a": 1} if '"a"' in text else {}
+
+    got = await task_service.get_task(engine, "ada", UUID(task["id"]))
+    edits: Any = {"further": '{"b": {"c": 1}}'}
+    changed = await task_service.update_task(engine, "ada", UUID(task["id"]), edits)
+
+    assert json.loads(got) == task | shown
+    assert got.count(b'"title"') == changed.count(b'"title"') == 1
+    assert further(json.loads(changed)) == shown | {"b": {"c": 1}}
 
 
 def test_a_task_of_the_largest_size_fits_everywhere(api: httpx.Client, user: str) -> None:

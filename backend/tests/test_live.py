@@ -81,7 +81,7 @@ async def test_each_change_is_an_event_as_the_feed_would_answer_it(
 ) -> None:
     async with streaming(client, user) as stream:
         since = (await stream.event()).id
-        task = await created(client, user)
+        task = await created(client, user, recurrence={"every": "week"})
         event = await stream.event()
         answer = await client.get(f"{tasks_path(user)}/changes", params={"since": since})
         await client.delete(task_path(task))

@@ -1,11 +1,12 @@
 """Members of a resource that the service does not know: it keeps them as they were sent.
 
-They become one text of JSON, as PostgreSQL writes it, so that both measure the same bytes.
+They become one text of JSON. Its bytes are counted as PostgreSQL writes them.
 """
 
+import re
 from collections.abc import Mapping
 from decimal import Decimal
-from json import dumps
+from json import JSONEncoder
 from math import isinf
 from typing import Annotated, Any
 
@@ -15,6 +16,10 @@ from pydantic_core import PydanticCustomError
 
 FURTHER = "\0further"
 """What they have as a name while a body is validated. No client can send this one."""
+
+_json = JSONEncoder(ensure_ascii=False).encode
+_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
+"""In JSON, where two backslashes are one of the text."""
 
 MOST_MEMBERS = 32
 LONGEST_NAME = 64
@@ -48,10 +53,8 @@ def whole_text(members: Mapping[str, object]) -> str | None:
 
     Raises ValidationError, which names the member, for what is beyond a limit.
     """
-    texts = _texts({name: value for name, value in members.items() if value is not None})
-    if len(texts) > MOST_MEMBERS:
-        raise _refused([*texts][MOST_MEMBERS], ONE_TOO_MANY)
-    return _joined(texts, MOST_BYTES) if texts else None
+    kept = {name: value for name, value in members.items() if value is not None}
+    return _text(kept, MOST_BYTES) if kept else None
 
 
 def change_text(members: Mapping[str, object]) -> str:
@@ -59,45 +62,58 @@ def change_text(members: Mapping[str, object]) -> str:
 
     PostgreSQL knows the others, and refuses too many. Raises as `whole_text` does.
     """
-    return _joined(_texts(members), LONGEST_CHANGE)
+    return _text(members, LONGEST_CHANGE)
 
 
-def _texts(members: Mapping[str, object]) -> dict[str, str]:
-    texts = {}
+def _text(members: Mapping[str, object], most_bytes: int) -> str:
+    kept = [name for name, value in members.items() if value is not None]
+    if len(kept) > MOST_MEMBERS:
+        raise _refused(kept[MOST_MEMBERS], ONE_TOO_MANY)
+    texts: dict[str, str] = {}
+    sizes: dict[str, int] = {}
     for name, value in members.items():
         if not 1 <= len(name) <= LONGEST_NAME:
             raise _refused(name, f"a member's name must have 1 to {LONGEST_NAME} characters")
         try:
-            texts[name] = f"{_text(name)}: {_text(value)}"
+            digits = _further_digits(value)
+            texts[name] = _without_nul(_json({name: value})[1:-1])
         except PydanticCustomError as error:
             raise _refused(name, error.message()) from None
-    return texts
+        sizes[name] = len(f"{texts[name]}, ".encode()) + digits
+    if sum(sizes.values()) > most_bytes:  # braces take what the last comma does not
+        raise _refused(max(sizes, key=sizes.__getitem__), TOO_LONG)
+    return f"{{{', '.join(texts.values())}}}"
 
 
-def _joined(texts: Mapping[str, str], most_bytes: int) -> str:
-    text = f"{{{', '.join(texts.values())}}}"
-    if len(text.encode()) > most_bytes:
-        raise _refused(max(texts, key=lambda name: len(texts[name])), TOO_LONG)
-    return text
+def _further_digits(value: object) -> int:
+    """Return how many digits PostgreSQL writes more, because it writes no exponents.
+
+    Raises PydanticCustomError for too many levels, and for what no double holds.
+    """
+    digits = 0
+    level = [value]
+    for depth in range(MOST_LEVELS + 1):
+        inner: list[object] = []
+        for each in level:
+            if isinstance(each, dict | list):
+                inner += each.values() if isinstance(each, dict) else each
+                if depth == MOST_LEVELS:
+                    raise PydanticCustomError(
+                        "levels", "must have at most {most} levels", {"most": MOST_LEVELS}
+                    )
+            elif isinstance(each, float):
+                if isinf(each):
+                    raise PydanticCustomError("number", "must have numbers that a double can hold")
+                if "e" in (short := repr(each)) and digits < LONGEST_CHANGE:
+                    digits += len(format(Decimal(short), "f")) - len(short)
+        level = inner
+    return digits
 
 
-def _text(value: object, levels: int = MOST_LEVELS) -> str:
-    if isinstance(value, dict | list):
-        if not levels:
-            raise PydanticCustomError(
-                "levels", "must have at most {most} levels", {"most": MOST_LEVELS}
-            )
-        if isinstance(value, list):
-            return f"[{', '.join(_text(each, levels - 1) for each in value)}]"
-        pairs = (f"{_text(name)}: {_text(each, levels - 1)}" for name, each in value.items())
-        return f"{{{', '.join(pairs)}}}"
-    if isinstance(value, str) and "\0" in value:
+def _without_nul(text: str) -> str:
+    if "\\u0000" in text and _NUL.search(text):
         raise PydanticCustomError("string_nul", "must not contain the NUL character")
-    if isinstance(value, float):
-        if isinf(value):
-            raise PydanticCustomError("number", "must have numbers that a double can hold")
-        return format(Decimal(repr(value)), "f")
-    return dumps(value, ensure_ascii=False)
+    return text
 
 
 def _refused(name: str, message: str) -> ValidationError:

@@ -426,9 +426,10 @@ def _members(task: Sent, own: Set[str], keep: Callable[[Sent], Sent] | None) -> 
     return unknown | ours | (keep(unknown) if keep else {})
 
 
-def is_spelling(name: str, names: Iterable[str]) -> bool:
-    """Whether this is one of the names, with whatever capitals and marks."""
-    return _plain(name) in map(_plain, names)
+def without_spellings(sent: Sent, names: Iterable[str]) -> Sent:
+    """Leave out what has one of these names, with whatever capitals and marks."""
+    plain = {*map(_plain, names)}
+    return {name: value for name, value in sent.items() if _plain(name) not in plain}
 
 
 def _tags(text: str) -> object:

