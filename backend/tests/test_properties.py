@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests.tasks import Task, assert_problem, create, listed, task_path, tasks_path
 
 thorough = settings(
-    max_examples=200,
+    max_examples=60,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
@@ -125,7 +125,7 @@ operations_lists = st.lists(
 )
 
 
-@settings(thorough, max_examples=100)
+@settings(thorough, max_examples=30)
 @given(operations=operations_lists)
 def test_a_batch_is_its_operations_one_by_one(
     api: httpx.Client, user: str, operations: list[tuple[str, int | None, Any, str | None]]

@@ -4,7 +4,7 @@ import asyncio
 import json
 import re
 from collections.abc import Iterator
-from itertools import combinations
+from itertools import combinations, starmap
 from pathlib import Path
 from typing import Any, get_args
 from uuid import UUID
@@ -46,7 +46,7 @@ OTHERS = [
 ]
 SORTS = get_args(Sort)
 LISTS = {
-    f"list {sort} {' '.join(by)}": list_statement(sort, frozenset(by))
+    f"list {sort} {' '.join(by)}": (sort, frozenset(by))
     for sort in SORTS
     for count in range(5)
     for by in combinations(("completed", "text", "position", "more"), count)
@@ -84,7 +84,12 @@ PLANNED_EARLY = {
 
 
 def test_every_statement_is_scoped_by_its_owner() -> None:
-    for statement in [task_service.GET, *UPDATES, *OTHERS, *LISTS.values()]:
+    for statement in [
+        task_service.GET,
+        *UPDATES,
+        *OTHERS,
+        *starmap(list_statement, LISTS.values()),
+    ]:
         owner = statement.parameters.index("user_id") + 1
         of_tasks = statement.sql.count("FROM tasks") + statement.sql.count("UPDATE tasks")
         assert of_tasks
@@ -321,7 +326,8 @@ async def test_a_list_finds_its_tasks_by_an_index_of_their_owner(engine: AsyncEn
         driver = raw.driver_connection
         assert isinstance(driver, asyncpg.Connection)
         plans = {}
-        for name, statement in LISTS.items():
+        for name, (sort, by) in LISTS.items():
+            statement = list_statement(sort, by)
             column = name.split()[1].removeprefix("-")
             arguments = values(owner, task_id, POSITIONS.get(column, "2026-11-21T09:30:00+00:00"))
             explained = await driver.fetchval(

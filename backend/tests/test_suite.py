@@ -38,7 +38,7 @@ def test_a_generated_case(bits):
 """
 
 
-def outcome(folder: Path, *options: str) -> tuple[str, str]:
+def outcome(folder: Path, processes: int, *options: str) -> tuple[str, str]:
     """Run the tests above where no program is found; return what is said and what is drawn.
 
     They draw truth values: Hypothesis now and then takes a number or a text from a module that is
@@ -46,7 +46,7 @@ def outcome(folder: Path, *options: str) -> tuple[str, str]:
     """
     (folder / "drawn").unlink(missing_ok=True)
     (folder / "test_skipping.py").write_text(SKIPPING)
-    command = [sys.executable, "-m", "pytest", "--numprocesses=1", "-p", "tests.conftest"]
+    command = [sys.executable, "-m", "pytest", "-p", "tests.conftest", "-n", str(processes)]
     said = subprocess.run(
         [*command, "-c", BACKEND / "pyproject.toml", *options, "test_skipping.py"],
         cwd=folder,
@@ -59,9 +59,9 @@ def outcome(folder: Path, *options: str) -> tuple[str, str]:
 
 
 def test_a_run_ends_with_what_was_skipped_and_its_seed(tmp_path: Path) -> None:
-    said, drawn = outcome(tmp_path, "--seed=7")
-    _, again = outcome(tmp_path, "--seed=7")
-    _, other = outcome(tmp_path, "--seed=8")
+    said, drawn = outcome(tmp_path, 1, "--seed=7")
+    _, again = outcome(tmp_path, 0, "--seed=7")
+    _, other = outcome(tmp_path, 0, "--seed=8")
 
     assert (
         """
