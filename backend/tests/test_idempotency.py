@@ -100,7 +100,7 @@ def test_the_same_task_in_other_json_is_the_same(api: httpx.Client, user: str) -
     first = post(api, user, "key")
 
     written_otherwise = json.dumps(
-        {"colour": "red", "description": "Two litres", "title": " Buy\u0020milk\n"}, indent=4
+        {"id": "mine", "description": "Two litres", "title": " Buy\u0020milk\n"}, indent=4
     )
     answer = api.post(
         tasks_path(user),

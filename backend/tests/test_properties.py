@@ -105,10 +105,10 @@ OF_EACH_FIELD: dict[str, st.SearchStrategy[Any]] = {
     "priority": st.sampled_from(["low", "URGENT", None, ""]),
     "tags": st.none() | st.lists(st.sampled_from(["a", " b", "a", "ü"]), max_size=4),
     "all_day": st.just(False),
-    "recurrence": st.sampled_from([None, 1, {"every": "week"}, {"every": None, "on": [1]}]),
     "due_date": st.sampled_from(["2026-12-24", "2026-12-24T09:30:00+01:00", None, ""]),
 }
-fields = st.fixed_dictionaries({}, optional=OF_EACH_FIELD)
+recurrences = st.sampled_from([None, 1, {"every": "week"}, {"every": None, "on": [1]}])
+fields = st.fixed_dictionaries({}, optional=OF_EACH_FIELD | {"recurrence": recurrences})
 conditions = st.sampled_from([None, None, "*", "its own", '"another"', '"another", its own'])
 creations = st.builds(lambda title, rest: rest | {"title": title}, titles, fields)
 new = st.tuples(st.just("create"), st.just(None), creations, st.none())
