@@ -127,6 +127,7 @@ def median(loads: Iterable[Load]) -> Load:
         statistics.median(one.p50 for one in together),
         statistics.median(one.p99 for one in together),
         statistics.median(one.processor for one in together),
+        statistics.median(one.by_postgres for one in together),
     )
 
 

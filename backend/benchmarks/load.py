@@ -26,17 +26,18 @@ class Row:
 
 @dataclass(frozen=True)
 class Load:
-    """Requests per second, percentiles of latency in ms, the server's processor time in µs each."""
+    """Requests per second, percentiles of latency in ms, processor time for each request in µs."""
 
     rate: float
     p50: float
     p99: float
     processor: float
+    by_postgres: float = float("nan")
 
 
 def wrk(server: Running, row: Row, users: int, seconds: int, token: str = "") -> Load:
     """Raises RuntimeError when any answer is not a success."""
-    used = server.processor_time()
+    used, by_postgres = server.processor_time(), server.processor_time_of_postgres()
     said = subprocess.run(
         [
             "wrk",
@@ -59,17 +60,19 @@ def wrk(server: Running, row: Row, users: int, seconds: int, token: str = "") ->
     ).stdout
     if "Non-2xx" in said or "Socket errors" in said:
         raise RuntimeError(f"{row.name} at {server.url}:\n{said}")
-    return read(said, server.processor_time() - used)
+    by_postgres = server.processor_time_of_postgres() - by_postgres
+    return read(said, server.processor_time() - used, by_postgres)
 
 
-def read(said: str, used: float) -> Load:
-    """Read what wrk said of a server that used so many seconds of processor time."""
+def read(said: str, used: float, by_postgres: float) -> Load:
+    """Read what wrk said, while server and PostgreSQL used so many seconds of processor time."""
     answers = int(number(r"(\d+) requests in", said))
     return Load(
         float(number(r"Requests/sec:\s+([\d.]+)", said)),
         _milliseconds("50%", said),
         _milliseconds("99%", said),
         used / answers * 1e6 if answers else float("nan"),
+        by_postgres / answers * 1e6 if answers else float("nan"),
     )
 
 

@@ -8,9 +8,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import httpx
 import psutil
@@ -52,6 +53,17 @@ class Running:
         """Seconds that the family has used, in user mode and in the kernel."""
         times = [process.cpu_times() for process in self.family()]
         return sum(each.user + each.system for each in times)
+
+    def processor_time_of_postgres(self) -> float:
+        """Seconds that the processes of a PostgreSQL on this machine have used; 0 for one afar."""
+        folder = parse_qs(urlsplit(self.database_url).query).get("host", [""])[0]
+        seconds = 0.0
+        for process in psutil.process_iter():
+            with suppress(psutil.Error):
+                if process.cwd() == folder:
+                    times = process.cpu_times()
+                    seconds += times.user + times.system
+        return seconds
 
     def peak_memory(self) -> float:
         """Peak resident MB of the process. Linux only."""

@@ -71,7 +71,7 @@ def write(run: Run) -> Report:
         latencies(run.results, [*run.peers, two]),
         latencies(run.connections, [*run.fast, two]),
         "## Processor time\n",
-        "Of the server; PostgreSQL's own is not in it.\n",
+        "For each request, of the server and of PostgreSQL.\n",
         processor_times(all_rows, [*run.peers, PLAIN, two]),
         "## One user\n",
         of_one_user(run.one_user, run.fast),
@@ -226,7 +226,7 @@ def _rate(load: Load | None) -> str:
 
 
 def _processor(load: Load | None) -> str:
-    return f"{load.processor:,.0f}" if load else ""
+    return f"{load.processor:,.0f} + {load.by_postgres:,.0f}" if load else ""
 
 
 def _times(loads: dict[str, Load], server: str) -> str:
