@@ -39,6 +39,9 @@ ACCEPTED: dict[str, dict[str, str]] = {
         "ALONE = 2 → ALONE = 3": TUNED,
         "self.under_way == 0 → self.under_way != 0": TURNS,
         "self._call() → pass": TURNS,
+        "answered: int = 0 → answered: int = 1": "an estimate, which each request lowers",
+        "DatabaseUnavailable('no connection in time') → "
+        "DatabaseUnavailable('no connection in time~')": "nobody is shown the text",
         "self.timer.cancel() → self.timer": "who is called too often finds nobody waiting",
         "self.calls.add(call) → pass": "Python seldom forgets a task that nobody holds",
     },

@@ -20,15 +20,17 @@ Transfer/sec:     74.07KB
 
 
 def test_a_percentile_beyond_a_second_is_read() -> None:
-    assert read(SAID, used=0.5).p50 == 950.1
-    assert read(SAID, used=0.5).p99 == 1130
+    assert read(SAID, 0.5, 0.2).p50 == 950.1
+    assert read(SAID, 0.5, 0.2).p99 == 1130
 
 
 def test_processor_time_is_for_each_request() -> None:
-    assert read(SAID, used=0.5).processor == 500
+    load = read(SAID, used=0.5, by_postgres=0.2)
+
+    assert (load.processor, load.by_postgres) == (500, 200)
 
 
 def test_a_server_that_answered_nothing_has_no_processor_time_for_each_request() -> None:
     said = SAID.replace("1000 requests", "0 requests")
 
-    assert isnan(read(said, used=0.5).processor)
+    assert isnan(read(said, 0.5, 0.2).processor)

@@ -188,6 +188,38 @@ async def test_all_requests_that_waited_for_a_connection_go_together() -> None:
 
 
 @pytest.mark.anyio
+async def test_requests_wait_for_each_other_until_one_goes_alone() -> None:
+    queue = queue_with(2 * WAIT_SECONDS, [])
+
+    for clients, is_busy in [
+        (ALONE + MANY - 1, False),
+        (ALONE + MANY, True),
+        (2, True),
+        (1, False),
+    ]:
+        await ask(queue, clients)
+        assert queue.is_busy == is_busy
+
+
+@pytest.mark.anyio
+async def test_a_request_that_is_given_up_as_its_turn_comes_frees_its_place() -> None:
+    queue = Queue(queue_with(0, []).together, seconds=10, room=1)
+
+    async def give_up_the_next(_came: float) -> bytes:
+        await asyncio.sleep(0)
+        asyncio.get_running_loop().call_soon(given_up.cancel)
+        return b""
+
+    first = asyncio.create_task(queue.alone("ada", give_up_the_next))
+    given_up = asyncio.create_task(queue.alone("ada", at_once))
+    answers = await outcomes([first, given_up])
+
+    assert isinstance(answers[1], asyncio.CancelledError)
+    assert await queue.alone("ada", at_once) == b""
+    assert (queue.room, queue.under_way, queue.waiting) == (1, 0, 0)
+
+
+@pytest.mark.anyio
 async def test_a_statement_that_does_not_return_holds_up_nobody_else(
     engine: AsyncEngine, sent: list[Sent], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -366,6 +398,9 @@ async def test_a_locked_task_delays_nobody_else(engine: AsyncEngine, own_databas
 
     assert [json.loads(answer)["id"] for answer in answers] == [str(task[1]) for task in tasks]
     assert all(json.loads(answer)["completed"] for answer in answers)
+    await asyncio.sleep(0)
+    writes = engine_room._pool(engine).writes
+    assert (writes.waiting, writes.under_way, writes.calls) == (0, 0, set())
 
 
 @pytest.mark.anyio
