@@ -24,7 +24,7 @@ from src.framework.sql import engine, statements
 from src.framework.web import bodies, problems, routing
 from src.routers import changes
 from src.routers.batches import MAX_BATCH_BYTES
-from src.schemas import batch, fields
+from src.schemas import batch, fields, further
 from src.schemas.changes import MAX_CHANGES
 from src.services import feed_service, known_tokens, listeners, personal_token_service
 from tests.conftest import execute, tool
@@ -309,6 +309,17 @@ def test_the_limits_in_documents_are_those_of_the_code() -> None:
             f"waits {engine.POOL_WAIT_SECONDS:.0f} s, then 503",
             f"| log lines that nobody reads | {logs.BUFFER_BYTES // kib**2} MiB |",
             f"at most {engine.STATEMENT_SECONDS:.0f} s, and at most half of the pool",
+            f"{further.MOST_MEMBERS}, with names of {further.LONGEST_NAME} characters and values "
+            f"of {further.MOST_LEVELS} levels, {further.MOST_BYTES // kib} KiB in all",
+        ],
+        "004-task-fields/spec.md": [
+            f"| members of a task | {further.MOST_MEMBERS} |",
+            f"| a name | 1 to {further.LONGEST_NAME} characters |",
+            f"as PostgreSQL writes them | {further.MOST_BYTES // kib} KiB |",
+            f"in one another | {further.MOST_LEVELS} levels |",
+        ],
+        "../README.md": [
+            f"may have {further.MOST_MEMBERS} such members, of {further.MOST_BYTES // kib} KiB in",
         ],
         "growing.md": [
             f"each {listeners.LISTENERS_PER_QUERY} listeners",

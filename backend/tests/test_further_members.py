@@ -26,8 +26,8 @@ from tests.tasks import (
 
 JSON = {"Content-Type": "application/json"}
 WEEKLY = {"recurrence": {"every": "week"}}
-TOO_MANY = "is one too many; a task may have 32 members of its own"
-TOO_LONG = "is too long; a task's own members may have 16384 bytes of JSON in all"
+TOO_MANY = "is one too many; a task may have 32 members beside its fields"
+TOO_LONG = "is too long; members beside a task's fields may have 16384 bytes in all"
 
 
 def batch(api: httpx.Client, user: str, *operations: object, key: str = "") -> httpx.Response:

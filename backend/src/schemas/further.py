@@ -1,6 +1,6 @@
-"""Members of a resource that the service does not know: it keeps them as they were sent.
+"""Further members: those for which a resource has no field. The service keeps them as sent.
 
-They become one text of JSON. Its bytes are counted as PostgreSQL writes them.
+All of them become one text of JSON. Its bytes are counted as PostgreSQL writes it.
 """
 
 import re
@@ -15,7 +15,7 @@ from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import PydanticCustomError
 
 FURTHER = "\0further"
-"""What they have as a name while a body is validated. No client can send this one."""
+"""Their name while a body is validated. No client can send this name: a NUL is refused."""
 
 _json = JSONEncoder(ensure_ascii=False).encode
 _NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
@@ -32,10 +32,10 @@ MOST_LEVELS = 8
 """How deep arrays and objects may be in one another."""
 
 LONGEST_CHANGE = 4 * MOST_BYTES
-"""A change is longer than its result if it removes much."""
+"""A change may be longer than what it leaves, because it may remove members."""
 
-ONE_TOO_MANY = f"is one too many; a task may have {MOST_MEMBERS} members of its own"
-TOO_LONG = f"is too long; a task's own members may have {MOST_BYTES} bytes of JSON in all"
+ONE_TOO_MANY = f"is one too many; a task may have {MOST_MEMBERS} members beside its fields"
+TOO_LONG = f"is too long; members beside a task's fields may have {MOST_BYTES} bytes in all"
 
 FurtherText = Annotated[SkipJsonSchema[str | None], Field(validation_alias=FURTHER)]
 
@@ -58,9 +58,10 @@ def whole_text(members: Mapping[str, object]) -> str | None:
 
 
 def change_text(members: Mapping[str, object]) -> str:
-    """Return the text of members to change, of which null removes one.
+    """Return the text of a change. A member that is null is removed.
 
-    PostgreSQL knows the others, and refuses too many. Raises as `whole_text` does.
+    Only PostgreSQL knows the task's other members, so it refuses too many. Raises as `whole_text`
+    does.
     """
     return _text(members, LONGEST_CHANGE)
 
@@ -80,13 +81,13 @@ def _text(members: Mapping[str, object], most_bytes: int) -> str:
         except PydanticCustomError as error:
             raise _refused(name, error.message()) from None
         sizes[name] = len(f"{texts[name]}, ".encode()) + digits
-    if sum(sizes.values()) > most_bytes:  # braces take what the last comma does not
+    if sum(sizes.values()) > most_bytes:  # the braces are as long as the last comma and space
         raise _refused(max(sizes, key=sizes.__getitem__), TOO_LONG)
     return f"{{{', '.join(texts.values())}}}"
 
 
 def _further_digits(value: object) -> int:
-    """Return how many digits PostgreSQL writes more, because it writes no exponents.
+    """Return how many more digits PostgreSQL writes than Python, because it writes no exponents.
 
     Raises PydanticCustomError for too many levels, and for what no double holds.
     """

@@ -391,8 +391,8 @@ def task_in_our_words(
 ) -> object:
     """Translate a task that a client sent; `own` are our names of its fields.
 
-    Members that nobody knows stay as they are, and `keep` gets them: what it returns goes with the
-    others. Raises ValidationError as `in_our_words` does.
+    Members that nobody knows stay as they are. `keep` gets them, and what it returns is added.
+    Raises ValidationError as `in_our_words` does.
     """
     if not isinstance(task, dict):
         return task

@@ -230,7 +230,7 @@ def _keep_changes(unknown: dict[str, object]) -> dict[str, object]:
 
 
 def _not_answered(unknown: dict[str, object]) -> dict[str, object]:
-    """Leave out what the service says of a task itself."""
+    """Leave out names that the service itself answers, such as `created_at`."""
     return without_spellings(unknown, TaskPublic.model_fields)
 
 

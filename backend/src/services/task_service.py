@@ -225,7 +225,7 @@ async def update_task(  # noqa: PLR0913 - all that a request says
 ) -> bytes:
     """Change these fields. Without fields, the task stays as it is, even `updated_at`.
 
-    Further members are merged, or with `replaces` each is replaced.
+    Further members are merged. With `replaces`, each replaces the one of its name.
     Raises NotFound, ConditionNotMet, MembersRefused.
     """
     replaces = replaces and "further" in edits  # or the same statement would be prepared twice

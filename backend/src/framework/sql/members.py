@@ -1,7 +1,8 @@
 """Further members of a row, which a `jsonb` column holds, and answers have after its columns.
 
-A table has at most one such column. Its changes are objects of JSON as text: a member that is null
-is removed. The functions `change_members` and `members_fit` apply them: migration 0011 has them.
+A table has at most one such column. A change is an object of JSON as text; a member that is null is
+removed. PostgreSQL applies changes with `change_members` and `members_fit`, functions that
+migration 0011 creates.
 """
 
 from typing import Any
@@ -21,7 +22,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 
 MEMBERS = "further_members"
-"""What an error of these functions has as its constraint."""
+"""The constraint that an error of these functions names."""
 
 _NOTHING: ColumnElement[Any] = literal_column("''")
 
@@ -57,10 +58,10 @@ def changed_members(
     merges: Any,  # noqa: ANN401
     place: Any = None,  # noqa: ANN401
 ) -> ColumnElement[Any]:
-    """Return the members after a change, which `merges` objects (RFC 7396) or replaces them.
+    """Return the members after a change.
 
-    PostgreSQL raises what `MembersRefused` stands for if these are too many or too long; it names
-    the `place` of the change.
+    If it `merges`, objects are merged (RFC 7396), otherwise they are replaced. Too many or too long
+    members are an error of PostgreSQL that names the `place` of the change: see `MembersRefused`.
     """
     place = literal_column("NULL") if place is None else place
     changed: ColumnElement[Any] = func.change_members(before, change, merges, place, type_=JSONB)
@@ -68,6 +69,6 @@ def changed_members(
 
 
 def members_fit(before: Any, change: Any, merges: Any) -> ColumnElement[bool]:  # noqa: ANN401
-    """Say whether `changed_members` would return something."""
+    """Say whether `changed_members` would return members, not raise an error."""
     fit: ColumnElement[bool] = func.members_fit(before, change, merges)
     return fit

@@ -243,7 +243,7 @@ def _merges(locked: FromClause, only: Mapping[str, object] | None) -> ColumnElem
 def _fit(
     locked: FromClause, members: Column[Any], only: Mapping[str, object] | None
 ) -> ColumnElement[bool]:
-    """Leave out an update with too many members: it is told alone, and no other one with it."""
+    """Leave out an update with too many members: it runs again alone, and fails no other one."""
     fit = members_fit(members, _typed(locked, members), _merges(locked, only))
     return fit if only is not None else or_(not_(_has(locked.c.sets, members)), fit)
 

@@ -430,7 +430,7 @@ def update_row(
 ) -> Statement:
     """Change these fields; without any, change nothing, not even `updated_at`.
 
-    Further members are merged (RFC 7396), or replaced by those of the same name.
+    Further members are merged (RFC 7396). If it `replaces`, each replaces the one of its name.
     """
     if not fields and not conditional:
         return select_row(table)

@@ -1,7 +1,8 @@
 """A task keeps members that the service does not know.
 
 The column has no default, so that no row is rewritten and an earlier release goes on writing. The
-functions apply what a request changes: a release keeps their names, which its statements call.
+functions apply what a request changes. Later releases keep the functions' names, because the
+statements of this one call them.
 """
 
 import sqlalchemy as sa
@@ -14,7 +15,7 @@ revision = "0011_further"
 down_revision = "0010_all_day"
 
 # RFC 7396 with `merges`, otherwise members are replaced as a whole. An object that has nothing to
-# merge with and no null is taken as it is: a call for each of thousands takes 40 µs.
+# merge with and no null is taken as it is, because thousands of calls take long.
 MERGE = """
 CREATE FUNCTION merge_members(before jsonb, change jsonb, merges boolean) RETURNS jsonb
 IMMUTABLE LANGUAGE plpgsql AS $$
@@ -38,7 +39,7 @@ BEGIN
 END $$
 """
 
-# What was beyond a limit before may become smaller.
+# Members that were beyond a limit before the change may stay beyond it, but not grow.
 CHANGE = """
 CREATE FUNCTION change_members(before jsonb, change jsonb, merges boolean, place integer)
 RETURNS jsonb IMMUTABLE LANGUAGE plpgsql AS $$
