@@ -266,7 +266,7 @@ async def ping(engine: AsyncEngine) -> None:
 def _prepare_connection(
     pool: Pool, connection: AsyncAdapt_asyncpg_connection, record: ConnectionPoolEntry
 ) -> None:
-    """Pass JSON through as it is, and find out what is at the other end.
+    """Pass JSON through, its times with six digits, and find out what is at the other end.
 
     A pooler reports process numbers of its own. Behind a pooler, statements have no name, and
     PostgreSQL parses and plans them each time, still in one round trip. Without a pooler it does so
