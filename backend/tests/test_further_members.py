@@ -1,7 +1,8 @@
 """Members that the service does not know are kept with their task, and answered as they came."""
 
+import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from typing import Any
 from uuid import UUID
 
@@ -12,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from src.routers.problems import KEY_REUSED
 from src.schemas.task import TaskCreate
 from src.services import task_service
+from src.services.batch_service import apply_batch
 from tests.conftest import execute
 from tests.tasks import (
     FIELDS,
@@ -491,6 +493,23 @@ async def test_whatever_is_written_by_hand_no_answer_has_a_name_twice_and_change
     assert json.loads(got) == task | shown
     assert got.count(b'"title"') == changed.count(b'"title"') == 1
     assert further(json.loads(changed)) == shown | {"b": {"c": 1}}
+
+
+@pytest.mark.anyio
+async def test_many_patches_of_one_object_at_once_lose_none(engine: AsyncEngine) -> None:
+    task = json.loads(await task_service.create_task(engine, "ada", TaskCreate(title="Buy milk")))
+    task_id = UUID(task["id"])
+
+    def patch(number: int) -> Awaitable[object]:
+        edits: Any = {"further": f'{{"it": {{"k{number}": {number}}}}}'}
+        if number % 4:
+            return task_service.update_task(engine, "ada", task_id, edits)
+        return apply_batch(engine, "ada", [{"op": "update", "id": task_id, "task": edits}])
+
+    await asyncio.gather(*map(patch, range(60)))
+
+    got = json.loads(await task_service.get_task(engine, "ada", task_id))
+    assert got["it"] == {f"k{number}": number for number in range(60)}
 
 
 def test_a_task_of_the_largest_size_fits_everywhere(api: httpx.Client, user: str) -> None:
