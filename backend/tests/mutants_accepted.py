@@ -92,6 +92,7 @@ ACCEPTED: dict[str, dict[str, str]] = {
         "owned(select(TASKS), TASKS).where(TASKS.c.id == page.c.task_id).lateral('task') → "
         "owned(select(TASKS), TASKS).where(TASKS.c.id == page.c.task_id).lateral('task~')": ALIAS,
         "bindparam('limit', type_=BigInteger) → bindparam('limit')": "PostgreSQL takes it for one",
+        "bindparam('seq', type_=BigInteger) → bindparam('seq')": "PostgreSQL takes it for one",
         "select(state).select_from(page.outerjoin(tasks, true())).order_by(page.c.seq) → "
         "select(state).select_from(page.outerjoin(tasks, true()))": (
             "today's plan keeps the order; another might not"
