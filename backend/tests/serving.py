@@ -57,6 +57,9 @@ class Server:
     def client(self, timeout: float = 10) -> httpx.Client:
         return httpx.Client(base_url=self.url, timeout=timeout, auth=self.auth, verify=NO_TLS)
 
+    def async_client(self, timeout: float = 60) -> httpx.AsyncClient:
+        return httpx.AsyncClient(base_url=self.url, timeout=timeout, auth=self.auth, verify=NO_TLS)
+
     def status(self, path: str) -> int | None:
         """Ask for a path; None where nobody answers."""
         try:

@@ -22,7 +22,7 @@ from src.framework.auth import tokens as tokens_module
 from src.framework.auth.exceptions import NotAuthenticated
 from src.framework.auth.tokens import Rules, SecretKey, Tokens
 from src.framework.sql.embedded import embedded_server
-from tests.serving import FRONTEND_ORIGIN, Server, eventually, serving
+from tests.serving import FRONTEND_ORIGIN, NO_TLS, Server, eventually, serving
 from tests.tasks import assert_problem, create, listed, tasks_path
 from tests.tokens import SECRET, bearer, claims_of, handmade, key_server, signing_key, token
 
@@ -176,13 +176,13 @@ def test_a_preflight_has_no_token_and_needs_none(api: httpx.Client) -> None:
 
 
 def test_with_nothing_set_the_service_is_open_on_loopback_and_says_so(server: Server) -> None:
-    assert httpx.get(f"{server.url}/api/ada/tasks").status_code == 200
+    assert httpx.get(f"{server.url}/api/ada/tasks", verify=NO_TLS).status_code == 200
     assert "Users anyone (AUTH_MODE=open)\n" in server.log
 
 
 def test_an_open_service_ignores_tokens_and_asks_for_none(server: Server) -> None:
-    response = httpx.get(f"{server.url}/api/ada/tasks", headers=bearer("a.b.c"))
-    contract = httpx.get(f"{server.url}/openapi.json").text
+    response = httpx.get(f"{server.url}/api/ada/tasks", headers=bearer("a.b.c"), verify=NO_TLS)
+    contract = httpx.get(f"{server.url}/openapi.json", verify=NO_TLS).text
 
     assert response.status_code == 200
     assert "securitySchemes" not in contract

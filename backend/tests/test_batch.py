@@ -874,7 +874,7 @@ async def at_once(
     transaction = writer.transaction()
     await transaction.start()
     await writer.execute(lock)
-    async with httpx.AsyncClient(base_url=server.url, auth=server.auth, timeout=60) as client:
+    async with server.async_client() as client:
         sent = [
             asyncio.create_task(
                 client.post(
@@ -950,7 +950,7 @@ async def test_a_batch_waits_for_a_change_and_sees_it(
     await writer.execute(f"UPDATE tasks SET title = 'Changed' {own} '{task['id']}'")
     await writer.execute(f"UPDATE tasks SET title = 'Changed' {own} '{changed['id']}'")
 
-    async with httpx.AsyncClient(base_url=server.url, auth=server.auth, timeout=60) as client:
+    async with server.async_client() as client:
 
         def send(*operations: Operation) -> asyncio.Task[httpx.Response]:
             content = {"operations": operations}
@@ -1009,7 +1009,7 @@ async def test_a_batch_never_waits_for_another_users_task(
     own = f"WHERE user_id = '{user}-other' AND id = '{theirs['id']}'"
     await writer.execute(f"UPDATE tasks SET title = 'Changed' {own}")
 
-    async with httpx.AsyncClient(base_url=server.url, auth=server.auth, timeout=5) as client:
+    async with server.async_client(timeout=5) as client:
         content = {"operations": [delete(mine), delete(theirs)]}
         answer = await client.post(batch_path(user), json=content)
 
@@ -1025,7 +1025,7 @@ async def test_a_client_that_hangs_up_leaves_all_or_nothing(
     async def hang_up(number: int) -> None:
         content = {"operations": [{"op": "create", "task": {"title": f"{number}"}}] * 10}
         timeout = 0.002 * (number % 10) + 0.001
-        async with httpx.AsyncClient(base_url=server.url, auth=server.auth) as client:
+        async with server.async_client() as client:
             with suppress(httpx.TimeoutException):
                 await client.post(batch_path(user), json=content, timeout=timeout)
 

@@ -9,13 +9,15 @@ import httpx
 import psutil
 import pytest
 
-from tests.serving import Server, eventually, serving
+from tests.serving import NO_TLS, Server, eventually, serving
 from tests.tasks import create, listed, task_path, tasks_path
 
 
 def many(server: Server, at_once: int) -> httpx.AsyncClient:
     limits = httpx.Limits(max_connections=at_once)
-    return httpx.AsyncClient(base_url=server.url, limits=limits, timeout=60, auth=server.auth)
+    return httpx.AsyncClient(
+        base_url=server.url, limits=limits, timeout=60, auth=server.auth, verify=NO_TLS
+    )
 
 
 @pytest.mark.anyio

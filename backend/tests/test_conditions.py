@@ -559,7 +559,7 @@ async def at_once(
     count: int,
     request: Callable[[httpx.AsyncClient, int], Coroutine[None, None, Result]],
 ) -> list[Result]:
-    async with httpx.AsyncClient(base_url=server.url, auth=server.auth, timeout=60) as client:
+    async with server.async_client() as client:
         return await asyncio.gather(*(request(client, number) for number in range(count)))
 
 

@@ -15,7 +15,7 @@ import pytest
 
 from src.framework.sql.embedded import embedded_server
 from tests.conftest import execute
-from tests.serving import FRONTEND_ORIGIN, Server, eventually, serving, started
+from tests.serving import FRONTEND_ORIGIN, NO_TLS, Server, eventually, serving, started
 from tests.tasks import assert_problem, create, listed, tasks_path
 
 
@@ -26,6 +26,7 @@ def test_an_unexpected_error_reveals_no_internals(own_database: str, tmp_path: P
         response = httpx.get(
             f"{server.url}/api/ada/tasks",
             headers={"X-Request-ID": "find-me", "Origin": FRONTEND_ORIGIN},
+            verify=NO_TLS,
         )
 
     assert_problem(
@@ -84,7 +85,7 @@ async def test_more_connections_than_the_role_may_have_are_503(
     with serving(tmp_path / "log", DATABASE_URL=url) as server:
         await execute(direct, f"ALTER ROLE {role} NOSUPERUSER CONNECTION LIMIT 1")
         await execute(direct_database, "GRANT ALL ON tasks TO public")
-        async with httpx.AsyncClient(base_url=server.url) as api:
+        async with httpx.AsyncClient(base_url=server.url, verify=NO_TLS) as api:
             answers = await asyncio.gather(*(api.get("/api/ada/tasks") for _ in range(30)))
 
     assert {answer.status_code for answer in answers} == {200, 503}
@@ -169,14 +170,16 @@ def test_connections_that_end_with_their_answer_or_before_it_leave_no_error_in_t
 ) -> None:
     with serving(tmp_path / "log", DATABASE_URL=postgres, WORKERS="1") as server:
         for _ in range(20):
-            answer = httpx.get(f"{server.url}/api/ada/tasks", headers={"Connection": "close"})
+            answer = httpx.get(
+                f"{server.url}/api/ada/tasks", headers={"Connection": "close"}, verify=NO_TLS
+            )
             assert answer.status_code == 200
         for _ in range(50):
             port = urlsplit(server.url).port or 0
             with socket.create_connection(("127.0.0.1", port)) as client:
                 client.sendall(b"GET /api/ada/tasks HTTP/1.1\r\nHost: localhost\r\n\r\n" * 3)
                 client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        assert httpx.get(f"{server.url}/health/ready").status_code == 200
+        assert httpx.get(f"{server.url}/health/ready", verify=NO_TLS).status_code == 200
 
     assert "ERROR" not in server.log
     assert "Traceback" not in server.log
@@ -215,7 +218,7 @@ def in_json(postgres: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 def test_json_lines_have_the_same_fields(
     in_json: Server, user: str, method: str, path: str, template: str, status: int
 ) -> None:
-    httpx.request(method, f"{in_json.url}{path}", headers={"X-Request-ID": user})
+    httpx.request(method, f"{in_json.url}{path}", headers={"X-Request-ID": user}, verify=NO_TLS)
 
     assert eventually(lambda: user in in_json.log)
     [line] = [json.loads(line) for line in lines(in_json, user)]
@@ -229,6 +232,6 @@ def test_json_lines_have_the_same_fields(
 
 def test_a_quiet_log_has_no_line_for_a_request(postgres: str, tmp_path: Path) -> None:
     with serving(tmp_path / "log", DATABASE_URL=postgres, LOG_LEVEL="WARNING") as server:
-        httpx.get(f"{server.url}/api/ada/tasks")
+        httpx.get(f"{server.url}/api/ada/tasks", verify=NO_TLS)
 
     assert "/api/{user_id}/tasks" not in server.log

@@ -25,7 +25,7 @@ from src.services.exceptions import ChangesGone
 from src.services.feed_service import Changes
 from tests.conftest import execute
 from tests.faults.load import connected
-from tests.serving import Server, serving
+from tests.serving import NO_TLS, Server, serving
 from tests.tasks import Task, tasks_path
 
 pytestmark = pytest.mark.anyio
@@ -255,7 +255,7 @@ async def write_by_hand(url: str, user: str, turns: int) -> None:
 
 
 async def write_over_http(server: Server, user: str, turns: int) -> None:
-    async with httpx.AsyncClient(base_url=server.url, timeout=60) as api:
+    async with httpx.AsyncClient(base_url=server.url, timeout=60, verify=NO_TLS) as api:
         for turn in range(turns):
             answer = await api.post(tasks_path(user), json={"title": f"Task {turn}"})
             assert answer.status_code == 201
@@ -320,7 +320,7 @@ async def test_a_client_that_syncs_page_by_page_while_others_write_has_what_is_t
         )
     writing = asyncio.gather(*(write_over_http(server, user, 60) for server in two_servers))
 
-    async with httpx.AsyncClient(base_url=two_servers[0].url, timeout=60) as api:
+    async with httpx.AsyncClient(base_url=two_servers[0].url, timeout=60, verify=NO_TLS) as api:
         token = (await api.get(f"{tasks_path(user)}/changes")).json()["next"]
         replica: dict[str, Task] = {}
         url = f"{tasks_path(user)}?limit=500&sort=-updated_at"

@@ -190,7 +190,7 @@ def test_a_lost_answer_is_given_to_a_repeated_request(
 async def test_only_one_of_50_concurrent_requests_makes_the_task(
     server: Server, api: httpx.Client, user: str
 ) -> None:
-    async with httpx.AsyncClient(base_url=server.url, auth=server.auth, timeout=60) as client:
+    async with server.async_client() as client:
         answers = await asyncio.gather(
             *(
                 client.post(tasks_path(user), json=MILK, headers={"Idempotency-Key": key})
@@ -207,7 +207,7 @@ async def test_only_one_of_50_concurrent_requests_makes_the_task(
 async def test_only_one_of_two_concurrent_tasks_with_one_key_is_made(
     server: Server, api: httpx.Client, user: str
 ) -> None:
-    async with httpx.AsyncClient(base_url=server.url, auth=server.auth, timeout=60) as client:
+    async with server.async_client() as client:
         answers = await asyncio.gather(
             *(
                 client.post(tasks_path(user), json=body, headers={"Idempotency-Key": "key"})

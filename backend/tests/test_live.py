@@ -28,7 +28,7 @@ from src.services import feed_service, listeners, task_service
 from src.services.feed_service import MOVED, SINCE
 from src.services.listeners import EVENT_BYTES, READERS, Listeners, TurnToWrite
 from tests.connections import connected
-from tests.serving import FRONTEND_ORIGIN, Server, eventually, serving, with_limits
+from tests.serving import FRONTEND_ORIGIN, NO_TLS, Server, eventually, serving, with_limits
 from tests.streams import streaming
 from tests.tasks import Task, assert_problem, task_path, tasks_path
 from tests.tokens import SECRET, bearer, key_server, signing_key, token
@@ -42,7 +42,7 @@ UNKNOWN = "WzUsMTIzXQ"
 
 @pytest.fixture
 async def client(server: Server) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(base_url=server.url, timeout=60, auth=server.auth) as client:
+    async with server.async_client() as client:
         yield client
 
 
@@ -242,7 +242,7 @@ async def test_a_stream_has_no_changes_of_other_users(client: httpx.AsyncClient,
 async def test_a_reader_who_stands_still_holds_nobody_up(
     client: httpx.AsyncClient, server: Server, user: str
 ) -> None:
-    still = httpx.AsyncClient(base_url=server.url, timeout=60, auth=server.auth)
+    still = server.async_client()
     async with still, streaming(still, user) as _not_read, streaming(client, user) as stream:
         await stream.event()
         for number in range(40):
@@ -261,8 +261,8 @@ async def test_writes_of_another_process_are_heard_of(
         serving(tmp_path / "other", DATABASE_URL=postgres) as other,
     ):
         async with (
-            httpx.AsyncClient(base_url=one.url, timeout=60) as reader,
-            httpx.AsyncClient(base_url=other.url, timeout=60) as writer,
+            httpx.AsyncClient(base_url=one.url, timeout=60, verify=NO_TLS) as reader,
+            httpx.AsyncClient(base_url=other.url, timeout=60, verify=NO_TLS) as writer,
             streaming(reader, user) as stream,
         ):
             await stream.event()
@@ -282,7 +282,7 @@ async def test_streams_end_when_the_service_stops(
     settings = {"DATABASE_URL": postgres, "DRAIN_SECONDS": "2", "WORKERS": workers}
     with serving(tmp_path / "log", **settings) as server:
         async with AsyncExitStack() as open_streams:
-            client = httpx.AsyncClient(base_url=server.url, timeout=60)
+            client = httpx.AsyncClient(base_url=server.url, timeout=60, verify=NO_TLS)
             await open_streams.enter_async_context(client)
             streams = [
                 await open_streams.enter_async_context(streaming(client, user)) for _ in range(20)
@@ -302,7 +302,7 @@ async def test_a_stream_that_is_opened_while_the_service_stops_ends_at_once(
     postgres: str, user: str, tmp_path: Path
 ) -> None:
     with serving(tmp_path / "log", DATABASE_URL=postgres, DRAIN_SECONDS="3") as server:
-        async with httpx.AsyncClient(base_url=server.url, timeout=60) as client:
+        async with httpx.AsyncClient(base_url=server.url, timeout=60, verify=NO_TLS) as client:
             server.process.send_signal(signal.SIGTERM)
             assert await asyncio.to_thread(
                 eventually, lambda: server.status("/health/ready") == 503
@@ -318,7 +318,7 @@ async def test_a_stream_that_is_opened_while_the_service_stops_ends_at_once(
 async def test_a_stream_ends_with_its_token(postgres: str, user: str, tmp_path: Path) -> None:
     settings = {"DATABASE_URL": postgres, "AUTH_MODE": "jwt", "AUTH_SECRET": SECRET}
     with serving(tmp_path / "log", **settings) as server:
-        async with httpx.AsyncClient(base_url=server.url, timeout=60) as client:
+        async with httpx.AsyncClient(base_url=server.url, timeout=60, verify=NO_TLS) as client:
             bearer = f"Bearer {token(user, exp=int(time.time()) + 3)}"
             async with streaming(client, user, Authorization=bearer) as stream:
                 first, last = await stream.event(), await stream.event()
@@ -339,7 +339,7 @@ async def test_a_stream_ends_when_the_key_of_its_token_is_revoked(
         command = with_limits(events_CHECK_SECONDS=0.2)
         with serving(tmp_path / "log", command, **settings) as server:
             async with (
-                httpx.AsyncClient(base_url=server.url, timeout=60) as client,
+                httpx.AsyncClient(base_url=server.url, timeout=60, verify=NO_TLS) as client,
                 streaming(client, user, **bearer(old.token(user))) as stream,
             ):
                 first = await stream.event()
@@ -359,7 +359,7 @@ async def test_a_waiting_request_is_refused_when_its_token_expires(
 ) -> None:
     settings = {"DATABASE_URL": postgres, "AUTH_MODE": "jwt", "AUTH_SECRET": SECRET}
     with serving(tmp_path / "log", **settings) as server:
-        async with httpx.AsyncClient(base_url=server.url, timeout=60) as client:
+        async with httpx.AsyncClient(base_url=server.url, timeout=60, verify=NO_TLS) as client:
             client.headers = httpx.Headers(bearer(token(user, exp=int(time.time()) + 3)))
             since = await now(client, user)
             answer = await client.get(
@@ -374,7 +374,7 @@ async def test_an_idle_stream_sends_its_client_away(
 ) -> None:
     with serving(tmp_path / "log", DATABASE_URL=postgres, LIVE_IDLE_SECONDS="1") as server:
         async with (
-            httpx.AsyncClient(base_url=server.url, timeout=60) as client,
+            httpx.AsyncClient(base_url=server.url, timeout=60, verify=NO_TLS) as client,
             streaming(client, user) as stream,
         ):
             await stream.event()
@@ -455,7 +455,7 @@ async def test_a_user_may_have_so_many_streams_and_waiting_requests(
     postgres: str, user: str, tmp_path: Path
 ) -> None:
     with serving(tmp_path / "log", DATABASE_URL=postgres, LIVE_STREAMS_PER_USER="2") as server:
-        async with httpx.AsyncClient(base_url=server.url, timeout=60) as client:
+        async with httpx.AsyncClient(base_url=server.url, timeout=60, verify=NO_TLS) as client:
             since = await now(client, user)
             events = {"Accept": "text/event-stream"}
             waits = {"Prefer": "wait=60"}
@@ -493,7 +493,7 @@ async def test_no_stream_is_opened_while_files_are_scarce(
 ) -> None:
     command = ["bash", "-c", f"ulimit -n 400; exec {sys.executable} -m src"]
     with serving(tmp_path / "log", command, DATABASE_URL=postgres) as server:
-        async with httpx.AsyncClient(base_url=server.url, timeout=60) as client:
+        async with httpx.AsyncClient(base_url=server.url, timeout=60, verify=NO_TLS) as client:
             since = await now(client, user)
             with ExitStack() as stack:
                 for _ in range(300):

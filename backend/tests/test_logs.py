@@ -20,6 +20,7 @@ from src.framework.server.logs import TextFormatter
 from tests.serving import (
     BACKEND,
     FORKED,
+    NO_TLS,
     Server,
     environment,
     eventually,
@@ -206,7 +207,7 @@ def test_a_requests_line_names_its_peer(
         server.url = f"{url}:{urlsplit(server.url).port}"
         wait_until_ready(server)
         headers = {"X-Request-ID": "mine", "X-Forwarded-For": "192.0.2.1"}
-        httpx.get(f"{server.url}/health/live", headers=headers)
+        httpx.get(f"{server.url}/health/live", headers=headers, verify=NO_TLS)
 
     [line] = [line for line in server.log.splitlines() if "mine" in line]
     if style == "json":
@@ -252,7 +253,7 @@ def test_a_forged_peer_address_cannot_forge_a_line(
     logs = [believing["json"].log_file, believing["text"].log_file]
     for server in believing.values():
         sent = [(b"X-Request-ID", name.encode()), (b"X-Forwarded-For", forged.encode("latin-1"))]
-        httpx.get(f"{server.url}/health/live", headers=sent)
+        httpx.get(f"{server.url}/health/live", headers=sent, verify=NO_TLS)
     assert eventually(lambda: all(name in log.read_text() for log in logs))
 
     in_json, in_text = (

@@ -20,7 +20,7 @@ from src.framework.sql.engine import BATCH_ROWS, Statement, create_engine, fetch
 from src.framework.sql.exceptions import DatabaseUnavailable
 from src.schemas.other_names import MAX_PAGE
 from tests.conftest import execute
-from tests.serving import Server, eventually, serving
+from tests.serving import NO_TLS, Server, eventually, serving
 from tests.tasks import assert_problem, create, tasks_path
 from tests.test_compression import DECOMPRESSED, get
 from tests.test_round_trips import counted
@@ -198,7 +198,7 @@ async def test_a_long_list_is_one_snapshot(server: Server, postgres: str, user: 
                 break
 
     async with (
-        httpx.AsyncClient(base_url=server.url, timeout=60) as api,
+        httpx.AsyncClient(base_url=server.url, timeout=60, verify=NO_TLS) as api,
         asyncio.TaskGroup() as group,
     ):
         group.create_task(replace())

@@ -9,7 +9,7 @@ import pytest
 
 from tests.connections import connected, request
 from tests.nginx import nginx
-from tests.serving import Server, serving
+from tests.serving import NO_TLS, Server, serving
 from tests.tasks import assert_problem, create, listed, task_path, tasks_path
 from tests.test_changes import changes, changes_path
 from tests.tokens import SECRET, TokenOfThePath, token
@@ -27,7 +27,7 @@ def gzipped(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         location / {{ proxy_pass {server.url}; }}
     """
     folder = tmp_path_factory.mktemp("nginx")
-    with nginx(folder, compressing) as url, httpx.Client(base_url=url) as client:
+    with nginx(folder, compressing) as url, httpx.Client(base_url=url, verify=NO_TLS) as client:
         yield client
 
 
@@ -126,7 +126,7 @@ def plain(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     """A client behind an nginx that has nothing set but the address of the service."""
     passing = f"location / {{ proxy_pass {server.url}; }}"
     folder = tmp_path_factory.mktemp("plain")
-    with nginx(folder, passing) as url, httpx.Client(base_url=url) as client:
+    with nginx(folder, passing) as url, httpx.Client(base_url=url, verify=NO_TLS) as client:
         yield client
 
 

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from tests.conftest import execute
-from tests.serving import BACKEND
+from tests.serving import BACKEND, NO_TLS
 from tests.tasks import Task, create, listed, task_path, tasks_path
 
 GUIDE = BACKEND.parent / "specs/005-changes/offline.md"
@@ -132,7 +132,7 @@ def meanwhile(api: httpx.Client, method: str, happens: Callable[[], object]) -> 
         if request.method == method and waiting:
             waiting.pop()()
 
-    return httpx.Client(base_url=api.base_url, event_hooks={"request": [before]})
+    return httpx.Client(base_url=api.base_url, event_hooks={"request": [before]}, verify=NO_TLS)
 
 
 @pytest.mark.parametrize(
@@ -238,7 +238,9 @@ def test_an_answer_may_get_lost_anywhere(
         if next(answers) == number:
             raise Lost
 
-    with httpx.Client(base_url=api.base_url, event_hooks={"response": [lose]}) as losing:
+    with httpx.Client(
+        base_url=api.base_url, event_hooks={"response": [lose]}, verify=NO_TLS
+    ) as losing:
         with pytest.raises(Lost):
             client.come_back(losing, tasks_path(user), device, nobody_is_asked, nothing_is_gone)
         restarted = client.load()

@@ -17,6 +17,7 @@ from src.framework.server.host_check import host_check
 from tests.serving import (
     BACKEND,
     FRONTEND_ORIGIN,
+    NO_TLS,
     Server,
     environment,
     eventually,
@@ -228,15 +229,17 @@ def test_on_loopback_any_other_name_is_421_whatever_else_the_service_listens_on(
 ) -> None:
     url = f"http://{loopback}:{urlsplit(everywhere.url).port}/health/live"
 
-    assert httpx.get(url).status_code == 200
-    assert_problem(httpx.get(url, headers={"Host": "tasks.example"}), 421, MISDIRECTED)
+    assert httpx.get(url, verify=NO_TLS).status_code == 200
+    assert_problem(
+        httpx.get(url, headers={"Host": "tasks.example"}, verify=NO_TLS), 421, MISDIRECTED
+    )
 
 
 def test_beyond_loopback_every_name_is_accepted(everywhere: Server) -> None:
     url = f"http://{own_address()}:{urlsplit(everywhere.url).port}/health/live"
 
-    assert httpx.get(url).status_code == 200
-    assert httpx.get(url, headers={"Host": "tasks.example"}).status_code == 200
+    assert httpx.get(url, verify=NO_TLS).status_code == 200
+    assert httpx.get(url, headers={"Host": "tasks.example"}, verify=NO_TLS).status_code == 200
 
 
 def own_address() -> str:
@@ -285,9 +288,11 @@ def test_allowed_hosts_are_answered(postgres: str, tmp_path: Path) -> None:
     settings = {"DATABASE_URL": postgres, "ALLOWED_HOSTS": "10.0.2.2, Host.Docker.internal"}
     with serving(tmp_path / "log", **settings) as server:
         for name in ["10.0.2.2:8000", "host.docker.internal"]:
-            response = httpx.get(f"{server.url}/health/live", headers={"Host": name})
+            response = httpx.get(f"{server.url}/health/live", headers={"Host": name}, verify=NO_TLS)
             assert response.status_code == 200
-        refused = httpx.get(f"{server.url}/health/live", headers={"Host": "tasks.example"})
+        refused = httpx.get(
+            f"{server.url}/health/live", headers={"Host": "tasks.example"}, verify=NO_TLS
+        )
         assert_problem(refused, 421, MISDIRECTED)
 
 
@@ -349,7 +354,7 @@ def test_a_loopback_address_is_served(
         url = f"http://[{host}]" if host == "::1" else f"http://{host}"
         server.url = f"{url}:{urlsplit(server.url).port}"
         wait_until_ready(server)
-        assert httpx.get(f"{server.url}{tasks_path('ada')}").status_code == 200
+        assert httpx.get(f"{server.url}{tasks_path('ada')}", verify=NO_TLS).status_code == 200
         assert eventually(lambda: "Users anyone (AUTH_MODE=open)" in server.log)
 
 
@@ -362,7 +367,7 @@ def test_with_an_authentication_setting_every_address_is_served(
     with serving(tmp_path / "log", **unset | {"HOST": "0.0.0.0"} | said) as server:
         for host in ["127.0.0.1", own_address()]:
             url = f"http://{host}:{urlsplit(server.url).port}{tasks_path('ada')}"
-            assert httpx.get(url).status_code == status
+            assert httpx.get(url, verify=NO_TLS).status_code == status
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
@@ -373,7 +378,7 @@ def test_two_colons_are_for_both_families(postgres: str, tmp_path: Path, workers
     with serving(tmp_path / "log", **settings) as server:
         for host in ["127.0.0.1", "[::1]", own_address()]:
             url = f"http://{host}:{urlsplit(server.url).port}/health/ready"
-            assert httpx.get(url).status_code == 200
+            assert httpx.get(url, verify=NO_TLS).status_code == 200
 
 
 @pytest.mark.parametrize(

@@ -688,7 +688,7 @@ async def change(api: httpx.AsyncClient, _: str, tasks: list[Task], number: int)
 async def test_pages_have_each_task_once_while_others_come_go_and_change(
     server: Server, user: str, sort: str, writers: list[Writer]
 ) -> None:
-    async with httpx.AsyncClient(base_url=server.url, auth=server.auth, timeout=60) as api:
+    async with server.async_client() as api:
 
         async def created(number: int) -> Task:
             answer = await api.post(tasks_path(user), json={"title": f"Task {number % 5}"})

@@ -29,15 +29,7 @@ from src.services.known_tokens import KnownTokens
 from src.services.token_text import PATTERN, PREFIX, is_whole, new_token_text
 from tests.conftest import execute
 from tests.faults.load import connected
-from tests.serving import (
-    PLAIN,
-    SERVICE,
-    Server,
-    eventually,
-    ran,
-    serving,
-    with_limits,
-)
+from tests.serving import NO_TLS, PLAIN, SERVICE, Server, eventually, ran, serving, with_limits
 from tests.streams import streaming
 from tests.tasks import assert_problem, create, listed, task_path, tasks_path
 from tests.test_auth import BODIES, answer_to
@@ -567,7 +559,9 @@ async def test_streams_and_waiting_requests_end_with_their_token(
     new = create_token(api, user, scope="read")
     headers = bearer(new["token"])
     place = server if ended_in == "this worker" else forgetful
-    async with httpx.AsyncClient(base_url=place.url, headers=headers, timeout=20) as client:
+    async with httpx.AsyncClient(
+        base_url=place.url, headers=headers, timeout=20, verify=NO_TLS
+    ) as client:
         changes = f"{tasks_path(user)}/changes"
         since = (await client.get(changes)).json()["next"]
         ask = partial(client.get, changes, headers=headers | {"Prefer": "wait=60"})
@@ -599,7 +593,7 @@ async def test_a_stream_ends_when_its_token_expires(
         "token"
     ]
     async with (
-        httpx.AsyncClient(base_url=server.url, timeout=20) as client,
+        httpx.AsyncClient(base_url=server.url, timeout=20, verify=NO_TLS) as client,
         streaming(client, user, **bearer(text)) as stream,
     ):
         await stream.event()

@@ -13,7 +13,7 @@ import pytest
 
 from tests.conftest import tool
 from tests.nginx import nginx
-from tests.serving import Server, eventually, free_port
+from tests.serving import NO_TLS, Server, eventually, free_port
 from tests.tasks import create
 from tests.test_changes import changes_path
 
@@ -89,7 +89,7 @@ def silent_for(seconds: float, limit: int, server: Server, folder: Path, user: s
     def follow(kind: str) -> float:
         with (
             proxy(kind, server, limit, folder) as url,
-            httpx.Client(base_url=url, timeout=seconds + 30) as client,
+            httpx.Client(base_url=url, timeout=seconds + 30, verify=NO_TLS) as client,
             client.stream("GET", changes_path(f"{user}-{kind}"), headers=accepted) as stream,
         ):
             lines = (line[6:] for line in stream.iter_lines() if line.startswith("data: "))

@@ -20,7 +20,7 @@ from src.schemas.task import TaskCreate
 from src.schemas.task_listing import TaskListing
 from src.services import feed_service, task_service
 from tests.conftest import execute, tool
-from tests.serving import Server
+from tests.serving import NO_TLS, Server
 from tests.streams import streaming
 from tests.tasks import create, listed, task_path, tasks_path
 
@@ -108,7 +108,7 @@ def test_a_task_has_its_times_in_one_form_after_every_change(api: httpx.Client, 
 
 @pytest.mark.anyio
 async def test_a_stream_has_its_times_in_one_form(server: Server, user: str) -> None:
-    async with httpx.AsyncClient(base_url=server.url) as client:
+    async with httpx.AsyncClient(base_url=server.url, verify=NO_TLS) as client:
         since = (await client.get(f"{tasks_path(user)}/changes")).json()["next"]
         await client.post(tasks_path(user), json={"title": "Buy milk", "due_date": "2026-12-24"})
         async with streaming(client, user, since) as stream:

@@ -142,7 +142,7 @@ def test_any_other_body_is_refused_and_changes_nothing(
 async def test_50_concurrent_sets_agree(server: Server, api: httpx.Client, user: str) -> None:
     path = f"{task_path(create(api, user))}/complete"
 
-    async with httpx.AsyncClient(base_url=server.url, auth=server.auth, timeout=60) as client:
+    async with server.async_client() as client:
         answers = await asyncio.gather(
             *(client.patch(path, json={"completed": True}) for _ in range(50))
         )

@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from tests.conftest import install, tool
-from tests.serving import eventually, free_port
+from tests.serving import NO_TLS, eventually, free_port
 
 HERE = Path(__file__).parent
 OLDEST_NODE = (18, 17)
@@ -27,7 +27,7 @@ class User:
     session: httpx.Cookies
 
     def token(self) -> str:
-        response = httpx.get(f"{self.issuer}/api/auth/token", cookies=self.session)
+        response = httpx.get(f"{self.issuer}/api/auth/token", cookies=self.session, verify=NO_TLS)
         token: str = response.raise_for_status().json()["token"]
         return token
 
@@ -49,6 +49,7 @@ class BetterAuth:
         response = httpx.post(
             f"{self.issuer}/api/auth/sign-up/email",
             json={"email": email, "name": email, "password": "correct horse"},
+            verify=NO_TLS,
         )
         user = response.raise_for_status().json()["user"]
         return User(user["id"], self.issuer, response.cookies)
@@ -107,6 +108,6 @@ def better_auth(
 
 def _answers(issuer: str) -> bool:
     try:
-        return httpx.get(f"{issuer}/api/auth/ok").status_code == 200
+        return httpx.get(f"{issuer}/api/auth/ok", verify=NO_TLS).status_code == 200
     except httpx.TransportError:
         return False
