@@ -168,7 +168,7 @@ def with_limits(app: str = "src.main:app", /, **limits: float) -> tuple[str, ...
     return (FORKED, "tests.limited", app, json.dumps(limits))
 
 
-def wait_until_ready(server: Server, seconds: float = 30) -> None:
+def wait_until_ready(server: Server, seconds: float = 120) -> None:
     deadline = time.monotonic() + seconds
     while server.status("/health/ready") != 200:
         if server.process.poll() is not None or time.monotonic() > deadline:
