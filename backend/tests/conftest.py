@@ -94,14 +94,14 @@ def _fixtures(item: pytest.Item) -> list[str]:
 
 TAKE_LONGEST = {
     "test_browser",
+    "test_clients",
     "test_contract",
     "test_docs_page",
+    "test_documents",
     "test_live_browser",
-    "test_logs",
     "test_open_mode",
     "test_output",
     "test_run",
-    "test_service",
     "test_stop",
 }
 """Files of 20 s and more: if one began last, it would run alone at the end."""
