@@ -233,7 +233,9 @@ TESTS = {
         -k '(published or not jwt) and (test_filters or limit or parameter or order or cursor
         or published) and not (come_go or postgresql or random or any_position)'
     """,
-    "src/schemas/further.py": "tests/test_further_members.py",
+    "src/schemas/further.py": """
+        tests/test_further_members.py tests/test_contract.py -k 'published or further'
+    """,
     "src/schemas/task.py": """
         tests/test_fields.py tests/test_create_task.py tests/test_update_task.py
         tests/test_toggle_task.py tests/test_odd_input.py tests/test_contract.py
