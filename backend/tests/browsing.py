@@ -8,9 +8,11 @@ from pathlib import Path
 from threading import Thread
 from urllib.parse import urlsplit
 
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, expect, sync_playwright
 
 from tests.serving import Server
+
+expect.set_options(timeout=30_000)  # in ms: a page takes its time on a busy machine
 
 # On localhost some pages skip their calls to other hosts, and a service without tokens accepts only
 # loopback names.
