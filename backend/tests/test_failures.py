@@ -5,6 +5,7 @@ import json
 import socket
 import struct
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 from uuid import uuid4
@@ -71,7 +72,8 @@ def end_postgres(data_dir: Path) -> None:
     postmaster = psutil.Process(pid)
     family = [postmaster, *postmaster.children()]
     for process in family:
-        process.kill()
+        with suppress(psutil.NoSuchProcess):  # without the postmaster, the others end by themselves
+            process.kill()
     psutil.wait_procs(family, timeout=10)
 
 
