@@ -20,7 +20,7 @@ import pytest
 
 from src.framework.sql.embedded import embedded_server
 from tests.conftest import execute
-from tests.serving import serving, started
+from tests.serving import kill_all, serving, started
 from tests.tasks import create, listed
 
 LONG = "a-folder-whose-name-is-long/" * 4
@@ -225,9 +225,7 @@ def test_a_killed_service_at_a_long_path_starts_again(tmp_path: Path, postgresql
         server.stop(signal.SIGKILL)
     if postgresql_too:
         pid = int((data_dir / "postgres/postmaster.pid").read_text().split()[0])
-        family = [psutil.Process(pid), *psutil.Process(pid).children()]
-        for process in family:
-            process.kill()
+        kill_all([psutil.Process(pid), *psutil.Process(pid).children()])
 
     with serving(tmp_path / "log", DATA_DIR=str(data_dir)) as server, server.client() as api:
         assert listed(api, "ada") == [task]

@@ -5,7 +5,6 @@ import json
 import socket
 import struct
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 from uuid import uuid4
@@ -16,7 +15,7 @@ import pytest
 
 from src.framework.sql.embedded import embedded_server
 from tests.conftest import execute
-from tests.serving import FRONTEND_ORIGIN, NO_TLS, Server, eventually, serving, started
+from tests.serving import FRONTEND_ORIGIN, NO_TLS, Server, eventually, kill_all, serving, started
 from tests.tasks import assert_problem, create, listed, tasks_path
 
 
@@ -71,9 +70,7 @@ def end_postgres(data_dir: Path) -> None:
     pid = int((data_dir / "postgres" / "postmaster.pid").read_text().split()[0])
     postmaster = psutil.Process(pid)
     family = [postmaster, *postmaster.children()]
-    for process in family:
-        with suppress(psutil.NoSuchProcess):  # without the postmaster, the others end by themselves
-            process.kill()
+    kill_all(family)
     psutil.wait_procs(family, timeout=10)
 
 

@@ -20,6 +20,7 @@ from tests.serving import (
     environment,
     eventually,
     free_port,
+    kill_all,
     serving,
     started,
     wait_until_ready,
@@ -108,8 +109,7 @@ def test_everything_killed_at_once_loses_no_task(tmp_path: Path) -> None:
     data_dir = tmp_path / "data"
     with serving(tmp_path / "log", DATA_DIR=str(data_dir)) as server, server.client() as api:
         tasks = [create(api, "ada", title=f"Task {number}") for number in range(10)]
-        for process in postgres_processes(data_dir):
-            process.kill()
+        kill_all(postgres_processes(data_dir))
         server.stop(signal.SIGKILL)
 
     with serving(tmp_path / "log", DATA_DIR=str(data_dir)) as server, server.client() as api:

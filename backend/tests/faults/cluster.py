@@ -8,6 +8,7 @@ from pathlib import Path
 import psutil
 
 from src.framework.sql.embedded import embedded_server
+from tests.serving import kill_all
 
 
 class Cluster:
@@ -28,8 +29,7 @@ class Cluster:
     def kill(self) -> None:
         """End every process at once, as a crash of the machine does."""
         processes = self._processes()
-        for process in processes:
-            process.kill()
+        kill_all(processes)
         psutil.wait_procs(processes, timeout=10)
 
     def _processes(self) -> list[psutil.Process]:
