@@ -64,9 +64,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    # Hypothesis's own option would import it, in 0.7 s, also for tests that do without.
-    if core := sys.modules.get("hypothesis.core"):
-        vars(core)["global_force_seed"] = session.config.option.seed
+    # Hypothesis's own option would import Hypothesis, in 0.7 s, also for tests that do without it.
+    # The seed of a test counts where CI is set, too. Without one, Hypothesis draws alike each day.
+    if hypothesis := sys.modules.get("hypothesis"):
+        for item in session.items:
+            if hasattr(function := getattr(item, "function", None), "hypothesis"):
+                hypothesis.seed(session.config.option.seed)(function)
     gc.collect()
     gc.freeze()  # there are 5,000 tests to look at for garbage
 

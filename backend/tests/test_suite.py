@@ -50,7 +50,7 @@ def outcome(folder: Path, processes: int, *options: str) -> tuple[str, str]:
     said = subprocess.run(
         [*command, "-c", BACKEND / "pyproject.toml", *options, "test_skipping.py"],
         cwd=folder,
-        env=os.environ | {"PATH": "/nowhere", "PYTHONPATH": str(BACKEND)},
+        env=os.environ | {"PATH": "/nowhere", "PYTHONPATH": str(BACKEND), "CI": "true"},
         capture_output=True,
         text=True,
         check=True,
