@@ -14,6 +14,7 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from src.framework.condition import Condition
+from src.framework.sql import json_times
 from src.framework.sql.etag import etag
 from src.framework.sql.json_times import as_postgresql_writes, with_six_digits
 from src.schemas.task import TaskCreate
@@ -211,6 +212,21 @@ def test_the_form_can_be_undone(due_date: str, updated: str) -> None:
         short = re.sub(rb"(\.[0-9]*?)0+\+", rb"\1+", full).replace(b".+", b"+")
         assert with_six_digits(short) == full
         assert as_postgresql_writes(full) == short
+
+
+def test_a_further_time_before_these_three_has_six_digits_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(json_times, "_further", set())
+    time = TIMES[-3]
+    row = (
+        f'{{"remind_at":"2026-12-24T09:30:00+00:00","due_date":null,'
+        f'"created_at":"{time}","updated_at":"{time}"}}'
+    ).encode()
+
+    json_times.expect_times(["remind_at"])
+
+    assert with_six_digits(row) == row.replace(b"30:00+", b"30:00.000000+")
 
 
 READERS = {
