@@ -620,7 +620,7 @@ def main() -> None:
     weak = [
         f"{module}: {len(alive)} of {len(mutants_of(module))} mutants survive"
         for module, alive in survivors.items()
-        if len(alive) > len(mutants_of(module)) * (1 - WANTED)
+        if len(mutants_of(module)) - len(alive) < len(mutants_of(module)) * WANTED
     ]
     if unexplained or weak:
         sys.exit("\n".join(["Without a reason, or too many, survive:", *unexplained, *weak]))
