@@ -204,10 +204,7 @@ def row(content: bytes, status: int = 200, fields: Fields = ()) -> Response:
 
 def row_unless_known(content: bytes, if_match: str | None, if_none_match: str | None) -> Response:
     """Answer a row to a GET, or 304. Raises ConditionNotMet."""
-    answer = row(content)
-    if if_match is None and if_none_match is None:
-        return answer
-    return conditional(answer, if_none_match, if_match)
+    return conditional(row(content), if_none_match, if_match)
 
 
 def new_row(request: Request, content: bytes) -> Response:

@@ -206,7 +206,7 @@ class Queue:
         self, owner: object, statement: Shareable | None, key: Key, values: Values, came: float
     ) -> Turn:
         loop = asyncio.get_running_loop()
-        line = self.lines.get(owner) or self._line(owner)
+        line = self._line(owner)
         turn = Turn(line, statement, key, values, came, loop.create_future(), statement is None)
         line.turns.append(turn)
         self.waiting += 1
@@ -229,13 +229,12 @@ class Queue:
 
     def _place(self, line: Line) -> None:
         """Put a line without a running statement where its next statement will come from."""
-        if not line.turns or (first := self._first(line)) is None:
-            line.is_placed = False
+        first = self._first(line)
+        line.is_placed = first is not None
+        if first is None:
             if not line.left_out:
                 self.lines.pop(line.owner, None)
-            return
-        line.is_placed = True
-        if first.goes_alone or (line.left_out == "again" and self.room == 0):
+        elif first.goes_alone or (line.left_out == "again" and self.room == 0):
             self.held.append(line)
             self._send_held()
         else:
@@ -427,8 +426,7 @@ class Queue:
                 if turn.key in keys:
                     return
                 keys.add(turn.key)
-            turns.popleft()
-            self.waiting -= 1
+            self._pop(line)
             if not turn.answer.done():  # otherwise its client has gone
                 taken.append(turn)
                 shared = turn.statement.shared

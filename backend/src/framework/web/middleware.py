@@ -143,8 +143,7 @@ class RequestMiddleware:
                 response = self.cors(response)
             await response(scope, receive, send_with_headers)
         finally:
-            if "held_bytes" in scope:
-                release(scope)
+            release(scope)
             route = scope.get("route")
             path = route.path_format if route else "-"
             seconds = perf_counter() - began

@@ -136,7 +136,7 @@ class StrictRoute(APIRoute):
             raise HTTPException(413, too_large(self.max_bytes))
         body = bytearray()  # bytes would be copied with each chunk
         has_more = True
-        while has_more:
+        while has_more:  # Starlette's `stream` does the same in more steps
             message = await request.receive()
             if message["type"] == "http.disconnect":
                 raise ClientDisconnect
