@@ -181,7 +181,7 @@ def test_a_list_of_5000_tasks_does_not_freeze_the_page(
 
     answer = executed(tasks)
 
-    expect(answer).to_contain_text("characters more: Download has all")
+    expect(answer).to_contain_text("characters more: Download has all", timeout=5_000)
     assert page.locator("*").count() < 20_000
 
 
