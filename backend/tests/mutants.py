@@ -68,6 +68,9 @@ TESTS = {
     """,
     "src/framework/exceptions.py": "tests/test_starter.py",
     "src/framework/files.py": "tests/test_connection.py tests/test_live.py -k 'files or limit'",
+    "src/framework/long_numbers.py": """
+        tests/test_bodies.py tests/test_further_members.py -k 'number and not jwt'
+    """,
     "src/framework/turns.py": "tests/test_live.py -k 'turns or query or large'",
     "src/framework/auth/*.py": "tests/test_jwks.py tests/test_auth.py",
     "src/framework/server/host_check.py": "tests/test_open_mode.py",

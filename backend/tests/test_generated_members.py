@@ -1,10 +1,13 @@
 """Generated members go through every way to send and read them, and are compared with a model."""
 
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import uuid4
 
 import httpx
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -13,10 +16,17 @@ from tests.tasks import Task, create, listed, task_path, tasks_path
 from tests.test_further_members import batch, changed, further, since_now, task_in
 from tests.test_properties import storable, thorough
 
+long_numbers = st.builds(
+    lambda digits, last, sign: sign * (10**digits + last),
+    st.sampled_from([17, 18, 19, 127, 128, 143, 144]),
+    st.integers(0, 10**9),
+    st.sampled_from([-1, 1]),
+)
 leaves = (
     st.none()
     | st.booleans()
     | st.integers()
+    | long_numbers
     | st.floats(allow_nan=False, allow_infinity=False, width=32)
     | st.text(storable, max_size=20)
 )
@@ -29,7 +39,12 @@ values = st.recursive(
 names = st.sampled_from(["recurrence", "category"]) | st.text(storable, max_size=60).map(
     "x {}".format
 )
-members = st.dictionaries(names, values, max_size=3)
+longest = st.integers(4200, 6000).map(lambda digits: 10**digits + 7)
+members = st.builds(
+    dict.__or__,
+    st.dictionaries(names, values, max_size=3),
+    st.just({}) | st.fixed_dictionaries({"longest": longest | longest.map(lambda it: {"a": [it]})}),
+)
 ways = st.sampled_from(["PUT", "PATCH", "batch"])
 
 
@@ -84,6 +99,15 @@ def assert_known(api: httpx.Client, known: Known) -> None:
     assert listed(api, user) == changes["changes"] == [got]
 
 
+@pytest.fixture
+def _python_reads_any_length() -> Iterator[None]:
+    before = sys.get_int_max_str_digits()
+    sys.set_int_max_str_digits(0)
+    yield
+    sys.set_int_max_str_digits(before)
+
+
+@pytest.mark.usefixtures("_python_reads_any_length")
 def test_generated_members_are_those_of_a_model_and_outlive_a_restart(
     own_database: str, tmp_path: Path
 ) -> None:

@@ -21,7 +21,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "framework.web": {"framework"},
     "framework.server": {"framework", "framework.web"},
     "models": set(),
-    "schemas": set(),
+    "schemas": {"framework"},
     "services": {"framework", "framework.sql", "models", "schemas"},
     "dependencies": {"framework.auth", "schemas", "services"},
     "routers": {

@@ -3,10 +3,8 @@
 All of them become one text of JSON. Its bytes are counted as PostgreSQL writes it.
 """
 
-import re
 from collections.abc import Mapping
 from decimal import Decimal
-from json import JSONEncoder
 from math import isinf
 from typing import Annotated, Any
 
@@ -14,12 +12,10 @@ from pydantic import Field, ValidationError
 from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import PydanticCustomError
 
+from src.framework.long_numbers import json_text
+
 FURTHER = "\0further"
 """Their name while a body is validated. No client can send this name: a NUL is refused."""
-
-_json = JSONEncoder(ensure_ascii=False).encode
-_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
-"""In JSON, where two backslashes are one of the text."""
 
 MOST_MEMBERS = 32
 LONGEST_NAME = 64
@@ -35,6 +31,7 @@ LONGEST_CHANGE = 4 * MOST_BYTES
 """A change may be longer than what it leaves, because it may remove members."""
 
 ONE_TOO_MANY = f"is one too many; a task may have {MOST_MEMBERS} members beside its fields"
+NUL = "must not contain the NUL character"
 TOO_LONG = f"is too long; members beside a task's fields may have {MOST_BYTES} bytes in all"
 
 FurtherText = Annotated[SkipJsonSchema[str | None], Field(validation_alias=FURTHER)]
@@ -70,20 +67,25 @@ def _text(members: Mapping[str, object], most_bytes: int) -> str:
     kept = [name for name, value in members.items() if value is not None]
     if len(kept) > MOST_MEMBERS:
         raise _refused(kept[MOST_MEMBERS], ONE_TOO_MANY)
-    texts: dict[str, str] = {}
-    sizes: dict[str, int] = {}
+    digits: dict[str, int] = {}
     for name, value in members.items():
         if not 1 <= len(name) <= LONGEST_NAME:
             raise _refused(name, f"a member's name must have 1 to {LONGEST_NAME} characters")
+        if "\0" in name:
+            raise _refused(name, NUL)
         try:
-            digits = _further_digits(value)
-            texts[name] = _without_nul(_json({name: value})[1:-1])
+            digits[name] = _further_digits(value)
         except PydanticCustomError as error:
             raise _refused(name, error.message()) from None
-        sizes[name] = len(f"{texts[name]}, ".encode()) + digits
-    if sum(sizes.values()) > most_bytes:  # the braces are as long as the last comma and space
-        raise _refused(max(sizes, key=sizes.__getitem__), TOO_LONG)
-    return f"{{{', '.join(texts.values())}}}"
+        if digits[name] > most_bytes:
+            raise _refused(name, TOO_LONG)
+    text = json_text(members)
+    if len(text.encode()) + sum(digits.values()) > most_bytes:
+        sizes = {name: len(json_text(members[name]).encode()) + digits[name] for name in kept}
+        raise _refused(max(sizes or members, key=lambda name: sizes.get(name, 0)), TOO_LONG)
+    if _has_nul(text):
+        raise _refused(next(name for name in kept if _has_nul(json_text(members[name]))), NUL)
+    return text
 
 
 def _further_digits(value: object) -> int:
@@ -105,16 +107,16 @@ def _further_digits(value: object) -> int:
             elif isinstance(each, float):
                 if isinf(each):
                     raise PydanticCustomError("number", "must have numbers that a double can hold")
-                if "e" in (short := repr(each)) and digits < LONGEST_CHANGE:
+                if "e" in (short := repr(each)):
                     digits += len(format(Decimal(short), "f")) - len(short)
+                if digits > LONGEST_CHANGE:
+                    return digits
         level = inner
     return digits
 
 
-def _without_nul(text: str) -> str:
-    if "\\u0000" in text and _NUL.search(text):
-        raise PydanticCustomError("string_nul", "must not contain the NUL character")
-    return text
+def _has_nul(json: str) -> bool:
+    return "\\u0000" in json and "\\u0000" in json.replace("\\\\", "")
 
 
 def _refused(name: str, message: str) -> ValidationError:

@@ -34,10 +34,16 @@ _ANY = object()
 
 _MARKS = re.compile("[^a-z0-9]+")
 
+LONGEST_SPELLING = 100
+"""Characters. We know no longer one, and a batch may have one of 3 MiB."""
+
 
 def _plain(spelling: object) -> str:
     """Drop capitals and marks, but a mark that a name begins with."""
-    text = str(spelling).lower()
+    text = str(spelling)
+    if len(text) > LONGEST_SPELLING:
+        return text
+    text = text.lower()
     return text if text.isalnum() and text.isascii() else text[:1] + _MARKS.sub("", text[1:])
 
 
@@ -432,9 +438,16 @@ def without_spellings(sent: Sent, names: Iterable[str]) -> Sent:
     return {name: value for name, value in sent.items() if _plain(name) not in plain}
 
 
+LONGEST_TAGS = 64 * 1024
+"""Characters of a list in JSON: five times those of 20 tags of 50 characters, all escaped."""
+
+MOST_COMMAS = 1000
+"""Behind so many, a text of tags is one tag, and refused: a batch may have 3 MiB of commas."""
+
+
 def _tags(text: str) -> object:
     """Split a text of tags at its commas; a text may also be a list in JSON."""
-    if text.startswith("["):
+    if text.startswith("[") and len(text) <= LONGEST_TAGS:
         with suppress(ValueError):
             return from_json(text)
-    return [tag for tag in text.split(",") if tag.strip()]
+    return [tag for tag in text.split(",", MOST_COMMAS) if tag.strip()]

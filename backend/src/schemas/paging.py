@@ -28,8 +28,9 @@ from pydantic import (
     model_validator,
 )
 from pydantic.json_schema import SkipJsonSchema
-from pydantic_core import PydanticCustomError, from_json, to_json
+from pydantic_core import PydanticCustomError, to_json
 
+from src.framework.long_numbers import read_json
 from src.schemas.fields import EXAMPLE_ID, or_empty
 from src.schemas.other_names import MAX_NUMBER, NUMBER, SIZE, Spellings, in_our_words, spellings
 
@@ -83,7 +84,7 @@ def kinds_of(row: type[BaseModel], sorts: Iterable[str]) -> Kinds:
 
 def cursor_text(order: str, last: bytes) -> str:
     """Make the cursor after this row, a JSON object."""
-    row = from_json(last)
+    row = read_json(last)
     sort, _, zone = order.partition(" ")
     value = row[sort.removeprefix("-")]
     if isinstance(value, int):

@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
-from pydantic_core import from_json, to_json
+from pydantic_core import to_json
 from sqlalchemy import Table
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from src.framework.long_numbers import json_text, read_json
 from src.framework.sql.batch_statements import CHANGED, FULL, LATE, MISSING, REUSED, BatchStatements
 from src.framework.sql.engine import (
     Run,
@@ -66,7 +67,7 @@ async def apply_in_steps(
             return [each["row"] for each in seen] if is_same else [REUSED]
         ids = [each["id"] for each in operations if each["op"] != "create"]
         locked = await run(batch.locked, ids=ids, **values)
-        current = {UUID(from_json(row)["id"]): row for (row,) in locked}
+        current = {UUID(read_json(row)["id"]): row for (row,) in locked}
         verdicts = [_verdict(each, current.get(each["id"])) for each in operations]
         if any(verdicts):
             return verdicts
@@ -78,7 +79,7 @@ async def apply_in_steps(
         rows = [await _apply(run, batch, each, values) for each in operations]
         if keeps:
             parts = [_kept_of(batch.table, *each) for each in zip(operations, rows, strict=True)]
-            await run(batch.answered, answer=to_json(parts), **values)
+            await run(batch.answered, answer=json_text(parts).encode(), **values)
             await run(batch.cleared, **values)
         return rows
 
@@ -92,7 +93,7 @@ def _kept_of(table: Table, operation: dict[str, Any], row: bytes | None) -> dict
     if row is None:
         return None
     said = operation["fields"].keys() - made_here(table)
-    members = from_json(row)
+    members = read_json(row)
     further = {name: members.pop(name) for name in members.keys() - table.c.keys()}
     kept = {name: value for name, value in members.items() if name not in said}
     return kept | {each.name: further or None for each in table.c if holds_members(each)}

@@ -4,8 +4,8 @@ from collections.abc import Iterable, Mapping
 from urllib.parse import quote, urlencode
 
 from fastapi import Request
-from pydantic_core import from_json
 
+from src.framework.long_numbers import read_json
 from src.framework.web.routing import parsed_query
 
 # RFC 3986 §3.3. The HTTP parser lets more through, such as the > that would end a Link.
@@ -23,7 +23,7 @@ def path_beside(request: Request) -> str:
 
 def path_of_new(request: Request, row: bytes) -> bytes:
     """Return the path of the row that was created in the request's collection."""
-    return f"{path_of(request).rstrip('/')}/{from_json(row)['id']}".encode()
+    return f"{path_of(request).rstrip('/')}/{read_json(row)['id']}".encode()
 
 
 def page_link(

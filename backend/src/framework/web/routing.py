@@ -15,13 +15,13 @@ from fastapi import Request, Response
 from fastapi.dependencies.models import Dependant
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
-from pydantic_core import from_json
 from starlette.convertors import Convertor, register_url_convertor
 from starlette.datastructures import Headers, QueryParams
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import Scope
 
+from src.framework.long_numbers import read_json
 from src.framework.web.bodies import (
     COUNTED_FROM,
     MOST_VALUES,
@@ -51,9 +51,6 @@ MAX_QUERY_BYTES = 24 * 1024
 
 MOST_PARAMETERS = 100
 """How many parameters a query may have, with repeats."""
-
-LONG_NUMBER = "must have numbers of at most 4300 digits"
-"""Python, here or in a client, reads no longer one."""
 
 NOT_UTF8 = "must be JSON in UTF-8, and in no other encoding"
 
@@ -207,11 +204,10 @@ def parsed_body(body: bytes, content_type: str, method: str) -> object:
     if has_too_many_values(body):
         raise _wrong_json(f"must have at most {MOST_VALUES} values")
     try:
-        return from_json(body.removeprefix(BOM_UTF8), allow_inf_nan=False)
+        return read_json(body.removeprefix(BOM_UTF8))
     except ValueError as error:
-        is_long = str(error).startswith("number out of range")
-        rule = LONG_NUMBER if is_long else "must be valid JSON"
-        raise _wrong_json(f"{rule}: {error}" if _is_utf8(body) else NOT_UTF8) from None
+        message = f"must be valid JSON: {error}" if _is_utf8(body) else NOT_UTF8
+        raise _wrong_json(message) from None
 
 
 def _wrong_json(message: str) -> RequestValidationError:
