@@ -43,8 +43,9 @@ MOST_TOKENS = 50
 """How many tokens a user may have, with those that expired less than 30 days ago."""
 
 _LAST_USED = TOKENS.c.last_used_at
+# Citus refuses an UPDATE that adds an interval to a column.
 _IS_UNNOTED: ColumnElement[bool] = or_(
-    _LAST_USED.is_(None), _LAST_USED + literal_column("interval '1 hour'") < func.now()
+    _LAST_USED.is_(None), func.now() - literal_column("interval '1 hour'") > _LAST_USED
 )
 
 GET_TOKEN = select_row(TOKENS)

@@ -4,7 +4,7 @@ WITH row AS (
          WHERE personal_tokens.user_id = CAST($1 AS varchar)
            AND personal_tokens.id = CAST($2 AS uuid)
            AND (personal_tokens.last_used_at IS NULL
-             OR personal_tokens.last_used_at + CAST('1 hour' AS interval) < now())
+             OR now() - CAST('1 hour' AS interval) > personal_tokens.last_used_at)
          RETURNING personal_tokens.id
        )
   SELECT row_to_json(row) AS row_to_json_1
