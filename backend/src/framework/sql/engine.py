@@ -281,11 +281,12 @@ def _prepare_connection(
         [(own_number, has_citus)] = await driver.fetch(
             f"SELECT pg_backend_pid(), {citus.IS_INSTALLED}"
         )
-        pool.is_distributed = knows_a_table = False
+        found = knows_a_table = False
         if has_citus:
-            [(pool.is_distributed, knows_a_table)] = await driver.fetch(
+            [(found, knows_a_table)] = await driver.fetch(
                 f"SELECT {citus.IS_DISTRIBUTED}, {citus.KNOWS_A_TABLE}"
             )
+        pool.is_distributed = found  # at once: other requests go on meanwhile
         record.info["direct"] = own_number == driver.get_server_pid()
         # PostgreSQL may have prepared a statement after the service gave up: no name is used twice.
         record.info["numbers"] = count()
