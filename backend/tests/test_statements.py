@@ -14,7 +14,7 @@ import httpx
 import pytest
 from pydantic import BaseModel
 from pydantic_core import to_json
-from sqlalchemy import literal, select
+from sqlalchemy import literal, select, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from src.framework.condition import Condition
@@ -239,6 +239,16 @@ async def test_a_statement_finds_its_tasks_by_the_keys_index(
     assert {node["Index Name"] for node in indexed} == {"tasks_pkey"}
     assert all("user_id" in node["Index Cond"] for node in indexed)
     assert not [node for node in plan if node["Node Type"] == "Seq Scan"]
+
+
+@pytest.mark.anyio
+async def test_no_statement_is_compiled_to_machine_code(direct_database: str) -> None:
+    """PostgreSQL would do so at the start for seconds: a scan that nothing can replace costs it."""
+    engine = create_engine(direct_database, pool_size=1)
+    async with engine.connect() as connection:
+        assert await connection.scalar(text("SHOW enable_seqscan")) == "off"
+        assert await connection.scalar(text("SHOW jit")) == "off"
+    await engine.dispose()
 
 
 @pytest.mark.anyio

@@ -292,8 +292,10 @@ def _prepare_connection(
         record.info["numbers"] = count()
         record.info["plans once"] = record.info["direct"] and not knows_a_table
         if record.info["plans once"]:
+            # A scan that nothing can replace counts as so expensive then that PostgreSQL would
+            # compile the statement, for seconds.
             await driver.execute(
-                "SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off"
+                "SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off; SET jit = off"
             )
 
     connection.run_async(prepare)
