@@ -21,7 +21,8 @@ from sqlalchemy import Connection, inspect
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlmodel import SQLModel
 
-from src.framework.sql.engine import create_engine
+from src import migrations
+from src.framework.sql.engine import Statement, create_engine, fetch
 from src.migrations import HEAD, LOCK, VERSIONS, upgrade
 from src.migrations.checks import VERSION_TABLE
 from src.schemas.task import TaskCreate
@@ -298,6 +299,24 @@ async def test_a_newer_releases_tables_are_left_alone(empty_database: str) -> No
 
 
 @pytest.mark.anyio
+async def test_facts_that_change_while_they_are_read_are_read_again(
+    empty_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when another process upgrades the tables: PostgreSQL then finds no such index."""
+    failed: list[Statement] = []
+
+    async def fetch_late(engine: AsyncEngine, statement: Statement) -> bytes | None:
+        if not failed:
+            failed.append(statement)
+            raise asyncpg.InternalServerError("cache lookup failed for attribute 1 of relation 9")
+        return await fetch(engine, statement)
+
+    monkeypatch.setattr(migrations, "fetch", fetch_late)
+    await upgraded(empty_database)
+
+    assert len(failed) == 1
+
+
 async def test_another_programs_migrations_are_ignored(empty_database: str) -> None:
     await execute(empty_database, "CREATE TABLE alembic_version (version_num varchar(32))")
     await execute(empty_database, "INSERT INTO alembic_version VALUES ('ae1027a6acf5')")

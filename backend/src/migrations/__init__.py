@@ -52,20 +52,30 @@ async def upgrade(engine: AsyncEngine, connection_string: str) -> None:
     the service, the role lacks a right, or PostgreSQL would write times in another time zone.
     """
     try:
-        facts = from_json(await fetch(engine, _FACTS) or b"")
+        facts = await _facts(engine)
         revision = await _revision(engine, facts)
         if is_distributed(engine):
             await _check_time_zones(engine)
             await _check_triggers(engine)
         if revision < int(HEAD[:4]):
             await _upgrade_alone(connection_string)
-            facts = from_json(await fetch(engine, _FACTS) or b"")
+            facts = await _facts(engine)
     except asyncpg.PostgresError as error:
         raise CannotStart(f"The tables cannot be brought up to date: {error}") from error
     if revision <= int(HEAD[:4]):
         checks.check_before_serving(facts, _columns())
     for sentence in checks.exposed(facts):
         logger.warning(sentence)
+
+
+async def _facts(engine: AsyncEngine) -> checks.Facts:
+    """Read again if PostgreSQL looked up what another process had just changed or deleted."""
+    try:
+        facts = await fetch(engine, _FACTS)
+    except asyncpg.InternalServerError:
+        facts = await fetch(engine, _FACTS)
+    read: checks.Facts = from_json(facts or b"")
+    return read
 
 
 async def _revision(engine: AsyncEngine, facts: checks.Facts) -> int:
@@ -125,8 +135,9 @@ async def _check_triggers(engine: AsyncEngine) -> None:
     for table in await fetch_all(engine, _LEFT_BEHIND):
         raise CannotStart(
             f"The table {table.decode()} is not distributed as tasks is, and writes would fail: "
-            "on the coordinator, run SELECT create_distributed_table("
-            f"'{table.decode()}', 'user_id', colocate_with => 'tasks')"
+            "on the coordinator, run SET citus.enable_unsafe_triggers = on; "
+            f"SELECT create_distributed_table('{table.decode()}', 'user_id', "
+            "colocate_with => 'tasks')"
         )
 
 
