@@ -20,10 +20,7 @@ async def proxy(host: str, port: int, delay: float = 0.0) -> AsyncIterator[Link]
     link = Link()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if host.startswith("/"):
-            server = await asyncio.open_unix_connection(f"{host}/.s.PGSQL.{port}")
-        else:
-            server = await asyncio.open_connection(host, port)
+        server = await connect(host, port)
         turns = ["server"]
 
         def asked() -> None:
@@ -46,6 +43,13 @@ async def proxy(host: str, port: int, delay: float = 0.0) -> AsyncIterator[Link]
         yield link
     finally:
         listener.close()
+
+
+async def connect(host: str, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Connect to a PostgreSQL, of which `host` may be the folder of its socket."""
+    if host.startswith("/"):
+        return await asyncio.open_unix_connection(f"{host}/.s.PGSQL.{port}")
+    return await asyncio.open_connection(host, port)
 
 
 async def _forward(

@@ -18,24 +18,21 @@ import psutil
 
 from src.framework.sql.engine import create_engine
 from src.migrations import upgrade
+from tests.serving import BACKEND
 
-# As the README says, but with fewer shards, which are made in less time.
-DISTRIBUTE = """
-SET citus.shard_count = 8;
-SET citus.enable_unsafe_triggers = on;
-SELECT create_distributed_table('changes', 'user_id');
-SELECT create_distributed_table('feeds', 'user_id', colocate_with => 'changes');
-SELECT create_distributed_table('idempotency_keys', 'user_id', colocate_with => 'changes');
-SELECT create_distributed_table('personal_tokens', 'user_id', colocate_with => 'changes');
-SELECT create_distributed_table('tasks', 'user_id', colocate_with => 'changes')
-"""
-UNDISTRIBUTE = """
-SELECT undistribute_table('tasks');
-SELECT undistribute_table('personal_tokens');
-SELECT undistribute_table('idempotency_keys');
-SELECT undistribute_table('feeds');
-SELECT undistribute_table('changes')
-"""
+PAGE = (BACKEND.parent / "specs" / "citus.md").read_text()
+_, *_PARTS = re.findall(r"```sql\n(.*?)```", PAGE, re.DOTALL)
+MOVE, BACK, ANEW = [
+    [command.strip() for command in re.sub(r"--.*", "", part).split(";") if command.strip()]
+    for part in _PARTS
+]
+"""The commands of the page: they move the tables, bring them back, and make clients begin anew."""
+
+# Not concurrently, and with fewer shards: so it takes less time.
+DISTRIBUTE = [
+    "SET citus.shard_count = 8",
+    *(command.replace("_concurrently", "") for command in MOVE[1:]),
+]
 WITH_WORKERS = """
 SELECT citus_set_coordinator_host('{coordinator.host}', {coordinator.port});
 SELECT citus_add_node('{worker.host}', {worker.port});
@@ -84,7 +81,7 @@ def citus_database(cluster: str) -> Iterator[str]:
     servers = asyncio.run(nodes(cluster))
     try:
         asyncio.run(_make(servers, name))
-        yield beside(cluster, name)
+        yield f"postgresql://postgres:@/{name}?host={servers[0].host}&port={servers[0].port}"
     finally:
         asyncio.run(_drop(servers, name))
 
@@ -120,15 +117,15 @@ async def distribute(url: str) -> None:
 
 async def undistribute(url: str) -> None:
     """Bring the rows back to the coordinator."""
-    await _execute_each(url, UNDISTRIBUTE)
+    await _execute_each(url, BACK)
 
 
-async def _execute_each(url: str, statements: str) -> None:
+async def _execute_each(url: str, commands: list[str]) -> None:
     """Not in one transaction: rows that are copied are logged in tables that are there already."""
     connection = await asyncpg.connect(url)
     try:
-        for statement in statements.split(";"):
-            await connection.execute(statement)
+        for command in commands:
+            await connection.execute(command)
     finally:
         await connection.close()
 

@@ -1,6 +1,7 @@
 """Poolers between the service and PostgreSQL: PgBouncer in transaction mode, as at Neon."""
 
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -47,9 +48,8 @@ def pgbouncer(
         settings["max_prepared_statements"] = prepared_statements
     lines = [f"{name} = {value}" for name, value in settings.items()]
     config = folder / "pgbouncer.ini"
-    config.write_text(
-        f"[databases]\n* = host={host(postgres)} user=postgres\n[pgbouncer]\n" + "\n".join(lines)
-    )
+    behind = f"host={host(postgres)} port={port(postgres)} user=postgres"
+    config.write_text(f"[databases]\n* = {behind}\n[pgbouncer]\n" + "\n".join(lines))
     command: list[str | Path] = [program, "-q", config]
     if os.geteuid() == 0:
         command += ["-u", POSTGRES_USER]
@@ -59,14 +59,18 @@ def pgbouncer(
     with subprocess.Popen(command) as process:
         try:
             assert eventually(lambda: _listens(socket_file)), (folder / "log").read_text()
-            yield postgres.replace(host(postgres), str(folder))
+            yield re.sub(r"host=.*", f"host={folder}", postgres)
         finally:
             process.kill()
 
 
 def host(url: str) -> str:
-    """Return the folder of a server's socket."""
+    """Return the folder of a server's socket, or the host of a cluster."""
     return parse_qs(urlsplit(url).query)["host"][0]
+
+
+def port(url: str) -> int:
+    return int(parse_qs(urlsplit(url).query).get("port", ["5432"])[0])
 
 
 def _version(program: Path) -> tuple[int, ...]:

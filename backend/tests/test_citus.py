@@ -23,10 +23,15 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from src.framework.sql import engine as engine_room
 from src.framework.sql.engine import create_engine, fetch_all, is_distributed, ping
-from src.migrations import HEAD
+from src.migrations import HEAD, MODELS
+from src.schemas.personal_token import PersonalTokenCreate, PersonalTokenListing
 from src.schemas.task import TaskCreate
-from src.services import task_service
+from src.services import personal_token_service, task_service
+from src.services.token_text import hash_of
 from tests.citus import (
+    ANEW,
+    BACK,
+    MOVE,
     Node,
     Worker,
     citus_database,
@@ -35,13 +40,14 @@ from tests.citus import (
     nodes,
     undistribute,
 )
-from tests.conftest import execute, tool
-from tests.faults.load import Figures, Load, answers_again, clients
+from tests.conftest import execute, make_tables, tool
+from tests.faults.load import Client, Figures, Load, answers_again, clients
 from tests.faults.load import connected as load_connected
 from tests.pgbouncer import pgbouncer
 from tests.serving import BACKEND, Server, serving, started
 from tests.tasks import Task, assert_problem, create, listed, task_path, tasks_path, unknown_path
 from tests.test_failures import sentence
+from tests.test_feed import apply
 from tests.test_migrations import EARLIER, EARLIER_COLUMNS, UPGRADE, earlier_rows
 from tests.test_round_trips import round_trips
 from tests.test_statements import FINDING, LISTS, POSITIONS, values
@@ -105,6 +111,17 @@ def post_batch(api: httpx.Client, user: str, task: Task, etag: str) -> httpx.Res
     return api.post(f"{tasks_path(user)}/batch", json={"operations": operations}, headers=headers)
 
 
+# The page
+
+
+def test_the_pages_commands_move_every_table_and_bring_it_back() -> None:
+    """The tables that triggers of `tasks` write to go first and come last."""
+    moved, brought = (re.findall(r"table\w*\('(\w+)'", " ".join(part)) for part in (MOVE, BACK))
+    assert sorted(moved) == sorted(model.__tablename__ for model in MODELS)
+    assert moved[-1] == "tasks"
+    assert brought == moved[::-1]
+
+
 # Whether it is distributed
 
 
@@ -128,6 +145,7 @@ async def test_plans_are_made_once_where_no_table_is_distributed(direct_database
 @pytest.mark.anyio
 async def test_plans_are_made_for_their_values_as_soon_as_citus_knows_a_table(local: str) -> None:
     """While the first command of a move copies the rows, Citus lists the table as this does."""
+    await make_tables(local)
     await execute(local, "SELECT citus_add_local_table_to_metadata('changes')")
     engine = create_engine(local, pool_size=1)
     try:
@@ -146,11 +164,35 @@ async def test_plans_are_made_for_their_values_where_tables_are_distributed(spre
 
 
 @pytest.mark.anyio
+async def test_tables_count_as_distributed_also_while_a_connection_is_made(
+    spread: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or the requests of that moment would send statements for one server."""
+    seen: list[object] = []
+
+    def note(pool: object, name: str, value: object) -> None:
+        if name == "is_distributed":
+            seen.append(value)
+        object.__setattr__(pool, name, value)
+
+    engine = create_engine(spread, pool_size=1)
+    monkeypatch.setattr(engine_room.Pool, "__setattr__", note)
+    await ping(engine)
+
+    assert seen == [True, True]
+    await engine.dispose()
+
+
+@pytest.mark.anyio
 async def test_requests_share_no_statement_where_tables_are_distributed(
     spread: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A shared statement would go to every server."""
-    monkeypatch.setattr(engine_room, "_fetch_together", None)
+
+    async def refuse(*_: object) -> None:
+        raise AssertionError("nothing may be shared")
+
+    monkeypatch.setattr(engine_room, "_fetch_together", refuse)
     engine = create_engine(spread, pool_size=5)
     await ping(engine)
     made = await asyncio.gather(
@@ -268,6 +310,41 @@ async def test_a_create_is_one_command(one: AsyncEngine) -> None:
 
 
 @pytest.mark.anyio
+async def test_personal_tokens_are_looked_up_listed_noted_and_ended_on_one_server(
+    one: AsyncEngine,
+) -> None:
+    text = ""
+
+    async def make() -> None:
+        nonlocal text
+        token = PersonalTokenCreate.model_validate({"name": "script"})
+        _, text = await personal_token_service.create_token(one, "ada", token)
+
+    begin, counted, inserted, commit = await sent(one, make)
+    assert begin.startswith("BEGIN")
+    assert inserted.startswith("INSERT INTO public.personal_tokens_")
+    assert commit == "COMMIT"
+    row = await personal_token_service.look_up(one, "ada", hash_of(text.encode()))
+    token_id = UUID(json.loads(row or b"")["id"])
+    again_and_again: list[Callable[[], Awaitable[object]]] = [
+        partial(personal_token_service.look_up, one, "ada", hash_of(text.encode())),
+        partial(personal_token_service.list_tokens, one, "ada", PersonalTokenListing()),
+        partial(personal_token_service.get_token, one, "ada", token_id),
+        partial(personal_token_service.note_use, one, "ada", token_id),
+    ]
+    once: list[Callable[[], Awaitable[object]]] = [
+        partial(personal_token_service.end_token, one, "ada", token_id)
+    ]
+    commands = [counted, inserted]
+    for work in [*again_and_again * 8, *once]:  # what runs often may get a plan for all values
+        [command] = await sent(one, work)
+        commands.append(command)
+    tables = [re.findall(r"public\.personal_tokens_\d+", each) for each in commands]
+    assert len({name for names in tables for name in names}) == 1
+    assert all(tables)
+
+
+@pytest.mark.anyio
 async def test_a_create_with_a_key_is_a_transaction_on_one_server(one: AsyncEngine) -> None:
     made = []
 
@@ -276,13 +353,16 @@ async def test_a_create_with_a_key_is_a_transaction_on_one_server(one: AsyncEngi
         made.append(await task_service.create_task(one, "ada", task, key))
 
     for number in range(20):
-        begin, kept, inserted, written, commit = await sent(one, partial(keyed, str(number)))
+        begin, counted, kept, inserted, written, commit = await sent(
+            one, partial(keyed, str(number))
+        )
         assert begin.startswith("BEGIN")
+        assert len(set(re.findall(r"public\.idempotency_keys_\d+", counted))) == 1
         assert kept.startswith("INSERT INTO public.idempotency_keys_")
         assert inserted.startswith("INSERT INTO public.tasks_")
         assert written.startswith("WITH cleared AS")
         assert commit == "COMMIT"
-    assert len(await sent(one, partial(keyed, "0"))) == 4
+    assert len(await sent(one, partial(keyed, "0"))) == 5
     assert made[-1] == made[0]
     assert len(set(made)) == 20
 
@@ -295,12 +375,12 @@ def test_a_create_and_the_readiness_are_two_round_trips_to_the_coordinator_and_a
     Its repetition does not insert, and one with another task does not write either. A batch is a
     transaction, too, with two statements for each create.
     """
-    _, created, *others = round_trips(spread, tmp_path / "log")
-    keyed, repeated, reused, *batches = others[-7:]
-    ready, others = others[7], [*others[:7], *others[8:-7]]
+    *others, keyed, repeated, reused, _, _, _, _ = counts = round_trips(spread, tmp_path / "log")
+    batches = counts[-4:]
 
-    assert created == ready == 2
-    assert set(others) == {1}
+    two_creates_and_the_readiness = [1, 6, 12]
+    assert [at for at, number in enumerate(others) if number == 2] == two_creates_and_the_readiness
+    assert set(others) == {1, 2}
     assert (keyed, repeated, reused) == (6, 5, 4)
     assert batches == [12, 3, 203, 3]
 
@@ -331,8 +411,8 @@ def test_a_table_that_was_left_behind_is_reported_at_start_in_one_sentence(
     with started(tmp_path / "log", DATABASE_URL=spread) as server:
         assert server.process.wait(timeout=30) == 3
     said = sentence(server.log)
-    [command] = re.findall(r"run (SELECT .*\))", said)
-    asyncio.run(execute(spread, command))
+    [commands] = re.findall(r"run (SET .*\))", said)
+    asyncio.run(execute(spread, commands))
 
     with serving(tmp_path / "again", DATABASE_URL=spread) as server, server.client() as api:
         assert create(api, "ada") in listed(api, "ada")
@@ -370,6 +450,15 @@ def test_a_worker_in_another_time_zone_is_reported_at_start_in_one_sentence(
             assert read.json() == task
             unchanged = {"If-Match": read.headers["etag"]}
             assert api.put(task_path(task), json={}, headers=unchanged).status_code == 200
+
+
+def test_a_worker_whose_utc_has_its_other_name_is_served(spread: str, tmp_path: Path) -> None:
+    asyncio.run(set_time_zone(spread, 2, "Etc/UTC"))
+
+    with serving(tmp_path / "log", DATABASE_URL=spread) as server, server.client() as api:
+        for number in range(20):
+            task = create(api, f"user-{number}")
+            assert api.get(task_path(task)).json() == task
 
 
 # Migrations
@@ -443,7 +532,7 @@ def test_8_processes_upgrade_tables_with_rows_at_once(
     spread = "SELECT count(*) FROM pg_dist_partition WHERE partmethod = 'h'"
     blue = "SELECT count(*) FROM tasks WHERE colour = 'blue'"
     assert asyncio.run(selected(local, written)) == 20 * 3
-    assert asyncio.run(selected(local, spread)) == (5 if is_spread else 0)
+    assert asyncio.run(selected(local, spread)) == (len(MODELS) + 1 if is_spread else 0)
     assert asyncio.run(selected(local, blue)) == 20
 
 
@@ -481,9 +570,7 @@ SET citus.enable_unsafe_triggers = on
 
 CREATE TABLE audit (user_id varchar(255), operation text, id uuid, title text)
 
-SELECT create_distributed_table(
-    'audit', 'user_id', colocate_with => {other}, shard_count => {shards}
-)
+{distribute}
 
 CREATE FUNCTION write_audit() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
     INSERT INTO audit VALUES (COALESCE(NEW.user_id, OLD.user_id),
@@ -494,9 +581,11 @@ END $$
 CREATE TRIGGER audit AFTER INSERT OR UPDATE OR DELETE ON tasks
 FOR EACH ROW EXECUTE FUNCTION write_audit()
 """
-AUDIT_BESIDE = AUDIT.format(other="'tasks'", shards="NULL")
-AUDIT_BEFORE = AUDIT.format(other="'none'", shards=8)
+AUDIT_BESIDE = AUDIT.replace(
+    "{distribute}", "SELECT create_distributed_table('audit', 'user_id', colocate_with => 'tasks')"
+)
 AUDIT_MADE = "SELECT"
+AUDIT_HERE = AUDIT.replace("{distribute}", AUDIT_MADE)
 
 COUNT = """
 
@@ -639,15 +728,47 @@ SELECT array_agg(nodeport ORDER BY shardid)::text FROM citus_shards
 WHERE table_name = 'tasks'::regclass
 """
 
-# As the README says, beside the table that the triggers write to.
-ONLINE = [
-    f"SELECT create_distributed_table_concurrently('{table}', 'user_id', colocate_with => 'audit')"
-    for table in ("changes", "feeds", "idempotency_keys", "personal_tokens", "tasks")
-]
-BACK = [
-    f"SELECT undistribute_table('{table}')"
-    for table in ("tasks", "personal_tokens", "idempotency_keys", "feeds", "changes")
-]
+AUDIT_TOO = MOVE[-1].replace("'tasks'", "'audit'")
+"""Moves the table that the test's own trigger of `tasks` writes to: before `tasks`, as the feed."""
+
+
+class Follower:
+    """A client that follows a user's feed as `specs/following.md` says."""
+
+    def __init__(self, url: str, user: str) -> None:
+        self.client = Client(url, Figures())
+        self.user = user
+        self.path = tasks_path(user)
+        self.token = ""
+        self.known: dict[str, Task] = {}
+        self.began_anew = 0
+        self.is_running = True
+
+    async def follow(self) -> None:
+        """Follow until told to stop, and then to the end."""
+        is_behind = True
+        while is_behind or self.is_running:
+            is_behind = await self._read_page()
+            await asyncio.sleep(0.05)
+        self.client.close()
+
+    async def _read_page(self) -> bool:
+        """Return whether there may be more."""
+        answer = await self.client.request("GET", f"{self.path}/changes?since={self.token}")
+        if answer.status == "410":
+            self.began_anew += 1
+            self.token = ""
+        if not answer.is_ok:
+            return True
+        if not self.token:
+            listed = await self.client.request("GET", self.path)
+            if not listed.is_ok:
+                return True
+            self.known = {task["id"]: task for task in listed.json}
+        apply(self.known, answer.json["changes"])
+        is_same = answer.json["next"] == self.token
+        self.token = answer.json["next"]
+        return not is_same
 
 
 def test_tables_that_are_distributed_under_load_and_brought_back_fail_no_request(
@@ -656,23 +777,42 @@ def test_tables_that_are_distributed_under_load_and_brought_back_fail_no_request
     """What was applied twice, the rows tell, and not the audit.
 
     While `tasks` is on the coordinator, Citus keeps what a trigger has written elsewhere even if
-    the statement fails.
+    the statement fails. So followers, too, are right only after they have begun anew.
     """
-    with serving(tmp_path / "log", DATABASE_URL=local) as server:
-        load = Load(server.url, local)
+    users = [f"user-{number}" for number in range(28)]
+    refused: list[int] = []
+    before_anew: list[int] = []
+    with serving(tmp_path / "log", DATABASE_URL=local) as server, server.client(20) as api:
+        load = Load(server.url, local, users=iter(users))
+        followers = [Follower(server.url, user) for user in users[2:7] + users[9:14]]
 
         async def under_load() -> None:
-            async with load.under_way(28, AUDIT_BEFORE + COUNT), load_connected(local) as admin:
-                await admin.execute("SET citus.enable_unsafe_triggers = on")
-                for change in [*ONLINE, *BACK]:
+            async with asyncio.TaskGroup() as group:
+                async with load.under_way(28, AUDIT_HERE + COUNT), load_connected(local) as admin:
+                    for follower in followers:
+                        group.create_task(follower.follow())
+                    unsafe, *moves, last = MOVE[1:]
+                    await admin.execute(unsafe)
+                    for change in [*moves, AUDIT_TOO, last, *BACK]:
+                        await asyncio.sleep(1)
+                        await admin.execute(change)
+                        refused.append(load.figures.answers["503"])
                     await asyncio.sleep(1)
-                    await admin.execute(change)
-                await asyncio.sleep(1)
+                    before_anew.extend(follower.began_anew for follower in followers)
+                    for command in ANEW:
+                        await admin.execute(command)
+                    await asyncio.sleep(1)
+                for follower in followers:
+                    follower.is_running = False
 
         asyncio.run(under_load())
         figures = asyncio.run(load.audit())
         most_with_a_title, writes = asyncio.run(counted(local))
+        for follower, before in zip(followers, before_anew, strict=True):
+            assert follower.began_anew == before + 1
+            assert follower.known == {task["id"]: task for task in listed(api, follower.user)}
 
+    assert refused[0] == 0
     assert most_with_a_title == 1
     assert len(load.toggles) == 4
     for task, answers in load.toggles.items():

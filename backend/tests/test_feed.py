@@ -23,6 +23,7 @@ from src.schemas.task_listing import TaskListing
 from src.services import feed_service, task_service
 from src.services.exceptions import ChangesGone
 from src.services.feed_service import Changes
+from tests.citus import ANEW
 from tests.conftest import execute
 from tests.faults.load import connected
 from tests.serving import NO_TLS, Server, serving
@@ -478,18 +479,44 @@ async def test_in_a_restored_database_tokens_from_after_the_backup_are_gone(
 
 
 async def test_all_clients_can_be_told_to_begin_anew(
-    engine: AsyncEngine, own_database: str, user: str
+    engine: AsyncEngine, own_database: str, user: str, locks: str
 ) -> None:
-    """As after tables were moved to or from Citus."""
+    """As after tables were moved to or from Citus, and also who follows what is written meanwhile.
+
+    A row of another user's log holds up the commands in their midst.
+    """
+    other = f"{user}-other"
     nothing_yet = await now(engine, user)
     await created(engine, user)
+    await created(engine, other)
     one = await now(engine, user)
-    await execute(own_database, "UPDATE changes SET at = '2026-11-22 12:00'")
+    async with connected(own_database) as holder, connected(own_database) as driver:
+        async with holder.transaction():
+            await holder.execute("SELECT FROM changes WHERE user_id = $1 FOR UPDATE", other)
+            telling = asyncio.create_task(driver.execute(";".join(ANEW)))
+            await until_waiting(own_database, locks, 1)
+            writing = asyncio.create_task(created(engine, user))
+            await until_waiting(own_database, locks, 2, done=writing)
+            two = await now(engine, user)
+        await asyncio.gather(telling, writing)
 
-    with pytest.raises(ChangesGone):
-        await since(engine, user, one)
-    assert len(await since(engine, user, nothing_yet)) == 1
+    for position in (one, two):
+        with pytest.raises(ChangesGone):
+            await since(engine, user, position)
+    assert len(await since(engine, user, nothing_yet)) == 2
     assert await since(engine, user, await now(engine, user)) == []
+
+
+async def until_waiting(
+    url: str, locks: str, number: int, done: "asyncio.Task[Task] | None" = None
+) -> None:
+    """Wait until so many wait for locks, or until this is done."""
+    async with connected(url) as driver, asyncio.timeout(10):
+        while done is None or not done.done():
+            waiting = f"SELECT count(*) FROM {locks} WHERE NOT granted"
+            if await driver.fetchval(waiting) >= number:
+                return
+            await asyncio.sleep(0.02)
 
 
 async def test_a_client_that_has_seen_no_change_yet_is_told_of_another_database(

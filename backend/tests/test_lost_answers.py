@@ -11,12 +11,13 @@ from uuid import UUID
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from benchmarks.proxy import connect
 from src.framework.sql.engine import Run, create_engine, fetch_in_transaction
 from src.framework.sql.exceptions import DatabaseUnavailable
 from src.schemas.task import TaskCreate
 from src.schemas.task_listing import TaskListing
 from src.services import batch_service, task_service
-from tests.pgbouncer import host
+from tests.pgbouncer import host, port
 from tests.tasks import Task
 
 MILK = TaskCreate(title="Buy milk")
@@ -33,11 +34,11 @@ class Line:
 
 
 @asynccontextmanager
-async def line_to(folder: str) -> AsyncIterator[Line]:
+async def line_to(postgres: str) -> AsyncIterator[Line]:
     line = Line()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        answers, questions = await asyncio.open_unix_connection(f"{folder}/.s.PGSQL.5432")
+        answers, questions = await connect(host(postgres), port(postgres))
 
         async def ask() -> None:
             while chunk := await reader.read(65536):
@@ -64,7 +65,7 @@ async def line_to(folder: str) -> AsyncIterator[Line]:
 
 @pytest.fixture
 async def line(direct: str) -> AsyncIterator[Line]:
-    async with line_to(host(direct)) as line:
+    async with line_to(direct) as line:
         yield line
 
 

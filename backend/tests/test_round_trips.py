@@ -13,7 +13,7 @@ import httpx
 
 from benchmarks.proxy import Link, proxy
 from src.framework.sql.etag import etag
-from tests.pgbouncer import host
+from tests.pgbouncer import host, port
 from tests.serving import serving
 from tests.tasks import Task, create, task_path, tasks_path, unknown_path
 
@@ -26,7 +26,7 @@ def counted(postgres: str) -> Iterator[Link]:
     thread.start()
 
     stack = AsyncExitStack()
-    entering = stack.enter_async_context(proxy(host(postgres), 5432))
+    entering = stack.enter_async_context(proxy(host(postgres), port(postgres)))
     link = asyncio.run_coroutine_threadsafe(entering, loop).result()
     try:
         yield link
