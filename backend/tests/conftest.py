@@ -193,7 +193,14 @@ def direct(pytestconfig: pytest.Config, data_dir: Path) -> Iterator[str]:
         yield running
     else:
         with embedded_server(data_dir) as url:
+            asyncio.run(wait_for_no_disk(url))
             yield url
+
+
+async def wait_for_no_disk(url: str) -> None:
+    """Even what is killed loses nothing that the system has: only a loss of power would show."""
+    await execute(url, "ALTER SYSTEM SET fsync = off")
+    await execute(url, "SELECT pg_reload_conf()")
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
 """StrictRoute and the fast path read a request as FastAPI's own route does."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import cache
 from typing import Annotated, Any
 
 import httpx
@@ -86,18 +87,21 @@ def application_of(route_class: type[APIRoute], *, is_fast: bool) -> FastAPI:
     return made
 
 
-KINDS: list[tuple[type[APIRoute], bool]] = [
-    (APIRoute, False),
-    (StrictRoute, False),
-    (StrictRoute, True),
-]
+@cache
+def applications() -> list[FastAPI]:
+    """With FastAPI's route, with ours, and with the fast path."""
+    return [
+        application_of(APIRoute, is_fast=False),
+        application_of(StrictRoute, is_fast=False),
+        application_of(StrictRoute, is_fast=True),
+    ]
 
 
 async def answers(method: str, url: str, **options: Any) -> list[tuple[int, object]]:  # noqa: ANN401 - httpx's
     """Return the answers of FastAPI's route, of ours, and of the fast path."""
     found = []
-    for route_class, is_fast in KINDS:
-        transport = httpx.ASGITransport(application_of(route_class, is_fast=is_fast))
+    for application in applications():
+        transport = httpx.ASGITransport(application)
         async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
             answer = await client.request(method, url, **options)
         found.append((answer.status_code, answer.json()))
