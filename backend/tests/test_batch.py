@@ -13,6 +13,7 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from src.framework.condition import Condition
+from src.framework.long_numbers import LongNumber
 from src.framework.sql.engine import _pool, is_distributed, ping
 from src.framework.sql.etag import etag
 from src.framework.sql.exceptions import BatchRefused, KeyReused, MembersRefused
@@ -840,6 +841,23 @@ async def test_the_steps_for_distributed_tables_do_the_same(in_steps: AsyncEngin
     assert json.loads(tasks) == [
         json.loads(row or b"") for row in (answer[0], rows[1], rows[3], answer[3])
     ]
+
+
+@pytest.mark.anyio
+async def test_in_steps_a_repeated_batch_gives_members_of_then(in_steps: AsyncEngine) -> None:
+    long = "9" * 5000
+    task = json.loads(await create_task(in_steps, "ada", TaskCreate(title="Once")))
+    number = TaskCreate.model_validate({"title": "New", "it": LongNumber(long)})
+    operations: list[Any] = [
+        {"op": "update", "id": UUID(task["id"]), "task": {"further": f'{{"a": [-{long}, 0.5]}}'}},
+        {"op": "create", "task": number},
+    ]
+
+    answer = await apply_batch(in_steps, "ada", operations, "key")
+
+    assert await apply_batch(in_steps, "ada", operations, "key") == answer
+    ends = [f'"a": [-{long}, 0.5]}}'.encode(), f'"it": {long}}}'.encode()]
+    assert [row and row[-len(end) :] for row, end in zip(answer, ends, strict=True)] == ends
 
 
 @pytest.mark.anyio
