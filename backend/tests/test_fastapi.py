@@ -234,6 +234,9 @@ ODD_REQUESTS: list[tuple[str, str, dict[str, Any]]] = [
     ("POST", "", {"content": b"{}", "headers": {"Content-Encoding": "gzip"}}),
     ("POST", "", {"content": b"{}", "headers": {"Content-Type": "text/plain"}}),
     ("POST", "", {"content": b'{"title": 7}'}),
+    ("POST", "", {"content": b'{"title": %b}' % (b"7" * 5000)}),
+    ("POST", "", {"content": b'{"title": "Buy milk", "it": %b}' % (b"7" * 20_000)}),
+    ("POST", "", {"content": b"7" * 5000}),
     ("GET", "?q=%FF", {}),
     ("GET", "?limit=0&sort=colour", {}),
     ("GET", "", {"headers": [("If-None-Match", '"a"'), ("If-None-Match", "b")]}),
@@ -265,3 +268,24 @@ async def test_an_override_and_the_fast_path_change_no_limit_and_no_sentence(
 
     assert answers[1:] == [answers[0]] * 2
     assert answers[0][0] < 500
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("is_fast", [True, False])
+async def test_a_long_number_is_kept_with_and_without_the_fast_path(
+    engine: AsyncEngine, is_fast: bool
+) -> None:
+    app = create_app(Settings(auth_mode="open", log_level="warning"), is_fast=is_fast)
+    app.engine = engine
+    number = "7" * 5000
+
+    async with calling(app) as api:
+        body = f'{{"title": "Buy milk", "it": {number}}}'
+        headers = {"Content-Type": "application/json"}
+        made = await api.post(tasks_path("ada"), content=body, headers=headers)
+        patched = await api.patch(
+            made.headers["location"], content=f'{{"it": [-{number}]}}', headers=headers
+        )
+
+    assert made.text.endswith(f'"it": {number}}}')
+    assert patched.text.endswith(f'"it": [-{number}]}}')
