@@ -6,6 +6,7 @@ A test each, so that an upgrade says what changed.
 import ast
 import asyncio
 import struct
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import pytest
 from pydantic_settings import DotEnvSettingsSource
 from sqlalchemy.ext.asyncio import AsyncEngine
 from uvicorn.protocols.http.flow_control import FlowControl
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from src.config import Settings
 from src.framework.sql.engine import was_not_sent
@@ -23,7 +24,6 @@ from tests.test_layers import SRC
 # Each private name, and the file that may use it.
 PRIVATE = {
     ("framework/sql/engine.py", "_transport"),
-    ("framework/server/protocol.py", "_start_asgi_task"),
 }
 
 # By their documentation, though they begin with an underscore.
@@ -128,7 +128,6 @@ async def test_asyncpg_says_that_it_sends_nothing_after_a_farewell() -> None:
 
 def test_uvicorns_protocol_has_what_ours_is_made_of() -> None:
     methods = {
-        "_start_asgi_task",
         "connection_lost",
         "connection_made",
         "data_received",
@@ -140,10 +139,19 @@ def test_uvicorns_protocol_has_what_ours_is_made_of() -> None:
         "on_response_complete",
         "shutdown",
     }
-    flow = {"pause_reading", "read_paused", "resume_reading"}
+    flow = {"drain", "pause_reading", "read_paused", "resume_reading", "write_paused"}
+    cycle = ["self", "scope", "transport", "flow", "logger", "access_logger", "access_log"]
+    cycle += ["default_headers", "message_event", "expect_100_continue", "keep_alive"]
+    cycle += ["on_response"]
 
     assert methods <= set(dir(HttpToolsProtocol)), "uvicorn's HttpToolsProtocol has changed"
-    assert flow <= set(dir(FlowControl)) | {"read_paused"}, "uvicorn's FlowControl has changed"
+    assert flow <= {*dir(FlowControl), *FlowControl.__init__.__code__.co_names}, (
+        "uvicorn's FlowControl has changed"
+    )
+    assert [*signature(RequestResponseCycle.__init__).parameters] == cycle, (
+        "uvicorn's RequestResponseCycle has changed"
+    )
+    assert {"receive", "run_asgi"} <= set(dir(RequestResponseCycle))
 
 
 def test_pydantic_settings_keeps_what_it_read_of_a_file(

@@ -2,8 +2,8 @@
 
 It prevents request smuggling, and limits a peer's memory, time and open files.
 uvicorn's protocol parses everything as it arrives, and waits forever. This one stops reading while
-a request waits for the one before it, refuses what is too large or too slow, ignores upgrades and
-trailers, and writes a response with one system call.
+a request waits for the one before it, refuses what is too large or too slow, and ignores upgrades
+and trailers.
 """
 
 import asyncio
@@ -11,18 +11,21 @@ import logging
 import socket
 import struct
 import sys
+from collections import deque
 from http import HTTPStatus
 from math import inf
-from typing import Any, cast
+from typing import Any
+from urllib.parse import unquote
 from weakref import WeakKeyDictionary
 
 import httptools
 from fastapi import Response
-from uvicorn.protocols.http.flow_control import FlowControl
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from src.framework.files import file_limit
+from src.framework.server.cycle import Cycle
+from src.framework.server.flow import Flow
 from src.framework.web.events import ENDS_WITH_CLIENT, TOO_MANY_CONNECTIONS
 from src.framework.web.problems import problem
 from src.framework.web.routing import MAX_PATH_BYTES
@@ -62,9 +65,6 @@ REFUSED_BYTES = 256 * 1024
 REFUSED_SECONDS = 2.0
 """How long a refused peer has to read the refusal."""
 
-LARGE = 64 * 1024
-"""Bytes above which to send without delay, so that the transport can apply flow control."""
-
 LINGER_SECONDS = 0.2
 """How long a shutdown waits for requests that are on their way."""
 
@@ -80,7 +80,8 @@ class TooManyPieces(Exception):
 
 
 class HTTPProtocol(HttpToolsProtocol):
-    transport: "Corked"  # type: ignore[assignment]  # connection_made wraps it
+    cycle: Cycle
+    flow: Flow
     deadline = 0.0
     must_arrive_by = 0.0
     unread = b""
@@ -92,9 +93,11 @@ class HTTPProtocol(HttpToolsProtocol):
     refusal: Response | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
-        super().connection_made(cast("asyncio.Transport", Corked(transport)))
+        super().connection_made(transport)
         limit_unread(transport.get_extra_info("socket"))
-        self.flow = Flow(self)
+        self.waiting: deque[Cycle] = deque()
+        self.flow = Flow(transport, self.waiting, self.parse)
+        self.asgi = {"version": self.asgi_version, "spec_version": "2.3"}
         self.headers = []
         self.clock = clock_of(self.server_state, self.loop)
         self.deadline = self.clock.now + HEAD_SECONDS
@@ -170,7 +173,9 @@ class HTTPProtocol(HttpToolsProtocol):
         self._feed(b"\r\n".join(head))
 
     def on_message_begin(self) -> None:
-        super().on_message_begin()
+        self.url = b""
+        self.headers = []
+        self.expect_100_continue = False
         self.is_arriving = True
         self.deadline = self.clock.now + HEAD_SECONDS
         self.must_arrive_by = self.clock.now + REQUEST_SECONDS
@@ -184,11 +189,47 @@ class HTTPProtocol(HttpToolsProtocol):
             # A longer path would be decoded before the application refuses it.
             path, *query = self.url.split(b"?", 1)
             self.url = b"?".join([path[: MAX_PATH_BYTES + 1], *query])
-        super().on_headers_complete()
+        before, self.cycle = self.cycle, self._cycle()
+        if before is None or before.response_complete:
+            self._run(self.cycle)
+        else:
+            self.flow.pause_reading()
+            self.waiting.appendleft(self.cycle)
         self.unparsed = self.short_pieces = 0
         self.deadline = self.clock.now + BODY_SECONDS
         # Trailers are not headers (RFC 9110 §6.5.1), and no endpoint needs any.
         self.headers = []
+
+    def _cycle(self) -> Cycle:
+        url, version = httptools.parse_url(self.url), self.parser.get_http_version()
+        scope: Any = {
+            "type": "http",
+            "asgi": self.asgi,
+            "http_version": version,
+            "server": self.server,
+            "client": self.client,
+            "scheme": self.scheme,
+            "method": self.parser.get_method().decode("ascii"),
+            "root_path": "",
+            "path": unquote(url.path.decode("ascii")),
+            "raw_path": url.path,
+            "query_string": url.query or b"",
+            "headers": self.headers,
+            "state": self.app_state.copy(),
+        }
+        return Cycle(
+            scope,
+            self.transport,
+            self.flow,
+            self.logger,
+            self.access_logger,
+            self.access_log,
+            self.server_state.default_headers,
+            asyncio.Event(),
+            self.expect_100_continue,
+            version != "1.0" and self.parser.should_keep_alive(),
+            self.on_response_complete,
+        )
 
     def _head_bytes(self) -> int:
         if self.unparsed + SLICE < MAX_HEAD_BYTES:
@@ -213,10 +254,10 @@ class HTTPProtocol(HttpToolsProtocol):
         self.is_arriving = False
         self.deadline = self.clock.now + self.timeout_keep_alive
 
-    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:  # noqa: ANN401 - of ASGI
-        if cycle.scope["http_version"] == "1.0":
-            app = without_chunks(app, cycle)
-        super()._start_asgi_task(cycle, app)
+    def _run(self, cycle: Cycle) -> None:
+        task = self.loop.create_task(cycle.run_asgi(self.app))
+        task.add_done_callback(self.tasks.discard)
+        self.tasks.add(task)
 
     def on_response_complete(self) -> None:
         self.server_state.total_requests += 1
@@ -224,8 +265,8 @@ class HTTPProtocol(HttpToolsProtocol):
             return
         if not self.is_arriving:
             self.deadline = self.clock.now + self.timeout_keep_alive
-        if self.pipeline:
-            self._start_asgi_task(*self.pipeline.pop())
+        if self.waiting:
+            self._run(self.waiting.pop())
         elif self.refusal is not None:
             self._send_refusal(self.refusal)
         elif self.is_half_closed and not self.unread:
@@ -248,8 +289,8 @@ class HTTPProtocol(HttpToolsProtocol):
             self._give_up_on_body(self.refusal)
 
     def _give_up_on_body(self, refusal: Response) -> None:
-        if self.pipeline:
-            self.pipeline.popleft()
+        if self.waiting:
+            self.waiting.popleft()
             return
         self.cycle.disconnected = True
         self.cycle.message_event.set()
@@ -263,6 +304,8 @@ class HTTPProtocol(HttpToolsProtocol):
         return self.cycle is not None and self.cycle.response_complete and self.cycle.more_body
 
     def _send_refusal(self, refusal: Response | None) -> None:
+        if self.transport.is_closing():
+            return
         if refusal is not None:
             status = HTTPStatus(refusal.status_code)
             head = [b"HTTP/1.1 %d %b" % (status, status.phrase.encode())]
@@ -279,7 +322,7 @@ class HTTPProtocol(HttpToolsProtocol):
 
     def check(self, now: float) -> None:
         """Close the connection if its peer has used up its time."""
-        if self.transport.stands_still(now):
+        if self.flow.stands_still(now, UNREAD_SECONDS):
             reset(self.transport.get_extra_info("socket"))
             self.transport.abort()
         elif self.is_half_closed and self._ends_with_client():
@@ -310,48 +353,6 @@ class HTTPProtocol(HttpToolsProtocol):
 
     def _is_idle(self) -> bool:
         return self.cycle is None or self.cycle.response_complete
-
-
-def without_chunks(app: Any, cycle: RequestResponseCycle) -> Any:  # noqa: ANN401 - of ASGI
-    """End a body of unknown length with the connection: HTTP/1.0 has no chunks (RFC 9112 §6.1)."""
-
-    async def answer(scope: Any, receive: Any, send: Any) -> None:  # noqa: ANN401 - of ASGI
-        has_length = True
-
-        async def send_unchunked(message: Any) -> None:  # noqa: ANN401 - of ASGI
-            nonlocal has_length
-            if message["type"] == "http.response.start":
-                names = [name for name, _ in message["headers"]]
-                has_length = b"content-length" in names or message["status"] in {204, 304}
-                if not has_length:
-                    cycle.chunked_encoding = False
-                    cycle.keep_alive = False
-            elif not has_length:
-                cycle.expected_content_length = len(message.get("body", b""))
-            await send(message)
-
-        await app(scope, receive, send_unchunked)
-
-    return answer
-
-
-class Flow(FlowControl):
-    """Stops reading while a request waits for the one before it."""
-
-    def __init__(self, protocol: HTTPProtocol) -> None:
-        super().__init__(cast("asyncio.Transport", protocol.transport))
-        self.protocol = protocol
-
-    def resume_reading(self) -> None:
-        if self.read_paused and not self.protocol.pipeline:
-            self.read_paused = False
-            self.protocol.loop.call_soon(self._parse_and_read_on)
-
-    def _parse_and_read_on(self) -> None:
-        if not self.read_paused and not self.protocol.transport.is_closing():
-            self.protocol.parse()
-            if not self.read_paused:
-                self.protocol.transport.resume_reading()
 
 
 class Clock:
@@ -412,55 +413,3 @@ def reset(connection: socket.socket) -> None:
     """Let the system forget what the peer did not read when the connection is closed."""
     now = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, now)
-
-
-class Corked:
-    """A transport that sends everything written in one turn of the loop together.
-
-    uvicorn writes the head and the body of a response separately, with a system call for each.
-    """
-
-    def __init__(self, transport: asyncio.Transport) -> None:
-        self._transport = transport
-        self._written: list[bytes] = []
-        self._bytes = 0
-        self._sent = 0
-        self._taken = 0
-        self._taken_at = 0.0
-        self._loop = asyncio.get_running_loop()
-
-    def write(self, data: bytes) -> None:
-        if not self._written:
-            self._loop.call_soon(self._flush)
-        self._written.append(data)
-        self._bytes += len(data)
-        if self._bytes > LARGE:
-            self._flush()
-
-    def write_eof(self) -> None:
-        self._flush()
-        if not self._transport.is_closing():
-            self._transport.write_eof()
-
-    def close(self) -> None:
-        self._flush()
-        self._transport.close()
-
-    def stands_still(self, now: float) -> bool:
-        """Whether the peer has read nothing for UNREAD_SECONDS although data is waiting."""
-        waiting = self._transport.get_write_buffer_size()
-        taken = self._sent - waiting
-        if waiting == 0 or taken != self._taken:
-            self._taken, self._taken_at = taken, now
-        return now - self._taken_at > UNREAD_SECONDS
-
-    def _flush(self) -> None:
-        written, self._written = self._written, []
-        self._sent += self._bytes
-        self._bytes = 0
-        # The client may have gone, or the connection been closed, in the same turn.
-        if written and not self._transport.is_closing():
-            self._transport.writelines(written)
-
-    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever the transport has
-        return getattr(self._transport, name)

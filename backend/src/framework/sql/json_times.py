@@ -6,7 +6,7 @@ that PostgreSQL writes, `_at":"` and `_date":"` are the ends of names only: in a
 escaped. Columns with such names are times: see `table_of`.
 
 Most rows need nothing. Their last columns are a column that may be a time, `created_at` and
-`updated_at`, so a few bytes at fixed distances from the end show that all digits are there.
+`updated_at`. So each twelfth byte from the end shows that all digits are there.
 """
 
 import re
@@ -16,12 +16,18 @@ _TIME = re.compile(
     rb'(_(?:at|date)":"[0-9]{4,6}-[0-9]{2}-[0-9]{2}T[0-9:]{8})(\.[0-9]{1,6})?(?=\+00:00"[,}])'
 )
 
-_CREATED, _ZONE = b',"created_at":"', b'+00:00"'
-_POINT, _QUOTE, _COLON = b'.":'
+_FROM, _STEP = -111, 12
+_WHOLE = {b".0a-.0a-.0", b"dla-.0a-.0"}
+"""Each twelfth byte from the end of a task that needs nothing. Its `due_date` may be null.
 
-# The places in a row that ends with three such times: the name of the second time, the points of
-# the third, second and first, and the zone and the end of the first.
-_NAME, _THIRD, _SECOND, _FIRST, _FIRST_ZONE, _FIRST_END = -97, -15, -63, -111, -104, -98
+`.` comes before six digits, `0` ends `+00:00`, `a` is in the name and `-` in the date of the next.
+"""
+
+_LAST_TWO = b"a-.0a-.0"
+
+# Where the first of the three times has its parts if it has no fraction.
+_NAMES = ((b'_date":"', -131), (b'_at":"', -129))
+_ZONE, _ZONE_AT = b'+00:00"', -104
 
 _further: set[bytes] = set()
 
@@ -36,18 +42,14 @@ def with_six_digits(json: bytes) -> bytes:
 
     Other JSON, and years before 1, stay as they are.
     """
-    if json.startswith(_CREATED, _NAME) and json[_THIRD] == _POINT == json[_SECOND]:
-        for name in _further:
-            if name in json:
-                return _TIME.sub(_filled, json)
-        if (
-            json[_FIRST_END] != _QUOTE
-            or json[_FIRST] == _POINT
-            or json[_FIRST_ZONE : _FIRST_END + 1] != _ZONE
-        ):
+    ends = json[_FROM::_STEP]
+    if ends in _WHOLE and not _further:
+        return json
+    if ends[2:] == _LAST_TWO and not any(name in json for name in _further):
+        if not json.startswith(_ZONE, _ZONE_AT):
             return json
-        if json[_FIRST_ZONE - 3] == _COLON:
-            return b"%b.000000%b" % (json[:_FIRST_ZONE], json[_FIRST_ZONE:])
+        if any(json.startswith(*name) for name in _NAMES):
+            return b"%b.000000%b" % (json[:_ZONE_AT], json[_ZONE_AT:])
     return _TIME.sub(_filled, json)
 
 

@@ -34,6 +34,11 @@ class JSONBytes(Response):
         length = (b"content-length", b"%d" % len(content))
         self.raw_headers = [length, _JSON, _CACHE_CONTROL, *headers]
 
+    async def __call__(self, _scope: Scope, _receive: Receive, send: Send) -> None:
+        status, headers = self.status_code, self.raw_headers
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": self.body})
+
 
 class JSONArray(Response):
     """A spooled array of JSON values, sent in pieces, and compressed if it is long.

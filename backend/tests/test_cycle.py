@@ -1,0 +1,115 @@
+"""How a response is written: in one piece, and only if it is valid HTTP."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from uvicorn import Config
+from uvicorn.server import ServerState
+
+from src.framework.server.protocol import HTTPProtocol
+
+OK = b"HTTP/1.1 200 OK\r\n"
+GET = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
+LENGTH_5 = (b"content-length", b"5")
+
+
+def answering(*fields: tuple[bytes, bytes], pieces: list[bytes]) -> Any:  # noqa: ANN401 - of ASGI
+    async def app(_scope: Any, _receive: Any, send: Any) -> None:  # noqa: ANN401 - of ASGI
+        await send({"type": "http.response.start", "status": 200, "headers": [*fields]})
+        for left, piece in zip(reversed(range(len(pieces))), pieces, strict=True):
+            await send({"type": "http.response.body", "body": piece, "more_body": left > 0})
+
+    return app
+
+
+class Written(HTTPProtocol):
+    """Records each write to the transport."""
+
+    writes: list[bytes]
+
+    def connection_made(self, transport: Any) -> None:  # noqa: ANN401 - as uvloop has it
+        super().connection_made(transport)
+        writes = self.writes
+
+        class Recording:
+            def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever the transport has
+                return getattr(transport, name)
+
+            def write(self, data: bytes) -> None:
+                writes.append(data)
+                transport.write(data)
+
+        self.transport: Any = Recording()
+
+
+@asynccontextmanager
+async def asking(app: Any, request: bytes) -> AsyncIterator[tuple[bytes, list[bytes]]]:  # noqa: ANN401 - of ASGI
+    """Send a request, and give all bytes of the answer, and the writes that they came in."""
+    config = Config(app, lifespan="off", log_config=None)
+    config.load()
+    writes: list[bytes] = []
+
+    def protocol() -> HTTPProtocol:
+        made = Written(config, ServerState(), {})
+        made.writes = writes
+        return made
+
+    server = await asyncio.get_running_loop().create_server(protocol, "127.0.0.1", 0)
+    async with server:
+        reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+        writer.write(request)
+        writer.write_eof()
+        async with asyncio.timeout(10):
+            yield await reader.read(), writes
+        writer.close()
+
+
+@pytest.mark.anyio
+async def test_the_head_and_the_body_are_one_write() -> None:
+    async with asking(answering(LENGTH_5, pieces=[b"hello"]), GET) as (answer, writes):
+        assert answer == OK + b"content-length: 5\r\n\r\nhello"
+        assert writes == [answer]
+
+
+@pytest.mark.anyio
+async def test_the_head_of_a_stream_does_not_wait_for_its_body() -> None:
+    async with asking(answering(pieces=[b"one", b"", b"two"]), GET) as (answer, writes):
+        head = OK + b"transfer-encoding: chunked\r\n\r\n"
+        assert writes == [head, b"3\r\none\r\n", b"3\r\ntwo\r\n0\r\n\r\n"]
+        assert answer == b"".join(writes)
+
+
+@pytest.mark.anyio
+async def test_a_stream_of_http_1_0_ends_with_its_connection() -> None:
+    async with asking(answering(pieces=[b"one", b"two"]), b"GET / HTTP/1.0\r\n\r\n") as (answer, _):
+        assert answer == OK + b"connection: close\r\n\r\nonetwo"
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("value", [b"a\nset-cookie: b", b"a\rb", b"a\0", b"\x7f"])
+async def test_a_field_with_a_control_character_is_never_sent(value: bytes) -> None:
+    app = answering((b"location", value), LENGTH_5, pieces=[b"hello"])
+
+    async with asking(app, GET) as (answer, _):
+        assert answer.startswith(b"HTTP/1.1 500 Internal Server Error\r\n")
+        assert b"location" not in answer
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("pieces", [[b"hell"], [b"hello!"], [b"hel", b"l"], [b"hel", b"lo!"]])
+async def test_a_body_of_another_length_than_its_head_says_ends_the_connection(
+    pieces: list[bytes],
+) -> None:
+    async with asking(answering(LENGTH_5, pieces=pieces), GET * 2) as (answer, _):
+        assert answer.count(OK) <= 1
+        assert not answer.endswith((b"hello", b"hell", b"hell!"))
+
+
+@pytest.mark.anyio
+async def test_two_requests_at_once_are_answered_in_turn() -> None:
+    async with asking(answering(LENGTH_5, pieces=[b"hello"]), GET * 2) as (answer, writes):
+        assert writes == [OK + b"content-length: 5\r\n\r\nhello"] * 2
+        assert answer == b"".join(writes)
