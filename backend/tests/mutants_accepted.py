@@ -27,13 +27,6 @@ ACCEPTED: dict[str, dict[str, str]] = {
     },
     "src/schemas/further.py": {
         "FURTHER = '\\x00further' → FURTHER = '\\x00further~'": "no client can send either",
-        "PydanticCustomError('levels', 'must have at most {most} levels', {'most': MOST_LEVELS}) → "
-        "PydanticCustomError('levels~', 'must have at most {most} levels', "
-        "{'most': MOST_LEVELS})": "only the message is used",
-        "PydanticCustomError('number', 'must have numbers that a double can hold') → "
-        "PydanticCustomError('number~', 'must have numbers that a double can hold')": (
-            "only the message is used"
-        ),
     },
     "src/schemas/changes.py": {
         "urlsafe_b64encode(to_json((position.seq, position.at))).decode().rstrip('=') → "

@@ -359,6 +359,7 @@ def test_what_is_beyond_a_limit_is_422_and_named(
         ({"a": "x" * 9000}, {"b": 1, "c": "y" * 9500}, "c", TOO_LONG),
         ({}, {"it": "é" * 8192}, "it", TOO_LONG),
         ({}, {"it": [1e308] * 55}, "it", TOO_LONG),
+        ({}, {"a": "x" * 9000, "b": [1e308] * 40}, "b", TOO_LONG),
     ],
 )
 def test_too_many_or_too_long_members_are_422_and_one_is_named(
@@ -381,6 +382,22 @@ def test_too_many_or_too_long_members_are_422_and_one_is_named(
     place = "operations.0.task." if way == "batch" else ""
     assert_problem(refused, 422, f"{place}{named}: {sentence}")
     assert listed(api, user) == [task]
+
+
+@pytest.mark.parametrize("way", ["PUT", "PATCH", "batch"])
+def test_a_change_may_remove_many_members_but_not_any_number(
+    api: httpx.Client, user: str, way: str
+) -> None:
+    task = create(api, user, kept=1, gone=1)
+    nulls = dict.fromkeys(["gone", *(f"n{number}" for number in range(3000))])
+
+    assert further(task_in(changed(api, task, nulls, way))) == {"kept": 1}
+
+    nulls |= dict.fromkeys(f"n{number}" for number in range(7000))
+    place = "operations.0.task." if way == "batch" else ""
+    for change, named in [(nulls, "gone"), (nulls | {"kept": 2}, "kept")]:
+        refused = changed(api, task, change, way)
+        assert_problem(refused, 422, f"{place}{named}: {TOO_LONG}")
 
 
 @pytest.mark.parametrize("way", ["PUT", "PATCH", "batch"])

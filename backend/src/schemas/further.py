@@ -75,14 +75,17 @@ def _text(members: Mapping[str, object], most_bytes: int) -> str:
             raise _refused(name, NUL)
         try:
             digits[name] = _further_digits(value)
-        except PydanticCustomError as error:
-            raise _refused(name, error.message()) from None
+        except ValueError as error:
+            raise _refused(name, str(error)) from None
         if digits[name] > most_bytes:
             raise _refused(name, TOO_LONG)
     text = json_text(members)
     if len(text.encode()) + sum(digits.values()) > most_bytes:
-        sizes = {name: len(json_text(members[name]).encode()) + digits[name] for name in kept}
-        raise _refused(max(sizes or members, key=lambda name: sizes.get(name, 0)), TOO_LONG)
+
+        def size(name: str) -> int:
+            return len(json_text(members[name]).encode()) + digits[name]
+
+        raise _refused(max(kept or members, key=size), TOO_LONG)
     if _has_nul(text):
         raise _refused(next(name for name in kept if _has_nul(json_text(members[name]))), NUL)
     return text
@@ -91,7 +94,7 @@ def _text(members: Mapping[str, object], most_bytes: int) -> str:
 def _further_digits(value: object) -> int:
     """Return how many more digits PostgreSQL writes than Python, because it writes no exponents.
 
-    Raises PydanticCustomError for too many levels, and for what no double holds.
+    Raises ValueError for too many levels, and for what no double holds.
     """
     digits = 0
     level = [value]
@@ -101,12 +104,10 @@ def _further_digits(value: object) -> int:
             if isinstance(each, dict | list):
                 inner += each.values() if isinstance(each, dict) else each
                 if depth == MOST_LEVELS:
-                    raise PydanticCustomError(
-                        "levels", "must have at most {most} levels", {"most": MOST_LEVELS}
-                    )
+                    raise ValueError(f"must have at most {MOST_LEVELS} levels")
             elif isinstance(each, float):
                 if isinf(each):
-                    raise PydanticCustomError("number", "must have numbers that a double can hold")
+                    raise ValueError("must have numbers that a double can hold")
                 if "e" in (short := repr(each)):
                     digits += len(format(Decimal(short), "f")) - len(short)
                 if digits > LONGEST_CHANGE:
