@@ -18,6 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from src.framework.sql.exceptions import DatabaseUnavailable
 from src.framework.turns import Turns
+from src.schemas.fields import LONGEST_USER_ID
 from src.schemas.personal_token import Scope
 from src.services.exceptions import TokenRefused
 from src.services.personal_token_service import look_up, note_use
@@ -120,7 +121,8 @@ class KnownTokens:
 
     async def _looked_up(self, key: TokenKey) -> KnownToken | None:
         """Ask once for all requests that wait. Do not ask again soon for an unknown token."""
-        is_nobody = "\0" in key.user_id  # which PostgreSQL cannot hold
+        # PostgreSQL cannot hold the one, and Citus refuses to look for the other.
+        is_nobody = "\0" in key.user_id or len(key.user_id) > LONGEST_USER_ID
         if is_nobody or self.unknown.get(key, -inf) + REMEMBERED_SECONDS > monotonic():
             return None
         looking = self.looking.get(key)
