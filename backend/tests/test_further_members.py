@@ -370,6 +370,7 @@ def test_too_many_or_too_long_members_are_422_and_one_is_named(
     members: dict[str, object],
     named: str,
     sentence: str,
+    names_members: bool,
 ) -> None:
     """Of those that are there already, a change names the one that it adds to them."""
     task = create(api, user, **there)
@@ -380,7 +381,8 @@ def test_too_many_or_too_long_members_are_422_and_one_is_named(
         named = named if named in members else next(iter(members))
 
     place = "operations.0.task." if way == "batch" else ""
-    assert_problem(refused, 422, f"{place}{named}: {sentence}")
+    where = f"{place}{named}" if names_members or way == "POST" else "body"
+    assert_problem(refused, 422, f"{where}: {sentence}")
     assert listed(api, user) == [task]
 
 

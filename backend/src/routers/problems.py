@@ -162,7 +162,8 @@ async def _batch_refused(request: Request, error: BatchRefused) -> Response:
 async def _members_refused(_request: Request, error: MembersRefused) -> Response:
     place = [] if error.number is None else ["operations", error.number, "task"]
     message = ONE_TOO_MANY if error.is_many else TOO_LONG
-    found = {"loc": ["body", *place, error.member], "msg": message, "type": "further_member"}
+    named = [error.member] if error.member else []
+    found = {"loc": ["body", *place, *named], "msg": message, "type": "further_member"}
     return problem_with_errors(422, [found])
 
 

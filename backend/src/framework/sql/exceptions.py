@@ -36,7 +36,8 @@ class BatchRefused(Exception):
 class MembersRefused(Exception):
     """A row would have too many further members, or too long ones, because of this member.
 
-    `number` is the place of the operation in a batch.
+    `number` is the place of the operation in a batch. Citus tells neither it nor the member, which
+    is empty then.
     """
 
     def __init__(self, member: str, reason: str, number: int | None) -> None:
