@@ -183,8 +183,8 @@ async def test_beyond_10_000_keys_a_new_one_is_refused_and_an_old_one_repeated(
 
     await execute(
         own_database,
-        "UPDATE idempotency_keys SET created_at = created_at"
-        " - interval '23 hours' WHERE key LIKE 'kept-%'",
+        "UPDATE idempotency_keys SET created_at = now() - interval '25 hours'"
+        " WHERE key LIKE 'kept-%'",
     )
     await task_service.create_task(engine, user, milk, "new")
     async with connected(own_database) as driver:
