@@ -80,7 +80,7 @@ TESTS = {
     "src/framework/server/process.py": """
         tests/test_stop.py tests/test_run.py -k 'test_stop or closing'
     """,
-    "src/framework/server/protocol.py": """
+    "src/framework/server/*.py": """
         tests/test_connection.py tests/test_http.py tests/test_odd_input.py
         tests/faults/test_peers.py
     """,

@@ -38,12 +38,6 @@ ACCEPTED: dict[str, dict[str, str]] = {
             "nobody is shown it"
         ),
     },
-    "src/framework/sql/json_times.py": {
-        "-15 → -16": SLOWER,
-        "json[_FIRST_END] != _QUOTE or json[_FIRST] == _POINT or "
-        "json[_FIRST_ZONE:_FIRST_END + 1] != _ZONE → json[_FIRST_END] != _QUOTE and "
-        "json[_FIRST] == _POINT and (json[_FIRST_ZONE:_FIRST_END + 1] != _ZONE)": SLOWER,
-    },
     "src/framework/sql/shares.py": AS_FALSE
     | {
         "turn.done() → turn": "a turn is cancelled, and so done, with the task that waits for it",

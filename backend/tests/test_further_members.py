@@ -541,7 +541,15 @@ def test_times_keep_their_one_form_whatever_members_end_with(api: httpx.Client, 
     """The end of a row's JSON tells whether its times need zeros: members cannot imitate it."""
     times = ',"created_at":"{0}.123456+00:00","updated_at":"{0}.123456+00:00"'
     text = times.format("2026-12-24T09:30:00")
-    for value in (text, [text], {"a": text}, {"due_date": "2026-12-24T09:30:00+00:00"}):
+    twelfths = "".join(f"{each:12}" for each in ".0a-.0a-.0").rstrip()
+    for value in (
+        text,
+        [text],
+        {"a": text},
+        {"due_date": "2026-12-24T09:30:00+00:00"},
+        *(twelfths + "x" * length for length in range(12)),
+        {"updated_at": "2026-12-24T09:30:00.123456+00:00"},
+    ):
         task = create(api, user, due_date="2026-12-24T09:30:00Z", it=value)
         got = api.get(task_path(task))
 

@@ -23,6 +23,9 @@ _WHOLE = {b".0a-.0a-.0", b"dla-.0a-.0"}
 `.` comes before six digits, `0` ends `+00:00`, `a` is in the name and `-` in the date of the next.
 """
 
+_LAST, _LAST_AT = b'_at":"', -40
+"""The end of the last time's name. A member's text may have the twelfth bytes, but not this."""
+
 _LAST_TWO = b"a-.0a-.0"
 
 # Where the first of the three times has its parts if it has no fraction.
@@ -42,7 +45,7 @@ def with_six_digits(json: bytes) -> bytes:
 
     Other JSON, and years before 1, stay as they are.
     """
-    ends = json[_FROM::_STEP]
+    ends = json[_FROM::_STEP] if json.startswith(_LAST, _LAST_AT) else b""
     if ends in _WHOLE and not _further:
         return json
     if ends[2:] == _LAST_TWO and not any(name in json for name in _further):
