@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -132,7 +132,7 @@ def median(loads: Iterable[Load]) -> Load:
 
 
 def measure(
-    servers: dict[str, Running],
+    servers: Mapping[str, Running | Sequence[Running]],
     rows: list[Row],
     size: Size,
     progress: Progress,
@@ -144,15 +144,17 @@ def measure(
         loads: dict[str, list[Load]] = defaultdict(list)
         for number in range(size.rounds):
             # The order alternates, so that no server always follows the same one.
-            for name, server in list(servers.items())[:: 1 if number % 2 else -1]:
+            for name, measured in list(servers.items())[:: 1 if number % 2 else -1]:
+                group = [measured] if isinstance(measured, Running) else measured
+                url = group[0].database_url
                 progress.step(f"{row.name}, {name}")
                 if number == 0 or row.operation not in READS:
                     deletes = 25_000 * size.seconds if row.operation.endswith("delete") else 0
                     if row in OF_ONE_USER:
-                        asyncio.run(data.settle(server.database_url, deletes + 10_000, owners=1))
+                        asyncio.run(data.settle(url, deletes + 10_000, owners=1))
                     else:
-                        asyncio.run(data.settle(server.database_url, deletes))
-                loads[name].append(load.wrk(server, row, users, size.seconds))
+                        asyncio.run(data.settle(url, deletes))
+                loads[name].append(load.together(group, row, users, size.seconds))
         results[row.name] = {name: median(each) for name, each in loads.items()}
     return results
 
@@ -383,8 +385,17 @@ def flat(url: str, size: Size, progress: Progress) -> tuple[report.Results, repo
     return small, large
 
 
+def three_services(stack: ExitStack, url: str) -> dict[str, list[Running]]:
+    """Start three services that know nothing of each other, on one database.
+
+    Each has as many connections as the single one.
+    """
+    start = stack.enter_context
+    return {report.THREE: [start(peers.running(peers.ours(), url)) for _ in range(3)]}
+
+
 def write_one_user(fast: list[Peer], size: Size) -> None:
-    progress = Progress(size.rounds * len(size.one_user) * (len(fast) + 1))
+    progress = Progress(size.rounds * len(size.one_user) * (len(fast) + 2))
     with tempfile.TemporaryDirectory() as folder, roomy_server(Path(folder) / "data") as url:
         asyncio.run(prepare(url))
         plain = asyncio.run(without_feed(url))
@@ -395,7 +406,9 @@ def write_one_user(fast: list[Peer], size: Size) -> None:
                 )
                 for peer in [*fast, peers.ours(workers=2)]
             }
-            results = measure(servers, size.one_user, size, progress)
+            results = measure(
+                {**servers, **three_services(stack, url)}, size.one_user, size, progress
+            )
     progress.step("done")
     tables = report.of_one_user(results, [peer.name for peer in fast])
     print(f"\n{tables}")
@@ -423,7 +436,8 @@ def main() -> None:
     rows = [*size.operations, *size.connections]
     progress = Progress(
         size.rounds * len(size.operations) * (len(compared) + 2)
-        + size.rounds * len(size.connections + size.one_user) * (len(fast) + 2)
+        + size.rounds * len(size.connections) * (len(fast) + 2)
+        + size.rounds * len(size.one_user) * (len(fast) + 3)
         + size.rounds * len(size.far) * (len(fast) + len(POOLERS))
         + size.rounds * (2 * len(FLAT) + 3)
         + len(rows)
@@ -443,8 +457,11 @@ def main() -> None:
             results = measure(servers, size.operations, size, progress)
             memory = servers[report.THIS].memory()
             slow = {peer.name for peer in compared} - {peer.name for peer in fast}
-            under_load = {name: each for name, each in servers.items() if name not in slow}
+            under_load: dict[str, Running | Sequence[Running]] = {
+                name: each for name, each in servers.items() if name not in slow
+            }
             connections = measure(under_load, size.connections, size, progress)
+            under_load |= three_services(stack, url)
             one_user = measure(under_load, size.one_user, size, progress)
         limits = by_postgres_alone(url, rows, size, progress)
         for measured in (results, connections):

@@ -1,10 +1,12 @@
--- wrk's requests: `wrk -s load.lua URL -- OPERATION USERS [TOKEN]`
-local operation, users
-local next_row = 0
+-- wrk's requests: `wrk -s load.lua URL -- OPERATION USERS TOKEN LOADS NUMBER`
+-- Of LOADS at the same time, this one has a NUMBER from 0, and deletes rows of its own.
+local operation, users, next_row, step
 local json = { ["Content-Type"] = "application/json" }
 
 function init(args)
   operation, users = args[1], tonumber(args[2])
+  step = tonumber(args[4])
+  next_row = tonumber(args[5]) + 1 - step
   if args[3] ~= "" then wrk.headers["Authorization"] = "Bearer " .. args[3] end
   math.randomseed(os.time())
 end
@@ -27,7 +29,7 @@ local function of_one_user(what)
     return wrk.format("POST", "/api/d0/tasks", json, '{"title": "Buy milk"}')
   end
   if what == "delete" then
-    next_row = next_row + 1
+    next_row = next_row + step
     return wrk.format("DELETE", "/api/d0/tasks/" .. id(100 + next_row))
   end
   local path = "/api/d0/tasks/" .. id(what == "toggle one" and 1 or math.random(100))
@@ -53,7 +55,7 @@ function request()
     return wrk.format("POST", path, json, '{"title": "Buy milk", "description": "Two litres"}')
   end
   if operation == "create, new users" then
-    next_row = next_row + 1
+    next_row = next_row + step
     local path = string.format("/api/c%d-%d/tasks", os.time(), next_row)
     return wrk.format("POST", path, json, '{"title": "Buy milk"}')
   end
@@ -61,6 +63,6 @@ function request()
     return wrk.format("PUT", some_task(), json, '{"title": "Buy bread", "completed": true}')
   end
   if operation == "toggle" then return wrk.format("PATCH", some_task() .. "/complete") end
-  next_row = next_row + 1
+  next_row = next_row + step
   return wrk.format("DELETE", string.format("/api/d%d/tasks/%s", next_row % 1000, id(next_row)))
 end

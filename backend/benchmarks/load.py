@@ -2,6 +2,8 @@
 
 import re
 import subprocess
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,8 +37,19 @@ class Load:
     by_postgres: float = float("nan")
 
 
-def wrk(server: Running, row: Row, users: int, seconds: int, token: str = "") -> Load:
-    """Raises RuntimeError when any answer is not a success."""
+def wrk(  # noqa: PLR0917 - what a load is
+    server: Running,
+    row: Row,
+    users: int,
+    seconds: int,
+    token: str = "",
+    number: int = 0,
+    loads: int = 1,
+) -> Load:
+    """Load a server; of several `loads` at once, each has a `number` from 0.
+
+    Raises RuntimeError when any answer is not a success.
+    """
     used, by_postgres = server.processor_time(), server.processor_time_of_postgres()
     said = subprocess.run(
         [
@@ -53,6 +66,8 @@ def wrk(server: Running, row: Row, users: int, seconds: int, token: str = "") ->
             row.operation,
             str(users),
             token,
+            str(loads),
+            str(number),
         ],
         check=True,
         capture_output=True,
@@ -62,6 +77,22 @@ def wrk(server: Running, row: Row, users: int, seconds: int, token: str = "") ->
         raise RuntimeError(f"{row.name} at {server.url}:\n{said}")
     by_postgres = server.processor_time_of_postgres() - by_postgres
     return read(said, server.processor_time() - used, by_postgres)
+
+
+def together(servers: Sequence[Running], row: Row, users: int, seconds: int) -> Load:
+    """Load several servers at once: their rates in all, and the worst of their percentiles."""
+    number = len(servers)
+    if number == 1:
+        return wrk(servers[0], row, users, seconds)
+    with ThreadPoolExecutor(number) as threads:
+        running = [
+            threads.submit(wrk, server, row, users, seconds, "", n, number)
+            for n, server in enumerate(servers)
+        ]
+    loads = [each.result() for each in running]
+    rate = sum(load.rate for load in loads)
+    p50, p99 = max(load.p50 for load in loads), max(load.p99 for load in loads)
+    return Load(rate, p50, p99, processor=float("nan"))
 
 
 def read(said: str, used: float, by_postgres: float) -> Load:

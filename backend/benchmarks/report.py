@@ -14,6 +14,7 @@ Results = dict[str, dict[str, Load]]  # by operation, by server
 
 THIS = "this service"
 PLAIN = f"{THIS} without its fast path"
+THREE = f"{THIS}, 3 processes"
 LIMIT = "PostgreSQL alone (pgbench)"
 COLOURS = ["#1f6feb", "#8b949e", "#2da44e", "#0e8a9e", "#bf3989", "#bf8700"]
 
@@ -152,9 +153,9 @@ def of_one_user(results: Results, servers: list[str]) -> str:
     others = [name for name in servers if name != THIS]
     return "\n".join(
         [
-            rates(results, [*servers, two]),
-            ratios(results, [*others, two]),
-            latencies(results, [*servers, two]),
+            rates(results, [*servers, two, THREE]),
+            ratios(results, [*others, two, THREE]),
+            latencies(results, [*servers, two, THREE]),
         ]
     )
 
