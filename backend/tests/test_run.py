@@ -5,7 +5,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
@@ -15,7 +15,6 @@ import pytest
 
 from tests.serving import (
     BACKEND,
-    COMMAND,
     Server,
     environment,
     eventually,
@@ -60,8 +59,10 @@ def made_to_run(log_file: Path, data_dir: Path, **settings: str) -> Iterator[Ser
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_data_survives_a_restart_and_ctrl_c_leaves_no_process(tmp_path: Path, workers: str) -> None:
-    data_dir = tmp_path / "data"
+def test_data_survives_a_restart_and_ctrl_c_leaves_no_process(
+    tmp_path: Path, initialized: Callable[[Path], Path], workers: str
+) -> None:
+    data_dir = initialized(tmp_path / "data")
     with made_to_run(tmp_path / "log", data_dir, WORKERS=workers) as server:
         family = psutil.Process(server.process.pid).children(recursive=True)
         with server.client() as api:
@@ -91,10 +92,12 @@ def test_it_prints_its_addresses_and_nothing_else(tmp_path: Path) -> None:
     ]
 
 
-def test_a_killed_service_loses_no_task_and_starts_again(tmp_path: Path) -> None:
-    data_dir = tmp_path / "data"
+def test_a_killed_service_loses_no_task_and_starts_again(
+    tmp_path: Path, initialized: Callable[[Path], Path]
+) -> None:
+    data_dir = initialized(tmp_path / "data")
     log = tmp_path / "log"
-    with serving(log, COMMAND, DATA_DIR=str(data_dir)) as server, server.client() as api:
+    with serving(log, DATA_DIR=str(data_dir)) as server, server.client() as api:
         tasks = [create(api, "ada", title=f"Task {number}") for number in range(10)]
         server.stop(signal.SIGKILL)
     assert postgres_processes(data_dir)
@@ -105,8 +108,10 @@ def test_a_killed_service_loses_no_task_and_starts_again(tmp_path: Path) -> None
     assert not postgres_processes(data_dir)
 
 
-def test_everything_killed_at_once_loses_no_task(tmp_path: Path) -> None:
-    data_dir = tmp_path / "data"
+def test_everything_killed_at_once_loses_no_task(
+    tmp_path: Path, initialized: Callable[[Path], Path]
+) -> None:
+    data_dir = initialized(tmp_path / "data")
     with serving(tmp_path / "log", DATA_DIR=str(data_dir)) as server, server.client() as api:
         tasks = [create(api, "ada", title=f"Task {number}") for number in range(10)]
         kill_all(postgres_processes(data_dir))
@@ -116,9 +121,11 @@ def test_everything_killed_at_once_loses_no_task(tmp_path: Path) -> None:
         assert listed(api, "ada") == tasks
 
 
-def test_a_pid_that_another_program_has_now_is_not_a_server(tmp_path: Path) -> None:
+def test_a_pid_that_another_program_has_now_is_not_a_server(
+    tmp_path: Path, initialized: Callable[[Path], Path]
+) -> None:
     """As after a reboot: a dead server's pid file names a live process."""
-    data_dir = tmp_path / "data"
+    data_dir = initialized(tmp_path / "data")
     with serving(tmp_path / "log", DATA_DIR=str(data_dir)) as server, server.client() as api:
         task = create(api, "ada")
         pid_file = data_dir / "postgres" / "postmaster.pid"
@@ -129,10 +136,12 @@ def test_a_pid_that_another_program_has_now_is_not_a_server(tmp_path: Path) -> N
         assert listed(api, "ada") == [task]
 
 
-def test_two_services_on_the_same_data_share_one_server(tmp_path: Path) -> None:
-    data = str(tmp_path / "data")
+def test_two_services_on_the_same_data_share_one_server(
+    tmp_path: Path, initialized: Callable[[Path], Path]
+) -> None:
+    data = str(initialized(tmp_path / "data"))
     with serving(tmp_path / "one", DATA_DIR=data) as one, one.client() as first:
-        with serving(tmp_path / "two", COMMAND, DATA_DIR=data) as two, two.client() as second:
+        with serving(tmp_path / "two", DATA_DIR=data) as two, two.client() as second:
             task = create(first, "ada")
             assert listed(second, "ada") == [task]
             one.stop(signal.SIGINT)
@@ -156,7 +165,7 @@ def test_services_that_start_and_stop_together_all_find_the_server(tmp_path: Pat
 
 def test_a_first_start_that_is_killed_midway_does_not_harm_the_next(tmp_path: Path) -> None:
     data_dir = tmp_path / "data"
-    with started(tmp_path / "log", COMMAND, DATA_DIR=str(data_dir)) as server:
+    with started(tmp_path / "log", DATA_DIR=str(data_dir)) as server:
         assert eventually((data_dir / "postgres.unfinished" / "PG_VERSION").exists)
         server.stop(signal.SIGKILL)
     for process in postgres_processes(data_dir):
@@ -166,8 +175,10 @@ def test_a_first_start_that_is_killed_midway_does_not_harm_the_next(tmp_path: Pa
         assert listed(api, "ada") == []
 
 
-def test_workers_end_with_the_process_that_started_them(tmp_path: Path) -> None:
-    settings = {"DATA_DIR": str(tmp_path / "data"), "PORT": str(free_port())}
+def test_workers_end_with_the_process_that_started_them(
+    tmp_path: Path, initialized: Callable[[Path], Path]
+) -> None:
+    settings = {"DATA_DIR": str(initialized(tmp_path / "data")), "PORT": str(free_port())}
     with serving(tmp_path / "log", WORKERS="2", **settings) as server, server.client() as api:
         task = create(api, "ada")
         workers = psutil.Process(server.process.pid).children(recursive=True)
@@ -185,12 +196,14 @@ def lives(process: psutil.Process) -> bool:
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_closing_the_terminal_leaves_no_process(tmp_path: Path, workers: str) -> None:
-    data_dir = str(tmp_path / "data")
-    with serving(tmp_path / "log", DATA_DIR=data_dir, WORKERS=workers) as server:
+def test_closing_the_terminal_leaves_no_process(
+    tmp_path: Path, initialized: Callable[[Path], Path], workers: str
+) -> None:
+    data_dir = initialized(tmp_path / "data")
+    with serving(tmp_path / "log", DATA_DIR=str(data_dir), WORKERS=workers) as server:
         server.stop(signal.SIGHUP)
 
-    assert eventually(lambda: not postgres_processes(tmp_path / "data"))
+    assert eventually(lambda: not postgres_processes(data_dir))
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
