@@ -27,6 +27,7 @@ ACCEPTED: dict[str, dict[str, str]] = {
     },
     "src/schemas/further.py": {
         "FURTHER = '\\x00further' → FURTHER = '\\x00further~'": "no client can send either",
+        "digits[name] > most_bytes → digits[name] >= most_bytes": "the text is longer than these",
     },
     "src/schemas/changes.py": {
         "urlsafe_b64encode(to_json((position.seq, position.at))).decode().rstrip('=') → "
