@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.serving import Server, free_port, ran, serving
+from tests.serving import FORKED, Server, free_port, ran, serving
 from tests.tasks import assert_problem, create, listed, tasks_path
 
 APP = "src.main:app"
@@ -38,9 +38,9 @@ def anywhere(
     if find_spec(name) is None:
         pytest.skip(f"needs {name}: pip install {name}")
     log = tmp_path_factory.mktemp("anywhere") / "log"
-    program = Path(sys.executable).with_name(name)
-    command = (str(program), *arguments)
-    with serving(log, command, PORT=port, DATABASE_URL=postgres, LOG_FORMAT="json") as server:
+    with serving(
+        log, (FORKED, name, *arguments), PORT=port, DATABASE_URL=postgres, LOG_FORMAT="json"
+    ) as server:
         yield server
     assert "Traceback" not in server.log, server.log[server.log.find("Traceback") :][:3000]
 
