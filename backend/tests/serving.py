@@ -102,7 +102,9 @@ def free_port() -> int:
 
 def environment(**settings: str) -> dict[str, str]:
     # Without the variables that `make test` passes to its children.
-    inherited = {name: value for name, value in os.environ.items() if "MAKE" not in name}
+    inherited = {
+        name: value for name, value in os.environ.items() if "MAKE" not in name and name != "ARGS"
+    }
     return inherited | SETTINGS | settings
 
 
