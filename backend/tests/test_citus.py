@@ -746,9 +746,10 @@ class Follower:
 
     async def follow(self) -> None:
         """Follow until told to stop, and then to the end."""
-        is_behind = True
-        while is_behind or self.is_running:
-            is_behind = await self._read_page()
+        is_last = False
+        while not is_last:
+            was_running = self.is_running  # a change may follow an empty page
+            is_last = not await self._read_page() and not was_running
             await asyncio.sleep(0.05)
         self.client.close()
 
