@@ -237,19 +237,21 @@ def _times(loads: dict[str, Load], server: str) -> str:
 
 def chart(results: Results, servers: list[str]) -> str:
     """Draw requests per second as bars, with a scale per operation."""
-    row, left, width = 13, 96, 640
-    height = (row * len(servers) + 14) * len(results) + 40
+    row, left, width, names_in_a_line = 13, 96, 640, 3
+    lines = -(-len(servers) // names_in_a_line)
+    height = (row * len(servers) + 14) * len(results) + 40 + 16 * lines
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{left + width + 100}" height="{height}" '
         'font-family="system-ui, sans-serif" font-size="11">',
         f'<rect width="{left + width + 100}" height="{height}" fill="#ffffff"/>',
+        '<text x="8" y="19" fill="#1f2328">Requests per second, 16 connections</text>',
     ]
-    x = left
-    for server, colour in zip(servers, COLOURS, strict=False):
-        parts.append(f'<rect x="{x}" y="10" width="10" height="10" fill="{colour}"/>')
-        parts.append(f'<text x="{x + 14}" y="19" fill="#1f2328">{escape(server)}</text>')
-        x += 28 + 6 * len(server)
-    y = 36
+    for number, (server, colour) in enumerate(zip(servers, COLOURS, strict=False)):
+        x = left + number % names_in_a_line * width // names_in_a_line
+        y = 26 + number // names_in_a_line * 16
+        parts.append(f'<rect x="{x}" y="{y}" width="10" height="10" fill="{colour}"/>')
+        parts.append(f'<text x="{x + 14}" y="{y + 9}" fill="#1f2328">{escape(server)}</text>')
+    y = 36 + 16 * lines
     for operation, loads in results.items():
         most = max(loads[server].rate for server in servers)
         middle = y + row * len(servers) / 2 + 3
