@@ -317,6 +317,7 @@ async def test_facts_that_change_while_they_are_read_are_read_again(
     assert len(failed) == 1
 
 
+@pytest.mark.anyio
 async def test_another_programs_migrations_are_ignored(empty_database: str) -> None:
     await execute(empty_database, "CREATE TABLE alembic_version (version_num varchar(32))")
     await execute(empty_database, "INSERT INTO alembic_version VALUES ('ae1027a6acf5')")

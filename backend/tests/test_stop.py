@@ -1,6 +1,7 @@
 """SIGTERM stops gracefully; Ctrl-C, or a second signal, stops at once."""
 
 import os
+import platform
 import signal
 import socket
 import time
@@ -14,6 +15,9 @@ import pytest
 
 from tests.serving import COMMAND, DEFAULTS, Server, eventually, serving, started, workers_of
 from tests.tasks import tasks_path
+
+POLL = "7"
+"""The number of poll(2) on x86-64."""
 
 LONG = "30"
 """DRAIN_SECONDS so long that no test waits for it."""
@@ -88,6 +92,25 @@ def test_only_the_supervisor_can_cut_a_workers_stop_short(postgres: str, tmp_pat
         psutil.wait_procs(workers, timeout=30)
 
     assert time.monotonic() - began > 3
+
+
+def waits_for_an_answer(supervisor: int) -> bool:
+    return Path(f"/proc/{supervisor}/syscall").read_text().split()[0] == POLL
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="knows the number of one system's call")
+def test_the_supervisor_notices_the_end_of_a_worker_that_it_waits_for(
+    postgres: str, tmp_path: Path
+) -> None:
+    """After Ctrl-C it waited for 5 s for each worker that had ended first."""
+    with serving(tmp_path / "log", COMMAND, DATABASE_URL=postgres, WORKERS="2") as server:
+        worker, other = workers_of(server.process.pid)
+        worker.suspend()
+        assert eventually(lambda: waits_for_an_answer(server.process.pid))
+        worker.kill()
+        worker.wait(timeout=4)
+
+        assert other.is_running()
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])

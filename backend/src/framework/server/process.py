@@ -142,6 +142,9 @@ class Supervisor(Multiprocess):
 
     def keep_subprocess_alive(self) -> None:
         """Raises OSError where another service began to listen while this one started."""
+        for worker in self.processes:
+            # While this end is open, the supervisor waits 5 s for each worker that has gone.
+            worker.child_conn.close()
         super().keep_subprocess_alive()
         if self.when_ready and any(worker.is_ready() for worker in self.processes):
             if not _all_listen(self.sockets):
