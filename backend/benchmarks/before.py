@@ -1,4 +1,7 @@
-"""`make before REF=…`: the service beside an earlier commit of itself, each with a database."""
+"""`make before REF=…`: the service beside an earlier commit of itself, each with a database.
+
+The earlier commit also runs beside itself: this shows how much of a ratio is noise.
+"""
 
 import argparse
 import asyncio
@@ -11,9 +14,19 @@ from pathlib import Path
 
 from benchmarks import data, peers, report
 from benchmarks.bench import FULL, RESULTS, Progress, measure
+from benchmarks.load import Row
 from src.framework.sql.embedded import embedded_server
 
 SIZE = replace(FULL, rounds=9, seconds=2)
+SHORT = replace(
+    FULL,
+    rounds=9,
+    seconds=1,
+    operations=[
+        Row(name) for name in ("get one", "list 20", "list 100", "create", "update", "toggle")
+    ],
+    connections=[Row("get one", 1), Row("create", 64), Row("toggle", 64)],
+)
 
 
 def hash_of(commit: str) -> str:
@@ -35,9 +48,12 @@ def checked_out(commit: str, folder: Path) -> Iterator[Path]:
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("commit")
-    rows = [*SIZE.operations, *SIZE.connections]
-    commit = hash_of(arguments.parse_args().commit)
-    progress = Progress(SIZE.rounds * len(rows) * 2)
+    arguments.add_argument("--short", action="store_true", help="fewer rows, for a second each")
+    asked = arguments.parse_args()
+    size = SHORT if asked.short else SIZE
+    rows = [*size.operations, *size.connections]
+    commit = hash_of(asked.commit)
+    progress = Progress(size.rounds * len(rows) * 3)
     with (
         tempfile.TemporaryDirectory() as folder,
         checked_out(commit, Path(folder) / "before") as before,
@@ -45,26 +61,33 @@ def main() -> None:
         ExitStack() as stack,
     ):
         servers = {}
-        for name, where in {"before": before, "now": peers.BACKEND}.items():
+        folders = {"before": before, "again": before, "now": peers.BACKEND}
+        for name, where in folders.items():
             database = asyncio.run(data.database(url, name))
             peer = replace(peers.ours(), name=name, folder=where)
             servers[name] = stack.enter_context(peers.running(peer, database))
             asyncio.run(data.fill(database))
-        results = measure(servers, rows, SIZE, progress)
+        results = measure(servers, rows, size, progress)
     progress.step("done")
     table = report.table(
-        ["requests/s", commit, hash_of("HEAD"), "ratio"],
+        ["requests/s", commit, f"{commit} again", hash_of("HEAD"), "noise", "ratio"],
         [
-            [operation, f"{was.rate:,.0f}", f"{now.rate:,.0f}", f"{now.rate / was.rate:.2f}"]
-            for operation, loads in results.items()
-            for was, now in [(loads["before"], loads["now"])]
+            [operation, *(f"{load.rate:,.0f}" for load in loads)]
+            + [f"{load.rate / loads[0].rate:.2f}" for load in loads[1:]]
+            for operation, by_name in results.items()
+            for loads in [[by_name[name] for name in folders]]
         ],
     )
-    how = f"{report.machine()}. Medians of {SIZE.rounds} rounds of {SIZE.seconds} s, taken in turn."
     print(f"\n{table}")
-    (RESULTS / "before.md").write_text(
-        f"# Before and now\n\nWritten by `make -C backend before REF={commit}`. {how}\n\n{table}"
-    )
+    short = "ARGS=--short " if asked.short else ""
+    parts = [
+        "# Before and now",
+        f"Written by `make -C backend before {short}REF={commit}`. {report.machine()}. Medians of "
+        f"{size.rounds} rounds of {size.seconds} s, taken in turn. Both ratios are to the first "
+        "column.",
+        table,
+    ]
+    (RESULTS / "before.md").write_text("\n\n".join(parts))
 
 
 if __name__ == "__main__":
