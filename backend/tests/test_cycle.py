@@ -9,6 +9,7 @@ import pytest
 from uvicorn import Config
 from uvicorn.server import ServerState
 
+from src.framework.server.cycle import HELD_BYTES
 from src.framework.server.protocol import HTTPProtocol
 
 OK = b"HTTP/1.1 200 OK\r\n"
@@ -72,6 +73,23 @@ async def test_the_head_and_the_body_are_one_write() -> None:
     async with asking(answering(LENGTH_5, pieces=[b"hello"]), GET) as (answer, writes):
         assert answer == OK + b"content-length: 5\r\n\r\nhello"
         assert writes == [answer]
+
+
+@pytest.mark.anyio
+async def test_short_pieces_of_a_body_of_known_length_are_one_write() -> None:
+    async with asking(answering(LENGTH_5, pieces=[b"h", b"ell", b"o"]), GET) as (answer, writes):
+        assert answer == OK + b"content-length: 5\r\n\r\nhello"
+        assert writes == [answer]
+
+
+@pytest.mark.anyio
+async def test_long_pieces_of_a_body_of_known_length_do_not_wait_for_each_other() -> None:
+    pieces = [b"a" * HELD_BYTES, b"b" * HELD_BYTES]
+    length = (b"content-length", b"%d" % (2 * HELD_BYTES))
+
+    async with asking(answering(length, pieces=pieces), GET) as (answer, writes):
+        assert [len(write) >= HELD_BYTES for write in writes] == [True, True]
+        assert answer.endswith(b"".join(pieces))
 
 
 @pytest.mark.anyio

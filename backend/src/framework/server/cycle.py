@@ -10,6 +10,9 @@ from src.framework.server.flow import Flow
 _CONTROL = bytes({*range(0x20), 0x7F} - {0x09})
 _NO_BODY = {204, 304}
 
+HELD_BYTES = 64 * 1024
+"""More than so many bytes are sent without waiting for more, so that flow control can begin."""
+
 
 class Cycle(RequestResponseCycle):
     """Sends a response of known length with one system call.
@@ -19,8 +22,8 @@ class Cycle(RequestResponseCycle):
     """
 
     flow: Flow
-    head = b""
-    """Waits for the first piece of a body of known length."""
+    held = b""
+    """The head, and what came of a body of known length: up to HELD_BYTES wait for more."""
 
     left: int | None = None
     """How many bytes of the body are to come, if its length is known."""
@@ -58,7 +61,7 @@ class Cycle(RequestResponseCycle):
             raise RuntimeError("a field of the response has a control character")
         self.response_started = True
         self.waiting_for_100_continue = False
-        self.head = b"%b%b\r\n\r\n" % (STATUS_LINE[status], lines)
+        self.held = b"%b%b\r\n\r\n" % (STATUS_LINE[status], lines)
         if self.left is None:
             self._write(b"")
 
@@ -70,6 +73,9 @@ class Cycle(RequestResponseCycle):
             self.left -= len(body)
             if self.left < 0 or (self.left and not has_more):
                 raise RuntimeError("the body of the response has another length than its head says")
+            if has_more and len(self.held) + len(body) < HELD_BYTES:
+                self.held += body
+                return
         self._write(body)
         if not has_more:
             self.response_complete = True
@@ -79,7 +85,7 @@ class Cycle(RequestResponseCycle):
             self.on_response()
 
     def _write(self, data: bytes) -> None:
-        data, self.head = self.head + data, b""
+        data, self.held = self.held + data, b""
         # The client may have gone in the same turn of the loop.
         if data and not self.transport.is_closing():
             self.flow.sent += len(data)
