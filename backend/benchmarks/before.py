@@ -20,7 +20,7 @@ from src.framework.sql.embedded import embedded_server
 SIZE = replace(FULL, rounds=9, seconds=2)
 SHORT = replace(
     FULL,
-    rounds=9,
+    rounds=6,
     seconds=1,
     operations=[
         Row(name) for name in ("get one", "list 20", "list 100", "create", "update", "toggle")
