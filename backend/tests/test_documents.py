@@ -224,6 +224,8 @@ def test_the_figures_of_the_readme_are_those_of_the_bench() -> None:
     ratios_to_it = dict(re.findall(r"^\| (.+?) \| .* \| ([\d.]+) \|$", before, re.M))
     since = f"{ratios_to_it['get one']} of the gets and {ratios_to_it['create']} of the creates"
     assert f"beside commit {commit} it answers [{since}]" in readme
+    noise = dict(re.findall(r"^\| (.+?) \| .* \| ([\d.]+) \| [\d.]+ \|$", before, re.M))
+    assert f"That commit beside itself: {noise['get one']}, {noise['create']}." in readme
 
 
 def test_the_figures_of_growing_are_those_of_the_bench() -> None:
