@@ -8,7 +8,6 @@ ALIAS = "an alias has any name"
 
 TURNS = "others wait longer for their turns; benchmarks show it"
 
-SLOWER = "the regular expression finds the same times, more slowly"
 
 ACCEPTED: dict[str, dict[str, str]] = {
     "src/framework/auth/tokens.py": {

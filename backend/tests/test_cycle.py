@@ -127,6 +127,14 @@ async def test_a_body_of_another_length_than_its_head_says_ends_the_connection(
 
 
 @pytest.mark.anyio
+async def test_the_answer_to_a_head_has_no_body_whatever_the_application_sends() -> None:
+    head = GET.replace(b"GET", b"HEAD")
+
+    async with asking(answering(LENGTH_5, pieces=[b"hello"]), head) as (answer, _):
+        assert answer == OK + b"content-length: 5\r\n\r\n"
+
+
+@pytest.mark.anyio
 async def test_two_requests_at_once_are_answered_in_turn() -> None:
     async with asking(answering(LENGTH_5, pieces=[b"hello"]), GET * 2) as (answer, writes):
         assert writes == [OK + b"content-length: 5\r\n\r\nhello"] * 2

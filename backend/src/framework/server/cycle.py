@@ -69,6 +69,8 @@ class Cycle(RequestResponseCycle):
         if self.chunked_encoding:
             body = b"%x\r\n%b\r\n" % (len(body), body) if body else b""
             body = body if has_more else b"%b0\r\n\r\n" % body
+        elif self.scope["method"] == "HEAD":
+            body = b""
         elif self.left is not None:
             self.left -= len(body)
             if self.left < 0 or (self.left and not has_more):
