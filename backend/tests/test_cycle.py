@@ -9,7 +9,7 @@ import pytest
 from uvicorn import Config
 from uvicorn.server import ServerState
 
-from src.framework.server.cycle import HELD_BYTES
+from src.framework.server.cycle import HELD_BYTES, SHORT_BYTES
 from src.framework.server.protocol import HTTPProtocol
 
 OK = b"HTTP/1.1 200 OK\r\n"
@@ -43,6 +43,10 @@ class Written(HTTPProtocol):
                 writes.append(data)
                 transport.write(data)
 
+            def writelines(self, pieces: list[bytes]) -> None:
+                writes.append(b"".join(pieces))
+                transport.writelines(pieces)
+
         self.transport: Any = Recording()
 
 
@@ -72,6 +76,16 @@ async def asking(app: Any, request: bytes) -> AsyncIterator[tuple[bytes, list[by
 async def test_the_head_and_the_body_are_one_write() -> None:
     async with asking(answering(LENGTH_5, pieces=[b"hello"]), GET) as (answer, writes):
         assert answer == OK + b"content-length: 5\r\n\r\nhello"
+        assert writes == [answer]
+
+
+@pytest.mark.anyio
+async def test_the_head_and_a_long_body_are_one_write() -> None:
+    body = b"a" * (SHORT_BYTES + 1)
+    length = (b"content-length", b"%d" % len(body))
+
+    async with asking(answering(length, pieces=[body]), GET) as (answer, writes):
+        assert answer == OK + b"content-length: %d\r\n\r\n%b" % (len(body), body)
         assert writes == [answer]
 
 

@@ -218,6 +218,7 @@ def test_a_further_time_before_these_three_has_six_digits_too(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(json_times, "_further", set())
+    monkeypatch.setattr(json_times, "_whole", [*json_times._whole])
     time = TIMES[-3]
     row = (
         f'{{"remind_at":"2026-12-24T09:30:00+00:00","due_date":null,'

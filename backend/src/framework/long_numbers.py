@@ -20,6 +20,8 @@ MOST_DIGITS = 18
 
 _DIGITS_AS_ZEROS = bytes(ord("0") if chr(byte) in "0123456789" else 0 for byte in range(256))
 
+_MANY_ZEROS = b"0" * (LONG // STEP)
+
 _MARK = "\ud800"
 """No text has it: `read_json` refuses lone surrogates."""
 
@@ -47,7 +49,7 @@ _decode = JSONDecoder(parse_int=_whole_number, parse_constant=_refuse).decode
 
 def read_json(json: bytes) -> Any:  # noqa: ANN401 - JSON
     """Parse strict JSON (RFC 8259) of limited depth. Raises ValueError."""
-    if b"0" * (LONG // STEP) not in json[::STEP].translate(_DIGITS_AS_ZEROS):
+    if len(json) < LONG or _MANY_ZEROS not in json[::STEP].translate(_DIGITS_AS_ZEROS):
         return from_json(json, allow_inf_nan=False)
     try:
         value = _decode(json.decode())

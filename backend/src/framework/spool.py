@@ -104,8 +104,12 @@ def _read(file: Any) -> Iterator[bytes]:  # noqa: ANN401 - whatever can be read
 
 async def spool_array(values: list[bytes], begin: bytes = b"[", end: bytes = b"]") -> Spool:
     """Write these values as a JSON array, between `begin` and `end`."""
+    if not values:
+        return Spool(begin + end)
     if len(values) <= SHORT and _joined_length(values) <= PIECE_BYTES:
-        return Spool(b"%b%b%b" % (begin, b",".join(values), end))
+        values[0] = begin + values[0]  # not after the join, which is long to copy
+        values[-1] += end
+        return Spool(b",".join(values))
     return await spool_batches(_only(values), begin, end)
 
 

@@ -16,14 +16,14 @@ _TIME = re.compile(
     rb'(_(?:at|date)":"[0-9]{4,6}-[0-9]{2}-[0-9]{2}T[0-9:]{8})(\.[0-9]{1,6})?(?=\+00:00"[,}])'
 )
 
-_FROM, _STEP = -111, 12
-_WHOLE = {b".0a-.0a-.0", b"dla-.0a-.0"}
+_TWELFTHS = slice(-111, None, 12)
+_whole = [b"dla-.0a-.0", b".0a-.0a-.0"]
 """Each twelfth byte from the end of a task that needs nothing. Its `due_date` may be null.
 
 `.` comes before six digits, `0` ends `+00:00`, `a` is in the name and `-` in the date of the next.
 """
 
-_LAST, _LAST_AT = b'_at":"', -40
+_LAST, _LAST_AT = b'_at":"', slice(-40, -34)
 """The end of the last time's name. A member's text may have the twelfth bytes, but not this."""
 
 _LAST_TWO = b"a-.0a-.0"
@@ -38,6 +38,8 @@ _further: set[bytes] = set()
 def expect_times(names: Iterable[str]) -> None:
     """Let rows that end with three times have times of these names, too."""
     _further.update(b'"%b":"' % name.encode() for name in names)
+    if _further:
+        _whole.clear()  # the end of a row does not say enough
 
 
 def with_six_digits(json: bytes) -> bytes:
@@ -45,8 +47,8 @@ def with_six_digits(json: bytes) -> bytes:
 
     Other JSON, and years before 1, stay as they are.
     """
-    ends = json[_FROM::_STEP] if json.startswith(_LAST, _LAST_AT) else b""
-    if ends in _WHOLE and not _further:
+    ends = json[_TWELFTHS] if json[_LAST_AT] == _LAST else b""
+    if ends in _whole:
         return json
     if ends[2:] == _LAST_TWO and not any(name in json for name in _further):
         if not json.startswith(_ZONE, _ZONE_AT):
