@@ -270,12 +270,18 @@ def _modules() -> Iterator[str]:
             yield module.name
 
 
-if __name__ == "__main__":
+def serve(requests: socket.socket) -> None:
+    """Import what services need when the first is asked for; run each in a fork of this process."""
+    requests.recv(1, socket.MSG_PEEK)
     for name in _modules():
         import_module(name)
     gc.collect()
     gc.freeze()  # or each service looks at all of this for garbage, and so copies it
-    module, *sys.argv[1:] = _serve(socket.socket(fileno=int(sys.argv[1])))
+    module, *sys.argv[1:] = _serve(requests)
     if os.environ.get("WORKERS", "1") not in {"", "1"}:
         _fork_workers()
     runpy.run_module(module, run_name="__main__", alter_sys=True)
+
+
+if __name__ == "__main__":
+    serve(socket.socket(fileno=int(sys.argv[1])))

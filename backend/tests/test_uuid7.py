@@ -24,6 +24,7 @@ def test_consecutive_ids_are_ordered_and_different() -> None:
     ids = [uuid7(next_tick()) for _ in range(10_000)]
 
     assert ids == sorted(set(ids))
+    assert {(made.version, made.variant) for made in ids} == {(7, RFC_4122)}
 
 
 def test_a_tick_is_now() -> None:
@@ -40,6 +41,19 @@ def test_the_order_survives_a_clock_that_is_set_back(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(time, "time_ns", lambda: an_hour_ago)
 
     assert next_tick() > before
+
+
+def test_a_clock_that_is_set_back_by_more_than_two_hours_is_followed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ticks = next_tick()
+    two_hours_ago = instant(ticks) - timedelta(hours=2)
+
+    for milliseconds, is_followed in [(1, False), (-1, True)]:
+        now = two_hours_ago + timedelta(milliseconds=milliseconds)
+        monkeypatch.setattr(time, "time_ns", lambda now=now: int(now.timestamp() * 10**9))
+
+        assert (next_tick() < ticks) == is_followed
 
 
 def test_a_clock_that_had_jumped_ahead_is_followed_back(monkeypatch: pytest.MonkeyPatch) -> None:
