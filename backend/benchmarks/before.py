@@ -1,26 +1,30 @@
 """`make before REF=…`: the service beside an earlier commit of itself, each with a database.
 
-The earlier commit also runs beside itself: this shows how much of a ratio is noise.
+The earlier commit also runs beside itself: this shows how much of a ratio is noise. Each round
+starts all three anew, because two processes of one commit differ for as long as they live.
 """
 
 import argparse
 import asyncio
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
+from statistics import median
 
 from benchmarks import data, peers, report
-from benchmarks.bench import FULL, RESULTS, Progress, measure
-from benchmarks.load import Row
+from benchmarks.bench import FULL, READS, RESULTS, Progress, Size
+from benchmarks.load import Load, Row, wrk
 from src.framework.sql.embedded import embedded_server
+
+WARM_SECONDS = 1
 
 SIZE = replace(FULL, rounds=9, seconds=2)
 SHORT = replace(
     FULL,
-    rounds=6,
+    rounds=9,
     seconds=1,
     operations=[
         Row(name) for name in ("get one", "list 20", "list 100", "create", "update", "toggle")
@@ -45,6 +49,50 @@ def checked_out(commit: str, folder: Path) -> Iterator[Path]:
         subprocess.run([*git, "remove", "--force", str(folder)], check=True)
 
 
+def measure(
+    folders: dict[str, Path], url: str, rows: list[Row], size: Size, progress: Progress
+) -> dict[str, list[dict[str, Load]]]:
+    """Return the rounds of each row. In a round, every folder's service is measured once."""
+    results: dict[str, list[dict[str, Load]]] = {row.name: [] for row in rows}
+    databases = {name: asyncio.run(data.database(url, name)) for name in folders}
+    for number in range(size.rounds):
+        start = number % len(folders)  # no service always follows the same one
+        names = [*folders][start:] + [*folders][:start]
+        with ExitStack() as stack:
+            servers = {}
+            for name in names:
+                peer = replace(peers.ours(), name=name, folder=folders[name])
+                servers[name] = stack.enter_context(peers.running(peer, databases[name]))
+                if number == 0:
+                    asyncio.run(data.fill(databases[name]))
+            for row in rows:
+                loads = {}
+                for name in names:
+                    progress.step(f"round {number + 1}, {row.name}, {name}")
+                    if row.operation not in READS:
+                        deletes = 25_000 * (size.seconds + WARM_SECONDS)
+                        is_delete = row.operation.endswith("delete")
+                        asyncio.run(data.settle(databases[name], deletes * is_delete))
+                    wrk(servers[name], row, data.SMALL_USERS, WARM_SECONDS)
+                    loads[name] = wrk(servers[name], row, data.SMALL_USERS, size.seconds)
+                results[row.name].append(loads)
+    return results
+
+
+def cells(rounds: list[dict[str, Load]]) -> list[str]:
+    """Return the medians of the rates, and of what each round has for one ratio to `before`."""
+
+    def ratio(name: str, value: Callable[[Load], float]) -> str:
+        return f"{median(value(each[name]) / value(each['before']) for each in rounds):.2f}"
+
+    return [
+        *(f"{median(each[name].rate for each in rounds):,.0f}" for name in ("before", "now")),
+        *(ratio(name, lambda load: load.rate) for name in ("again", "now")),
+        *(ratio(name, lambda load: load.processor) for name in ("again", "now")),
+        *(ratio(name, lambda load: load.by_postgres) for name in ("again", "now")),
+    ]
+
+
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("commit")
@@ -58,33 +106,25 @@ def main() -> None:
         tempfile.TemporaryDirectory() as folder,
         checked_out(commit, Path(folder) / "before") as before,
         embedded_server(Path(folder) / "data") as url,
-        ExitStack() as stack,
     ):
-        servers = {}
         folders = {"before": before, "again": before, "now": peers.BACKEND}
-        for name, where in folders.items():
-            database = asyncio.run(data.database(url, name))
-            peer = replace(peers.ours(), name=name, folder=where)
-            servers[name] = stack.enter_context(peers.running(peer, database))
-            asyncio.run(data.fill(database))
-        results = measure(servers, rows, size, progress)
+        results = measure(folders, url, rows, size, progress)
     progress.step("done")
+    noise_and_ratio = ["noise", "ratio"]
     table = report.table(
-        ["requests/s", commit, f"{commit} again", hash_of("HEAD"), "noise", "ratio"],
-        [
-            [operation, *(f"{load.rate:,.0f}" for load in loads)]
-            + [f"{load.rate / loads[0].rate:.2f}" for load in loads[1:]]
-            for operation, by_name in results.items()
-            for loads in [[by_name[name] for name in folders]]
-        ],
+        ["requests/s", commit, hash_of("HEAD"), *noise_and_ratio]
+        + [f"{title}: {which}" for title in ("server", "PostgreSQL") for which in noise_and_ratio],
+        [[name, *cells(rounds)] for name, rounds in results.items()],
     )
     print(f"\n{table}")
     short = "ARGS=--short " if asked.short else ""
     parts = [
         "# Before and now",
-        f"Written by `make -C backend before {short}REF={commit}`. {report.machine()}. Medians of "
-        f"{size.rounds} rounds of {size.seconds} s, taken in turn. Both ratios are to the first "
-        "column.",
+        f"Written by `make -C backend before {short}REF={commit}`. {report.machine()}. "
+        f"{size.rounds} rounds of {size.seconds} s, each with new processes and after a second to "
+        "warm up. `ratio` is the median of what each round has for the rate now, divided by the "
+        "rate before; `noise` is the same for the commit before beside itself. The last columns "
+        "have the ratios of the processor time for one request, where less is better.",
         table,
     ]
     (RESULTS / "before.md").write_text("\n\n".join(parts))
