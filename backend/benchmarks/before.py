@@ -1,7 +1,8 @@
 """`make before REF=…`: the service beside an earlier commit of itself, each with a database.
 
-The earlier commit also runs beside itself: this shows how much of a ratio is noise. Each round
-starts all three anew, because two processes of one commit differ for as long as they live.
+The earlier commit also runs beside itself: this shows how much of a ratio is noise. A machine that
+others share may change its speed by half for some seconds. So services are loaded for a second
+each, in turn, and only loads that follow each other are compared.
 """
 
 import argparse
@@ -19,13 +20,16 @@ from benchmarks.bench import FULL, READS, RESULTS, Progress, Size
 from benchmarks.load import Load, Row, wrk
 from src.framework.sql.embedded import embedded_server
 
-WARM_SECONDS = 1
+SECONDS = 1
+"""How long a load takes, and the load before it that is not counted."""
 
-SIZE = replace(FULL, rounds=9, seconds=2)
+TURNS = 5
+"""How often each service is loaded in a round. Each round starts the services anew."""
+
+SIZE = replace(FULL, rounds=4)
 SHORT = replace(
     FULL,
-    rounds=9,
-    seconds=1,
+    rounds=3,
     operations=[
         Row(name) for name in ("get one", "list 20", "list 100", "create", "update", "toggle")
     ],
@@ -50,43 +54,45 @@ def checked_out(commit: str, folder: Path) -> Iterator[Path]:
 
 
 def measure(
-    folders: dict[str, Path], url: str, rows: list[Row], size: Size, progress: Progress
+    folders: dict[str, Path], url: str, rows: list[Row], size: Size
 ) -> dict[str, list[dict[str, Load]]]:
-    """Return the rounds of each row. In a round, every folder's service is measured once."""
+    """Return the turns of each row. In a turn, every folder's service is loaded once."""
     results: dict[str, list[dict[str, Load]]] = {row.name: [] for row in rows}
     databases = {name: asyncio.run(data.database(url, name)) for name in folders}
+    progress = Progress(size.rounds * len(rows))
     for number in range(size.rounds):
-        start = number % len(folders)  # no service always follows the same one
-        names = [*folders][start:] + [*folders][:start]
         with ExitStack() as stack:
             servers = {}
-            for name in names:
-                peer = replace(peers.ours(), name=name, folder=folders[name])
+            for name, where in folders.items():
+                peer = replace(peers.ours(), name=name, folder=where)
                 servers[name] = stack.enter_context(peers.running(peer, databases[name]))
                 if number == 0:
                     asyncio.run(data.fill(databases[name]))
             for row in rows:
-                loads = {}
-                for name in names:
-                    progress.step(f"round {number + 1}, {row.name}, {name}")
-                    if row.operation not in READS:
-                        deletes = 25_000 * (size.seconds + WARM_SECONDS)
-                        is_delete = row.operation.endswith("delete")
-                        asyncio.run(data.settle(databases[name], deletes * is_delete))
-                    wrk(servers[name], row, data.SMALL_USERS, WARM_SECONDS)
-                    loads[name] = wrk(servers[name], row, data.SMALL_USERS, size.seconds)
-                results[row.name].append(loads)
+                progress.step(f"round {number + 1}, {row.name}")
+                if row.operation not in READS:
+                    deletes = 25_000 * SECONDS * (TURNS + 1) * row.operation.endswith("delete")
+                    for database in databases.values():
+                        asyncio.run(data.settle(database, deletes))
+                for server in servers.values():
+                    wrk(server, row, data.SMALL_USERS, SECONDS)
+                for turn in range(TURNS):
+                    loads = {}
+                    for name in [*servers][:: 1 if turn % 2 else -1]:
+                        loads[name] = wrk(servers[name], row, data.SMALL_USERS, SECONDS)
+                    results[row.name].append(loads)
+    progress.step("done")
     return results
 
 
-def cells(rounds: list[dict[str, Load]]) -> list[str]:
-    """Return the medians of the rates, and of what each round has for one ratio to `before`."""
+def cells(turns: list[dict[str, Load]]) -> list[str]:
+    """Return the medians of the rates, and of what each turn has for one ratio to `before`."""
 
     def ratio(name: str, value: Callable[[Load], float]) -> str:
-        return f"{median(value(each[name]) / value(each['before']) for each in rounds):.2f}"
+        return f"{median(value(each[name]) / value(each['before']) for each in turns):.2f}"
 
     return [
-        *(f"{median(each[name].rate for each in rounds):,.0f}" for name in ("before", "now")),
+        *(f"{median(each[name].rate for each in turns):,.0f}" for name in ("before", "now")),
         *(ratio(name, lambda load: load.rate) for name in ("again", "now")),
         *(ratio(name, lambda load: load.processor) for name in ("again", "now")),
         *(ratio(name, lambda load: load.by_postgres) for name in ("again", "now")),
@@ -96,35 +102,34 @@ def cells(rounds: list[dict[str, Load]]) -> list[str]:
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("commit")
-    arguments.add_argument("--short", action="store_true", help="fewer rows, for a second each")
+    arguments.add_argument("--short", action="store_true", help="fewer rows")
     asked = arguments.parse_args()
     size = SHORT if asked.short else SIZE
     rows = [*size.operations, *size.connections]
     commit = hash_of(asked.commit)
-    progress = Progress(size.rounds * len(rows) * 3)
     with (
         tempfile.TemporaryDirectory() as folder,
         checked_out(commit, Path(folder) / "before") as before,
         embedded_server(Path(folder) / "data") as url,
     ):
         folders = {"before": before, "again": before, "now": peers.BACKEND}
-        results = measure(folders, url, rows, size, progress)
-    progress.step("done")
+        results = measure(folders, url, rows, size)
     noise_and_ratio = ["noise", "ratio"]
     table = report.table(
         ["requests/s", commit, hash_of("HEAD"), *noise_and_ratio]
         + [f"{title}: {which}" for title in ("server", "PostgreSQL") for which in noise_and_ratio],
-        [[name, *cells(rounds)] for name, rounds in results.items()],
+        [[name, *cells(turns)] for name, turns in results.items()],
     )
     print(f"\n{table}")
     short = "ARGS=--short " if asked.short else ""
     parts = [
         "# Before and now",
         f"Written by `make -C backend before {short}REF={commit}`. {report.machine()}. "
-        f"{size.rounds} rounds of {size.seconds} s, each with new processes and after a second to "
-        "warm up. `ratio` is the median of what each round has for the rate now, divided by the "
-        "rate before; `noise` is the same for the commit before beside itself. The last columns "
-        "have the ratios of the processor time for one request, where less is better.",
+        f"{size.rounds} rounds of {TURNS} turns, each round with new processes. In a turn, each "
+        f"service is loaded for {SECONDS} s. `ratio` is the median of what each turn has for the "
+        "rate now, divided by the rate before; `noise` is the same for the commit before beside "
+        "itself. The last columns have the ratios of the processor time for one request, where "
+        "less is better.",
         table,
     ]
     (RESULTS / "before.md").write_text("\n\n".join(parts))
