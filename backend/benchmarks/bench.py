@@ -64,6 +64,8 @@ OF_ONE_USER = [  # who has 100 tasks that change, and more that go
 FLAT = [Row("get one"), Row("list 20"), Row("create")]
 FAR = [Row("get one", 256), Row("create", 256), Row("create, new users", 256)]
 FAR_POOL = 10
+FAR_ROUNDS = 3
+FAR_SECONDS = 3
 PEERS = "peers"
 POOLERS = {"PgBouncer of Debian": "pgbouncer", "PgBouncer 1.24": str(BUILT)}
 ONE_WAY = 0.02
@@ -86,8 +88,8 @@ class Size:
 
 
 FULL = Size(
-    rounds=3,
-    seconds=3,
+    rounds=7,
+    seconds=1,
     rows=10_000_000,
     large_list=100_000,
     operations=ROWS,
@@ -128,6 +130,7 @@ def median(loads: Iterable[Load]) -> Load:
         statistics.median(one.p99 for one in together),
         statistics.median(one.processor for one in together),
         statistics.median(one.by_postgres for one in together),
+        statistics.median(one.behind for one in together),
     )
 
 
@@ -155,8 +158,15 @@ def measure(
                     else:
                         asyncio.run(data.settle(url, deletes))
                 loads[name].append(load.together(group, row, users, size.seconds))
-        results[row.name] = {name: median(each) for name, each in loads.items()}
+        results[row.name] = {
+            name: median(map(beside_this, each, loads[report.THIS])) for name, each in loads.items()
+        }
     return results
+
+
+def beside_this(one: Load, this: Load) -> Load:
+    """A machine's speed changes, so that only rates of the same round are compared."""
+    return replace(one, behind=this.rate / one.rate if one.rate else float("nan"))
 
 
 @contextmanager
@@ -219,7 +229,7 @@ def many_from_afar(
         results: report.Results = {}
         for row in size.far:
             taken: dict[str, list[Load]] = defaultdict(list)
-            for _ in range(size.rounds):
+            for _ in range(min(size.rounds, FAR_ROUNDS)):
                 for peer in compared:
                     progress.step(f"20 ms away: {row.name}, {peer.name}")
                     own = peer.name == report.THIS
@@ -227,8 +237,9 @@ def many_from_afar(
                     # Each time anew: one still answers the clients that left, for a second or more.
                     database = far if own else beside(far, PEERS)
                     with peers.running(with_pool(peer, FAR_POOL), database) as server:
-                        seconds = size.seconds + 1
-                        taken[peer.name].append(load.wrk(server, row, data.SMALL_USERS, seconds))
+                        taken[peer.name].append(
+                            load.wrk(server, row, data.SMALL_USERS, FAR_SECONDS)
+                        )
             results[row.name] = {name: median(each) for name, each in taken.items()}
         return results
 
@@ -370,7 +381,7 @@ def by_postgres_alone(url: str, rows: list[Row], size: Size, progress: Progress)
     for row in rows:
         progress.step(f"{row.name}, pgbench")
         asyncio.run(data.settle(url, pgbench.DELETES))
-        loads[row.name] = pgbench.run(url, row, size.seconds)
+        loads[row.name] = pgbench.run(url, row, size.rounds * size.seconds)
     return loads
 
 
@@ -412,7 +423,10 @@ def write_one_user(fast: list[Peer], size: Size) -> None:
     progress.step("done")
     tables = report.of_one_user(results, [peer.name for peer in fast])
     print(f"\n{tables}")
-    how = f"{report.machine()}. Medians of {size.rounds} rounds of {size.seconds} s, taken in turn."
+    how = (
+        f"{report.machine()}. Rates are medians of {size.rounds} rounds of {size.seconds} s, taken "
+        "in turn; ratios are medians of what each round has."
+    )
     written = "Written by `make -C backend bench ARGS=--one-user`."
     (RESULTS / "one-user.md").write_text(f"# One user\n\n{written} {how}\n\n{tables}")
 
@@ -438,7 +452,7 @@ def main() -> None:
         size.rounds * len(size.operations) * (len(compared) + 2)
         + size.rounds * len(size.connections) * (len(fast) + 2)
         + size.rounds * len(size.one_user) * (len(fast) + 3)
-        + size.rounds * len(size.far) * (len(fast) + len(POOLERS))
+        + min(size.rounds, FAR_ROUNDS) * len(size.far) * (len(fast) + len(POOLERS))
         + size.rounds * (2 * len(FLAT) + 3)
         + len(rows)
         + 9

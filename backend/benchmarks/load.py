@@ -28,13 +28,17 @@ class Row:
 
 @dataclass(frozen=True)
 class Load:
-    """Requests per second, percentiles of latency in ms, processor time for each request in µs."""
+    """Requests per second, percentiles of latency in ms, processor time for each request in µs.
+
+    `behind` is the rate of this service divided by this rate, both of the same round.
+    """
 
     rate: float
     p50: float
     p99: float
     processor: float
     by_postgres: float = float("nan")
+    behind: float = float("nan")
 
 
 def wrk(  # noqa: PLR0917 - what a load is

@@ -60,7 +60,8 @@ def write(run: Run) -> Report:
     everyone_far = list(next(iter(run.many_far.values())))
     parts = [
         "# Benchmark\n\nWritten by `make -C backend bench`.\n",
-        f"{machine()}. {run.how}. Medians of the rounds.\n",
+        f"{machine()}. {run.how}. Rates are medians of the rounds, and ratios "
+        "are medians of what each round has.\n",
         "![Requests per second](chart.svg)\n",
         "## Requests per second\n",
         rates(run.results, [*run.peers, two, LIMIT]),
@@ -231,8 +232,10 @@ def _processor(load: Load | None) -> str:
 
 
 def _times(loads: dict[str, Load], server: str) -> str:
-    other = loads[server].rate
-    return f"{loads[THIS].rate / other:.2f}" if other else "-"
+    other = loads[server]
+    if other.rate == 0:
+        return "-"
+    return f"{loads[THIS].rate / other.rate if isnan(other.behind) else other.behind:.2f}"
 
 
 def chart(results: Results, servers: list[str]) -> str:
