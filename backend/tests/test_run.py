@@ -73,8 +73,9 @@ def test_data_survives_a_restart_and_ctrl_c_leaves_no_process(
     assert not [process for process in family if process.is_running()]
     assert not postgres_processes(data_dir)
 
-    with made_to_run(tmp_path / "log", data_dir) as server, server.client() as api:
+    with serving(tmp_path / "log", DATA_DIR=str(data_dir)) as server, server.client() as api:
         assert listed(api, "ada") == [task]
+        server.stop(signal.SIGINT)
     assert not postgres_processes(data_dir)
 
 
