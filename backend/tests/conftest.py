@@ -401,10 +401,15 @@ UNREACHABLE = re.compile(
     r"\bE(CONN[A-Z]+|NETUNREACH|HOSTUNREACH|NOTFOUND|AI_AGAIN|TIMEDOUT|RR_SOCKET_TIMEOUT|5\d\d)\b"
     r"|connection broken by|Max retries exceeded|Failed to fetch"
 )
-# Or else npm waits for a minute before it tries for the last time.
+# Or else npm waits for a minute before it tries for the last time, and asks the registry about
+# packages that it has, and for news of them.
 FEW_PAUSES = {
     "npm_config_fetch_retry_mintimeout": "500",
     "npm_config_fetch_retry_maxtimeout": "2000",
+    "npm_config_audit": "false",
+    "npm_config_fund": "false",
+    "npm_config_prefer_offline": "true",
+    "npm_config_update_notifier": "false",
 }
 
 

@@ -27,11 +27,11 @@ def test_a_typescript_client_compiles_and_drives_every_operation(
 ) -> None:
     for name in ("package.json", "package-lock.json", "tsconfig.json", "drive.ts"):
         shutil.copy(HERE / name, tmp_path)
-    npx = tool("npx")
     node = tool("node")
     install(tool("npm"), "ci", folder=tmp_path)
-    run([npx, "openapi-typescript", CONTRACT, "--output", "api.ts"], tmp_path)
-    run([npx, "tsc", "--strict"], tmp_path)
+    programs = tmp_path / "node_modules" / ".bin"
+    run([programs / "openapi-typescript", CONTRACT, "--output", "api.ts"], tmp_path)
+    run([programs / "tsc", "--strict"], tmp_path)
 
     with every_operation_driven(postgres, user, tmp_path) as settings:
         run([node, "drive.js"], tmp_path, **settings)
