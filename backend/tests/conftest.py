@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
@@ -26,7 +26,7 @@ from src.framework.sql.engine import create_engine
 from src.migrations import upgrade
 from tests.citus import beside, citus_database, distribute
 from tests.pgbouncer import BUILT, pgbouncer
-from tests.serving import COMMAND, DEFAULTS, PLAIN, SETTINGS, Server, serving
+from tests.serving import DEFAULTS, PLAIN, SETTINGS, Server, serving
 from tests.skips import told
 from tests.tokens import SECRET, TokenOfThePath
 
@@ -49,6 +49,15 @@ def pytest_configure(config: pytest.Config) -> None:
         config.add_cleanup(partial(shutil.rmtree, config.option.basetemp, ignore_errors=True))
     if config.getoption("pooler"):
         SETTINGS["DATABASE_POOL_SIZE"] = "40"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    gc.disable()  # what this makes is never garbage, and looking for some takes a second
+    try:
+        return (yield)
+    finally:
+        gc.enable()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -337,29 +346,40 @@ async def execute(url: str, sql: str) -> None:
 
 
 @pytest.fixture(scope="session")
-def server(
+def open_server(
     request: pytest.FixtureRequest,
     postgres: str,
     data_dir: Path,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Server]:
-    """One service for all tests that need none of their own.
-
-    The open one has nothing set but its port and folder; the one named `jwt` asks for tokens, and
-    has no fast path.
-    """
-    command = PLAIN if request.param == "jwt" else COMMAND
-    if request.param == "jwt":
-        settings = {"DATABASE_URL": postgres, "AUTH_MODE": "jwt", "AUTH_SECRET": SECRET}
-    elif any(map(request.config.getoption, ("pooler", "citus", "postgres"))):
+    """Has nothing set but its port and folder."""
+    if any(map(request.config.getoption, ("pooler", "citus", "postgres"))):
         settings = {"DATABASE_URL": postgres}
     else:
         settings = DEFAULTS | {"DATA_DIR": str(data_dir)}
-    log = tmp_path_factory.mktemp("server") / "log"
-    with serving(log, command, **settings) as server:
-        server.auth = TokenOfThePath() if request.param == "jwt" else None
+    with serving(tmp_path_factory.mktemp("server") / "log", **settings) as server:
         yield server
         server.stop(signal.SIGINT)  # which does not drain
+
+
+@pytest.fixture(scope="session")
+def jwt_server(postgres: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Asks for tokens, and has no fast path."""
+    settings = {"DATABASE_URL": postgres, "AUTH_MODE": "jwt", "AUTH_SECRET": SECRET}
+    with serving(tmp_path_factory.mktemp("server") / "log", PLAIN, **settings) as server:
+        server.auth = TokenOfThePath()
+        yield server
+        server.stop(signal.SIGINT)
+
+
+@pytest.fixture(scope="session")
+def server(request: pytest.FixtureRequest) -> Server:
+    """One service for all tests that need none of their own.
+
+    Both go on to run: tests ask for one and the other by turns.
+    """
+    server: Server = request.getfixturevalue(f"{request.param}_server")
+    return server
 
 
 @pytest.fixture(scope="session")
