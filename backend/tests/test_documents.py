@@ -320,7 +320,7 @@ def test_the_limits_in_documents_are_those_of_the_code() -> None:
             f"in one another | {further.MOST_LEVELS} levels |",
         ],
         "../README.md": [
-            f"up to {further.MOST_MEMBERS}, of {further.MOST_BYTES // kib} KiB in all",
+            f"at most {further.MOST_MEMBERS} fields, {further.MOST_BYTES // kib} KiB together",
         ],
         "growing.md": [
             f"each {listeners.LISTENERS_PER_QUERY} listeners",
