@@ -234,7 +234,9 @@ TESTS = {
         tests/test_pages.py tests/test_create_task.py tests/test_odd_input.py
         -k 'not jwt and (link or odd_input or create_task)'
     """,
-    "src/framework/web/preferences.py": "tests/test_filters.py -k preferences_are_read",
+    "src/framework/web/preferences.py": """
+        tests/test_filters.py -k 'preferences_are or to_wait or weights or hundred'
+    """,
     "src/framework/web/problems.py": """
         tests/test_fastapi.py tests/test_http.py tests/test_odd_input.py tests/test_contract.py
         tests/test_create_task.py tests/test_toggle_task.py tests/test_pages.py

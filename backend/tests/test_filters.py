@@ -8,7 +8,7 @@ from urllib.parse import parse_qs, parse_qsl, urlsplit
 import httpx
 import pytest
 
-from src.framework.web.preferences import MOST_ITEMS, preferences, weights
+from src.framework.web.preferences import preferences, seconds_to_wait, weights
 from src.schemas.task_listing import TaskListing
 from tests.tasks import Task, assert_problem, create, tasks_path, unknown_path
 
@@ -359,6 +359,42 @@ def test_preferences_are_read_without_parameters_and_the_first_of_two_alike_coun
     assert preferences(prefer) == read
 
 
+@pytest.mark.parametrize(
+    ("prefer", "seconds"),
+    [
+        (None, 0),
+        ("wait", 0),
+        ("wait=x", 0),
+        ("wait=1.5", 0),
+        ("wait=20", 20),
+        ("wait=60", 60),
+        ("wait=61", 60),
+        ("wait=999999999", 60),
+        ("wait=1000000000", 0),
+    ],
+)
+def test_a_preference_to_wait_is_read_up_to_the_most(prefer: str | None, seconds: int) -> None:
+    assert seconds_to_wait(prefer, 60) == seconds
+
+
+@pytest.mark.parametrize(
+    ("accept", "read"),
+    [
+        ("text/html", {"text/html": 1}),
+        ("Text/HTML;Q=0.5", {"text/html": 0.5}),
+        ("a ; q=0.25 , b;q=1.000", {"a": 0.25, "b": 1}),
+        ("a;level=1;q=0;q=0.5", {"a": 0}),
+        ("a;q=2, b;q=0.1234, c;q=", {"a": 1, "b": 1, "c": 1}),
+        ('a;of="b, c;q=0\\", d";q=0.5, e', {"a": 0.5, "e": 1}),
+        ('a;of="b, c;q=0', {"a": 1}),
+    ],
+)
+def test_weights_are_read_whatever_other_parameters_say(
+    accept: str, read: dict[str, float]
+) -> None:
+    assert weights(accept) == read
+
+
 def test_a_cursor_leaves_the_number_of_all_as_it_is(
     api: httpx.Client, user: str, tasks: list[Task]
 ) -> None:
@@ -417,8 +453,8 @@ def test_another_users_tasks_are_never_counted_or_listed(
 def test_the_first_hundred_items_of_a_field_count() -> None:
     many = [f"a{number}" for number in range(20_000)]
 
-    assert [*preferences(",".join(many))] == many[:MOST_ITEMS]
-    assert [*weights(",".join(many))] == many[:MOST_ITEMS]
+    assert [*preferences(",".join(many))] == many[:100]
+    assert [*weights(",".join(many))] == many[:100]
 
 
 @pytest.mark.parametrize(
