@@ -154,10 +154,19 @@ TESTS = {
         -k 'not (cases or with_tokens or come_go or outcome or random) and not jwt or published'
     """,
     "src/services/known_tokens.py": "tests/test_personal_tokens.py -k 'not 50 and not plain'",
-    "src/services/personal_token_service.py": "tests/test_personal_tokens.py -k 'not plain'",
+    "src/services/personal_token_service.py": """
+        tests/test_resource.py tests/test_personal_tokens.py
+        -k 'published_sql or (not test_resource and (not plain))'
+    """,
     "src/services/token_text.py": "tests/test_personal_tokens.py -k 'text or changed_token'",
     "src/services/due_dates.py": "tests/test_days.py",
-    "src/services/batch_service.py": "tests/test_batch.py -k 'not jwt and not outcome'",
+    "src/services/batch_service.py": """
+        tests/test_resource.py tests/test_batch.py
+        -k 'published_sql or (not test_resource and (not jwt and not outcome))'
+    """,
+    "src/services/expiry_service.py": """
+        tests/test_resource.py tests/test_expiry.py -k 'published_sql or test_expiry'
+    """,
     "src/services/listeners.py": "tests/test_live.py -k 'not (stops or another_process or idle)'",
     "src/services/*.py": """
         tests/test_contract.py tests/test_changes.py tests/test_batch.py -k 'not cases'
@@ -174,10 +183,17 @@ TESTS = {
         -k 'cursor or test_pages and (order or link or postgresql)'
     """,
     "src/framework/sql/members.py": """
-        tests/test_further_members.py tests/test_sharing.py -k 'not jwt'
+        tests/test_resource.py tests/test_further_members.py tests/test_sharing.py
+        -k 'published_sql or (not test_resource and (not jwt))'
     """,
-    "src/framework/sql/etag.py": "tests/test_conditions.py -k 'postgresql or etag or known'",
-    "src/framework/sql/json_times.py": "tests/test_times.py -k 'not languages'",
+    "src/framework/sql/etag.py": """
+        tests/test_resource.py tests/test_conditions.py
+        -k 'published_sql or (not test_resource and (postgresql or etag or known))'
+    """,
+    "src/framework/sql/json_times.py": """
+        tests/test_resource.py tests/test_times.py
+        -k 'published_sql or (not test_resource and (not languages))'
+    """,
     "src/schemas/changes.py": """
         tests/test_changes.py -k 'not jwt and (token or order)'
     """,
@@ -191,28 +207,26 @@ TESTS = {
         tests/test_sharing.py -k 'not (session or breaks or slow or deadlock_with)'
     """,
     "src/framework/sql/statements.py": """
-        tests/test_statements.py tests/test_lost_answers.py tests/test_idempotency.py
-        tests/test_conditions.py tests/test_pages.py tests/test_update_task.py tests/test_notes.py
-        tests/test_filters.py
-        -k 'not jwt and (scoped or dated or key or known or page or 404 or changed or left or order
-        or empty or update or notes or 50_creates or lost_answers or number_of_all)
-        and not (outlives or index or servers or come_go or postgresql or by_number)'
+        tests/test_resource.py tests/test_statements.py tests/test_lost_answers.py
+        tests/test_idempotency.py tests/test_conditions.py tests/test_pages.py
+        tests/test_update_task.py tests/test_notes.py tests/test_filters.py
+        -k 'published_sql or (not test_resource and (not jwt and (scoped or dated or key or known
+        or page or 404 or changed or left or order or empty or update or notes or 50_creates or
+        lost_answers or number_of_all) and not (outlives or index or servers or come_go or
+        postgresql or by_number)))'
     """,
     "src/framework/sql/shared_statements.py": """
-        tests/test_statements.py tests/test_lost_answers.py tests/test_idempotency.py
-        tests/test_conditions.py tests/test_pages.py tests/test_update_task.py tests/test_notes.py
-        tests/test_filters.py
-        -k 'not jwt and (scoped or dated or key or known or page or 404 or changed or left or order
-        or empty or update or notes or 50_creates or lost_answers or number_of_all)
-        and not (outlives or index or servers or come_go or postgresql or by_number)'
+        tests/test_resource.py tests/test_statements.py tests/test_lost_answers.py
+        tests/test_idempotency.py tests/test_conditions.py tests/test_pages.py
+        tests/test_update_task.py tests/test_notes.py tests/test_filters.py
+        -k 'published_sql or (not test_resource and (not jwt and (scoped or dated or key or known
+        or page or 404 or changed or left or order or empty or update or notes or 50_creates or
+        lost_answers or number_of_all) and not (outlives or index or servers or come_go or
+        postgresql or by_number)))'
     """,
     "src/framework/sql/batch_statements.py": """
-        tests/test_statements.py tests/test_lost_answers.py tests/test_idempotency.py
-        tests/test_conditions.py tests/test_pages.py tests/test_update_task.py tests/test_notes.py
-        tests/test_filters.py
-        -k 'not jwt and (scoped or dated or key or known or page or 404 or changed or left or order
-        or empty or update or notes or 50_creates or lost_answers or number_of_all)
-        and not (outlives or index or servers or come_go or postgresql or by_number)'
+        tests/test_resource.py tests/test_batch.py
+        -k 'published_sql or (test_batch and not jwt and not outcome)'
     """,
     "src/framework/sql/uuid7.py": "tests/test_uuid7.py",
     "src/framework/web/bodies.py": "tests/test_bodies.py",
@@ -273,9 +287,9 @@ TESTS = {
         and not (anyone or cases or with_tokens or answer_is or come_go)'
     """,
     "src/services/feed_service.py": """
-        tests/test_changes.py tests/test_feed.py tests/test_live.py
-        -k 'not jwt and (test_changes or hand or old or restored or new or seen_no or page_by_page
-        or each_change)'
+        tests/test_resource.py tests/test_changes.py tests/test_feed.py tests/test_live.py
+        -k 'published_sql or (not test_resource and (not jwt and (test_changes or hand or old or
+        restored or new or seen_no or page_by_page or each_change)))'
     """,
     "src/framework/sql/rows.py": """
         tests/test_filters.py tests/test_pages.py tests/test_idempotency.py
@@ -285,12 +299,12 @@ TESTS = {
         and not (outlives or 50_ or index or servers or come_go)'
     """,
     "src/services/task_service.py": """
-        tests/test_filters.py tests/test_statements.py tests/test_pages.py tests/test_idempotency.py
-        tests/test_fields.py tests/test_toggle_task.py tests/test_conditions.py
-        tests/test_delete_task.py
-        -k 'not jwt and (test_filters or scoped or takes_long or completed or key or known or text
-        or toggle or delete or condition) and not (outlives or 50_ or index or servers or come_go or
-        other_names or contradict or wrong)'
+        tests/test_resource.py tests/test_filters.py tests/test_statements.py tests/test_pages.py
+        tests/test_idempotency.py tests/test_fields.py tests/test_toggle_task.py
+        tests/test_conditions.py tests/test_delete_task.py
+        -k 'published_sql or (not test_resource and (not jwt and (test_filters or scoped or
+        takes_long or completed or key or known or text or toggle or delete or condition) and not
+        (outlives or 50_ or index or servers or come_go or other_names or contradict or wrong)))'
     """,
 }
 

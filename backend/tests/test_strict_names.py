@@ -14,6 +14,7 @@ KNOWN = "title, description, completed, priority, tags, all_day, due_date"
     [
         ("compleated=true", "compleated: is unknown; did you mean completed?"),
         ("lymit=1", "lymit: is unknown; did you mean limit?"),
+        ("LYMIT=1", "LYMIT: is unknown; did you mean limit?"),
         ("limit=1&serach=milk&limit=2", "serach: is unknown"),
         ("=1", "query: is unknown"),
         ("%F0%9F%98%80=1&sort=title", "😀: is unknown"),
