@@ -191,8 +191,7 @@ TESTS = {
         -k 'published_sql or (not test_resource and (postgresql or etag or known))'
     """,
     "src/framework/sql/json_times.py": """
-        tests/test_resource.py tests/test_times.py
-        -k 'published_sql or (not test_resource and (not languages))'
+        tests/test_times.py -k 'searched or undone or further_time or before_the_last or by_hand'
     """,
     "src/schemas/changes.py": """
         tests/test_changes.py -k 'not jwt and (token or order)'

@@ -230,6 +230,22 @@ def test_a_further_time_before_these_three_has_six_digits_too(
     assert with_six_digits(row) == row.replace(b"30:00+", b"30:00.000000+")
 
 
+@pytest.mark.parametrize("name", ["due_date", "due_at"])
+@pytest.mark.parametrize("sent", ["", ".123456"])
+def test_nothing_is_searched_for_if_all_times_or_all_but_a_first_whole_one_have_six_digits(
+    monkeypatch: pytest.MonkeyPatch, name: str, sent: str
+) -> None:
+    monkeypatch.setattr(json_times, "_TIME", None)
+    due, time = "2026-12-24T00:00:00", "2026-11-29T19:30:00.123456+00:00"
+    last = f'"created_at":"{time}","updated_at":"{time}"}}'
+
+    row = with_six_digits(f'{{"{name}":"{due}{sent}+00:00",{last}'.encode())
+    without = with_six_digits(f'{{"due_date":null,{last}'.encode())
+
+    assert row == f'{{"{name}":"{due}{sent or ".000000"}+00:00",{last}'.encode()
+    assert without == f'{{"due_date":null,{last}'.encode()
+
+
 def test_a_text_before_the_last_two_times_stays_as_it_is() -> None:
     row = (
         f'{{"body":"2026-12-24T09:30:00+00:00","created_at":"{TIMES[-1]}",'
