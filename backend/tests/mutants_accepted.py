@@ -44,12 +44,10 @@ ACCEPTED: dict[str, dict[str, str]] = {
         "timer.cancel() → pass": "a timer that comes late finds the turn done and does nothing",
     },
     "src/framework/sql/sharing.py": {
-        "ALONE = 2 → ALONE = 3": TUNED,
         "self.under_way == 0 → self.under_way != 0": TURNS,
         "self._call() → pass": TURNS,
-        "answered: int = 0 → answered: int = 1": "an estimate, which each request lowers",
-        "DatabaseUnavailable('no connection in time') → "
-        "DatabaseUnavailable('no connection in time~')": "nobody is shown the text",
+        "self._send_held() → self": "what is held is sent when the next statement returns",
+        "answered: int = 0 → answered: int = 1": "the first request that waits lowers it to 0",
         "self.timer.cancel() → self.timer": "who is called too often finds nobody waiting",
         "self.calls.add(call) → pass": "Python seldom forgets a task that nobody holds",
     },
