@@ -199,7 +199,8 @@ TESTS = {
     "src/framework/sql/batch_rows.py": "tests/test_batch.py -k 'not jwt and not outcome'",
     "src/framework/sql/exceptions.py": "tests/test_failures.py",
     "src/framework/sql/text.py": """
-        tests/test_spellings.py -k 'open and (composed or people_expect or same_text)'
+        tests/test_resource.py tests/test_spellings.py
+        -k 'published_sql or any_locale or (open and (composed or people_expect or same_text))'
     """,
     "src/framework/sql/shares.py": "tests/test_connections.py",
     "src/framework/sql/sharing.py": """

@@ -803,6 +803,34 @@ async def test_a_request_waits_its_own_time_for_a_connection() -> None:
     assert not queue.waiting
 
 
+@pytest.mark.anyio
+async def test_an_owner_whose_rows_others_hold_goes_before_owners_who_came_later() -> None:
+    groups: list[tuple[str, list[object]]] = []
+    have_come = asyncio.Event()
+
+    async def together(choose: Callable[[], Group]) -> Answers:
+        if groups:
+            await have_come.wait()
+        turns, how = choose()
+        groups.append((how, [turn.key[0] for turn in turns]))
+        return {turn.key: [b""] for turn in turns if how == "wait" or turn.key[0] != "held"}
+
+    queue = Queue(together, seconds=10, room=2, is_busy=True)
+
+    def ask(owner: str) -> asyncio.Task[bytes | None]:
+        change = Statement("", repeatable=False)
+        return asyncio.create_task(queue.answer(change, (owner, 1), {}, at_once))
+
+    held, first = ask("held"), ask("ada")
+    await first
+    later = [ask("bob"), ask("cleo")]
+    await asyncio.sleep(0)
+    have_come.set()
+    await asyncio.gather(held, *later)
+
+    assert groups == [("skip", ["held", "ada"]), ("wait", ["held"]), ("skip", ["bob", "cleo"])]
+
+
 @pytest.mark.usefixtures("is_shared")
 @pytest.mark.anyio
 async def test_a_deadlock_with_a_transaction_by_hand_is_sent_again(
