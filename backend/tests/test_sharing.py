@@ -804,6 +804,22 @@ async def test_a_request_waits_its_own_time_for_a_connection() -> None:
 
 
 @pytest.mark.anyio
+async def test_a_statement_over_several_owners_changes_each_row_once() -> None:
+    groups: list[tuple[str, list[object]]] = []
+
+    async def together(choose: Callable[[], Group]) -> Answers:
+        turns, how = choose()
+        groups.append((how, [turn.key for turn in turns]))
+        return {turn.key: [b""] for turn in turns}
+
+    queue = Queue(together, seconds=10, room=2, is_busy=True)
+    keys = [("ada", 1), ("ada", 2), ("ada", 1), ("bob", 1)]
+    await asyncio.gather(*(queue.answer(ANY, key, {}, at_once) for key in keys))
+
+    assert groups == [("skip", [("ada", 1), ("ada", 2), ("bob", 1)]), ("wait", [("ada", 1)])]
+
+
+@pytest.mark.anyio
 async def test_an_owner_whose_rows_others_hold_goes_before_owners_who_came_later() -> None:
     groups: list[tuple[str, list[object]]] = []
     have_come = asyncio.Event()
