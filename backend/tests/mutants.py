@@ -583,7 +583,8 @@ def survivors_of(module: str, copies: list[Path], postgres: str) -> list[Mutant]
         run = running.pop(pid)
         free.append(run.copy)
         has_survived = status == 0
-        if run.times and (status == AGAIN or (run.mutant is unchanged and not has_survived)):
+        may_be_others = status in {AGAIN, -signal.SIGKILL} or run.mutant is unchanged
+        if run.times and not has_survived and may_be_others:
             waiting.append(run)
         elif run.mutant is unchanged and has_survived:
             waiting = [Run(mutant, copies[0]) for mutant in mutants_of(module)]
