@@ -158,7 +158,7 @@ TESTS = {
         tests/test_resource.py tests/test_personal_tokens.py
         -k 'published_sql or (not test_resource and (not plain))'
     """,
-    "src/services/token_text.py": "tests/test_personal_tokens.py -k 'text or changed_token'",
+    "src/services/token_text.py": "tests/test_personal_tokens.py -k a_text",
     "src/services/due_dates.py": "tests/test_days.py",
     "src/services/batch_service.py": """
         tests/test_resource.py tests/test_batch.py

@@ -26,7 +26,14 @@ from src.services import known_tokens, personal_token_service
 from src.services.exceptions import TokenRefused, TooManyTokens
 from src.services.expiry_service import sweep_if_due
 from src.services.known_tokens import KnownTokens
-from src.services.token_text import PATTERN, PREFIX, is_whole, new_token_text
+from src.services.token_text import (
+    PATTERN,
+    PREFIX,
+    hash_of,
+    is_personal,
+    is_whole,
+    new_token_text,
+)
 from tests.conftest import execute
 from tests.faults.load import connected
 from tests.serving import NO_TLS, PLAIN, SERVICE, Server, eventually, ran, serving, with_limits
@@ -335,6 +342,22 @@ def test_a_scanner_finds_a_token_in_a_text() -> None:
 
     assert re.findall(PATTERN, f'curl -H "Authorization: Bearer {text}"\nKEY={text}') == [text] * 2
     assert re.findall(PATTERN, f"x{text} {text}x {text[:-1]}") == []
+
+
+def test_a_text_that_was_made_once_stays_whole_and_keeps_its_hash() -> None:
+    text = b"taskapi_0123456789abcdefghijklmnopqrstuvddurc2"
+
+    assert is_whole(text)
+    assert hash_of(text).hex() == sha256(text).hexdigest()
+    assert is_personal(text)
+    assert not is_personal(text[1:])
+
+
+def test_a_text_with_one_digit_more_less_or_changed_is_not_whole() -> None:
+    text = new_token_text()
+
+    others = [*changed(text), f"{text}0", text[:-1], f"{text[:20]}0{text[20:]}"]
+    assert [other for other in others if is_whole(other.encode("latin-1"))] == []
 
 
 def test_the_table_has_the_hash_of_a_token_and_nothing_else_of_it(
