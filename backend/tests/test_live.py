@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, ExitStack, nullcontext
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -720,6 +721,28 @@ async def test_each_key_has_its_turn_before_any_has_another() -> None:
         taking[1].cancel()
 
     assert "".join(served) == "abcaba"
+    assert (turns.free, turns.waiting) == (1, {})
+
+
+async def test_turns_of_work_are_one_at_a_time_with_a_rest_after_each() -> None:
+    turns = Turns(1)
+    served: list[tuple[str, float]] = []
+
+    async def work(key: str) -> None:
+        await turns.work(key, rest=3)
+        began = time.monotonic()
+        served.append((key, began))
+        while time.monotonic() < began + 0.02:
+            pass
+
+    async with asyncio.timeout(10):
+        await asyncio.gather(*map(work, "aaab"))
+        async with turns.turn("b"):
+            pass
+
+    keys, times = zip(*served, strict=True)
+    assert "".join(keys) == "aaba"
+    assert min(after - before for before, after in pairwise(times)) >= 4 * 0.02 - 0.001
     assert (turns.free, turns.waiting) == (1, {})
 
 
