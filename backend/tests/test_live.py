@@ -746,6 +746,23 @@ async def test_turns_of_work_are_one_at_a_time_with_a_rest_after_each() -> None:
     assert (turns.free, turns.waiting) == (1, {})
 
 
+async def test_a_turn_that_comes_as_its_taker_leaves_goes_to_the_next() -> None:
+    turns = Turns(1)
+
+    async def take() -> None:
+        async with turns.turn("bob"):
+            raise AssertionError
+
+    async with turns.turn("ada"):
+        leaving = asyncio.create_task(take())
+        await asyncio.sleep(0)
+    leaving.cancel()
+    await asyncio.wait([leaving])
+
+    assert leaving.cancelled()
+    assert (turns.free, turns.waiting) == (1, {})
+
+
 class Sent:
     """What an EventStream sends, while its client `may_go_on`."""
 
