@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryFile
 
@@ -56,6 +56,7 @@ class Server:
     process: starter.Process
     log_file: Path
     auth: httpx.Auth | None = None
+    environment: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def log(self) -> str:
@@ -145,7 +146,8 @@ def started(log_file: Path, command: Sequence[str] = SERVICE, **settings: str) -
     port = settings["PORT"] = settings.get("PORT") or str(free_port())
     with log_file.open("wb") as log:
         process = start(command, settings, log.fileno(), log.fileno())
-    server = Server(f"http://127.0.0.1:{port}", process, log_file)
+    url = f"http://127.0.0.1:{port}"
+    server = Server(url, process, log_file, environment=environment(**settings))
     try:
         yield server
     finally:
