@@ -54,7 +54,7 @@ def wrk(  # noqa: PLR0917 - what a load is
 
     Raises RuntimeError when any answer is not a success.
     """
-    used, by_postgres = server.processor_time(), server.processor_time_of_postgres()
+    used, before = server.processor_time(), server.processor_times_of_postgres()
     said = subprocess.run(
         [
             "wrk",
@@ -79,7 +79,8 @@ def wrk(  # noqa: PLR0917 - what a load is
     ).stdout
     if "Non-2xx" in said or "Socket errors" in said:
         raise RuntimeError(f"{row.name} at {server.url}:\n{said}")
-    by_postgres = server.processor_time_of_postgres() - by_postgres
+    after = server.processor_times_of_postgres()  # a connection may have ended meanwhile
+    by_postgres = sum(seconds - before.get(pid, 0) for pid, seconds in after.items())
     return read(said, server.processor_time() - used, by_postgres)
 
 

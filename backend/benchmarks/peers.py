@@ -54,15 +54,15 @@ class Running:
         times = [process.cpu_times() for process in self.family()]
         return sum(each.user + each.system for each in times)
 
-    def processor_time_of_postgres(self) -> float:
-        """Seconds that the processes of a PostgreSQL on this machine have used; 0 for one afar."""
+    def processor_times_of_postgres(self) -> dict[int, float]:
+        """Seconds that each process of a PostgreSQL on this machine has used; none for one afar."""
         folder = parse_qs(urlsplit(self.database_url).query).get("host", [""])[0]
-        seconds = 0.0
+        seconds = {}
         for process in psutil.process_iter():
             with suppress(psutil.Error):
                 if process.cwd() == folder:
                     times = process.cpu_times()
-                    seconds += times.user + times.system
+                    seconds[process.pid] = times.user + times.system
         return seconds
 
     def peak_memory(self) -> float:

@@ -198,7 +198,8 @@ def figures(words: str, title: str = "requests/s") -> dict[str, list[float]]:
         for name, *rates in (row.strip("|").split("|") for row in rows):
             if name.strip().endswith(words) and (words or "," not in name.replace("1,000", "")):
                 for server, rate in zip(head.strip("|").split("|")[1:], rates, strict=True):
-                    servers.setdefault(server.strip(), []).append(float(rate.replace(",", "")))
+                    figure = "nan" if rate.strip() == "-" else rate.replace(",", "")
+                    servers.setdefault(server.strip(), []).append(float(figure))
         if not words:
             break
     return servers
@@ -238,11 +239,19 @@ def test_the_figures_of_growing_are_those_of_the_bench() -> None:
         "": "two workers answer {:.1f} to {:.1f} times as many requests as one worker at 16",
         ", 64 connections": "and {:.1f} to {:.1f} times as many at 64",
     }.items():
-        rates = figures(words)
-        pairs = zip(rates["this service, 2 workers"], rates["this service"], strict=True)
-        more = [two / one for two, one in pairs]
+        more = [1 / ratio for ratio in figures(words, BESIDE)["this service, 2 workers"]]
         assert sentence.format(min(more), max(more)) in page
     assert f"about {memory} of memory" in page
+    times = dict(re.findall(r"^\| (\w+(?: one)?) \| (\d+ \+ \d+) \|", results, re.M))
+    (get, get_there), (create, create_there) = (
+        map(int, times[operation].split(" + ")) for operation in ("get one", "create")
+    )
+    assert (
+        f"a get takes {get} µs of the service's processor time and {get_there} µs of Post" in page
+    )
+    assert f"A create takes {create} µs and {create_there} µs" in page
+    gets, creates = (round(1e6 / used, -2) for used in (get + get_there, create + create_there))
+    assert f"carries about {gets:,.0f} gets or {creates:,.0f} creates a second" in page
 
 
 def test_the_figures_of_limits_are_those_of_the_faults() -> None:
