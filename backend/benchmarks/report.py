@@ -70,7 +70,8 @@ def write(run: Run) -> Report:
         ratios(run.results, [*others, PLAIN, two, LIMIT]),
         ratios(run.connections, [*fast, two, LIMIT]),
         "Why ratios are below 1: for most requests, Python takes more processor time than Go, Bun\n"
-        "and Node. Go uses both cores. With 1 to 8 connections, few requests share a statement.\n",
+        "and Node. Go uses both cores. With 1 to 8 connections, few requests share a statement.\n"
+        "A rate of 0 means that no answer came within a round.\n",
         "## Latency\n",
         latencies(run.results, [*run.peers, two]),
         latencies(run.connections, [*run.fast, two]),
