@@ -16,12 +16,9 @@ from pathlib import Path
 from statistics import median
 
 from benchmarks import data, peers, report
-from benchmarks.bench import FULL, READS, RESULTS, Progress, Size
+from benchmarks.bench import FULL, READS, RESULTS, Progress, Size, settle
 from benchmarks.load import Load, Row, wrk
 from src.framework.sql.embedded import embedded_server
-
-SECONDS = 1
-"""How long a load takes, and the load before it that is not counted."""
 
 TURNS = 5
 """How often each service is loaded in a round. Each round starts the services anew."""
@@ -70,19 +67,20 @@ def measure(
                     asyncio.run(data.fill(databases[name]))
             for row in rows:
                 progress.step(f"round {number + 1}, {row.name}")
-                if row.operation not in READS:
-                    deletes = 25_000 * SECONDS * (TURNS + 1) * row.operation.endswith("delete")
-                    for database in databases.values():
-                        asyncio.run(data.settle(database, deletes))
-                for server in servers.values():
-                    wrk(server, row, data.SMALL_USERS, SECONDS)
+                for server in servers.values():  # warms up, and does not count
+                    load(server, row, size.seconds)
                 for turn in range(TURNS):
-                    loads = {}
-                    for name in [*servers][:: 1 if turn % 2 else -1]:
-                        loads[name] = wrk(servers[name], row, data.SMALL_USERS, SECONDS)
+                    names = [*servers][:: 1 if turn % 2 else -1]
+                    loads = {name: load(servers[name], row, size.seconds) for name in names}
                     results[row.name].append(loads)
     progress.step("done")
     return results
+
+
+def load(server: peers.Running, row: Row, seconds: int) -> Load:
+    if row.operation not in READS:
+        settle(server.database_url, row, seconds)
+    return wrk(server, row, data.SMALL_USERS, seconds)
 
 
 def cells(turns: list[dict[str, Load]]) -> list[str]:
@@ -126,10 +124,10 @@ def main() -> None:
         "# Before and now",
         f"Written by `make -C backend before {short}REF={commit}`. {report.machine()}. "
         f"{size.rounds} rounds of {TURNS} turns, each round with new processes. In a turn, each "
-        f"service is loaded for {SECONDS} s. `ratio` is the median of what each turn has for the "
-        "rate now, divided by the rate before; `noise` is the same for the commit before beside "
-        "itself. The last columns have the ratios of the processor time for one request, where "
-        "less is better.",
+        f"service is loaded for {size.seconds} s. `ratio` is the median of what each turn has for "
+        "the rate now, divided by the rate before; `noise` is the same for the commit before "
+        "beside itself. The last columns have the ratios of the processor time for one request, "
+        "where less is better.",
         table,
     ]
     (RESULTS / "before.md").write_text("\n\n".join(parts))

@@ -152,16 +152,21 @@ def measure(
                 url = group[0].database_url
                 progress.step(f"{row.name}, {name}")
                 if number == 0 or row.operation not in READS:
-                    deletes = 25_000 * size.seconds if row.operation.endswith("delete") else 0
-                    if row in OF_ONE_USER:
-                        asyncio.run(data.settle(url, deletes + 10_000, owners=1))
-                    else:
-                        asyncio.run(data.settle(url, deletes))
+                    settle(url, row, size.seconds)
                 loads[name].append(load.together(group, row, users, size.seconds))
         results[row.name] = {
             name: median(map(beside_this, each, loads[report.THIS])) for name, each in loads.items()
         }
     return results
+
+
+def settle(url: str, row: Row, seconds: int) -> None:
+    """Prepare the tasks for loads of so many seconds."""
+    deletes = 25_000 * seconds if row.operation.endswith("delete") else 0
+    if row in OF_ONE_USER:
+        asyncio.run(data.settle(url, deletes + 10_000, owners=1))
+    else:
+        asyncio.run(data.settle(url, deletes))
 
 
 def beside_this(one: Load, this: Load) -> Load:

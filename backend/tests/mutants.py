@@ -59,6 +59,16 @@ LOOK_SECONDS = 0.1
 MOST = 20
 """How many mutants of a module are tried, of all its parts alike: all of them take hours."""
 
+_OF_STATEMENTS = """
+    tests/test_resource.py tests/test_statements.py tests/test_lost_answers.py
+    tests/test_idempotency.py tests/test_conditions.py tests/test_pages.py
+    tests/test_update_task.py tests/test_notes.py tests/test_filters.py
+    -k 'published_sql or (not test_resource and (not jwt and (scoped or dated or key or known
+    or page or 404 or changed or left or order or empty or update or notes or 50_creates or
+    lost_answers or number_of_all) and not (outlives or index or servers or come_go or
+    postgresql or by_number)))'
+"""
+
 # Of each module the quick tests that are about it, the quickest first. A module without an entry of
 # its own has that of a pattern.
 TESTS = {
@@ -206,24 +216,8 @@ TESTS = {
     "src/framework/sql/sharing.py": """
         tests/test_sharing.py -k 'not (session or breaks or slow or deadlock_with)'
     """,
-    "src/framework/sql/statements.py": """
-        tests/test_resource.py tests/test_statements.py tests/test_lost_answers.py
-        tests/test_idempotency.py tests/test_conditions.py tests/test_pages.py
-        tests/test_update_task.py tests/test_notes.py tests/test_filters.py
-        -k 'published_sql or (not test_resource and (not jwt and (scoped or dated or key or known
-        or page or 404 or changed or left or order or empty or update or notes or 50_creates or
-        lost_answers or number_of_all) and not (outlives or index or servers or come_go or
-        postgresql or by_number)))'
-    """,
-    "src/framework/sql/shared_statements.py": """
-        tests/test_resource.py tests/test_statements.py tests/test_lost_answers.py
-        tests/test_idempotency.py tests/test_conditions.py tests/test_pages.py
-        tests/test_update_task.py tests/test_notes.py tests/test_filters.py
-        -k 'published_sql or (not test_resource and (not jwt and (scoped or dated or key or known
-        or page or 404 or changed or left or order or empty or update or notes or 50_creates or
-        lost_answers or number_of_all) and not (outlives or index or servers or come_go or
-        postgresql or by_number)))'
-    """,
+    "src/framework/sql/statements.py": _OF_STATEMENTS,
+    "src/framework/sql/shared_statements.py": _OF_STATEMENTS,
     "src/framework/sql/batch_statements.py": """
         tests/test_resource.py tests/test_batch.py
         -k 'published_sql or (test_batch and not jwt and not outcome)'
