@@ -169,7 +169,12 @@ class Supervisor(Multiprocess):
     def terminate_all(self) -> None:
         if not self.is_hurried:
             super().terminate_all()
-            self._drain()
+            # The workers have the same sockets, and close them after `drain_seconds`.
+            told = time.monotonic()
+            self._drain(told, self.drain_seconds - LINGER_SECONDS)
+            for listening in self.sockets:
+                _stop_queueing(listening)
+            self._drain(told, self.drain_seconds)
         if self.is_hurried:
             for worker in self.processes:
                 if worker.exitcode is None and worker.pid is not None:
@@ -178,10 +183,9 @@ class Supervisor(Multiprocess):
             _stop_queueing(listening)
             listening.close()
 
-    def _drain(self) -> None:
-        """Wait for `drain_seconds`, a second signal or the end of all workers."""
-        told = time.monotonic()
-        while (since := time.monotonic() - told) < self.drain_seconds and not self.is_hurried:
+    def _drain(self, told: float, seconds: float) -> None:
+        """Wait until so long after `told`, or for a second signal or the end of all workers."""
+        while (since := time.monotonic() - told) < seconds and not self.is_hurried:
             if all(worker.exitcode is not None for worker in self.processes):
                 break
             if since < SAME_SIGNAL_SECONDS:
