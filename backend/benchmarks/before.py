@@ -1,8 +1,9 @@
 """`make before REF=…`: the service beside an earlier commit of itself, each with a database.
 
 The earlier commit also runs beside itself: this shows how much of a ratio is noise. A machine that
-others share may change its speed by half for some seconds. So services are loaded for a second
-each, in turn, and only loads that follow each other are compared.
+others share may change its speed by half for some seconds, and a process may be a sixth slower than
+another of the same commit for as long as it runs. So services are started often, are loaded for a
+second each, in turn, and only loads that follow each other are compared.
 """
 
 import argparse
@@ -20,13 +21,13 @@ from benchmarks.bench import FULL, READS, RESULTS, Progress, Size, settle
 from benchmarks.load import Load, Row, wrk
 from src.framework.sql.embedded import embedded_server
 
-TURNS = 5
+TURNS = 2
 """How often each service is loaded in a round. Each round starts the services anew."""
 
-SIZE = replace(FULL, rounds=4)
+SIZE = replace(FULL, rounds=7)
 SHORT = replace(
     FULL,
-    rounds=3,
+    rounds=7,
     operations=[
         Row(name) for name in ("get one", "list 20", "list 100", "create", "update", "toggle")
     ],
