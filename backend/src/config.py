@@ -44,11 +44,11 @@ AUTH_ADVICE = {
     "WrongTypeError": "Set AUTH_USER_CLAIM to a claim with a text or a whole number. The token's "
     "typ must be JWT or at+jwt",
 }
-"""What the log says to do about a refused token, by the error."""
+"""What to do about a refused token, for the log, by the error."""
 
 NO_KEY = (
     "Set AUTH_JWKS_URL or AUTH_SECRET to check the tokens of a sign-in, AUTH_MODE=personal to "
-    "check those of `make token`, or AUTH_MODE=open to let anyone act for any user"
+    "check tokens of `make token`, or AUTH_MODE=open to let anyone act for any user"
 )
 
 DATA_ADVICE = "set DATA_DIR to another folder, or DATABASE_URL to your own server"
@@ -78,33 +78,35 @@ class Settings(BaseSettings):
     """Folder of the embedded server's data; its path must not have spaces."""
 
     auth_mode: Literal["open", "jwt", "personal"] | None = None
-    """`jwt`: the user in the path must match the token, of the sign-in or personal. `personal`:
-    there is no sign-in, and `make token` makes the tokens. `open`: anyone may act for any user.
+    """`jwt`: each request needs a token, of the sign-in or personal, for the user in the path.
+    `personal`: there is no sign-in, and `make token` makes the tokens. `open`: anyone may act for
+    any user.
 
-    Unset: `jwt` if a key is configured; `open` only with the embedded database, and only where
-    `python -m src` itself listens on loopback.
+    Unset: `jwt` if `auth_jwks_url` or `auth_secret` is set; `open` only with the embedded database,
+    and only where `python -m src` itself listens on loopback.
     """
 
     auth_jwks_url: str | None = None
-    """The URL of the key server's public keys (any asymmetric algorithm)."""
+    """Where the key server publishes its public keys (any asymmetric algorithm)."""
 
     auth_secret: SecretStr | None = Field(
         default=None, validation_alias=AliasChoices("auth_secret", "better_auth_secret")
     )
-    """Instead of keys, an HS256 secret of at least 32 bytes; BETTER_AUTH_SECRET is read too."""
+    """Instead of a key server, an HS256 secret of at least 32 bytes; or BETTER_AUTH_SECRET."""
 
     auth_issuer: str | None = None
-    """The required `iss`."""
+    """The `iss` that each token must have."""
 
     auth_audience: str | None = None
-    """An audience that `aud` must contain."""
+    """An audience that each token's `aud` must contain."""
 
     auth_user_claim: str = "sub"
     """The claim that names the user."""
 
     allowed_hosts: Annotated[tuple[str, ...], NoDecode] = ()
-    """Without tokens: more hosts to answer to on loopback, comma-separated, as in 10.0.2.2 (the
-    Android emulator) or *.tunnel.example. Whoever controls such a name can act for any user.
+    """Without tokens: more host names that the service answers to on loopback, comma-separated, as
+    in 10.0.2.2 (the Android emulator) or *.tunnel.example. Whoever controls such a name can act for
+    any user.
     """
 
     cors_origins: Annotated[tuple[str, ...], NoDecode] = ("http://localhost:3000",)
@@ -132,7 +134,7 @@ class Settings(BaseSettings):
     """The path prefix that a proxy strips before it passes a request on, as in /tasks-api."""
 
     keep_alive_seconds: int = Field(default=620, ge=1, le=86400)
-    """How long `make run` keeps an idle connection: longer than any proxy in front of it does."""
+    """How long `make run` keeps an idle connection: set more than any proxy in front keeps it."""
 
     drain_seconds: float = Field(default=3, ge=0, le=300)
     """After SIGTERM, how long to answer requests while `/health/ready` returns 503."""
@@ -144,7 +146,7 @@ class Settings(BaseSettings):
     """
 
     live_streams_per_user: int = Field(default=100, ge=1, le=100_000)
-    """How many streams and waiting requests a user may have in each worker; more are 429."""
+    """How many streams and long polls a user may have in each worker; the next one gets 429."""
 
     workers: int = Field(default=1, ge=1, le=64)
     """Processes that `make run` starts; one per core is a good start."""
@@ -165,7 +167,7 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - there are none
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Let an environment variable hide the file's, even if it is empty.
+        """Let a variable of the environment override the file's, even if it is empty.
 
         So `DATABASE_URL= make run` uses the embedded server, whatever the file says.
         """
@@ -237,7 +239,7 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _has_one_way_to_authenticate(self) -> Self:
-        """Closed by default: without a key, an external database needs AUTH_MODE."""
+        """Closed by default: without a key server or a secret, an external database needs AUTH_MODE."""
         keys = [key for key in (self.auth_jwks_url, self.auth_secret) if key is not None]
         if self.auth_mode is None and keys:
             self.auth_mode = "jwt"
@@ -297,14 +299,14 @@ _APP_HOST = re.compile(r"[\w.-]*(:\d{1,5})?", re.ASCII)
 _APP_SCHEME = re.compile(
     r"(?!(?:about|blob|data|ftp|javascript|ws|wss)$)[a-z][a-z0-9+.-]*", re.ASCII
 )
-# A page cannot give itself such an origin; the scheme may be an app's.
+# No page elsewhere can have such an origin; the scheme may be an app's.
 _LOOPBACK_ORIGIN = (
     r"[a-z][a-z0-9+.-]*://(([a-z0-9-]+\.)*localhost|127(\.\d{1,3}){3}|\[::1\])(:\d{1,5})?"
 )
 
 
 class _LogFormat(BaseSettings):
-    """Read separately, because errors in other settings need it."""
+    """Read separately, because the messages about other settings need it."""
 
     model_config = Settings.model_config
     log_format: str = "text"

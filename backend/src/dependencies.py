@@ -41,7 +41,7 @@ class OwnToken(HTTPBearer):
     def __init__(self) -> None:
         super().__init__(
             scheme_name="token",
-            description="A token of the user in the path: of the sign-in, or a personal one",
+            description="A token of the sign-in, or a personal token, for the user in the path",
         )
 
     async def __call__(self, request: HTTPConnection) -> None:
@@ -115,7 +115,7 @@ def until_refused(request: Request, check_seconds: float) -> Awaitable[None]:
 
 def _refuse_key(_key: str) -> str:
     raise PydanticCustomError(
-        "key", "must not be sent here: the answer has a token, which the service does not keep"
+        "key", "must not be sent here, because the service cannot repeat an answer with a token"
     )
 
 

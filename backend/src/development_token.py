@@ -16,7 +16,7 @@ def main() -> None:
     settings = get_settings()
     if settings.auth_secret is None:
         sys.exit(
-            "Set AUTH_SECRET, which signs the token; with a key server, only the issuer signs any"
+            "Set AUTH_SECRET to sign the token; with a key server, only the issuer can sign tokens"
         )
     claims = {
         settings.auth_user_claim: sys.argv[1],

@@ -89,7 +89,7 @@ def assert_unavailable(response: httpx.Response) -> None:
     assert_problem(
         response,
         503,
-        "The keys to check tokens with cannot be fetched just now; try again in a moment",
+        "The keys that check tokens cannot be fetched just now; try again in a moment",
     )
     assert response.headers["retry-after"] == "2"
 

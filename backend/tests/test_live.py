@@ -150,7 +150,7 @@ async def test_a_text_that_is_no_token_is_422(client: httpx.AsyncClient, user: s
     async with streaming(client, user, last="x") as stream:
         await stream.response.aread()
 
-    assert_problem(stream.response, 422, "Last-Event-ID: must be the next of an earlier answer")
+    assert_problem(stream.response, 422, "Last-Event-ID: must be `next` of an earlier answer")
 
 
 @pytest.mark.parametrize(
@@ -483,7 +483,7 @@ async def test_a_user_may_have_so_many_streams_and_waiting_requests(
         assert_problem(
             each,
             429,
-            "You have too many streams and waiting requests; end one, or try again later",
+            "You have too many streams and long polls; end one, or try again later",
         )
         assert each.headers["retry-after"] == "30"
     assert answer.status_code == 200

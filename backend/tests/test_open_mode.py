@@ -299,7 +299,7 @@ def test_allowed_hosts_are_answered(postgres: str, tmp_path: Path) -> None:
 
 NO_KEY = (
     "Cannot start. Set AUTH_JWKS_URL or AUTH_SECRET to check the tokens of a sign-in, "
-    "AUTH_MODE=personal to check those of `make token`, "
+    "AUTH_MODE=personal to check tokens of `make token`, "
     "or AUTH_MODE=open to let anyone act for any user.\n"
 )
 

@@ -155,7 +155,7 @@ def test_an_external_database_needs_an_authentication_setting() -> None:
     assert process.returncode == 3
     assert process.stderr.endswith(
         "Cannot start. Set AUTH_JWKS_URL or AUTH_SECRET to check the tokens of a sign-in, "
-        "AUTH_MODE=personal to check those of `make token`, "
+        "AUTH_MODE=personal to check tokens of `make token`, "
         "or AUTH_MODE=open to let anyone act for any user.\n"
     )
 
@@ -338,7 +338,7 @@ def test_no_token_is_signed_without_a_secret() -> None:
     assert process.returncode == 1
     assert process.stdout == ""
     assert process.stderr == (
-        "Set AUTH_SECRET, which signs the token; with a key server, only the issuer signs any\n"
+        "Set AUTH_SECRET to sign the token; with a key server, only the issuer can sign tokens\n"
     )
 
 

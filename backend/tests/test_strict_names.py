@@ -41,9 +41,9 @@ def test_an_unknown_name_in_a_query_is_refused(
             {"prio": "high", "tagz": 1},
             {"prio": "; did you mean priority?", "tagz": "; did you mean tags?"},
         ),
-        ({"user": "bob"}, {"user": f"; known are {KNOWN}"}),
-        ({"x" * 5000: 1}, {"x" * 100: f"; known are {KNOWN}"}),
-        ({"further": {}, "id": 1}, dict.fromkeys(["further", "id"], f"; known are {KNOWN}")),
+        ({"user": "bob"}, {"user": f"; known names are {KNOWN}"}),
+        ({"x" * 5000: 1}, {"x" * 100: f"; known names are {KNOWN}"}),
+        ({"further": {}, "id": 1}, dict.fromkeys(["further", "id"], f"; known names are {KNOWN}")),
     ],
 )
 def test_an_unknown_name_in_a_body_is_refused_and_nothing_is_written(

@@ -158,7 +158,7 @@ def check_before_serving(facts: Facts, columns: dict[str, list[str]]) -> None:
         if found["is_hidden"]:
             raise CannotStart(
                 f"Row security hides every row of the table {name} from the role {facts['role']}: "
-                f"start as its owner {found['owner']}, or make a policy for the role"
+                f"start the service as the table's owner {found['owner']}, or make a policy for the role"
             )
     for function in facts["may_not_call"]:
         raise CannotStart(
@@ -205,7 +205,7 @@ def _column_misfit(name: str, column: Facts, types: list[str] | None) -> str | N
     if kind not in types and not _is_long_description(name, kind):
         return f"of type {kind} instead of {types[0]}"
     if column["is_required"] == (name == "description"):
-        return f"that is {'' if column['is_required'] else 'not '}NOT NULL"
+        return f"{'with' if column['is_required'] else 'without'} NOT NULL"
     if column["has_default"]:
         return "with a default"
     return "with a collation" if column["has_collation"] else None

@@ -62,7 +62,7 @@ async def batch_tasks(
 ) -> Response:
     """Create, update and delete tasks: all operations are applied, or none.
 
-    Each operation does what the endpoint of that name does.
+    Each operation does what the endpoint for one task does.
     """
     operations = batch.operations
     conditions = [

@@ -37,7 +37,7 @@ GONE = documented(
 
 TOO_MANY = documented(
     429,
-    "The user has too many streams and waiting requests",
+    "The user has too many streams and long polls",
     problems.TOO_MANY_LISTENERS,
     headers=headers("Retry-After"),
 )

@@ -30,7 +30,7 @@ router = APIRouter(
     responses={200: {"content": example(ALIVE)}},
 )
 async def is_alive() -> Response:
-    """Say that the process is alive, without asking the database: a serverless one may sleep."""
+    """Say that the process is alive, without asking the database, which may sleep."""
     return JSONResponse(ALIVE)
 
 

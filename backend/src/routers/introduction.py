@@ -5,14 +5,14 @@ OPEN = (
 )
 
 CLOSED = (
-    "Under Authorize, paste a token: of the sign-in (Better Auth: `/api/auth/token`), or personal.",
-    "`user_id` is the user of that token. The paths of other users are answered with 403.",
+    "Under Authorize, paste a token of the sign-in (Better Auth: `/api/auth/token`), or a personal token.",
+    "`user_id` is the user of that token. The paths of other users answer 403.",
 )
 
 FOR_ALL = (
     "Without `limit`, a list has all tasks. With `limit`, `Link` leads to the next page.",
     "With an `Idempotency-Key`, a create or a batch can be sent twice and is applied once.",
-    "Times are RFC 3339, and in UTC in answers. A due date may be a day; `time_zone` says where.",
+    "Times are RFC 3339, in answers always in UTC. A due date may be a day, in any `time_zone`.",
     "`/changes` lists what changed since an earlier answer: at once, after a wait, or as a stream.",
     "Each error is an RFC 9457 problem, whose `detail` is a sentence that you can show to a user.",
     "A task keeps unknown members. With `Prefer: handling=strict`, the service refuses them.",

@@ -40,7 +40,7 @@ from src.services.exceptions import (
 
 CHANGES_GONE = "The changes since this token are no longer known; get a new token, then the list"
 KEY_REUSED = "was used for another request; send a new key"
-KEYS_UNAVAILABLE = "The keys to check tokens with cannot be fetched just now; try again in a moment"
+KEYS_UNAVAILABLE = "The keys that check tokens cannot be fetched just now; try again in a moment"
 LIST_IS_KNOWN = "The list has one of the ETags in If-None-Match"
 LIST_IS_WEAK = "If-Match: a list's ETags are weak and never match here; send them in If-None-Match"
 NO_SIGN_IN = "Anyone may act for any user here (AUTH_MODE=open), so there are no tokens"
@@ -51,7 +51,7 @@ READ_ONLY = "This token may only read; use a token with the scope write"
 TOO_MANY_KEYS = (
     "Idempotency-Key: you have sent 10,000 in 24 hours; wait, or send the request without a key"
 )
-TOO_MANY_LISTENERS = "You have too many streams and waiting requests; end one, or try again later"
+TOO_MANY_LISTENERS = "You have too many streams and long polls; end one, or try again later"
 TOO_MANY_TOKENS = "has 50 tokens; end one first"
 UNAVAILABLE = "The database cannot be reached just now; try again in a moment"
 

@@ -180,7 +180,7 @@ def check_etags(text: str) -> str:
             "string_length", "must have at most {maximum} characters", {"maximum": MAX_ETAGS}
         )
     if not is_etag_list(text):
-        raise PydanticCustomError("etags", "must be * or a list of entity tags")
+        raise PydanticCustomError("etags", "must be * or a list of ETags in quotes")
     return text
 
 

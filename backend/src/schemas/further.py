@@ -36,11 +36,11 @@ TOO_LONG = f"is too long; members beside a task's fields may have {MOST_BYTES} b
 
 FurtherText = Annotated[SkipJsonSchema[str | None], Field(validation_alias=FURTHER)]
 
-SENT: dict[str, Any] = {"description": "Other members are kept."}
+SENT: dict[str, Any] = {"description": "The service keeps other members."}
 """The JSON schema of such a member: short, because an agent's tool for batches has it twice."""
 
 ANSWERED: dict[str, Any] = {
-    "description": f"Any other member that was sent: up to {MOST_MEMBERS}, with names of 1 to "
+    "description": f"Other members that a client sent: up to {MOST_MEMBERS}, with names of 1 to "
     f"{LONGEST_NAME} characters, {MOST_BYTES // 1024} KiB of JSON in all."
 }
 

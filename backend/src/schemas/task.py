@@ -92,7 +92,7 @@ SentPriority = Annotated[
     Priority,
     BeforeValidator(_rank),
     Field(
-        description="In any case; empty means `medium`.",
+        description="In upper or lower case; empty means `medium`.",
         examples=["high"],
     ),
     WithJsonSchema(
@@ -115,7 +115,7 @@ SentDueDate = Annotated[
 ]
 
 _WHETHER_A_DAY = Field(
-    description="Due on a day, in any time zone. Unset: a `due_date` without a time is a day.",
+    description="Whether the task is due on a day. Unset: `true` if `due_date` has no time.",
     examples=[True],
 )
 
@@ -193,7 +193,7 @@ class TaskCreate(BaseModel):
 
 
 class TaskUpdate(TypedDict, total=False):
-    """A field that is absent stays as it is; `null` clears it."""
+    """Absent fields stay as they are; `null` clears a field."""
 
     __pydantic_config__ = ConfigDict(  # type: ignore[misc]  # where pydantic looks for it
         json_schema_extra={

@@ -176,9 +176,9 @@ class TaskListing(Listing):
         ),
     ] = Field(
         default=UTC_ZONE,
-        description="The IANA name of a time zone, which says when days begin and end: for "
-        "`overdue`, `due_date_from`, `due_date_to` and the order by `due_date`, where a day counts "
-        "as its first moment.",
+        description="The IANA name of the time zone that decides when days begin and end, "
+        "for `overdue`, `due_date_from`, `due_date_to` and the order by `due_date`. In this order, "
+        "a day counts as its first moment.",
         examples=["America/New_York"],
     )
 

@@ -22,7 +22,7 @@ class TokenRefused(Exception):
 
 
 class TooManyListeners(Exception):
-    """The user has as many streams and waiting requests as one may have in a worker."""
+    """The user has as many streams and long polls as the setting allows in a worker."""
 
 
 class UnknownTimeZone(Exception):

@@ -53,7 +53,7 @@ class Application(FastAPI):
         """Raises CannotStart when telemetry is asked for that nothing here can export."""
         if self.wants_telemetry and not _has_exporter():
             raise CannotStart(
-                "OTEL_EXPORTER_OTLP_… is set, which needs two packages more: "
+                "OTEL_EXPORTER_OTLP_… is set, which needs two more packages: "
                 "pip install 'fastapi[opentelemetry]'"
             )
 

@@ -27,13 +27,13 @@ _HEADERS = {
         "The path of the resource whose current state is in the body, with its ETag: RFC 9110 §8.7"
     ),
     "ETag": header(
-        "Identifies this state: for If-Match and If-None-Match, of a list for If-None-Match only",
+        "Identifies this state, for If-Match and If-None-Match; a list's ETag only for If-None-Match",
         '"5d41402abc4b2a76"',
     ),
     "Link": header("The pages before and after this one: RFC 8288", required=False),
     "Location": header("The path of the new resource"),
     "Preference-Applied": header(
-        "The preference that was followed: RFC 7240 §3", "wait=25", required=False
+        "The preference that the service followed: RFC 7240 §3", "wait=25", required=False
     ),
     "Retry-After": header("Seconds to wait before trying again", 2, kind="integer"),
     "Vary": header("The request headers that the answer depends on", "Origin"),

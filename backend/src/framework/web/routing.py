@@ -52,7 +52,7 @@ MAX_QUERY_BYTES = 24 * 1024
 MOST_PARAMETERS = 100
 """How many parameters a query may have, with repeats."""
 
-NOT_UTF8 = "must be JSON in UTF-8, and in no other encoding"
+NOT_UTF8 = "must be JSON in UTF-8"
 
 ABOUT_BODY = ("content-encoding", "content-length", "content-type", "transfer-encoding")
 _NO_LISTS = {name.encode() for name in ABOUT_BODY}

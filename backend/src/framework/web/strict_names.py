@@ -80,7 +80,7 @@ def _unknown(place: str, adapter: TypeAdapter[Any], sent: object) -> Iterator[di
         text = str(name)[:MOST_OF_NAME]
         known = [each for each in _names_at(schema, path) if each != text]
         near = get_close_matches(text.lower(), known, n=1, cutoff=0.5)
-        hint = f"; did you mean {near[0]}?" if near else f"; known are {', '.join(known)}"
+        hint = f"; did you mean {near[0]}?" if near else f"; known names are {', '.join(known)}"
         yield {
             "loc": (place, *path, text),
             "msg": f"is unknown{hint if known else ''}",
