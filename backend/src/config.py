@@ -239,7 +239,7 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _has_one_way_to_authenticate(self) -> Self:
-        """Closed by default: without a key server or a secret, an external database needs AUTH_MODE."""
+        """Closed by default: without a key, an external database needs AUTH_MODE."""
         keys = [key for key in (self.auth_jwks_url, self.auth_secret) if key is not None]
         if self.auth_mode is None and keys:
             self.auth_mode = "jwt"

@@ -158,7 +158,8 @@ def check_before_serving(facts: Facts, columns: dict[str, list[str]]) -> None:
         if found["is_hidden"]:
             raise CannotStart(
                 f"Row security hides every row of the table {name} from the role {facts['role']}: "
-                f"start the service as the table's owner {found['owner']}, or make a policy for the role"
+                f"start the service as the table's owner {found['owner']}, or make a policy for "
+                "the role"
             )
     for function in facts["may_not_call"]:
         raise CannotStart(

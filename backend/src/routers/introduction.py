@@ -5,7 +5,8 @@ OPEN = (
 )
 
 CLOSED = (
-    "Under Authorize, paste a token of the sign-in (Better Auth: `/api/auth/token`), or a personal token.",
+    "Under Authorize, paste a token of the sign-in (Better Auth: `/api/auth/token`), or a personal "
+    "token.",
     "`user_id` is the user of that token. The paths of other users answer 403.",
 )
 
