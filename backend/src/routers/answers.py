@@ -163,6 +163,10 @@ def page_of(
     return conditional(JSONArray(page.rows, fields), if_none_match)
 
 
+_FIRST = {"page": 1, "page_index": 0}
+"""The number of the first page."""
+
+
 def _links(request: Request, listing: Listing, last: bytes | None) -> list[str]:
     """Link the next page, and the page before if the request asks for a page by number."""
     if not request.scope["query_string"]:
@@ -173,12 +177,12 @@ def _links(request: Request, listing: Listing, last: bytes | None) -> list[str]:
         return [page_link(request, "next", {"cursor": cursor_text(listing.order, last)})]
     query = request.query_params
     names = names_of_place(query, listing.spellings)
-    by = min(names, key=lambda name: (names[name] != "page", name != "offset"))
-    is_page = names[by] == "page"
+    by = min(names, key=lambda name: (names[name] not in _FIRST, name != "offset"))
+    is_page = names[by] in _FIRST
     step = 1 if is_page else listing.limit
     if step is None:  # everything that follows is in this answer
         return []
-    first, number = (1, int(query[by])) if is_page else (0, listing.offset)
+    first, number = (_FIRST[names[by]], int(query[by])) if is_page else (0, listing.offset)
     has_end = not {"end", "range"}.isdisjoint(names.values())
 
     def link(relation: str, number: int) -> str:

@@ -58,8 +58,9 @@ TRUTH: Words = _meanings({True: "true 1 yes on t y", False: "false 0 no off f n"
 COMPLETION: Words = TRUTH | _meanings(
     {
         _ANY: "all any",
-        False: "active open pending todo incomplete not_completed new not_started in_progress",
-        True: "completed complete done finished closed",
+        False: "active open pending todo incomplete not_completed new not_started in_progress "
+        "needs_action not_done uncompleted doing",
+        True: "completed complete done finished closed resolved",
     }
 )
 
@@ -92,15 +93,19 @@ def _if(true: object, false: object) -> Words:
 
 
 # The names of the order and the pages of any list. Our names are on the left. `count`, `end`,
-# `order`, `page` and `range` are ours in this module only.
+# `order`, `page`, `page_index` and `range` are ours in this module only.
 _OF_LISTS: dict[str, str] = {
-    "limit": "page_size per_page page_limit size take top max_results _limit _per_page $top",
-    "offset": "skip page_offset start_row _start $skip",
-    "page": "page_number page_no page_num current_page _page",
+    "limit": "page_size per_page page_limit size take top max_results _limit _per_page $top $limit "
+    "_page_size items_per_page results_per_page rows_per_page page_length length rows",
+    "offset": "skip page_offset start_row _start $skip start start_index",
+    "page": "page_number page_no page_num current_page current _page",
+    "page_index": "",
     "end": "end_row _end",
     "range": "",
-    "sort": "sort_by order_by ordering sort_field sort_key sort_column _sort $orderby",
-    "order": "sort_order sort_direction sort_dir order_direction order_dir direction dir _order",
+    "sort": "sort_by order_by ordering sort_field sort_key sort_column sorting sorts _sort "
+    "$orderby $sort",
+    "order": "sort_order sort_direction sort_dir order_direction order_dir direction dir _order "
+    "sort_type",
     "count": "include_total include_totals with_count $count",
 }
 
@@ -112,35 +117,69 @@ _COUNTED = _meanings({True: "end_row _end _limit _page _per_page range start_row
 
 # As above, `due_date` and `filter` are ours in this module only.
 OF_TASKS: dict[str, str] = {
-    "q": "search query search_query search_term search_text keyword keywords term",
+    "q": "search query search_query search_term search_text search_value keyword keywords term _q "
+    "$search",
     "completed": "status status_filter completion_status task_status state is_completed complete "
     "is_complete done is_done",
     "priority": "priorities priority_filter",
     "tags": "tag tag_names tag_filter label labels",
     "due_date": "due due_on due_at deadline",
-    "has_due_date": "",
+    "has_due_date": "has_due has_deadline with_due_date due_date_exists due_exists",
     "due_date_from": "due_from due_after due_since due_gte due_min due_start due_date_after "
     "due_date_gte due_date_min due_date_start from_due_date min_due_date",
     "due_date_to": "due_to due_before due_until due_by due_lte due_max due_end due_date_before "
     "due_date_lte due_date_max due_date_end to_due_date max_due_date",
     "time_zone": "tz",
-    "overdue": "is_overdue overdue_only only_overdue past_due late",
-    "filter": "",
+    "overdue": "is_overdue overdue_only only_overdue past_due is_past_due late is_late",
+    "filter": "filters where $filter",
 }
 
 _WITH_WORDS: dict[str, tuple[str, Words]] = {
-    "active": ("completed", _if(False, True)),
-    "pending": ("completed", _if(False, True)),
-    "incomplete": ("completed", _if(False, True)),
-    "hidecompleted": ("completed", _if(False, _ANY)),
-    "includecompleted": ("completed", _if(_ANY, False)),
-    "showcompleted": ("completed", _if(_ANY, False)),
-    "noduedate": ("has_due_date", _if(False, _ANY)),
-    "ascending": ("order", _if("", "-")),
-    "descending": ("order", _if("-", "")),
-    "desc": ("order", _if("-", "")),
-    "reverse": ("order", _if("-", "")),
+    _plain(each): (name, words)
+    for name, words, others in (
+        ("completed", TRUTH, "finished is_finished checked is_checked closed is_closed"),
+        (
+            "completed",
+            _if(False, True),
+            "active is_active open is_open pending is_pending incomplete is_incomplete "
+            "uncompleted not_completed not_done",
+        ),
+        (
+            "completed",
+            _if(False, _ANY),
+            "hide_completed hide_done exclude_completed exclude_done active_only only_active "
+            "open_only only_open pending_only only_pending incomplete_only only_incomplete",
+        ),
+        ("completed", _if(True, _ANY), "completed_only only_completed done_only only_done"),
+        (
+            "completed",
+            _if(_ANY, False),
+            "include_completed include_done show_completed show_done with_completed",
+        ),
+        ("has_due_date", _if(False, _ANY), "no_due_date no_due no_deadline without_due_date"),
+        ("has_due_date", _if(False, True), "due_date_is_null due_date_null due_is_null due_null"),
+        ("order", _if("", "-"), "ascending asc is_asc is_ascending sort_asc sort_ascending"),
+        (
+            "order",
+            _if("-", ""),
+            "descending desc is_desc is_descending sort_desc sort_descending reverse reversed",
+        ),
+    )
+    for each in others.split()
 }
+
+_COMPARED = ("completed", "due_date", "priority", "tags")
+_SAME = "eq equals exact is contains in"
+"""What other clients write behind a name of `_COMPARED`, and it means the name alone."""
+
+_NOT_COMPARED = (
+    "ne neq not is_not nin not_in gt lt gte lte not_contains like ilike between range starts_with "
+    "ends_with any any_of one_of in regex"
+)
+"""What they write there, too, and no filter here does, unless a table above has the whole name."""
+
+_SIGNS = {"!=": "ne", ">=": "gte", "<=": "lte", "<": "lt", ">": "gt", "!": "ne"}
+_SIGNED_NAME = re.compile(r"([^!<>]+)([!<>])(.*)", re.DOTALL)
 
 _WORDS: dict[str, Words] = {
     "completed": COMPLETION,
@@ -151,7 +190,7 @@ _WORDS: dict[str, Words] = {
 }
 _OF_BODIES = ("completed", "due_date", "priority", "tags")
 _ALL_DAY = ("isallday", "fullday", "wholeday")
-_OF_PLACE = {"end", "offset", "page", "range"}
+_OF_PLACE = {"end", "offset", "page", "page_index", "range"}
 _SEVERAL = {"priority", "tags"}
 _NEVER_EMPTY = {"completed", "cursor", "limit", "sort"}
 _EMPTY: tuple[Any, ...] = ("", [""])
@@ -163,6 +202,8 @@ class _Meaning(NamedTuple):
     place: int
     name: str
     words: Words
+    operator: str = ""
+    """The operator of another client that no filter here does."""
 
 
 class Spellings(NamedTuple):
@@ -187,10 +228,29 @@ def spellings(own: Iterable[str], sorts: Collection[str], filters: dict[str, str
         for plain in map(_plain, [name, *others.split()])
     }
     names |= {plain: each for plain, each in _WITH_WORDS.items() if each[0] in kept}
+    compared = [
+        (word, (name, _WORDS.get(name, {})))
+        for name in _COMPARED
+        if name in kept
+        for word in [name, *kept[name].split()]
+    ]
+    same = {
+        _plain(f"{word}_{operator}"): each
+        for word, each in compared
+        for operator in _SAME.split()
+        if (each[0], operator) != ("tags", "in")  # which asks for any of several tags
+    }
+    names = same | names
     words = {word: sort for word, sort in _SORTS.items() if sort in sorts}
+    meanings = {plain: _Meaning(place, *each) for place, (plain, each) in enumerate(names.items())}
+    refused = {
+        _plain(f"{word}_{operator}"): _Meaning(len(meanings), *each, operator)
+        for word, each in compared
+        for operator in _NOT_COMPARED.split()
+    }
     return Spellings(
         own,
-        {plain: _Meaning(place, *each) for place, (plain, each) in enumerate(names.items())},
+        refused | meanings,
         words | {_plain(sort): sort for sort in sorts if not sort.startswith("-")},
         sorts,
     )
@@ -214,7 +274,7 @@ def in_our_words(query: Sent, how: Spellings) -> Sent:
     others: list[_Other] = []
     for name, text in query.items():
         if name not in how.own:
-            if text not in _EMPTY:
+            if text not in _EMPTY or _SIGNED_NAME.fullmatch(name):
                 found = _others(name, text, how)
                 others += found
                 if not found:
@@ -236,47 +296,63 @@ def in_our_words(query: Sent, how: Spellings) -> Sent:
 
 
 _INDEX = re.compile(r"\[[0-9]*\]$")
-_IN_FILTER = re.compile(r"filters?\[(.+?)\](.*)")
-_OF_COLUMN = re.compile(r"(?:sort|order)\[([^\]0-9]+)\]")
+_IN_GROUP = re.compile(r"(?:filters?|where|pagination)\[(.+?)\](.*)")
+_OF_COLUMN = re.compile(r"(?:\$?sort|order(?:_?by)?)\[([^\]0-9]+)\]", re.IGNORECASE)
 
 
 def _others(name: str, text: Any, how: Spellings) -> list[_Other]:  # noqa: ANN401 - a text, or several
     """Return what a name stands for; a `filter` in JSON stands for each name in it."""
     sent = name
-    if column := _OF_COLUMN.fullmatch(name):
+    if (column := _OF_COLUMN.fullmatch(name)) and _plain(name) not in how.names:
         name, text = "sort", f"{column[1]} {several(text)[-1]}"
-    elif filtered := _IN_FILTER.fullmatch(name):
-        name = filtered[1] + filtered[2]
-    plain = _plain(_INDEX.sub("", name))
+    plain = _plain_name(name)
     if (means := how.names.get(plain)) is None:
         return []
+    if means.operator:
+        names = sorted(each for each in how.own if means.name in each)
+        raise _wrong(sent, f"compares as no filter here does; send {' or '.join(names)}")
     if means.name == "filter":
-        return _in_filter(several(text)[-1], how)
+        return _in_filter(sent, several(text)[-1], how)
     found = [_Other(means, sent, text)]
     return [*found, _Other(how.names["count"], sent, "true")] if plain in _COUNTED else found
 
 
-def _in_filter(text: str, how: Spellings) -> list[_Other]:
+def _plain_name(name: str) -> str:
+    if grouped := _IN_GROUP.fullmatch(name):
+        name = grouped[1] + grouped[2]
+    elif signed := _SIGNED_NAME.fullmatch(name):  # `a>=b` is the name `a>`, and `a>b` a name
+        name = f"{signed[1]}_{_SIGNS[signed[2] + '=' * (not signed[3])]}"
+    return _plain(_INDEX.sub("", name))
+
+
+def _in_filter(sent_name: str, text: str, how: Spellings) -> list[_Other]:
     if _plain(text) in COMPLETION:
-        return [_Other(how.names["completed"], "filter", text)]
+        return [_Other(how.names["completed"], sent_name, text)]
+    filters: object = None
     with suppress(ValueError):
         filters = from_json(text)
-        if isinstance(filters, dict) and "filter" not in filters and len(filters) < MAX_FILTERS:
-            sent = {name: several(each) for name, each in filters.items() if each not in (None, [])}
-            return [
-                other
-                for name, texts in sent.items()
-                for other in _others(name, [*map(str, texts)], how)
-            ]
-    raise _wrong("filter", f"{_one_of(*COMPLETION)}, or a JSON object")
+    if isinstance(filters, dict) and len(filters) < MAX_FILTERS and not _nested(filters, how):
+        sent = {name: several(each) for name, each in filters.items() if each not in (None, [])}
+        return [
+            other
+            for name, texts in sent.items()
+            for other in _others(name, [*map(str, texts)], how)
+        ]
+    raise _wrong(sent_name, f"{_one_of(*COMPLETION)}, or a JSON object")
+
+
+def _nested(filters: Sent, how: Spellings) -> bool:
+    """Whether a filter is in the filter; a text can have many in each other."""
+    found = (how.names.get(_plain(name)) for name in filters)
+    return any(means is not None and means.name == "filter" for means in found)
 
 
 def _add(ours: Sent, other: _Other, how: Spellings) -> None:
-    (_, name, words), text = other.means, other.text
+    name, words, text = other.means.name, other.means.words, other.text
     if name in _SEVERAL:
         ours[name] = [*several(ours.get(name, [])), *several(text)]
         return
-    value: Any = several(text)[-1]
+    value: Any = _one(other)
     plain = _plain(value)
     if name == "due_date" and plain not in _NOTHING:
         _read_day(other, value)
@@ -296,6 +372,19 @@ def _add(ours: Sent, other: _Other, how: Spellings) -> None:
     _put(ours, name, other, value)
 
 
+def _one(other: _Other) -> Any:  # noqa: ANN401 - a text, or the meaning of several
+    """Return the one value of a name; whoever names open and done tasks means all."""
+    texts = several(other.text)
+    if other.means.name == "completed":
+        words = [word for text in texts for word in str(text).split(",")]
+        found = {other.means.words.get(_plain(word), word) for word in words}
+        if found <= {True, False, _ANY}:
+            return words[0] if len(found) == 1 else "any"
+    if len({*texts}) > 1:
+        raise _wrong(other.sent, "has several values; send one")
+    return texts[-1]
+
+
 def _put(ours: Sent, name: str, other: _Other, value: object) -> None:
     if ours.setdefault(name, value) != value:
         raise _wrong(other.sent, f"contradicts {name}")
@@ -309,6 +398,7 @@ def _read_day(other: _Other, text: str) -> None:
         raise _wrong(other.sent, message) from None
 
 
+_SIGN_BEHIND = re.compile(r"[\s:,](-?)1$")
 _WAY = re.compile(r"(.*?)(asc|desc)(?:end|ending)?(?:nullslast)?")
 
 
@@ -316,6 +406,7 @@ def _sort(text: str, how: Spellings) -> str:
     """Return the order that a text stands for, or the text itself if it is unknown."""
     if text in how.orders:
         return text
+    text = _SIGN_BEHIND.sub(lambda sign: " desc" if sign[1] else " asc", text)
     plain = _plain(text.lstrip(' +"['))
     if plain.startswith("-") and "--" in text:
         return text
@@ -349,8 +440,12 @@ def _page(ours: Sent, others: list[_Other]) -> None:
         first = _read(NUMBER, ours.get("offset", "0"), other)
         last = _read(NUMBER, ours.pop("end"), other)
         _put(ours, "limit", other, str(last - first))
+    if "page_index" in ours:
+        other = _first(others, "page_index")
+        index = _read(WholeNumber(0, MAX_NUMBER - 1, is_text=True), ours.pop("page_index"), other)
+        _put(ours, "page", other, str(index + 1))
     if "page" in ours:
-        other = _first(others, "page")
+        other = _first(others, "page", "page_index")
         number = _read(WholeNumber(1, MAX_NUMBER, is_text=True), ours.pop("page"), other)
         # Without a limit, all rows are on the first page.
         size = MAX_NUMBER
@@ -386,9 +481,19 @@ def several(texts: Any) -> list[Any]:  # noqa: ANN401 - a text, or several
     return texts if isinstance(texts, list) else [texts]
 
 
+def texts_in(text: str) -> list[str]:
+    """Return the texts of a list in JSON, or the text itself if it is no such list."""
+    if text.startswith("["):
+        with suppress(ValueError):
+            texts: list[object] = from_json(text)
+            if all(isinstance(each, str) for each in texts):
+                return [*map(str, texts)]
+    return [text]
+
+
 def names_of_place(query: Iterable[str], how: Spellings) -> dict[str, str]:
     """Return which names in a query say what page to list, and what each stands for."""
-    found = {name: how.names.get(_plain(name)) for name in query}
+    found = {name: how.names.get(_plain_name(name)) for name in query}
     return {name: each.name for name, each in found.items() if each and each.name in _OF_PLACE}
 
 

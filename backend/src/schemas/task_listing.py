@@ -10,7 +10,7 @@ from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import PydanticCustomError
 
 from src.schemas.fields import TIME_SCHEMAS, Characters, is_day, or_empty, read_time
-from src.schemas.other_names import OF_TASKS, PRIORITY_WORDS, several
+from src.schemas.other_names import OF_TASKS, PRIORITY_WORDS, several, texts_in
 from src.schemas.paging import Listing, kinds_of
 from src.schemas.task import MAX_TAGS, Priority, Tag, TaskPublic
 
@@ -29,12 +29,14 @@ Sort: TypeAlias = Literal[
 
 
 def _texts(texts: object) -> list[str]:
-    """Read a list that is joined by commas, sent in several parameters, or both.
+    """Read a list that is joined by commas, sent in several parameters, in JSON, or all of these.
 
     PostgreSQL would compare each repeat with each row, so repeats are dropped. Raises
     PydanticCustomError for more texts than a task may have.
     """
-    parts = dict.fromkeys(",".join(several(texts)).split(","))
+    parts = dict.fromkeys(
+        ",".join(each for text in several(texts) for each in texts_in(text)).split(",")
+    )
     distinct = [*dict.fromkeys(normalize("NFC", part.strip()) for part in parts if part.strip())]
     if len(distinct) > MAX_TAGS:
         raise PydanticCustomError(
