@@ -1,6 +1,6 @@
 """`make token`: list, make and end a user's personal tokens, on the database.
 
-Whoever can write to the database may do this; no sign-in is asked.
+Anyone who can write to the database may do this; it asks no sign-in.
 """
 
 import asyncio

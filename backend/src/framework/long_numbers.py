@@ -1,7 +1,7 @@
 """JSON whose whole numbers may have any length.
 
-Parsers make integers of whole numbers, which takes the square of their digits, and refuse more than
-4,300 digits. So long numbers stay the texts that they are.
+Parsers turn whole numbers into integers. The time grows with the square of the digits, and more
+than 4,300 digits are refused. So a long number stays a text.
 """
 
 from dataclasses import dataclass
@@ -13,10 +13,10 @@ from pydantic_core import PydanticSerializationError, from_json, to_json
 
 STEP = 16
 LONG = 8 * STEP
-"""A number of so many digits is always seen."""
+"""`read_json` notices each number of so many digits."""
 
 MOST_DIGITS = 18
-"""In JSON where one is seen, no longer number becomes an integer."""
+"""In JSON with such a number, each number of more digits than this stays a text."""
 
 _DIGITS_AS_ZEROS = bytes(ord("0") if chr(byte) in "0123456789" else 0 for byte in range(256))
 
@@ -53,7 +53,7 @@ def read_json(json: bytes) -> Any:  # noqa: ANN401 - JSON
         return from_json(json, allow_inf_nan=False)
     try:
         value = _decode(json.decode())
-        to_json(value, fallback=bool)  # as `from_json`, this refuses what the error names
+        to_json(value, fallback=bool)  # refuses the same as `from_json`
     except (RecursionError, PydanticSerializationError):
         raise ValueError("a lone surrogate, or too many levels") from None
     return value

@@ -32,7 +32,7 @@ def zstd_encoder() -> Any:  # noqa: ANN401 - zstandard does not export its class
 class Spool:
     """A text that is written first and read later; a long text is in a temporary file, as zstd.
 
-    `length` and `digest` are those of the text itself. Raises NoRoom when the disk is full.
+    `length` and `digest` are of the text before compression. Raises NoRoom when the disk is full.
     """
 
     _file: Any = None
@@ -107,7 +107,7 @@ async def spool_array(values: list[bytes], begin: bytes = b"[", end: bytes = b"]
     if not values:
         return Spool(begin + end)
     if len(values) <= SHORT and _joined_length(values) <= PIECE_BYTES:
-        values[0] = begin + values[0]  # not after the join, which is long to copy
+        values[0] = begin + values[0]  # before the join, whose result takes long to copy
         values[-1] += end
         return Spool(b",".join(values))
     return await spool_batches(_only(values), begin, end)

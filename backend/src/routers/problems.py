@@ -1,4 +1,4 @@
-"""The answer to each error, in sentences that a user can be shown."""
+"""The answer to each error, in sentences that you can show to a user."""
 
 import logging
 import re

@@ -146,7 +146,7 @@ BATCH_EXAMPLES: dict[str, Any] = {
         }
     },
 }
-"""The first works on any account."""
+"""The first example works for any user."""
 
 
 class Batch(BaseModel):

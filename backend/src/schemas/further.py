@@ -15,7 +15,7 @@ from pydantic_core import PydanticCustomError
 from src.framework.long_numbers import json_text
 
 FURTHER = "\0further"
-"""Their name while a body is validated. No client can send this name: a NUL is refused."""
+"""The name of this text while a body is validated. No client can send a name with a NUL."""
 
 MOST_MEMBERS = 32
 LONGEST_NAME = 64

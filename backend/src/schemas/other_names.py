@@ -35,7 +35,7 @@ _ANY = object()
 _MARKS = re.compile("[^a-z0-9]+")
 
 LONGEST_SPELLING = 100
-"""Characters. We know no longer one, and a batch may have one of 3 MiB."""
+"""Characters. No known name is longer, and a batch may have a name of 3 MiB."""
 
 
 def _plain(spelling: object) -> str:
@@ -544,10 +544,10 @@ def without_spellings(sent: Sent, names: Iterable[str]) -> Sent:
 
 
 LONGEST_TAGS = 64 * 1024
-"""Characters of a list in JSON: five times those of 20 tags of 50 characters, all escaped."""
+"""Characters of a list in JSON: five times 20 tags of 50 characters, all escaped."""
 
 MOST_COMMAS = 1000
-"""Behind so many, a text of tags is one tag, and refused: a batch may have 3 MiB of commas."""
+"""A text with more is taken for one tag, and refused: a batch may have 3 MiB of commas."""
 
 
 def _tags(text: str) -> object:

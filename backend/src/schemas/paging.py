@@ -42,7 +42,7 @@ class Cursor:
     """The order of the list, and the value in that order and the id of the page's last row.
 
     The order is one of `sort`, with a time zone after it if that makes a difference. The value is
-    the text that PostgreSQL has for it in JSON, or None; where there is a zone, a day is ten
+    the text that PostgreSQL writes in JSON, or None; where there is a zone, a day has ten
     characters.
     """
 
@@ -68,7 +68,7 @@ _READ = TypeAdapter(tuple[str, _Value | None, UUID])
 def kinds_of(row: type[BaseModel], sorts: Iterable[str]) -> Kinds:
     """Return the value types of each order. Text may have up to 500 characters.
 
-    Raises TypeError for an order by anything but text, words, whole and truth values, and times.
+    Raises TypeError for an order by anything but text, words, whole numbers, booleans and times.
     """
     kinds = {}
     for sort in sorts:

@@ -27,8 +27,8 @@ async def apply_batch(
 ) -> list[bytes | None]:
     """Apply all operations or none; return each task's new state, or None if it was deleted.
 
-    With a key that has applied them before, return the states of that time. `conditions` has one
-    for each operation. Raises BatchRefused, KeyReused for a key that came with something else,
+    If the key has applied them before, return the states of that time. `conditions` has one for
+    each operation. Raises BatchRefused, KeyReused for a key that came with another request,
     TooManyKeys, and DatabaseUnavailable.
     """
     changes = [*map(_change, operations, conditions or repeat(None))]

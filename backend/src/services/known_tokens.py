@@ -1,6 +1,6 @@
 """What one worker knows about personal tokens. After 30 s it asks PostgreSQL again.
 
-A token that ends in this worker ends here at once. The database's clock says when a token expires.
+This worker refuses at once what it ends. The database's clock says when a token expires.
 Ages are monotonic: when this machine's clock is set back, no expired token works again.
 """
 
@@ -121,7 +121,7 @@ class KnownTokens:
 
     async def _looked_up(self, key: TokenKey) -> KnownToken | None:
         """Ask once for all requests that wait. Do not ask again soon for an unknown token."""
-        # PostgreSQL cannot hold the one, and Citus refuses to look for the other.
+        # PostgreSQL cannot hold NUL, and Citus refuses to look for an id that is too long.
         is_nobody = "\0" in key.user_id or len(key.user_id) > LONGEST_USER_ID
         if is_nobody or self.unknown.get(key, -inf) + REMEMBERED_SECONDS > monotonic():
             return None

@@ -34,7 +34,7 @@ MOST_CHANGES = 100
 """How many changes an event may have."""
 
 REREAD_SECONDS = 30.0
-"""A stream without changes is read this often: a restored database may have forgotten it."""
+"""A feed without changes is read this often: a restored database may not know the position."""
 
 EVENT_BYTES = 128 * 1024
 """How long an event's data may be, unless it is a single task. It waits for the client."""

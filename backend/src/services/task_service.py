@@ -130,7 +130,7 @@ def _lower(text: ColumnElement[Any]) -> ColumnElement[bytes]:
 
 
 def said_of(fields: Mapping[str, object]) -> dict[str, object]:
-    """Leave out `all_day` where the due date implies it, as for keys from before `all_day`."""
+    """Leave out `all_day` where the due date implies it: fingerprints from before had none."""
     due_date = fields.get("due_date")
     is_midnight = isinstance(due_date, datetime) and due_date.time() == time()
     if fields.get("all_day") if is_midnight else "due_date" in fields:
@@ -225,7 +225,7 @@ async def update_task(  # noqa: PLR0913 - all that a request says
 ) -> bytes:
     """Change these fields. Without fields, the task stays as it is, even `updated_at`.
 
-    Further members are merged. With `replaces`, each replaces the one of its name.
+    Further members are merged or, with `replaces`, replaced one by one.
     Raises NotFound, ConditionNotMet, MembersRefused.
     """
     replaces = replaces and "further" in edits  # or the same statement would be prepared twice

@@ -11,7 +11,7 @@ _CONTROL = bytes({*range(0x20), 0x7F} - {0x09})
 _NO_BODY = {204, 304}
 
 HELD_BYTES = 64 * 1024
-"""More than so many bytes are sent without waiting for more, so that flow control can begin."""
+"""More bytes than this are sent before the rest comes, so that flow control can begin."""
 
 SHORT_BYTES = 4 * 1024
 """A body of at most this many bytes is joined to the head: a copy takes less than a second call."""
@@ -26,7 +26,7 @@ class Cycle(RequestResponseCycle):
 
     flow: Flow
     held = b""
-    """The head, and what came of a body of known length: up to HELD_BYTES wait for more."""
+    """The head and the beginning of a body of known length; up to HELD_BYTES wait for the rest."""
 
     left: int | None = None
     """How many bytes of the body are to come, if its length is known."""

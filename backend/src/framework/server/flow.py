@@ -32,7 +32,7 @@ class Flow(FlowControl):
                 self.transport.resume_reading()
 
     def stands_still(self, now: float, seconds: float) -> bool:
-        """Whether the peer has read nothing for so long although data is waiting."""
+        """Whether the peer has read nothing for `seconds` although data is waiting."""
         waiting = self.transport.get_write_buffer_size()
         taken = self.sent - waiting
         if waiting == 0 or taken != self.taken:

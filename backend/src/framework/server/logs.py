@@ -30,7 +30,7 @@ PIPE_BUF: int = getattr(select, "PIPE_BUF", 512)
 """A write of up to this size is atomic (POSIX `write`): the lines of workers do not mix."""
 
 MAX_PEER = 64
-"""Longer than any address. Plain uvicorn reads a header, which may have any text."""
+"""Longer than any address. Plain uvicorn reads the peer from a header, which may have any text."""
 
 # These values need no escaping: the parser checks methods, we check ids, and templates are ours.
 _REQUEST = {

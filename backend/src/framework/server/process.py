@@ -184,7 +184,7 @@ class Supervisor(Multiprocess):
             listening.close()
 
     def _drain(self, told: float, seconds: float) -> None:
-        """Wait until so long after `told`, or for a second signal or the end of all workers."""
+        """Wait until `seconds` after `told`, or for a second signal or the end of all workers."""
         while (since := time.monotonic() - told) < seconds and not self.is_hurried:
             if all(worker.exitcode is not None for worker in self.processes):
                 break
@@ -199,7 +199,7 @@ def drain_before_stop(stopping: asyncio.Event, seconds: float) -> None:
 
     uvicorn would close its socket immediately and reset queued clients; a load balancer first needs
     time to see that the service is not ready. A second SIGTERM also stops at once. A
-    worker ignores it: the supervisor may have passed the first one on twice.
+    worker ignores it: the supervisor may have passed on the first SIGTERM twice.
     """
     if threading.current_thread() is not threading.main_thread():
         return

@@ -1,4 +1,4 @@
-"""Run a batch, and say what the answer means. Raises DatabaseUnavailable."""
+"""Run a batch, and say what its result means. Raises DatabaseUnavailable."""
 
 from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple

@@ -55,7 +55,7 @@ MISSING, LATE, CHANGED, REUSED, FULL = b"404", b"409", b"412", b"422", b"429"
 class BatchStatements(NamedTuple):
     """How to create, update and delete many rows, all or none.
 
-    Either in one statement, or where tables are distributed in these steps of a transaction.
+    In one statement or, where tables are distributed, in these steps of a transaction.
     """
 
     table: Table
@@ -80,17 +80,20 @@ class BatchStatements(NamedTuple):
 def change_rows(table: Table, given: Iterable[str], keys: Table, row_id: str) -> BatchStatements:
     """Apply the `operations`, each an object with these members.
 
-    `n` is its place, `op` is create, update, delete or keep, and `id` names the row, each row only
-    once. Unless `etags` is null, the row's ETag must be one of them. `fields` has all columns of a
-    new row, or those to update.
-    The answer has a row for each operation, in their order: the new state of the table's row, or
-    NULL if it was deleted. If any operation cannot be applied, none is, and the rows of those that
-    cannot are 404 or 412. A key is stored with its `fingerprint` and what the answer has beside the
-    operations' own fields, and gets that answer again. A batch without changes stores no key. An
-    earlier release stored whole answers, with the `earlier_fingerprint`. If the key came with
-    another fingerprint, the only row is 422; if it was used for the first time meanwhile, 409; if
-    the owner has MOST_KEYS others, 429. Keys from before `kept_since` have expired and count as
-    absent; some of them are deleted.
+    `n` is the operation's place, `op` is create, update, delete or keep, and `id` names the row; no
+    two operations name the same row. Unless `etags` is null, it must have the row's ETag. `fields`
+    has all columns of a new row, or the columns to update.
+
+    The answer has a row for each operation, in the same order: the new state of the table's row, or
+    NULL if the row was deleted. If an operation cannot be applied, none is, and the answer has 404
+    or 412 for it.
+
+    A key is stored with its `fingerprint` and with the parts of the answer that are not in the
+    operations. The same key gets the same answer again. A batch without changes stores no key. An
+    earlier release stored whole answers, with the `earlier_fingerprint`. The only row is 422 if the
+    key came with another fingerprint, 409 if another request has just stored the key, and 429 if
+    the owner has MOST_KEYS other keys. Keys from before `kept_since` have expired and count as
+    absent; the statement deletes some of them.
     """
     new_key = insert(keys).values(
         {name: bindparam(name) for name in ("user_id", "key", "fingerprint", "created_at")}
@@ -119,9 +122,9 @@ def change_rows(table: Table, given: Iterable[str], keys: Table, row_id: str) ->
 def _answer_of_then(
     table: Table, keys: FromClause
 ) -> tuple[FromClause, ColumnElement[Any], ColumnElement[Any]]:
-    """Join a key with its operations; return also the answer to each, and its place.
+    """Join a stored key with the operations; return also each operation's answer and place.
 
-    The stored members of a new state replace those of the operation.
+    The stored members of a new state replace the members of the operation.
     """
     kept = func.json_array_elements(keys.c.answer).table_valued(
         column("value", JSON), with_ordinality="n"
@@ -316,7 +319,7 @@ def _answers(verdict: CTE, state: CTE) -> tuple[FromClause, ColumnElement[Any]]:
 
 
 def _kept_of(table: Table, verdict: CTE, state: CTE) -> ColumnElement[Any]:
-    """Return what the operation itself does not say of a row's new state."""
+    """Return the members of a row's new state that are not in the operation."""
     members = func.json_each(func.row_to_json(state.table_valued())).table_valued(
         column("key", Text), column("value", JSON)
     )

@@ -10,7 +10,7 @@ IS_DISTRIBUTED = "EXISTS (SELECT FROM pg_catalog.pg_dist_partition WHERE partmet
 KNOWS_A_TABLE = "EXISTS (SELECT FROM pg_catalog.pg_dist_partition)"
 """Whether a table is distributed, or about to be: while its rows are copied, its method is `n`.
 
-From then on Citus refuses plans that are made once, for all values.
+From then on Citus refuses generic plans, which are made once for all values.
 """
 
 WRONG_TIME_ZONES = """
@@ -40,7 +40,7 @@ REFUSALS = (
 
 
 def cannot_plan(error: Exception) -> bool:
-    """Whether a plan that is made once, for all values, was refused."""
+    """Whether Citus refused a generic plan, which is made once for all values."""
     return str(error).startswith("could not create distributed plan")
 
 

@@ -2,8 +2,8 @@
 
 `sslmode=require`, `verify-ca` and `verify-full` mean the same: the connection is encrypted, and
 both the certificate and its host name are verified, against the system's CAs or `sslrootcert`.
-`disable`, or no TLS parameter, means plain text; a warning is logged if that was not requested and
-the connection leaves the machine. `allow` and `prefer`, which let the server choose, are refused,
+`disable`, or no TLS parameter, means plain text. Without `disable`, a connection that leaves the
+machine logs a warning. `allow` and `prefer`, which let the server choose, are refused,
 as is any TLS parameter that would have no effect. A Unix socket is never encrypted.
 
 PGHOST, PGPORT, PGDATABASE, PGSSLMODE and `~/.postgresql` are ignored. Only a user or password that
@@ -40,8 +40,8 @@ _SHAPE = (
     "with %40 for @, %2F for /, %3F for ? and %25 for % in a name, password or value"
 )
 
-# Prisma's and libpq's parameters for what holds here anyway: the service works through poolers, and
-# a verified certificate protects from what channel binding would.
+# Parameters of Prisma and libpq that the service does not need: it works through poolers, and a
+# verified certificate protects as channel binding would.
 _NOT_NEEDED = {"channel_binding", "gssencmode", "pgbouncer"}
 
 _NEED_TLS = {

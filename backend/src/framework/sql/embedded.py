@@ -148,7 +148,7 @@ def _remove_if_empty(folder: Path) -> None:
 def _is_private(pid_file: Path) -> bool:
     """Whether only its own user can reach this server; an earlier release opened it to everyone.
 
-    In a folder where others can write, the socket may be theirs.
+    In a folder where others can write, somebody else may have made the socket.
     """
     file = _socket(pid_file)
     folder_mode, mode = file.parent.stat().st_mode, file.stat().st_mode
@@ -161,7 +161,7 @@ def _socket(pid_file: Path) -> Path:
 
 
 def _forget_dead_server(pid_file: Path) -> None:
-    """Remove a killed server's pid file, even if another program has its number by now."""
+    """Remove a killed server's pid file, even if another program has its process id by now."""
     import psutil  # noqa: PLC0415 - in an extra
 
     if not pid_file.exists() or _answers(pid_file):

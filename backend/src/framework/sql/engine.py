@@ -139,7 +139,7 @@ class Statement:
 
 
 Shared: TypeAlias = Callable[[frozenset[Statement], How], Statement]
-"""Makes the statement for requests that would send these alone."""
+"""Makes the shared statement for requests with these plain statements."""
 
 _TOGETHER = Statement("")
 _HAS_CITUS = Statement(f"SELECT to_json({citus.IS_INSTALLED})")
@@ -266,12 +266,12 @@ async def ping(engine: AsyncEngine) -> None:
 def _prepare_connection(
     pool: Pool, connection: AsyncAdapt_asyncpg_connection, record: ConnectionPoolEntry
 ) -> None:
-    """Pass JSON through, its times with six digits, and find out what is at the other end.
+    """Pass JSON through, with six digits in times, and find out who is at the other end.
 
     A pooler reports process numbers of its own. Behind a pooler, statements have no name, and
     PostgreSQL parses and plans them each time, still in one round trip. Without a pooler it does so
-    once: to plan a list of 20 takes longer than to read it. Citus plans for the server that has the
-    rows.
+    once: to plan a list of 20 takes longer than to read it. With Citus it plans each time, for the
+    server that has the rows.
     """
 
     async def prepare(driver: Driver) -> None:
@@ -292,8 +292,8 @@ def _prepare_connection(
         record.info["numbers"] = count()
         record.info["plans once"] = record.info["direct"] and not knows_a_table
         if record.info["plans once"]:
-            # A scan that nothing can replace counts as so expensive then that PostgreSQL would
-            # compile the statement, for seconds.
+            # Without enable_seqscan, a scan that no index can replace counts as so expensive that
+            # PostgreSQL would compile the statement (JIT), for seconds.
             await driver.execute(
                 "SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off; SET jit = off"
             )
@@ -633,7 +633,7 @@ async def _batches(
     connection: PoolProxiedConnection, statement: Statement, arguments: list[object]
 ) -> AsyncIterator[list[bytes]]:
     driver = _driver(connection)
-    # First: a pooler may use another connection for what is prepared before the transaction.
+    # First, because a pooler may prepare on another connection outside of a transaction.
     await driver.execute("BEGIN READ ONLY")
     prepared = connection.info.get(statement) or await _prepare(driver, connection.info, statement)
     cursor = await prepared.cursor(*arguments)

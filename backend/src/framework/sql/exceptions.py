@@ -24,7 +24,7 @@ class NotFound(Exception):
 class BatchRefused(Exception):
     """Some operations of a batch cannot be applied, so none was.
 
-    `missing` and `changed` have the places of those whose row is missing or has changed.
+    `missing` and `changed` have the places of operations whose row is missing or has changed.
     """
 
     def __init__(self, missing: list[int], changed: list[int]) -> None:
@@ -36,8 +36,8 @@ class BatchRefused(Exception):
 class MembersRefused(Exception):
     """A row would have too many further members, or too long ones, because of this member.
 
-    `number` is the place of the operation in a batch. Citus tells neither it nor the member, which
-    is empty then.
+    `number` is the place of the operation in a batch. Citus tells neither the place nor the member:
+    then `number` is None and `member` is empty.
     """
 
     def __init__(self, member: str, reason: str, number: int | None) -> None:
@@ -48,11 +48,11 @@ class MembersRefused(Exception):
 
 
 class KeyReused(Exception):
-    """The user has sent this idempotency key with something else."""
+    """The user has sent this idempotency key with another request."""
 
 
 class TooManyKeys(Exception):
-    """The user has as many idempotency keys as a user may have, for so many seconds more."""
+    """The user has as many idempotency keys as a user may have, for `seconds` more."""
 
     def __init__(self, seconds: int) -> None:
         super().__init__(seconds)

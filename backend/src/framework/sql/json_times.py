@@ -5,7 +5,7 @@ three times as long to plan behind a pooler. So Python adds them when it reads a
 that PostgreSQL writes, `_at":"` and `_date":"` are the ends of names only: in a text, quotes are
 escaped. Columns with such names are times: see `table_of`.
 
-Most rows need nothing. Their last columns are a column that may be a time, `created_at` and
+Most rows need no zeros. Their last columns are a column that may be a time, `created_at` and
 `updated_at`. So each twelfth byte from the end shows that all digits are there.
 """
 
@@ -18,13 +18,13 @@ _TIME = re.compile(
 
 _TWELFTHS = slice(-111, None, 12)
 _whole = [b"dla-.0a-.0", b".0a-.0a-.0"]
-"""Each twelfth byte from the end of a task that needs nothing. Its `due_date` may be null.
+"""Each twelfth byte from the end of a task that needs no zeros. Its `due_date` may be null.
 
-`.` comes before six digits, `0` ends `+00:00`, `a` is in the name and `-` in the date of the next.
+`.` begins six digits, `0` ends `+00:00`, `a` is in the next time's name and `-` in its date.
 """
 
 _LAST, _LAST_AT = b'_at":"', slice(-40, -34)
-"""The end of the last time's name. A member's text may have the twelfth bytes, but not this."""
+"""The end of the last time's name. A member's text may have the twelfth bytes, but not this end."""
 
 _LAST_TWO = b"a-.0a-.0"
 

@@ -25,7 +25,7 @@ MEMBERS = "further_members"
 """The constraint that an error of these functions names."""
 
 MEMBER_REASONS = ("too many members", "too long members")
-"""Such an error's messages. Citus passes on the message alone, and no constraint or column."""
+"""The messages of such an error. Citus passes on the message alone, and no constraint or column."""
 
 _NOTHING: ColumnElement[Any] = literal_column("''")
 

@@ -1,4 +1,4 @@
-"""Run the statements of a table of users' rows, and say what the answers mean.
+"""Run the statements of a table of users' rows, and say what their results mean.
 
 Every function raises DatabaseUnavailable when PostgreSQL cannot be reached.
 """
@@ -110,7 +110,7 @@ async def _create_at_once(
 ) -> bytes | None:
     if creation.keys_full is None:
         row = await fetch(engine, creation.at_once, **values)
-        # Without an answer, the row is there: from an attempt whose answer got lost.
+        # None means that the row is there, from an attempt whose answer got lost.
         return row or await fetch(engine, creation.written, **values)
     rows = await fetch_all(engine, creation.at_once, **values)
     if not rows:

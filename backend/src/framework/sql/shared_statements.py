@@ -243,7 +243,7 @@ def _merges(locked: FromClause, only: Mapping[str, object] | None) -> ColumnElem
 def _fit(
     locked: FromClause, members: Column[Any], only: Mapping[str, object] | None
 ) -> ColumnElement[bool]:
-    """Leave out an update with too many members: it runs again alone, and fails no other one."""
+    """Leave out an update with too many members: it runs again alone, and fails no other update."""
     fit = members_fit(members, _typed(locked, members), _merges(locked, only))
     return fit if only is not None else or_(not_(_has(locked.c.sets, members)), fit)
 
@@ -251,7 +251,7 @@ def _fit(
 def _add_feeds(feeds: Table, asked: FromClause, is_new: ColumnElement[bool]) -> Any:  # noqa: ANN401 - Insert, returning
     """Add the new owners in order: two statements that add the same owners cannot deadlock.
 
-    It waits no longer than LOCK_TIMEOUT: a person who adds an owner may take long to commit.
+    The statement waits at most LOCK_TIMEOUT: a person who adds an owner may take long to commit.
     """
     timeout = func.set_config(
         literal_column("'lock_timeout'"), literal_column(f"'{LOCK_TIMEOUT}'"), true()

@@ -145,7 +145,7 @@ class Queue:
     """
 
     is_busy: bool = False
-    """Whether MANY requests shared a statement, and each one since then was for several."""
+    """Whether MANY requests shared a statement, and each statement since then had several."""
 
     is_calling: bool = False
     """Whether a shared statement waits for its connection."""
@@ -228,7 +228,7 @@ class Queue:
             self._end(turn.line)
 
     def _place(self, line: Line) -> None:
-        """Put a line without a running statement where its next statement will come from."""
+        """Put a line without a running statement where its next statement is chosen."""
         first = self._first(line)
         line.is_placed = first is not None
         if first is None:
@@ -413,7 +413,7 @@ class Queue:
         return min(max(half, MANY), MOST)
 
     def _take(self, line: Line, taken: list[Turn], most: int, *, waits: bool) -> None:
-        """Take the first requests of one kind. If a row may change once, stop at its second."""
+        """Take the first requests of one kind. If a row may change once, stop before its second."""
         turns = line.turns
         one_each = self.room is not None and not waits and len(turns) > 1
         keys: set[Key] = set()

@@ -2,8 +2,9 @@
 
 The table's key is (`user_id`, `id`). It has `created_at` and, if rows change, `updated_at`. A
 parameter has the name of the column that it is compared with or assigned to. No answer shows a
-column whose `info` has `hidden`. A column whose `info` has `goes_with` belongs to another column.
-If None is sent, it keeps its value while the other keeps its value, and otherwise becomes false.
+column whose `info` has `hidden`. A column whose `info` has `goes_with` belongs to another column:
+if a client sends None for it, it keeps its value while the other column keeps its value, and
+otherwise becomes false.
 """
 
 import re
@@ -257,7 +258,7 @@ def select_list(  # noqa: PLR0913 - what a statement depends on
 
 
 class Creation(NamedTuple):
-    """How a row is created: in one statement, or where tables are distributed in these steps.
+    """How a row is created: in one statement or, where tables are distributed, in these steps.
 
     Citus sends an INSERT to one server only if it is a statement of its own that returns no JSON.
     Inside another statement, an INSERT takes a transaction between the servers.
@@ -278,7 +279,7 @@ def insert_row(table: Table, given: Iterable[str], shared: Shared | None = None)
 
     Each create has a new id: a conflict can only be with its own first attempt, whose answer got
     lost.
-    Raises TypeError when these are not the table's columns.
+    Raises TypeError unless `given` has the columns that the table needs.
     """
     _check_columns(table, given)
     row = insert(table).values(_values(table)).on_conflict_do_nothing()
@@ -413,7 +414,7 @@ def _check_columns(table: Table, given: Iterable[str]) -> None:
 def now(table: FromClause) -> ColumnElement[Any]:
     """Return the time for `updated_at`.
 
-    It never goes back: the database's clock may be behind that of the service that made the row.
+    The time never goes back: the database's clock may be behind the clock that made the row.
     """
     later: ColumnElement[Any] = func.greatest(table.c.updated_at, func.now())
     return later
@@ -430,7 +431,7 @@ def update_row(
 ) -> Statement:
     """Change these fields; without any, change nothing, not even `updated_at`.
 
-    Further members are merged (RFC 7396). If it `replaces`, each replaces the one of its name.
+    The statement merges further members (RFC 7396), or replaces each one if it `replaces`.
     """
     if not fields and not conditional:
         return select_row(table)

@@ -89,7 +89,7 @@ async def apply_in_steps(
 
 
 def _kept_of(table: Table, operation: dict[str, Any], row: bytes | None) -> dict[str, Any] | None:
-    """Return what the operation itself does not say of a row's new state."""
+    """Return the members of a row's new state that are not in the operation."""
     if row is None:
         return None
     said = operation["fields"].keys() - made_here(table)

@@ -48,7 +48,7 @@ def is_text(column: ColumnElement[Any]) -> bool:
 def letters_and_marks(text: ColumnElement[Any]) -> ColumnElement[str]:
     """Return what to sort text by: `apple`, `Äpfel`, `Zebra`, and `resume` before `résumé`.
 
-    Where this is the same, small letters come first: the text itself in descending order of "C".
+    If this is the same, small letters come first: the text itself in descending order of "C".
     """
     small = func.lower(func.normalize(text, literal_column("NFKD")))
     # PostgreSQL decides once, when it plans the statement.

@@ -13,7 +13,7 @@ MOST_BACK = 2 * 3600 * 1000 << 12
 
 
 def next_tick() -> int:
-    """Return the time in 1/4096 ms since 1970, later than any tick given before.
+    """Return the time in 1/4096 ms since 1970, later than any earlier tick.
 
     A clock that is set back a little cannot break the order within this process. A clock that goes
     back by more than MOST_BACK had jumped ahead, so its new time counts.

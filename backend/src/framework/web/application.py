@@ -50,7 +50,7 @@ class Application(FastAPI):
         return stack  # type: ignore[no-any-return]  # Starlette's layers have their next as `app`
 
     def check_telemetry(self) -> None:
-        """Raises CannotStart when telemetry is asked for that nothing here can export."""
+        """Raises CannotStart if the environment asks for telemetry, and nothing can export it."""
         if self.wants_telemetry and not _has_exporter():
             raise CannotStart(
                 "OTEL_EXPORTER_OTLP_… is set, which needs two more packages: "

@@ -1,4 +1,4 @@
-"""What bodies may take: memory while they arrive, time to read them, and values of JSON."""
+"""How much bodies may take: memory while they arrive, time to read them, and values of JSON."""
 
 import asyncio
 from weakref import WeakKeyDictionary
@@ -40,9 +40,9 @@ _NO_MARKS = bytes(set(range(256)) - set(b'{[,"'))
 
 
 def hold(scope: Scope, size: int) -> None:
-    """Count so many more bytes for the request, until they are `release`d.
+    """Count so many more bytes for the request, until `release`.
 
-    Raises HTTPException 429 when its user's bodies, and 503 when all bodies would take too much.
+    Raises HTTPException 429 if the bodies of its user would take too much, 503 if all bodies would.
     """
     user: str | None = scope.get("path_params", {}).get("user_id")
     for key, most in ((user, MOST_OF_USER), (None, MOST_OF_ALL)):
@@ -71,9 +71,9 @@ def release(scope: Scope) -> None:
 
 
 async def turn_to_work(scope: Scope) -> None:
-    """Wait until this request may do work of up to 40 ms: one does at a time, in turn by user.
+    """Wait until this request may do work of up to 40 ms. Users take turns, one at a time.
 
-    After each, other requests have three times as long.
+    After each turn, other requests have three times as long.
     """
     turns = _turns.setdefault(asyncio.get_running_loop(), Turns(1))
     await turns.work(scope["path_params"].get("user_id"), REST)

@@ -11,7 +11,7 @@ def condition(if_match: str | None, if_none_match: str | None) -> Condition | No
     """Combine both headers for an existing resource; None if any state will do: §13.1.1, §13.1.2.
 
     If-Match accepts weak ETags, unlike a strong comparison (§8.8.3.2): a proxy that compresses a
-    response weakens its strong ETag, and no other state of the resource has the same.
+    response weakens its strong ETag, and no other state has the same ETag.
     """
     if if_none_match == "*":
         return Condition([], wanted=True)

@@ -106,7 +106,7 @@ def finish_openapi(
     for operation in chain.from_iterable(map(dict.values, contract["paths"].values())):
         responses = operation["responses"]
         if with_tokens:
-            operation.setdefault("security", [])  # says that it needs none: OAS 3.1 §4.8.10.1
+            operation.setdefault("security", [])  # needs no token: OAS 3.1 §4.8.10.1
         else:
             operation.pop("security", None)
             responses.pop("401", None)

@@ -131,7 +131,7 @@ class EventStream(Response):
     ) -> None:
         """Send an event whose data is one line, as JSON is.
 
-        It sends pieces: each in its `turn`, when the client has taken those before.
+        The event goes out in pieces, each in its `turn` and after the client took the piece before.
         """
         self.is_in_event = True
         begin, end = b"id: %b\ndata: " % token.encode(), b"\n\n"
@@ -153,7 +153,7 @@ class EventStream(Response):
         await self._write(b"retry: %d\n\n" % milliseconds)
 
     async def fail(self, error: Exception) -> None:
-        """End with the problem (RFC 9457) that this error would be answered with.
+        """End with the problem (RFC 9457) that a request with this error would get.
 
         In the middle of an event, end without the problem: clients discard an event without an end.
         """

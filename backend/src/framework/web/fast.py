@@ -192,7 +192,7 @@ def _typed_dict(name: str, fields: dict[str, Any], total: bool = True) -> Any:  
 
 
 def _texts(pairs: list[tuple[str, str]], repeatable: Mapping[str, bool]) -> dict[str, Any]:
-    """Return the last value of each name; all values of repeatable and repeated unknown names."""
+    """Return the last value of each name, or all values if it is repeatable or unknown."""
     texts: dict[str, list[str]] = {}
     for name, text in pairs:
         texts.setdefault(name, []).append(text)

@@ -12,7 +12,7 @@ _PREFERENCE = re.compile(r'\s*([!#-\'*+.^-z|~A-Z0-9-]+)\s*(?:=\s*(?:"([^"]*)"|([
 
 
 def preferences(prefer: str | None) -> dict[str, str]:
-    """Read each preference and its value, without parameters; of two alike the first counts: §2."""
+    """Read each preference and its value, without parameters; the first of two counts: §2."""
     found: dict[str, str] = {}
     for item in _items(prefer or ""):
         if parts := _PREFERENCE.match(item):
@@ -26,7 +26,7 @@ def seconds_to_wait(prefer: str | None, most: int) -> int:
     return min(int(text), most) if re.fullmatch("[0-9]{1,9}", text) else 0
 
 
-# A text without an end goes on to the field's end. Otherwise each mark in it could be a beginning.
+# A text without an end goes on to the field's end. Otherwise each mark in it could begin a text.
 _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*+"?')
 _WEIGHT = re.compile(r"\s*q=([01](?:\.[0-9]{0,3})?)\s*")
 

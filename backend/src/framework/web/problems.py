@@ -65,7 +65,7 @@ class Stopping(Exception):
 def problem(
     status: int, detail: str, headers: Mapping[str, str] | None = None, **members: object
 ) -> Response:
-    """Build the response; `detail` is one sentence that a user can be shown."""
+    """Build the response; `detail` is a sentence that you can show to a user."""
     content = _members(status, detail) | members
     return JSONResponse(content, status, headers, media_type=PROBLEM_JSON)
 
@@ -148,7 +148,7 @@ def problem_with_errors(status: int, errors: list[dict[str, Any]]) -> Response:
 
 
 def _in_plain_words(error: dict[str, Any]) -> str:
-    """Say what to send, where pydantic says what went wrong inside."""
+    """Say what to send, instead of what went wrong inside pydantic."""
     if error["type"] == "json_invalid" and "ctx" in error:
         return str(error["ctx"]["error"])
     if error["loc"] == ("body",) and error["type"] != "json_invalid":

@@ -44,7 +44,7 @@ class JSONArray(Response):
     """A spooled array of JSON values, sent in pieces, and compressed if it is long.
 
     Each piece waits until the client has taken those before it, while other requests run. The ETag
-    is weak because every encoding shares it. It covers the headers too: the same rows with and
+    is weak because every encoding shares it. It covers the headers, too: the same rows with and
     without a next page are different lists.
     """
 

@@ -44,10 +44,10 @@ from src.framework.web.problems import (
 from src.framework.web.strict_names import StrictNames, is_strict, strictly_handled
 
 MAX_PATH_BYTES = 4096
-"""A path's longest user has 255 characters of four bytes, each of three in the path."""
+"""The longest user id has 255 characters of four bytes, and each byte takes three in the path."""
 
 MAX_QUERY_BYTES = 24 * 1024
-"""The longest search and 20 of the longest tags have 18 KiB, each byte in three of the query."""
+"""The longest search and 20 of the longest tags take 18 KiB: each byte takes three in the query."""
 
 MOST_PARAMETERS = 100
 """How many parameters a query may have, with repeats."""
@@ -122,7 +122,7 @@ class StrictRoute(APIRoute):
         return StrictNames(self.dependant, self.body_field)
 
     async def read_body(self, request: Request, headers: Mapping[str, str]) -> bytes:
-        """Read the body. HTTP/2 and serverless adapters need no header that announces it.
+        """Read the body. HTTP/2 and serverless adapters need no header that announces one.
 
         Raises HTTPException 415 for an encoded body (RFC 9110 §8.4) and 413 above `max_bytes`, what
         `hold` raises for a body in pieces, and ClientDisconnect.
@@ -159,7 +159,7 @@ def takes_only_the_request(dependency: Dependant) -> bool:
 def joined_headers(
     sent: Iterable[tuple[bytes, bytes]], names: Mapping[bytes, str] | None = None
 ) -> dict[str, str]:
-    """Return the headers, or those of these names.
+    """Return all headers, or only the headers with these names.
 
     Repeated fields form one list (RFC 9110 §5.3). Fields about the body are no lists: the first
     counts. httptools keeps the white space at a value's end, which is not part of it (§5.5).
@@ -235,9 +235,9 @@ def _is_json(content_type: str, method: str) -> bool:
 def decode_path(scope: Scope) -> str:
     """Return the path without a trailing slash, and decoded except for %2F, %25 and %0A.
 
-    This tells a slash inside a segment from one between segments, and a line feed at the end of the
-    path from its end; `Segment` decodes the rest. Slashes in a row count as one, also in the links
-    that are made from `raw_path`.
+    So a slash in a segment stays different from a slash between segments, and a line feed at the
+    end from the end of the path. `Segment` decodes these three. Slashes in a row count as one, also
+    in the links that are made from `raw_path`.
     Raises HTTPException 400 for a path that is not percent-encoded UTF-8 (RFC 3986 §2.1), and 414
     for one that is too long.
     """

@@ -1,4 +1,4 @@
-"""`Prefer: handling=strict` (RFC 7240 §4.4): names that nobody reads are refused."""
+"""`Prefer: handling=strict` (RFC 7240 §4.4): unknown names are refused."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from difflib import get_close_matches
@@ -47,7 +47,7 @@ class StrictNames:
             self.body = TypeAdapter(Annotated[body.field_info.annotation, body.field_info])
 
     def check(self, query: Iterable[tuple[str, str]], body: object) -> None:
-        """Raises RequestValidationError for unknown names, each with the nearest known one."""
+        """Raises RequestValidationError for unknown names, each with the nearest known name."""
         texts = {name: text for name, text in query if name not in self.single}
         errors = [*_unknown("query", self.query, texts)]
         if self.body is not None:
