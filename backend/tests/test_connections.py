@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from src.framework.sql.engine import POOL_WAIT_SECONDS, Statement, compiled, create_engine, fetch
 from src.framework.sql.exceptions import DatabaseUnavailable
 from src.framework.sql.shares import Shares
+from tests.faults.load import connected
 
 PID = compiled(select(literal_column("pg_backend_pid()")))
 NEW, NEWER = [compiled(select(literal_column(str(n)).label("n"))) for n in (1, 2)]
@@ -46,6 +47,7 @@ async def test_a_backend_that_stalls_while_it_prepares_a_statement_prepares_the_
 PASS_SQL = "SELECT to_json(pg_advisory_xact_lock_shared(1)::text || $1::text)"
 PASS = Statement(PASS_SQL, ("user_id",))
 PASS_AFTER_LONG = Statement(PASS_SQL, ("user_id",), takes_long=True)
+AT_THE_GATE = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
 
 
 @asynccontextmanager
@@ -67,10 +69,13 @@ async def four(direct_database: str) -> AsyncIterator[AsyncEngine]:
     await engine.dispose()
 
 
-async def taken(engine: AsyncEngine) -> int:
-    """Count the connections in use, once nothing more happens."""
+async def taken(engine: AsyncEngine, url: str) -> int:
+    """Count the connections in use, once two wait at the gate and no other comes."""
     pool: Any = engine.pool
-    await asyncio.sleep(0.5)
+    async with asyncio.timeout(30), connected(url) as driver:
+        while await driver.fetchval(AT_THE_GATE) < 2:  # noqa: ASYNC110 - PostgreSQL has no event for it
+            await asyncio.sleep(0.02)
+    await asyncio.sleep(0.5)  # nothing else can show that none comes
     number: int = pool.checkedout()
     return number
 
@@ -86,7 +91,7 @@ async def test_a_user_has_at_most_half_of_the_connections(
 ) -> None:
     async with closed_gate(direct_database):
         all_of_ada = [asyncio.create_task(fetch(four, PASS, user_id="ada")) for _ in range(20)]
-        assert await taken(four) == 2
+        assert await taken(four, direct_database) == 2
         assert await fetch(four, NEW, user_id="bob") == b'{"n":1}'
         assert await fetch(four, NEW) == b'{"n":1}'
 
@@ -103,7 +108,7 @@ async def test_slow_statements_share_half_of_the_connections(
             asyncio.create_task(fetch(four, PASS_AFTER_LONG, user_id=f"user-{number}"))
             for number in range(20)
         ]
-        assert await taken(four) == 2
+        assert await taken(four, direct_database) == 2
         assert await fetch(four, NEW, user_id="user-0") == b'{"n":1}'
 
     await asyncio.gather(*searches)

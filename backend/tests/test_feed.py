@@ -173,7 +173,7 @@ END $$
 """
 
 
-async def heard_of_late_commit(engine: AsyncEngine, url: str, user: str) -> list[str]:
+async def heard_of_late_commit(engine: AsyncEngine, url: str, locks: str, user: str) -> list[str]:
     """Commit an earlier write after a later one, and say what a reader in between hears of."""
     await created(engine, user)
     replica = Replica(user, await now(engine, user))
@@ -183,7 +183,7 @@ async def heard_of_late_commit(engine: AsyncEngine, url: str, user: str) -> list
         await transaction.start()
         await one.execute(INSERT, early, user)
         second = asyncio.create_task(other.execute(INSERT, late, user))
-        await asyncio.wait([second], timeout=0.3)
+        await until_waiting(url, locks, 1, done=second)
         await replica.follow(engine)
         await transaction.commit()
         await second
@@ -192,19 +192,19 @@ async def heard_of_late_commit(engine: AsyncEngine, url: str, user: str) -> list
 
 
 async def test_a_commit_that_comes_late_is_heard_of(
-    engine: AsyncEngine, own_database: str, user: str
+    engine: AsyncEngine, own_database: str, locks: str, user: str
 ) -> None:
-    assert await heard_of_late_commit(engine, own_database, user) == ["early", "late"]
+    assert await heard_of_late_commit(engine, own_database, locks, user) == ["early", "late"]
 
 
 async def test_without_the_counter_a_late_commit_is_missed(
-    engine: AsyncEngine, own_database: str, user: str, pytestconfig: pytest.Config
+    engine: AsyncEngine, own_database: str, locks: str, user: str, pytestconfig: pytest.Config
 ) -> None:
     if pytestconfig.getoption("citus"):
         pytest.skip("the sequence would have to be on every server")
     await execute(own_database, WITHOUT_COUNTER)
 
-    assert await heard_of_late_commit(engine, own_database, user) == ["late"]
+    assert await heard_of_late_commit(engine, own_database, locks, user) == ["late"]
 
 
 async def test_two_first_writes_of_a_user_at_once_are_both_in_the_feed(engine: AsyncEngine) -> None:
@@ -508,7 +508,7 @@ async def test_all_clients_can_be_told_to_begin_anew(
 
 
 async def until_waiting(
-    url: str, locks: str, number: int, done: "asyncio.Task[Task] | None" = None
+    url: str, locks: str, number: int, done: "asyncio.Task[Any] | None" = None
 ) -> None:
     """Wait until so many wait for locks, or until this is done."""
     async with connected(url) as driver, asyncio.timeout(10):

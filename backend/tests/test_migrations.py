@@ -32,6 +32,7 @@ from tests.citus import beside
 from tests.conftest import execute
 from tests.faults.load import connected
 from tests.serving import BACKEND
+from tests.test_feed import until_waiting
 
 EARLIER = """
 CREATE TABLE tasks (
@@ -329,16 +330,18 @@ async def test_another_programs_migrations_are_ignored(empty_database: str) -> N
 
 @pytest.mark.anyio
 async def test_an_upgrade_may_take_longer_than_a_requests_statement(
-    empty_database: str,
+    empty_database: str, locks: str
 ) -> None:
     other = await asyncpg.connect(empty_database)
     transaction = other.transaction()
     await transaction.start()
     await other.execute("SELECT pg_advisory_xact_lock($1)", LOCK)
-    engine = create_engine(empty_database, pool_size=1, statement_seconds=0.2)
+    seconds = 0.2
+    engine = create_engine(empty_database, pool_size=1, statement_seconds=seconds)
 
     waiting = asyncio.ensure_future(upgrade(engine, empty_database))
-    done, _ = await asyncio.wait([waiting], timeout=1)
+    await until_waiting(empty_database, locks, 1, done=waiting)
+    done, _ = await asyncio.wait([waiting], timeout=4 * seconds)
     assert not done
     await transaction.rollback()
     await waiting

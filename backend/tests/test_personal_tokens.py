@@ -41,6 +41,7 @@ from tests.streams import streaming
 from tests.tasks import assert_problem, create, listed, task_path, tasks_path
 from tests.test_auth import BODIES, answer_to
 from tests.test_by_hand import dumped, restored
+from tests.test_feed import until_waiting
 from tests.tokens import (
     SECRET,
     TokenOfThePath,
@@ -215,7 +216,7 @@ async def test_a_user_has_at_most_50_tokens_also_when_many_come_at_once(
 
 @pytest.mark.anyio
 async def test_the_50th_token_waits_for_the_one_that_another_process_makes(
-    engine: AsyncEngine, own_database: str
+    engine: AsyncEngine, own_database: str, locks: str
 ) -> None:
     another = """
         INSERT INTO personal_tokens SELECT gen_random_uuid(), user_id, name, scope, created_at,
@@ -228,12 +229,12 @@ async def test_the_50th_token_waits_for_the_one_that_another_process_makes(
         async with driver.transaction():
             await driver.execute("SELECT pg_advisory_xact_lock(hashtextextended('ada', 0))")
             making = asyncio.create_task(make(engine, "ada"))
-            done, _ = await asyncio.wait([making], timeout=0.3)
+            await until_waiting(own_database, locks, 1, done=making)
+            assert not making.done()
             await driver.execute(another)
 
         with pytest.raises(TooManyTokens):
             await making
-        assert not done
         assert await driver.fetchval("SELECT count(*) FROM personal_tokens") == 50
 
 

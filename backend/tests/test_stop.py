@@ -13,11 +13,14 @@ from urllib.parse import urlsplit
 import psutil
 import pytest
 
+from src.framework.server.process import SAME_SIGNAL_SECONDS
 from tests.serving import COMMAND, DEFAULTS, Server, eventually, serving, started, workers_of
 from tests.tasks import tasks_path
 
 POLL = "7"
 """The number of poll(2) on x86-64."""
+
+GO_ON = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 LONG = "30"
 """DRAIN_SECONDS so long that no test waits for it."""
@@ -68,16 +71,24 @@ def test_a_signal_sent_twice_at_once_counts_once(
 ) -> None:
     """As from `make`, which passes on a signal that its whole group gets."""
     by_default = DEFAULTS["DRAIN_SECONDS"]
-    with serving(
-        tmp_path / "log", DATABASE_URL=postgres, WORKERS=workers, DRAIN_SECONDS=by_default
-    ) as server:
-        began = time.monotonic()
-        server.process.send_signal(signal.SIGTERM)
-        assert eventually(lambda: is_draining(server))
-        server.process.send_signal(signal.SIGTERM)
-        server.process.wait(timeout=30)
 
-    assert time.monotonic() - began > 3
+    def signalled_twice(log: Path) -> tuple[float, float]:
+        """Return after how many seconds the second signal was sent, and the service ended."""
+        with serving(
+            log, DATABASE_URL=postgres, WORKERS=workers, DRAIN_SECONDS=by_default
+        ) as server:
+            began = time.monotonic()
+            server.process.send_signal(signal.SIGTERM)
+            assert eventually(lambda: is_draining(server))
+            server.process.send_signal(signal.SIGTERM)
+            second = time.monotonic() - began
+            server.process.wait(timeout=30)
+            return second, time.monotonic() - began
+
+    seconds = (signalled_twice(tmp_path / f"log{number}") for number in range(10))
+    # On a busy machine it may be seen too late that the first signal has come.
+    ended = next(end for second, end in seconds if second < SAME_SIGNAL_SECONDS * 0.8)
+    assert ended > 3
 
 
 def test_only_the_supervisor_can_cut_a_workers_stop_short(postgres: str, tmp_path: Path) -> None:
@@ -119,14 +130,14 @@ def test_a_request_in_flight_is_answered_after_ctrl_c(
 ) -> None:
     body = b'{"title": "Buy milk"}'
     head = f"POST {tasks_path('ada')} HTTP/1.1\r\nHost: localhost\r\n"
-    head += "Content-Type: application/json\r\n"
+    head += "Content-Type: application/json\r\nExpect: 100-continue\r\n"
     with serving(tmp_path / "log", DATABASE_URL=postgres, WORKERS=workers) as server:
         address = ("127.0.0.1", urlsplit(server.url).port or 0)
         with socket.create_connection(address) as client:
             client.sendall(head.encode() + b"Content-Length: %d\r\n\r\n" % len(body))
-            time.sleep(0.5)  # until it is under way
+            assert client.recv(len(GO_ON)) == GO_ON  # it is under way
             os.killpg(server.process.pid, signal.SIGINT)
-            time.sleep(1)  # until every process has got the signal
+            assert eventually(lambda: server.status("/health/live") is None)  # of every process
             client.sendall(body)
             answer = HTTPResponse(client)
             answer.begin()
