@@ -85,7 +85,7 @@ def load(server: peers.Running, row: Row, seconds: int) -> Load:
 
 
 def cells(turns: list[dict[str, Load]]) -> list[str]:
-    """Return the medians of the rates, and of what each turn has for one ratio to `before`."""
+    """Return the medians of the rates, and the medians of each turn's ratios to `before`."""
 
     def ratio(name: str, value: Callable[[Load], float]) -> str:
         return f"{median(value(each[name]) / value(each['before']) for each in turns):.2f}"
@@ -125,9 +125,9 @@ def main() -> None:
         "# Before and now",
         f"Written by `make -C backend before {short}REF={commit}`. {report.machine()}. "
         f"{size.rounds} rounds of {TURNS} turns, each round with new processes. In a turn, each "
-        f"service is loaded for {size.seconds} s. `ratio` is the median of what each turn has for "
-        "the rate now, divided by the rate before; `noise` is the same for the commit before "
-        "beside itself. The last columns have the ratios of the processor time for one request, "
+        f"service is loaded for {size.seconds} s. `ratio` is the rate now divided by the rate "
+        "before, as the median of the turns; `noise` is the same ratio for two services of the "
+        "commit before. The last columns have the ratios of the processor time for one request, "
         "where less is better.",
         table,
     ]

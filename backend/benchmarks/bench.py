@@ -1,7 +1,7 @@
 """`make bench`: every peer, side by side, in one run.
 
-Servers are measured in turn, several rounds over, and compared by the medians of the rounds: what
-one moment does to a machine it does to all of them.
+Servers are measured in turn, in several rounds, and compared by the medians of the rounds: if the
+machine slows down for a moment, it slows down all servers.
 """
 
 import argparse
@@ -228,7 +228,7 @@ def far_away(url: str, requests: int = 20) -> dict[str, float]:
 def many_from_afar(
     url: str, compared: list[Peer], size: Size, progress: Progress
 ) -> report.Results:
-    """The same under load, with the service's default pool for all."""
+    """Load the servers with PostgreSQL 20 ms away, and give each the service's default pool."""
 
     def loads(far: str) -> report.Results:
         results: report.Results = {}
@@ -239,7 +239,7 @@ def many_from_afar(
                     progress.step(f"20 ms away: {row.name}, {peer.name}")
                     own = peer.name == report.THIS
                     asyncio.run(data.settle(url if own else beside(url, PEERS)))
-                    # Each time anew: one still answers the clients that left, for a second or more.
+                    # A new server each time: the last one still answers clients that left.
                     database = far if own else beside(far, PEERS)
                     with peers.running(with_pool(peer, FAR_POOL), database) as server:
                         taken[peer.name].append(
@@ -391,7 +391,7 @@ def by_postgres_alone(url: str, rows: list[Row], size: Size, progress: Progress)
 
 
 def flat(url: str, size: Size, progress: Progress) -> tuple[report.Results, report.Results]:
-    """The service before and after the table has grown."""
+    """Measure the service before and after the table has grown."""
     with peers.running(peers.ours(), url) as server:
         small = measure({report.THIS: server}, FLAT, size, progress)
     progress.step(f"{size.rows:,} rows")
@@ -404,7 +404,7 @@ def flat(url: str, size: Size, progress: Progress) -> tuple[report.Results, repo
 def three_services(stack: ExitStack, url: str) -> dict[str, list[Running]]:
     """Start three services that know nothing of each other, on one database.
 
-    Each has as many connections as the single one.
+    Each has as many connections as a single service has.
     """
     start = stack.enter_context
     return {report.THREE: [start(peers.running(peers.ours(), url)) for _ in range(3)]}
@@ -430,7 +430,7 @@ def write_one_user(fast: list[Peer], size: Size) -> None:
     print(f"\n{tables}")
     how = (
         f"{report.machine()}. Rates are medians of {size.rounds} rounds of {size.seconds} s, taken "
-        "in turn; ratios are medians of what each round has."
+        "in turn; ratios are medians of the ratios of each round."
     )
     written = "Written by `make -C backend bench ARGS=--one-user`."
     (RESULTS / "one-user.md").write_text(f"# One user\n\n{written} {how}\n\n{tables}")

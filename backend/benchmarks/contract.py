@@ -1,4 +1,4 @@
-"""Sees that the servers answer alike before they are compared."""
+"""Checks that the servers give the same answers, before the benchmark compares them."""
 
 from datetime import datetime
 from typing import Any
@@ -30,7 +30,7 @@ def check(servers: dict[str, Running]) -> None:
 
 
 def talk(server: Running) -> list[tuple[str, int, object]]:
-    """Each operation once, with its status and what it says, except new ids and times."""
+    """Send each operation once; return its status and answer, without new ids and times."""
     path = "/api/contract/tasks"
     said: list[tuple[str, int, object]] = []
     with httpx.Client(base_url=server.url) as client:
@@ -63,7 +63,7 @@ def talk(server: Running) -> list[tuple[str, int, object]]:
 
 
 def plain(said: Any) -> object:  # noqa: ANN401 - JSON
-    """Without what is new each time; times as what they mean, in any of RFC 3339's spellings."""
+    """Leave out ids and times that are new each time; read other times in any form of RFC 3339."""
     if isinstance(said, list):
         return [plain(each) for each in said]
     if not isinstance(said, dict) or "id" not in said:

@@ -1,4 +1,4 @@
-"""The feed of changes, asked for and as streams; no peer has one."""
+"""The feed of changes, by requests and as streams; no peer has a feed."""
 
 import asyncio
 import statistics

@@ -62,7 +62,7 @@ def wrk(  # noqa: PLR0917 - what a load is
             f"--connections={row.connections}",
             f"--duration={seconds}s",
             "--latency",
-            # From a peer that is slow, not broken.
+            # A peer may be slow and not broken.
             "--timeout=30s",
             f"--script={HERE / 'load.lua'}",
             server.url,

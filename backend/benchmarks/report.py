@@ -61,7 +61,7 @@ def write(run: Run) -> Report:
     parts = [
         "# Benchmark\n\nWritten by `make -C backend bench`.\n",
         f"{machine()}. {run.how}. Rates are medians of the rounds, and ratios "
-        "are medians of what each round has.\n",
+        "are medians of the ratios of each round.\n",
         "![Requests per second](chart.svg)\n",
         "## Requests per second\n",
         rates(run.results, [*run.peers, two, LIMIT]),
@@ -76,7 +76,7 @@ def write(run: Run) -> Report:
         latencies(run.results, [*run.peers, two]),
         latencies(run.connections, [*run.fast, two]),
         "## Processor time\n",
-        "For each request, of the server and of PostgreSQL.\n",
+        "The first figure is the server's time for each request, the second is PostgreSQL's.\n",
         processor_times(all_rows, [*run.peers, PLAIN, two]),
         "## One user\n",
         of_one_user(run.one_user, run.fast),
@@ -98,8 +98,8 @@ def write(run: Run) -> Report:
             ["median in ms", *run.far],
             [["one round trip takes 40 ms"] + [f"{ms:.1f}" for ms in run.far.values()]],
         ),
-        "256 clients, and a pool of 10 for all. PgBouncer is beside PostgreSQL, in transaction\n"
-        "mode, with 10 connections to it.\n",
+        "256 clients; each server has a pool of 10. PgBouncer runs beside PostgreSQL, in\n"
+        "transaction mode, with 10 connections to it.\n",
         rates(run.many_far, everyone_far),
         latencies(run.many_far, everyone_far),
         "## The cost of a token\n",
@@ -119,7 +119,7 @@ def write(run: Run) -> Report:
             [["median in ms", *(f"{ms:.1f}" for ms in run.pages.values())]],
         ),
         "## 100 creates\n",
-        "One client of this service. No peer has a batch, so that there is nothing to compare.\n",
+        "One client of this service. No peer has batches.\n",
         table(
             ["100 tasks", *run.batches],
             [["median in ms", *(f"{ms:.1f}" for ms in run.batches.values())]],
@@ -152,7 +152,7 @@ def write(run: Run) -> Report:
 
 
 def of_one_user(results: Results, servers: list[str]) -> str:
-    """Write the tables of writes that are all one user's."""
+    """Write the tables of one user's writes."""
     two = f"{THIS}, 2 workers"
     others = [name for name in servers if name != THIS]
     return "\n".join(

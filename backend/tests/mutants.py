@@ -374,9 +374,9 @@ LEFT_ALONE = {"annotation", "decorator_list", "returns", "type_params"}
 
 HEAD = """# Mutants
 
-Each is one small change of the code: an operator, a constant, a condition turned round, a call or
-an argument left out. A test has to fail with it. Of a large module some are tried, evenly chosen.
-Written by `make mutants`.
+A mutant is one small change of the code: of an operator or a constant, a condition turned round, a
+call or an argument left out. A test has to fail with it. Of the mutants of a large module,
+`make mutants` tries some, evenly chosen.
 
 | module | possible | tried | killed | |
 |---|---:|---:|---:|---:|""".splitlines()
