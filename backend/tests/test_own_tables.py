@@ -81,6 +81,17 @@ def earlier(old: str, new: str) -> str:
     return EARLIER.replace(old, new)
 
 
+TYPED = """
+CREATE TYPE a_task AS (
+    id uuid, user_id varchar(255), title varchar(500), description varchar, completed boolean,
+    created_at timestamp, updated_at timestamp
+);
+CREATE TABLE tasks OF a_task (
+    PRIMARY KEY (id), user_id NOT NULL, title NOT NULL, completed NOT NULL, created_at NOT NULL,
+    updated_at NOT NULL
+)
+"""
+
 OTHERS = {
     INTEGER_IDS: "a column id of type integer instead of uuid",
     PRISMA: "a column id of type text instead of uuid",
@@ -112,6 +123,7 @@ OTHERS = {
     f"{EARLIER} ALTER TABLE tasks ENABLE ROW LEVEL SECURITY": "row security",
     f"{EARLIER} CREATE TABLE more_tasks () INHERITS (tasks)": "more_tasks, which inherits from it",
     earlier("CREATE TABLE", "CREATE UNLOGGED TABLE"): "UNLOGGED",
+    TYPED: "it has the type a_task",
     "CREATE VIEW tasks AS SELECT 1 AS id": "tasks is another program's: it is a view",
     "CREATE MATERIALIZED VIEW tasks AS SELECT 1 AS id": "it is a materialized view",
     "CREATE TABLE tasks (id uuid) PARTITION BY HASH (id)": "it is a partitioned table",
@@ -145,6 +157,36 @@ def test_another_programs_table_of_any_name_of_ours_is_left_as_it_is(
     asyncio.run(execute(without_tables, f"CREATE {kind.format(name)}"))
 
     assert f"{name} is another program's" in refused(without_tables)
+
+
+IN_THE_WAY = {
+    "CREATE TABLE todos (user_id text); CREATE INDEX ix_tasks_user_id ON todos (user_id)": (
+        'relation "ix_tasks_user_id" already exists'
+    ),
+    f"{EARLIER} ALTER TABLE tasks RENAME TO old_tasks": "already exists",
+    "CREATE SEQUENCE ix_tasks_user_id": 'relation "ix_tasks_user_id" already exists',
+    "CREATE TABLE todos (user_id text CONSTRAINT tasks_pkey PRIMARY KEY)": "tasks_pkey",
+    "CREATE FUNCTION log_changes() RETURNS int LANGUAGE sql AS 'SELECT 1'": "log_changes",
+    "CREATE FUNCTION members_fit(jsonb, jsonb, boolean) RETURNS int LANGUAGE sql AS 'SELECT 1'": (
+        "members_fit"
+    ),
+    f"{EARLIER} CREATE VIEW of_a_day AS SELECT created_at FROM tasks": "on view of_a_day",
+    f"{EARLIER} CREATE TABLE copies (task tasks)": 'column "copies.task" uses its row type',
+}
+
+
+@pytest.mark.parametrize(("sql", "what"), IN_THE_WAY.items())
+def test_what_is_in_the_way_of_our_tables_is_named_and_left_as_it_is(
+    without_tables: str, sql: str, what: str
+) -> None:
+    asyncio.run(execute(without_tables, sql))
+
+    said = refused(without_tables)
+
+    assert said.startswith("The tables cannot be brought up to date: ")
+    assert what in said
+    assert "nothing was changed" in said
+    assert "search_path" in said
 
 
 SAME = {
@@ -183,6 +225,7 @@ def test_both_ways_on_from_a_foreign_table_work(empty_database: str, tmp_path: P
 # The version table
 
 
+AT = f"UPDATE {VERSION_TABLE} SET version_num = '{{}}'"
 BAD_VERSIONS = ["", "abc", "zzz", "0008", "0003_unknown", "ae1027a6acf5", "0008-x", "٠٠٠٨_x"]
 
 
@@ -208,6 +251,14 @@ def test_a_version_that_is_no_revision_is_refused(own_database: str, version: st
             "a column colour that the service does not know",
         ),
         ("DROP TABLE tasks", "tasks is missing"),
+        ("DROP TABLE tasks; CREATE TYPE tasks AS (id int)", "tasks is a type"),
+        ("DROP TABLE feeds; CREATE TYPE feeds AS ENUM ('a')", "feeds is a type"),
+        ("DROP TABLE feeds; CREATE VIEW feeds AS SELECT '' AS user_id, 1 AS seq", "is a view"),
+        ("DROP FUNCTION feed_epoch", "the function feed_epoch() is missing"),
+        ("DROP FUNCTION merge_members", "the function merge_members(jsonb,jsonb,boolean) is miss"),
+        (f"{AT.format('0001_earlier_table')}; DROP TABLE tasks", "tasks is missing"),
+        (f"{AT.format('0010_all_day')}; DROP TABLE tasks", "tasks is missing"),
+        (f"{AT.format('0008_any_writer')}; DROP TABLE feeds, personal_tokens", "feeds is missing"),
         ("ALTER TABLE tasks DROP title", "tasks has no column title"),
         ("ALTER TABLE idempotency_keys RENAME TO k", "idempotency_keys is missing"),
     ],
@@ -339,6 +390,23 @@ def test_a_role_without_a_schema_is_told_so(empty_database: str) -> None:
     asyncio.run(execute(empty_database, f"ALTER DATABASE {name} SET search_path = nowhere"))
 
     assert "names no schema that the role may use" in refused(empty_database)
+
+
+@pytest.mark.parametrize("schema", ["pg_catalog", "pg_temp", "information_schema"])
+def test_a_schema_that_is_postgresqls_own_is_refused(empty_database: str, schema: str) -> None:
+    name = empty_database.partition("?")[0].rpartition("/")[2]
+    asyncio.run(execute(empty_database, f"ALTER DATABASE {name} SET search_path = {schema}"))
+
+    assert f"is {schema} and names no schema that the role may use" in refused(empty_database)
+
+
+def test_names_are_recognized_also_in_a_database_that_quotes_them_all(empty_database: str) -> None:
+    asyncio.run(execute(empty_database, EARLIER))
+    name = empty_database.partition("?")[0].rpartition("/")[2]
+    asyncio.run(execute(empty_database, f"ALTER DATABASE {name} SET quote_all_identifiers = on"))
+
+    for _ in range(2):
+        asyncio.run(upgraded(empty_database))
 
 
 def test_rows_that_row_security_hides_are_refused(own_database: str) -> None:

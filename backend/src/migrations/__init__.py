@@ -114,7 +114,9 @@ async def _upgrade_alone(connection_string: str) -> None:
     except DBAPIError as error:
         if error.connection_invalidated:
             raise DatabaseUnavailable(str(error.orig)) from error
-        raise CannotStart(f"The tables cannot be brought up to date: {error.orig}") from error
+        raise checks.failed(
+            str(error.orig), getattr(error.driver_exception, "detail", "")
+        ) from error
     finally:
         await patient.dispose()
 

@@ -45,6 +45,8 @@ EARLIER = {
 }
 """The columns of the table that the earlier version made, as in migration 0001."""
 
+TABLES = {"r", "p"}
+
 FACTS = (Path(__file__).parent / "facts.sql").read_text()
 
 KINDS = {
@@ -59,8 +61,8 @@ KINDS = {
 }
 
 WAYS_ON = (
-    "the service leaves it alone; give the service a schema of its own, with "
-    "ALTER ROLE … SET search_path, or a database of its own"
+    "give the service a schema of its own, with ALTER ROLE … SET search_path, or a database of "
+    "its own"
 )
 
 
@@ -71,7 +73,7 @@ def check_database(facts: Facts) -> None:
             f"The database {facts['database']} is encoded in {facts['encoding']}, which cannot "
             "hold every text: create one WITH ENCODING 'UTF8' TEMPLATE template0"
         )
-    if facts["schema"] is None:
+    if facts["schema"] is None or re.match("pg_|information_schema$", facts["schema"]):
         raise CannotStart(
             f"The search_path of the role {facts['role']} is {facts['search_path'] or 'empty'} and "
             "names no schema that the role may use: create such a schema, grant USAGE on it, or "
@@ -116,6 +118,8 @@ def check_before_upgrade(facts: Facts, revision: int) -> None:
     relations = facts["relations"]
     for name, made_by in MADE_BY.items():
         found = relations.get(name)
+        if found is None and made_by <= revision:
+            raise _is_missing(name)
         if found is None or made_by <= revision:
             continue
         if name != "tasks":
@@ -142,7 +146,9 @@ def check_before_serving(facts: Facts, columns: dict[str, list[str]]) -> None:
     for name, wanted in columns.items():
         found = facts["relations"].get(name)
         if found is None:
-            raise _not_ours(name, "is missing, although the version table is there", ours=True)
+            raise _is_missing(name)
+        if found["kind"] not in TABLES:
+            raise _not_ours(name, f"is {KINDS.get(found['kind'], 'no table')}", ours=True)
         if not found["is_found"]:
             raise _not_ours(
                 name, f"is hidden by another table in {facts['search_path']}", ours=True
@@ -161,11 +167,14 @@ def check_before_serving(facts: Facts, columns: dict[str, list[str]]) -> None:
                 f"start the service as the table's owner {found['owner']}, or make a policy for "
                 "the role"
             )
-    for function in facts["may_not_call"]:
-        raise CannotStart(
-            f"The role {facts['role']} may not call {function}: run GRANT EXECUTE ON FUNCTION "
-            f"{function} TO {facts['role']}"
-        )
+    for function, may_call in facts["may_call"].items():
+        if may_call is None:
+            raise _is_missing(f"the function {function}")
+        if not may_call:
+            raise CannotStart(
+                f"The role {facts['role']} may not call {function}: run GRANT EXECUTE ON FUNCTION "
+                f"{function} TO {facts['role']}"
+            )
 
 
 def exposed(facts: Facts) -> list[str]:
@@ -181,6 +190,15 @@ def exposed(facts: Facts) -> list[str]:
                 "unless you granted it on purpose"
             )
     return sentences
+
+
+def failed(message: str, detail: str | None) -> CannotStart:
+    """PostgreSQL refused a statement of a migration, and has undone the others."""
+    why = f"{message} ({' '.join(detail.split())})" if detail else message
+    return CannotStart(
+        f"The tables cannot be brought up to date: {why}; nothing was changed: mend that, or "
+        f"{WAYS_ON}"
+    )
 
 
 def _misfit(table: Facts, columns: dict[str, list[str]], key: str) -> str | None:
@@ -219,11 +237,16 @@ def _is_long_description(name: str, kind: str) -> bool:
 
 def _not_ours(name: str, misfit: str, *, ours: bool = False) -> CannotStart:
     whose = "" if ours else "is another program's: it "
+    ways_on = f"the service leaves it alone; {WAYS_ON}"
     ways = "restore it, or use another schema (by the search_path) or another database"
     return CannotStart(
         f"The tables cannot be brought up to date: {name} {whose}{misfit}; "
-        f"{ways if ours else WAYS_ON}"
+        f"{ways if ours else ways_on}"
     )
+
+
+def _is_missing(name: str) -> CannotStart:
+    return _not_ours(name, "is missing, although the version table is there", ours=True)
 
 
 def _without_right(facts: Facts, right: str, name: str) -> CannotStart:

@@ -32,7 +32,7 @@ WITH home AS (
         ),
         'columns', (
             SELECT coalesce(json_object_agg(attname, json_build_object(
-                'type', format_type(atttypid, atttypmod),
+                'type', replace(format_type(atttypid, atttypmod), '"', ''),
                 'is_required', attnotnull,
                 'has_default', atthasdef OR attidentity <> '' OR attgenerated <> '',
                 'has_collation', attcollation <> typcollation
@@ -41,7 +41,7 @@ WITH home AS (
             WHERE attrelid = relation.oid AND attnum > 0 AND NOT attisdropped
         ),
         'key', (
-            SELECT pg_get_constraintdef(oid) FROM pg_catalog.pg_constraint
+            SELECT replace(pg_get_constraintdef(oid), '"', '') FROM pg_catalog.pg_constraint
             WHERE conrelid = relation.oid AND contype = 'p'
         ),
         'more', ARRAY(
@@ -66,7 +66,7 @@ WITH home AS (
                     SELECT FROM pg_catalog.pg_constraint WHERE conindid = indexrelid
                 ) OR indexrelid IN (
                     SELECT oid FROM pg_catalog.pg_class WHERE relname = 'ix_tasks_user_id'
-                ) AND pg_get_indexdef(indexrelid) NOT LIKE '%USING btree (user_id)'
+                ) AND replace(pg_get_indexdef(indexrelid), '"', '') NOT LIKE '%USING btree (user_id)'
             )
             UNION ALL
             SELECT format('the table %s, which it inherits from', inhparent::regclass)
@@ -74,6 +74,7 @@ WITH home AS (
             UNION ALL
             SELECT format('the table %s, which inherits from it', inhrelid::regclass)
             FROM pg_catalog.pg_inherits WHERE inhparent = relation.oid
+            UNION ALL SELECT format('the type %s', reloftype::regtype) WHERE reloftype <> 0
             UNION ALL SELECT 'row security' WHERE relrowsecurity
             UNION ALL SELECT 'rows that a crash deletes (it is UNLOGGED)'
             WHERE relpersistence <> 'p'
@@ -91,15 +92,17 @@ SELECT json_build_object(
     'search_path', current_setting('search_path'),
     'schema', (SELECT name FROM home),
     'may_create', (SELECT has_schema_privilege(oid, 'CREATE') FROM home),
-    'may_not_call', (
-        SELECT coalesce(json_agg(function), '[]')
+    'may_call', (
+        SELECT json_object_agg(
+            function,
+            has_function_privilege(to_regprocedure(format('%I.%s', name, function)), 'EXECUTE')
+        )
         FROM home, unnest(ARRAY[
             'feed_epoch()',
             'change_members(jsonb,jsonb,boolean,integer)',
             'members_fit(jsonb,jsonb,boolean)',
             'merge_members(jsonb,jsonb,boolean)'
         ]) AS function
-        WHERE NOT has_function_privilege(to_regprocedure(format('%I.%s', name, function)), 'EXECUTE')
     ),
     'relations', coalesce((SELECT json_object_agg(name, facts) FROM described), '{}')
 )

@@ -24,6 +24,9 @@ def upgrade() -> None:
         sa.Column("updated_at", sa.DateTime, nullable=False),
         if_not_exists=True,
     )
-    op.create_index("ix_tasks_user_id", "tasks", ["user_id"], if_not_exists=True)
+    # An index of this name on another table is another program's, and PostgreSQL refuses a second.
+    indexes = sa.inspect(connection).get_indexes("tasks", schema=schema)
+    if "ix_tasks_user_id" not in {index["name"] for index in indexes}:
+        op.create_index("ix_tasks_user_id", "tasks", ["user_id"])
     for table in ["task_api_version", *(["tasks"] if is_new else [])]:
         keep_private(connection, table)
