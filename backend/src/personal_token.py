@@ -6,6 +6,7 @@ Anyone who can write to the database may do this; it asks no sign-in.
 import asyncio
 import sys
 from argparse import ArgumentParser, Namespace
+from io import TextIOWrapper
 from typing import Any
 from uuid import UUID
 
@@ -26,6 +27,8 @@ USAGE = "make token FOR=ada [ARGS='--name=cron --scope=read']"
 
 
 def main() -> None:
+    assert isinstance(sys.stdout, TextIOWrapper)  # noqa: S101 - for its type
+    sys.stdout.reconfigure(errors="backslashreplace")
     try:
         asyncio.run(_run(_args()))
     except ValidationError as error:
@@ -49,6 +52,8 @@ def _args() -> Namespace:
     instead.add_argument("--end", type=UUID, metavar="ID", help="end one token")
     instead.add_argument("--end-all", action="store_true", help="end all of the user's tokens")
     args = parser.parse_args()
+    if any("\udc80" <= character <= "\udcff" for text in sys.argv for character in text):
+        parser.error("the arguments must be UTF-8")
     if not 0 < len(args.user) <= LONGEST_USER_ID:
         parser.error(f"name the user, in 1 to {LONGEST_USER_ID} characters: make token FOR=ada")
     return args
@@ -60,9 +65,8 @@ async def _run(args: Namespace) -> None:
             for token in await _tokens(engine, args.user):
                 used = (token["last_used_at"] or "never")[:13]
                 until = token["expires_at"][:10]
-                print(
-                    f"{token['id']} {token['scope']:5} until {until}, used {used}: {token['name']}"
-                )
+                name = _shown(token["name"])
+                print(f"{token['id']} {token['scope']:5} until {until}, used {used}: {name}")
         elif args.end or args.end_all:
             tokens = await _tokens(engine, args.user) if args.end_all else [{"id": args.end}]
             for token in tokens:
@@ -79,6 +83,11 @@ async def _tokens(engine: AsyncEngine, user_id: str) -> list[dict[str, Any]]:
     page = await service.list_tokens(engine, user_id, PersonalTokenListing())
     tokens: list[dict[str, Any]] = from_json(b"".join(page.rows.pieces()))
     return tokens
+
+
+def _shown(name: str) -> str:
+    """Escape what would change other lines of a terminal, because users name their tokens."""
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in name)
 
 
 if __name__ == "__main__":

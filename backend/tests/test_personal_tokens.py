@@ -4,6 +4,8 @@ import asyncio
 import json
 import re
 import string
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack
@@ -36,7 +38,18 @@ from src.services.token_text import (
 )
 from tests.conftest import execute
 from tests.faults.load import connected
-from tests.serving import NO_TLS, PLAIN, SERVICE, Server, eventually, ran, serving, with_limits
+from tests.serving import (
+    BACKEND,
+    NO_TLS,
+    PLAIN,
+    SERVICE,
+    Server,
+    environment,
+    eventually,
+    ran,
+    serving,
+    with_limits,
+)
 from tests.streams import streaming
 from tests.tasks import assert_problem, create, listed, task_path, tasks_path
 from tests.test_auth import BODIES, answer_to
@@ -937,6 +950,42 @@ def test_an_operator_makes_lists_and_ends_tokens_of_a_service_without_a_sign_in(
     assert "Users as the token says\n" in server.log
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+def test_a_name_does_nothing_to_the_terminal_of_an_operator(
+    own_database: str, encoding: str
+) -> None:
+    operator(own_database, "--name=\x1b[2Jcron 😀\n\u202efake", "ada", AUTH_MODE="open")
+
+    listed = subprocess.check_output(
+        [sys.executable, "-m", "src.personal_token", "--list", "ada"],
+        cwd=BACKEND,
+        env=environment(DATABASE_URL=own_database, PYTHONIOENCODING=encoding),
+    ).decode()
+
+    smiley = "😀" if encoding == "utf-8" else r"\U0001f600"
+    assert listed.endswith(rf"used never: \x1b[2Jcron {smiley}\n\u202efake" + "\n")
+    assert len(listed.splitlines()) == 1
+
+
+@pytest.mark.parametrize("user", ["a$b", 'a"b', "a`id`b", "O'Hara", "$(shell id)", "a\\b", "-x"])
+def test_make_passes_every_user_on_as_it_is(user: str, tmp_path: Path) -> None:
+    """A recipe with the user's id in it would make a token for somebody else."""
+    said = {}
+    for target, module in {"token": "personal_token", "jwt": "development_token"}.items():
+        python = tmp_path / "python"
+        python.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+        python.chmod(0o755)
+        command = ["make", "-s", target, f"FOR={user}", f"BIN={tmp_path}", "RUNS="]
+        said[module] = subprocess.check_output(
+            command, cwd=BACKEND, env=environment(), text=True
+        ).splitlines()
+
+    assert said == {
+        "personal_token": ["-m", "src.personal_token", "--", user],
+        "development_token": ["-m", "src.development_token", user],
+    }
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -948,6 +997,8 @@ def test_an_operator_makes_lists_and_ends_tokens_of_a_service_without_a_sign_in(
         (["ada", "--scope=admin"], "scope: "),
         (["ada", "--expires-at=2020-01-01"], "expires_at: must be within the next 365 days"),
         (["ada", f"--end={uuid4()}"], "The user has no such token. --list lists them."),
+        (["\udcff"], "the arguments must be UTF-8"),
+        (["ada", "--name=\udcff"], "the arguments must be UTF-8"),
     ],
 )
 def test_an_operator_is_told_what_is_wrong(postgres: str, arguments: list[str], said: str) -> None:
