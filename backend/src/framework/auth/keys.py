@@ -38,7 +38,8 @@ def public_key(document: dict[str, Any]) -> VerifyingKey | None:
     try:
         kind, stated, key_id = document["kty"], document.get("alg"), document.get("kid")
         fitting = _FITTING[kind, None if kind == "RSA" else document["crv"]]
-        if "d" in document or document.get("use", "sig") not in (None, "sig"):
+        uses = document.get("use") or "sig", document.get("key_ops") or ["verify"]
+        if "d" in document or uses[0] != "sig" or "verify" not in uses[1]:
             return None
         value = _READERS[fitting[0]].from_jwk(document)
     except Exception:  # an unreadable key must not discard the others
