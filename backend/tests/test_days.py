@@ -34,6 +34,8 @@ SENT: list[tuple[dict[str, object], tuple[str | None, bool]]] = [
     ({"due_date": "2026-12-24T00:00:00.000Z", "all_day": True}, (MIDNIGHT, True)),
     ({"due_date": "2026-12-24T00:00", "allDay": True}, (MIDNIGHT, True)),
     ({"due_date": "2026-12-24T00:00:00+14:00", "all_day": True}, (MIDNIGHT, True)),
+    ({"due_date": "2026-12-24T00:00:00-0500", "all_day": True}, (MIDNIGHT, True)),
+    ({"due_date": "2026-12-24 00:00:00+05", "all_day": True}, (MIDNIGHT, True)),
     ({"due_date": "2026-12-24T00:00:00-05:00"}, ("2026-12-24T05:00:00.000000+00:00", False)),
     ({"due_date": NOON}, (NOON, False)),
     ({"due_date": NOON, "all_day": False}, (NOON, False)),

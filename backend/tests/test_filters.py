@@ -79,10 +79,22 @@ def test_a_filter_lets_the_right_tasks_through(
     assert titles(api, user, query) == [*expected]
 
 
-def test_an_offset_that_was_not_encoded_is_read(api: httpx.Client, user: str) -> None:
+@pytest.mark.parametrize(
+    "query",
+    [
+        "due_date_from=2026-12-24T16:00:00+01:00",
+        "due_date_from=2026-12-24T16:00+0100",
+        "due_date_from=2026-12-24T16:00:00.000+01",
+        "due_date=2026-12-24T16:00:00+01:00",
+        "due_date_from=2026-12-24 15:00",  # as in a body, a time without an offset
+        "due_date_from=2026-12-24+15:00:00&due_date_to=2026-12-24+15:00",
+    ],
+)
+def test_an_offset_that_was_not_encoded_is_read(api: httpx.Client, user: str, query: str) -> None:
     create(api, user, title="a", due_date="2026-12-24T15:00Z")
+    create(api, user, title="b", due_date="2026-12-24T14:59Z")
 
-    response = api.get(f"{tasks_path(user)}?due_date_from=2026-12-24T16:00:00+01:00")
+    response = api.get(f"{tasks_path(user)}?{query}")
 
     assert [task["title"] for task in response.json()] == ["a"]
 

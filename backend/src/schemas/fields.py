@@ -21,11 +21,15 @@ EXAMPLE_ID = "019aa3c5-5d3e-7c1f-9d0a-6b1f2c3d4e5f"
 
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
+# Java, PHP and strftime's %z leave out the colon, PostgreSQL also the minutes.
+_OFFSET = "[Zz]|[+-][0-9]{2}(:?[0-9]{2})?"
+
 # RFC 3339 §5.6. HTML's `datetime-local` sends neither offset nor seconds, so both are optional.
 _TIME = re.compile(
-    rf"{_DAY.pattern}[Tt ][0-9]{{2}}:[0-9]{{2}}"
-    r"(:[0-9]{2}(\.[0-9]+)?)?([Zz]|[+-][0-9]{2}:[0-9]{2})?"
+    rf"{_DAY.pattern}[Tt ][0-9]{{2}}:[0-9]{{2}}(:[0-9]{{2}}(\.[0-9]+)?)?({_OFFSET})?"
 )
+
+_SPACE_FOR_PLUS = re.compile(r"(:[0-9.]+) (?=[0-9]{2}(:?[0-9]{2})?$)")
 
 
 @dataclass(frozen=True)
@@ -93,9 +97,7 @@ class WholeNumber:
         return core_schema.no_info_before_validator_function(self.read, number)
 
 
-_MIDNIGHT = re.compile(
-    rf"{_DAY.pattern}([Tt ]00:00(:00(\.0+)?)?([Zz]|[+-][0-9]{{2}}:[0-9]{{2}})?)?"
-)
+_MIDNIGHT = re.compile(rf"{_DAY.pattern}([Tt ]00:00(:00(\.0+)?)?({_OFFSET})?)?")
 
 
 def is_day(text: object) -> bool:
@@ -119,6 +121,11 @@ def read_time(text: str) -> datetime:
     raise PydanticCustomError(
         "time", "must be a day such as 2026-12-24 or a time such as 2026-12-24T09:30:00+01:00"
     )
+
+
+def with_plus(text: str) -> str:
+    """Return a time of a query. If its client did not encode the + of an offset, a space came."""
+    return _SPACE_FOR_PLUS.sub(r"\1+", text)
 
 
 _ENDLESS = {time.replace(tzinfo=UTC) for time in (datetime.min, datetime.max)}  # noqa: DTZ901 - of UTC

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, TypeAlias
 from pydantic import ValidationError
 from pydantic_core import PydanticCustomError, from_json
 
-from src.schemas.fields import WholeNumber, read_time
+from src.schemas.fields import WholeNumber, read_time, with_plus
 
 MAX_PAGE = 1000
 MAX_NUMBER = 2**31 - 1
@@ -392,7 +392,7 @@ def _put(ours: Sent, name: str, other: _Other, value: object) -> None:
 
 def _read_day(other: _Other, text: str) -> None:
     try:
-        read_time(text)
+        read_time(with_plus(text))
     except PydanticCustomError as error:
         message = error.message().replace("must be", "must be none,")
         raise _wrong(other.sent, message) from None

@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field, WithJsonSchema
 from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import PydanticCustomError
 
-from src.schemas.fields import TIME_SCHEMAS, Characters, is_day, or_empty, read_time
+from src.schemas.fields import TIME_SCHEMAS, Characters, is_day, or_empty, read_time, with_plus
 from src.schemas.other_names import OF_TASKS, PRIORITY_WORDS, several, texts_in
 from src.schemas.paging import Listing, kinds_of
 from src.schemas.task import MAX_TAGS, Priority, Tag, TaskPublic
@@ -59,8 +59,7 @@ def _either(value: bool | str) -> bool:
 
 def _first_moment(text: str) -> datetime:
     """Read a moment in UTC. For a day, return its first moment, in no time zone yet."""
-    # If a client does not encode the + of an offset, a space arrives.
-    time = read_time(re.sub(" (?=[0-9]{2}:[0-9]{2}$)", "+", text))
+    time = read_time(with_plus(text))
     return time.replace(tzinfo=None) if is_day(text) else time
 
 
