@@ -12,7 +12,7 @@ from playwright.sync_api import Browser, expect, sync_playwright
 
 from tests.serving import Server
 
-expect.set_options(timeout=30_000)  # in ms: a page takes its time on a busy machine
+expect.set_options(timeout=30_000)  # in ms: on a busy machine a page is slow
 
 # On localhost some pages skip their calls to other hosts, and a service without tokens accepts only
 # loopback names.
@@ -20,7 +20,7 @@ HOSTS = {"open": "tasks.localhost", "jwt": "tasks.example"}
 
 WITHOUT = [
     *("WebUIOmniboxPopup", "WebUIOmniboxAimPopup"),  # half of what a new context costs
-    # Of Playwright's own list, which this one replaces.
+    # Playwright's own list has these; this list replaces it.
     *("HttpsUpgrades", "HttpsFirstBalancedModeAutoEnable", "PaintHolding", "OptimizationHints"),
     *("AvoidUnnecessaryBeforeUnloadCheckSync", "DestroyProfileOnBrowserClose", "MediaRouter"),
 ]

@@ -28,7 +28,7 @@ MOVE, BACK, ANEW = [
 ]
 """The commands of the page: they move the tables, bring them back, and make clients begin anew."""
 
-# Not concurrently, and with fewer shards: so it takes less time.
+# These commands take less time: they do not run concurrently, and make fewer shards.
 DISTRIBUTE = [
     "SET citus.shard_count = 8",
     *(command.replace("_concurrently", "") for command in MOVE[1:]),
@@ -121,7 +121,7 @@ async def undistribute(url: str) -> None:
 
 
 async def _execute_each(url: str, commands: list[str]) -> None:
-    """Not in one transaction: rows that are copied are logged in tables that are there already."""
+    """Use several transactions: copied rows are logged in tables that are there already."""
     connection = await asyncpg.connect(url)
     try:
         for command in commands:
@@ -150,7 +150,7 @@ class Worker:
 
     @contextmanager
     def stopped(self) -> Iterator[None]:
-        """Stop it and start it again."""
+        """Stop the server and start it again."""
         self._control("stop", "-m", "fast")
         try:
             yield
@@ -159,7 +159,7 @@ class Worker:
 
     @contextmanager
     def silent(self) -> Iterator[None]:
-        """Let it answer nothing: it accepts connections and data."""
+        """Let the server accept connections and data, and answer nothing."""
         processes = self.processes()
         for process in processes:
             process.suspend()
@@ -174,7 +174,7 @@ class Worker:
             [self.program, "-w", "-D", self.data_dir, *command],
             check=True,
             cwd="/",
-            env={},  # or it looks for certificates in this user's folder
+            env={},  # otherwise pg_ctl looks for certificates in this user's folder
             user=self.user,
             group=self.group,
             extra_groups=[],

@@ -40,7 +40,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
-    if config.option.seed is None:  # workers get the option as it is after this
+    if config.option.seed is None:  # workers get this value of the option
         config.option.seed = int(f"{datetime.now(UTC):%Y%m%d}")
     if config.option.basetemp is None:
         # A run closes the folder that pytest shares among runs. PostgreSQL, which root starts as
@@ -53,7 +53,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Generator[None, object, object]:
-    gc.disable()  # what this makes is never garbage, and looking for some takes a second
+    gc.disable()  # collection makes no garbage, and a search for garbage takes a second
     try:
         return (yield)
     finally:
@@ -210,7 +210,7 @@ def direct(pytestconfig: pytest.Config, data_dir: Path) -> Iterator[str]:
 
 
 async def wait_for_no_disk(url: str) -> None:
-    """Even what is killed loses nothing that the system has: only a loss of power would show."""
+    """Only a loss of power would lose data: a killed process loses nothing that the system has."""
     await execute(url, "ALTER SYSTEM SET fsync = off")
     await execute(url, "SELECT pg_reload_conf()")
 
@@ -237,7 +237,7 @@ def initialized(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], Pa
 def postgres(
     direct: str, pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[str]:
-    """The connection string for most tests: the same, or that of the --pooler in front of it."""
+    """The connection string for most tests: of PostgreSQL, or of the --pooler in front of it."""
     program: Path | None = pytestconfig.getoption("pooler")
     if program is None:
         yield direct
@@ -287,7 +287,7 @@ def citus(pytestconfig: pytest.Config) -> str:
 
 @pytest.fixture
 def names_members(pytestconfig: pytest.Config) -> bool:
-    """Whether PostgreSQL names the member at fault; an error that Citus passes on does not."""
+    """Whether errors name the member at fault; errors that Citus passes on do not."""
     return not pytestconfig.getoption("citus")
 
 
@@ -352,19 +352,19 @@ def open_server(
     data_dir: Path,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Server]:
-    """Has nothing set but its port and folder."""
+    """A service with no settings but its port and folder."""
     if any(map(request.config.getoption, ("pooler", "citus", "postgres"))):
         settings = {"DATABASE_URL": postgres}
     else:
         settings = DEFAULTS | {"DATA_DIR": str(data_dir)}
     with serving(tmp_path_factory.mktemp("server") / "log", **settings) as server:
         yield server
-        server.stop(signal.SIGINT)  # which does not drain
+        server.stop(signal.SIGINT)  # SIGINT does not drain
 
 
 @pytest.fixture(scope="session")
 def jwt_server(postgres: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """Asks for tokens, and has no fast path."""
+    """A service with tokens and without the fast path."""
     settings = {"DATABASE_URL": postgres, "AUTH_MODE": "jwt", "AUTH_SECRET": SECRET}
     with serving(tmp_path_factory.mktemp("server") / "log", PLAIN, **settings) as server:
         server.auth = TokenOfThePath()
@@ -376,7 +376,7 @@ def jwt_server(postgres: str, tmp_path_factory: pytest.TempPathFactory) -> Itera
 def server(request: pytest.FixtureRequest) -> Server:
     """One service for all tests that need none of their own.
 
-    Both go on to run: tests ask for one and the other by turns.
+    Both services go on running: tests ask for one and the other by turns.
     """
     server: Server = request.getfixturevalue(f"{request.param}_server")
     return server
@@ -421,7 +421,7 @@ UNREACHABLE = re.compile(
     r"\bE(CONN[A-Z]+|NETUNREACH|HOSTUNREACH|NOTFOUND|AI_AGAIN|TIMEDOUT|RR_SOCKET_TIMEOUT|5\d\d)\b"
     r"|connection broken by|Max retries exceeded|Failed to fetch"
 )
-# Or else npm waits for a minute before it tries for the last time, and asks the registry about
+# Without these, npm waits for a minute before its last try, and asks the registry about
 # packages that it has, and for news of them.
 FEW_PAUSES = {
     "npm_config_fetch_retry_mintimeout": "500",

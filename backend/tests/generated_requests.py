@@ -18,7 +18,7 @@ from src.schemas.task_listing import TaskListing
 
 NO_TASKS_ETAG = '"5d41402abc4b2a76"'
 ENDS_OF_TIME = ("0001-01-01", "9999-12-31")
-"""The days of which a part is no time in UTC that Python and PostgreSQL hold."""
+"""The days that are not wholly within the times of Python and PostgreSQL."""
 FITTING = {"If-Match": "*", "If-None-Match": '"another"'}
 
 
@@ -102,14 +102,14 @@ def before_call(_context: HookContext, case: Case[Any], _kwargs: dict[str, Any])
         case.headers["Last-Event-ID"] = TOKEN
     keep_off_the_ends_of_time(case)
     if isinstance(case.body, dict) and "expires_at" in case.body:
-        case.body["expires_at"] = ""  # any other time has to be within a year
+        case.body["expires_at"] = ""  # a valid time has to be within a year
     have_more_than_white_space(case.body)
     keep_within_names(case.body)
     if case.path.endswith("/complete") and isinstance(case.body, dict) and case.body:
-        case.body.setdefault("completed", True)  # or it has nothing to say
+        case.body.setdefault("completed", True)  # otherwise the body is empty
     for operation in operations_of(case.body):
         if operation["op"] != "create":
-            operation["id"] = str(uuid4())  # each task only once
+            operation["id"] = str(uuid4())  # no task may be there twice
     if len(case.headers.get("Idempotency-Key", "")) in range(1, 200):
         key = case.headers["Idempotency-Key"]
         case.headers["Idempotency-Key"] = key[0] + uuid4().hex + key[1:]

@@ -45,13 +45,13 @@ LONG = 100
 """Characters of code that a line of the table does not show for a constant in it."""
 
 SECONDS = 90
-"""A mutant that takes longer is killed: a test would hang."""
+"""A mutant that takes longer counts as killed: a test hangs."""
 
 QUICK_SECONDS = 2
-"""A test that fails sooner has waited for nothing."""
+"""A test that fails sooner did not wait for anything."""
 
 AGAIN = 77
-"""The status of tests that did not begin because of something that took long."""
+"""The exit status if the tests did not begin in time."""
 
 LOOK_SECONDS = 0.1
 """How often to look for a mutant that is done. While this process stands still, no time counts."""
@@ -463,7 +463,7 @@ def _changes(source: str) -> Iterator[tuple[int, str, ast.Module]]:
 
 
 def _places(parent: ast.AST) -> Iterator[tuple[ast.AST, str, int | None, ast.expr | ast.stmt]]:
-    """Walk all that a mutant may change, each with where it is."""
+    """Walk all nodes that a mutant may change, each with its place."""
     for field, value in ast.iter_fields(parent):
         if field in LEFT_ALONE:
             continue
@@ -562,7 +562,7 @@ def survivors_of(module: str, copies: list[Path], postgres: str) -> list[Mutant]
 
     None if they fail without a mutant.
     """
-    # First the code itself, written as a mutant is, without comments.
+    # First the unchanged code, written without comments as a mutant is.
     unchanged = Mutant(0, "", ast.unparse(ast.parse(_source(module))))
     waiting, free = [Run(unchanged, copies[0])], list(copies)
     running: dict[int, Run] = {}
@@ -603,7 +603,7 @@ def _said(copy: Path) -> str:
 def _wait(running: dict[int, Run]) -> tuple[int, int]:
     """Wait until the tests on a mutant have ended. Return their process and its exit status.
 
-    Ends what they have left behind.
+    Ends the processes that the tests left behind.
     """
     while True:
         began = perf_counter()
@@ -652,13 +652,13 @@ def _start(backend: Path, tests: str, postgres: str) -> int:
 
 
 class Changes:
-    """What is different about tests here."""
+    """How tests run here."""
 
     def __init__(self, arguments: list[str]) -> None:
         self.files = {Path(argument).name for argument in arguments} | {"conftest.py"}
 
     def pytest_ignore_collect(self, collection_path: Path) -> bool | None:
-        """Leave other files alone; pytest would make something of all for each that it is given."""
+        """Collect only the given files; pytest would look at all files for each."""
         return (collection_path.suffix == ".py" and collection_path.name not in self.files) or None
 
     def pytest_runtest_protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> bool:

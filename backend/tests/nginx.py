@@ -41,7 +41,7 @@ def nginx(folder: Path, server: str, http: str = "") -> Iterator[str]:
     folder.mkdir(exist_ok=True)
     port = free_port()
     config = folder / "nginx.conf"
-    # Started by root, it would read the folder as another user.
+    # If root starts nginx, it reads the folder as another user.
     user = "user root;" if folder.owner() == "root" else ""
     config.write_text(CONFIG.format(user=user, folder=folder, http=http, port=port, server=server))
     with subprocess.Popen([program, "-c", config, "-e", folder / "log"]) as process:

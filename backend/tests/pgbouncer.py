@@ -18,7 +18,7 @@ BUILT = CACHE / "task-api" / "pgbouncer-1.24"
 
 SERVER_CONNECTIONS = 4
 POSTGRES_USER = "pgserver"
-"""The user of the embedded server when tests run as root; PgBouncer refuses root too."""
+"""The user of the embedded server when tests run as root; PgBouncer also refuses root."""
 
 
 @contextmanager

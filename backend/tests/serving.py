@@ -23,7 +23,7 @@ from tests import starter
 BACKEND = Path(__file__).resolve().parent.parent
 COMMAND = (sys.executable, "-m", "src")
 FORKED = "forked"
-"""Of a command: what follows is a module with its arguments, which `tests.starter` runs."""
+"""The first word of a command that `tests.starter` runs: a module and its arguments follow."""
 SERVICE = (FORKED, "src")
 PLAIN = (FORKED, "tests.plain")
 """Without the fast path."""
@@ -33,18 +33,18 @@ FRONTEND_ORIGIN = "http://localhost:3000"
 # Every setting as it is when nobody sets it: an empty variable hides what a developer's .env says.
 DEFAULTS = dict.fromkeys([*map(str.upper, Settings.model_fields), "BETTER_AUTH_SECRET"], "")
 
-# A database of one's own is open on purpose only; to wait for one, or for clients, takes time.
+# A service with a database is open only by AUTH_MODE. Waits for a database or clients take time.
 SETTINGS = DEFAULTS | {"AUTH_MODE": "open", "DATABASE_WAIT_SECONDS": "0", "DRAIN_SECONDS": "0"}
 
 READ_LATE = {*DEFAULTS, "SSL_CERT_FILE", "TMPDIR"}
 """The variables that the service and its libraries do not read while Python imports them."""
 
 NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-"""For clients that need none: httpx takes 20 ms to make each its own."""
+"""For clients without TLS: httpx takes 20 ms to make a context for each client."""
 
 
 def kill_all(processes: list[psutil.Process]) -> None:
-    """End these as a crash does. Without its first one, PostgreSQL's others end by themselves."""
+    """End these processes as a crash does. Without its first, PostgreSQL's others end, too."""
     for process in processes:
         with suppress(psutil.NoSuchProcess):
             process.kill()

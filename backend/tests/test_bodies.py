@@ -1,4 +1,4 @@
-"""What bodies and heads may take is bounded, before they are read."""
+"""The time and memory of bodies and heads is bounded, before the service reads them."""
 
 import asyncio
 import gc
@@ -86,7 +86,7 @@ values = st.recursive(
 
 
 def count(value: object) -> int:
-    """The commas, brackets and braces that this has outside of texts."""
+    """Count the commas, brackets and braces outside of texts."""
     if not isinstance(value, list | dict):
         return 0
     inner = value.values() if isinstance(value, dict) else value

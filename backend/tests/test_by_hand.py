@@ -201,7 +201,7 @@ async def test_a_user_who_is_deleted_everywhere_begins_anew(
 async def test_a_restore_under_a_stream_ends_it_as_the_token_is_gone(
     engine: AsyncEngine, own_database: str, user: str, last: str
 ) -> None:
-    """The restored user has fewer changes than the stream has heard of, or as many others."""
+    """The restored user has fewer changes than the stream heard of, or as many other changes."""
     for _ in range(10):
         await created(engine, user)
     hub, stream = Listeners(engine, asyncio.Event(), 60, 100), Recorded()

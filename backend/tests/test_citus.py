@@ -167,7 +167,7 @@ async def test_plans_are_made_for_their_values_where_tables_are_distributed(spre
 async def test_tables_count_as_distributed_also_while_a_connection_is_made(
     spread: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Or the requests of that moment would send statements for one server."""
+    """Otherwise requests of that moment would send statements for one server."""
     seen: list[object] = []
 
     def note(pool: object, name: str, value: object) -> None:
@@ -387,7 +387,7 @@ def test_a_create_and_the_readiness_are_two_round_trips_to_the_coordinator_and_a
 
 @pytest.mark.anyio
 async def test_what_a_create_returns_is_what_is_read(one: AsyncEngine) -> None:
-    """The coordinator writes its JSON, and a worker writes it when it is read."""
+    """The coordinator writes a new task's JSON; when a client reads the task, a worker does."""
     odd = "\\\"'\u2028\t\x01😀"
     task = {"title": odd, "description": odd, "tags": ["a b", '"'], "priority": "urgent"}
 
@@ -775,7 +775,7 @@ class Follower:
 def test_tables_that_are_distributed_under_load_and_brought_back_fail_no_request(
     local: str, tmp_path: Path
 ) -> None:
-    """What was applied twice, the rows tell, and not the audit.
+    """The rows tell what was applied twice; the audit does not.
 
     While `tasks` is on the coordinator, Citus keeps what a trigger has written elsewhere even if
     the statement fails. So followers, too, are right only after they have begun anew.

@@ -103,7 +103,7 @@ def test_creates_and_changes_return_the_etag_that_get_returns(api: httpx.Client,
 def test_the_answer_to_a_put_has_a_content_location(
     api: httpx.Client, user: str, name: str, slash: str
 ) -> None:
-    """Without it, the ETag would belong to what was sent: RFC 9110 §8.7, §9.3.4."""
+    """Without the header, the ETag would belong to the request's body: RFC 9110 §8.7, §9.3.4."""
     path = task_path(create(api, f"{user} {name}")) + slash
 
     response = api.put(path, json={"title": " Buy bread "})
@@ -289,7 +289,7 @@ def test_a_malformed_etag_list_is_refused(api: httpx.Client, user: str, conditio
 def test_white_space_around_a_condition_is_not_part_of_it(
     server: Server, api: httpx.Client, user: str, condition: str
 ) -> None:
-    """Clients and proxies send it, and httptools leaves it at the end: RFC 9110 §5.5."""
+    """Clients and proxies send white space, and httptools leaves it at the end: RFC 9110 §5.5."""
     path = task_path(create(api, user))
     condition = condition.replace("{etag}", etag_of(api, path))
     [authorization] = bearer(token(user)).items()
@@ -340,7 +340,7 @@ def test_a_task_with_another_etag_stays_as_it_is(
 def test_a_lists_etag_does_not_match_a_task(
     api: httpx.Client, user: str, change: tuple[str, str, Any]
 ) -> None:
-    """Not even of a list of that task alone."""
+    """Not even the ETag of a list of only that task matches."""
     task = create(api, user)
     etag = etag_of(api, tasks_path(user))
 
@@ -507,7 +507,7 @@ def test_get_with_if_match_is_412_when_the_task_has_changed(api: httpx.Client, u
 
 @pytest.mark.parametrize("query", ["", "?limit=1", "?completed=true"])
 def test_no_etag_of_a_list_matches_strongly(api: httpx.Client, user: str, query: str) -> None:
-    """They are weak: §8.8.3.2. `*` only requires a list to exist, and it always does."""
+    """A list's ETags are weak: §8.8.3.2. `*` requires a list to exist, and a list always does."""
     path = tasks_path(user) + query
     etag = etag_of(api, path)
 
@@ -577,7 +577,7 @@ async def at_once(
 async def test_only_one_of_50_concurrent_changes_with_the_same_etag_is_made(
     server: Server, api: httpx.Client, user: str, change: tuple[str, str, Any], late: int
 ) -> None:
-    """After it the task has another state, or is missing: 404 comes before 412."""
+    """After the change, the task has another state, or is missing: 404 comes before 412."""
     task = create(api, user)
     path, headers = task_path(task), {"If-Match": etag_of(api, task_path(task))}
     method, end, body = change
@@ -692,7 +692,7 @@ async def test_50_concurrent_changes_without_a_condition_are_all_made(
 async def test_no_update_is_lost_among_clients_that_read_before_they_write(
     server: Server, api: httpx.Client, user: str
 ) -> None:
-    """Each of ten adds one, three times, and tries again when another was faster."""
+    """Each of ten clients adds one, three times, and tries again when another client was faster."""
     path = task_path(create(api, user, title="0"))
 
     async def add(client: httpx.AsyncClient, _: int) -> None:

@@ -24,7 +24,7 @@ NEW, NEWER = [compiled(select(literal_column(str(n)).label("n"))) for n in (1, 2
 async def test_a_backend_that_stalls_while_it_prepares_a_statement_prepares_the_next(
     direct_database: str,
 ) -> None:
-    """It learns too late that the client gave up, and keeps the statement's name."""
+    """PostgreSQL learns too late that the client gave up, and keeps the statement's name."""
     seconds = 1.0
     engine = create_engine(direct_database, pool_size=1, statement_seconds=seconds)
     pid = await fetch(engine, PID)
@@ -75,7 +75,7 @@ async def taken(engine: AsyncEngine, url: str) -> int:
     async with asyncio.timeout(30), connected(url) as driver:
         while await driver.fetchval(AT_THE_GATE) < 2:  # noqa: ASYNC110 - PostgreSQL has no event for it
             await asyncio.sleep(0.02)
-    await asyncio.sleep(0.5)  # nothing else can show that none comes
+    await asyncio.sleep(0.5)  # only a wait can show that no other comes
     number: int = pool.checkedout()
     return number
 

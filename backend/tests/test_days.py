@@ -1,4 +1,4 @@
-"""A due date is a day or a moment, and a day is over when it is over where the asker is."""
+"""A due date is a day or a moment. A day is over when it is over in the client's time zone."""
 
 import json
 import re
@@ -374,7 +374,7 @@ def test_every_name_of_the_iana_is_known(api: httpx.Client, user: str, zone: str
 async def test_a_release_that_knows_no_days_leaves_none_at_a_moment(
     engine: AsyncEngine, own_database: str
 ) -> None:
-    """It changes due dates without `all_day`, while both releases run."""
+    """The earlier release changes due dates without `all_day`, while both releases run."""
     made = [
         json.loads(await task_service.create_task(engine, "ada", TaskCreate(title=title, **day)))
         for title in ("moment", "none", "day", "title")

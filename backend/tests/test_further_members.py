@@ -372,7 +372,7 @@ def test_too_many_or_too_long_members_are_422_and_one_is_named(
     sentence: str,
     names_members: bool,
 ) -> None:
-    """Of those that are there already, a change names the one that it adds to them."""
+    """If a task has too many, the error names the member that the change adds."""
     task = create(api, user, **there)
     if way == "POST":
         refused = api.post(tasks_path(user), json={"title": "x"} | there | members)
@@ -453,7 +453,7 @@ def test_a_number_that_cannot_be_kept_is_422(
 
 
 def test_a_whole_number_of_any_length_goes_every_way(api: httpx.Client, user: str) -> None:
-    """Python reads it only with a hook."""
+    """Python reads such a number only with a hook."""
 
     def read(text: str) -> Any:  # noqa: ANN401 - JSON
         return json.loads(text, parse_int=str)

@@ -324,7 +324,7 @@ async def test_a_create_does_not_delete_its_own_expired_key(
 
 
 async def engine_with_50_connections(url: str) -> AsyncEngine:
-    """All are open, so that no statement waits for a connection."""
+    """All connections are open, so that no statement waits for one."""
     engine = create_engine(url, pool_size=50)
     await asyncio.gather(*(ping(engine) for _ in range(50)))
     return engine
@@ -337,7 +337,7 @@ async def test_50_concurrent_creates_that_delete_each_others_keys_do_not_deadloc
     driver: Any,  # noqa: ANN401 - has no types
     expired: int,
 ) -> None:
-    """Each uses an expired key that the others try to delete."""
+    """Each create uses an expired key that the other creates try to delete."""
     many = await engine_with_50_connections(own_database)
     await insert_keys(driver, "ada", expired, hours=25)
 
@@ -455,7 +455,7 @@ def test_two_keys_are_refused(api: httpx.Client, user: str, key: str) -> None:
 def test_white_space_around_a_key_is_not_part_of_it(
     server: Server, api: httpx.Client, user: str, line: bytes
 ) -> None:
-    """The HTTP parser leaves it at the end of a value: RFC 9110 §5.5."""
+    """The HTTP parser leaves white space at the end of a value: RFC 9110 §5.5."""
     first = post(api, user, "key")
 
     with connection(server) as client:

@@ -1,4 +1,4 @@
-"""An idempotency key stores no more than it has to repeat, and a user has not too many keys."""
+"""A key stores only what the service cannot compute again, and a user has a limited number."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""When the connection to PostgreSQL breaks after a statement ran and before its answer came."""
+"""The connection to PostgreSQL breaks after a statement ran and before its answer came."""
 
 import asyncio
 import json
@@ -129,7 +129,7 @@ async def test_a_create_is_sent_again_and_makes_one_task(
 async def test_a_batch_with_a_key_is_sent_again_and_applied_once(
     engine: AsyncEngine, distant: AsyncEngine, line: Line
 ) -> None:
-    """Sent twice, it would find its task gone."""
+    """A delete that is sent twice would find its task gone."""
     task = await create(distant)
     operations = batch(UUID(task["id"]))
     await batch_service.apply_batch(distant, "ada", [operations[0]], "warm")

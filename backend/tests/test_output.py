@@ -166,7 +166,7 @@ def test_a_late_reader_gets_every_line(postgres: str, workers: str, number: sign
     ):
         os.close(writing)
         wait_until_ready(server)
-        ask(server, 60)  # three times what the pipe holds
+        ask(server, 60)  # three times the pipe's size
         os.kill(server.process.pid, number)
         time.sleep(0.5)  # by then the service waits for a reader, as it does for 2 s
         reader = Reader(file)

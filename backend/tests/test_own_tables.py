@@ -1,4 +1,4 @@
-"""The service takes over its own tables, and nobody else's. A sentence says what to mend."""
+"""The service takes over its own tables, and nobody else's. A sentence says what to change."""
 
 import asyncio
 import re

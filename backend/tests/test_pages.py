@@ -276,7 +276,7 @@ def test_a_page_has_at_most_limit_tasks_and_the_last_has_no_link(
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 4, 5])
 def test_a_page_of_large_tasks_has_a_link(api: httpx.Client, user: str, limit: int) -> None:
-    """They leave in pieces, and any may begin with the task that the link is made of."""
+    """A list is sent in pieces. Any piece may begin with the task that the link is made from."""
     for number in range(6):
         create(api, user, title=f"Task {number}", description="💡" * 5000)
 
@@ -508,7 +508,7 @@ times = st.datetimes(timezones=st.just(UTC))
 def test_a_cursor_at_any_position_leads_to_the_tasks_after_it(
     api: httpx.Client, titled: list[Task], data: st.DataObject
 ) -> None:
-    """Even where there is no task, such as after one was deleted."""
+    """Even where there is no task, such as after a task was deleted."""
     name = data.draw(st.sampled_from(["title", "created_at"]))
     readers: dict[str, Callable[[str], Any]] = {
         "title": str,

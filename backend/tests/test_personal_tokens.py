@@ -440,7 +440,7 @@ def test_a_write_is_refused_before_its_body_is_read(
     server: Server, api: httpx.Client, user: str, body: bytes
 ) -> None:
     text = create_token(api, user, scope="read")["token"]
-    assert ask(api, user, text).status_code == 200  # so that no look-up lets the body arrive
+    assert ask(api, user, text).status_code == 200  # or the body could arrive during the look-up
     begin = f"POST {tasks_path(user)} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {text}\r\n"
 
     answer = answer_to(server, begin.encode() + body)
@@ -592,7 +592,7 @@ def test_a_token_that_ended_elsewhere_is_refused_soon(
 async def test_streams_and_waiting_requests_end_with_their_token(
     server: Server, api: httpx.Client, forgetful: Server, user: str, ended_in: str
 ) -> None:
-    """At once in the worker that ends it, which knows it for 30 s; soon in another."""
+    """At once in the worker that ends the token, although it remembers tokens; soon in another."""
     new = create_token(api, user, scope="read")
     headers = bearer(new["token"])
     place = server if ended_in == "this worker" else forgetful

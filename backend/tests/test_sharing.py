@@ -676,7 +676,7 @@ async def until_rows_wait(admin: Driver, number: int) -> None:
 async def test_one_statement_of_a_user_waits_for_rows_that_others_hold(
     engine: AsyncEngine, own_database: str
 ) -> None:
-    """Whatever each request writes."""
+    """Each kind of write does this."""
     ids = await some_of_one(engine, "ada", 20)
     update: Any = {"title": "Changed"}
     one = TaskCreate(title="New")
@@ -717,7 +717,7 @@ async def test_one_statement_of_a_user_waits_for_rows_that_others_hold(
 async def test_writes_that_waited_together_are_applied_to_what_they_waited_for(
     engine: AsyncEngine, sent: list[Sent], own_database: str
 ) -> None:
-    """Their statement's snapshot is older."""
+    """The snapshot of the requests' statement is older."""
     ids = await some_of_one(engine, "ada", 12)
     await asyncio.gather(*(task_service.toggle_task(engine, "ada", task) for task in ids))
     sent.clear()

@@ -401,7 +401,7 @@ def test_a_cursor_leads_through_all_pages_in_any_spelling(
 
 
 def test_a_relative_link_leads_on_from_the_url_of_its_list(api: httpx.Client, shelf: str) -> None:
-    """As `requests` has to follow it, which takes no relative URL."""
+    """Follow the link as the library `requests` has to: it takes no relative URL."""
     first = get(api, shelf, "limit=3")
 
     second = api.get(urljoin(str(first.url), first.links["next"]["url"]))
@@ -536,7 +536,7 @@ def test_a_search_finds_text_however_it_is_composed(api: httpx.Client, user: str
 def test_tags_that_are_the_same_text_are_one_and_are_found_however_they_are_composed(
     api: httpx.Client, user: str
 ) -> None:
-    """What is stored stays as it was sent. Half-width kana are another text."""
+    """The service stores texts as they were sent. Half-width kana are another text."""
     first = create(api, user, tags=["b", "cafe\u0301", "caf\u00e9", "a", "カ", "\uff76"])
     second = create(api, user, tags=["caf\u00e9", "b"])
     create(api, user, tags=["cafe"])

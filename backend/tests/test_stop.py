@@ -86,7 +86,7 @@ def test_a_signal_sent_twice_at_once_counts_once(
             return second, time.monotonic() - began
 
     seconds = (signalled_twice(tmp_path / f"log{number}") for number in range(10))
-    # On a busy machine it may be seen too late that the first signal has come.
+    # On a busy machine, the test may see too late that the first signal has come.
     ended = next(end for second, end in seconds if second < SAME_SIGNAL_SECONDS * 0.8)
     assert ended > 3
 
@@ -113,7 +113,7 @@ def waits_for_an_answer(supervisor: int) -> bool:
 def test_the_supervisor_notices_the_end_of_a_worker_that_it_waits_for(
     postgres: str, tmp_path: Path
 ) -> None:
-    """After Ctrl-C it waited for 5 s for each worker that had ended first."""
+    """After Ctrl-C the supervisor waited for 5 s for each worker that had ended first."""
     with serving(tmp_path / "log", COMMAND, DATABASE_URL=postgres, WORKERS="2") as server:
         worker, other = workers_of(server.process.pid)
         worker.suspend()

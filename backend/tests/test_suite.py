@@ -83,7 +83,7 @@ def test_nothing_is_said_of_programs_that_are_there() -> None:
 
 
 def test_the_readme_says_which_tests_to_run_for_each_package() -> None:
-    """And each file that it names is there."""
+    """And each file that the table names is there."""
     rows = re.findall(
         r"^\| (`src/.*) \| `(tests/.*)` \|$", (BACKEND / "README.md").read_text(), re.M
     )
@@ -101,5 +101,5 @@ def test_the_readme_says_which_tests_to_run_for_each_package() -> None:
 
 
 def test_every_module_has_tests_that_mutants_are_tried_with_and_no_accepted_one_is_gone() -> None:
-    """`modules` ends the process with a sentence for each that is not so."""
+    """`modules` ends the process with a sentence for each fault."""
     assert {"src/config.py", "src/main.py"} <= {*modules()}

@@ -29,7 +29,7 @@ PROTOCOL = "SELECT coalesce(version, 'plain text') FROM pg_stat_ssl WHERE pid = 
 
 @dataclass
 class Postgres:
-    """Its certificate is for localhost, the other one for db.example; `right_ca` signed both."""
+    """One certificate is for localhost, the other for db.example; `right_ca` signed both."""
 
     data: Path
     port: int
