@@ -116,7 +116,7 @@ TAKE_LONGEST = {
     "test_run",
     "test_stop",
 }
-"""Files with tests of 5 s and more: if one began last, it would run alone at the end."""
+"""Their tests take longest: if one began last, it would run alone at the end."""
 
 _PLANS = "the coordinator's plan does not show the indexes of the workers"
 _EARLIER = "a table with the earlier key cannot be distributed before it is upgraded"
