@@ -379,15 +379,15 @@ ID = str(uuid4())
         ({"op": "delete"}, "operations.1.id: is missing"),
         (
             {"op": "delete", "id": ID, "if_match": "5d41402a"},
-            "operations.1.if_match: must be * or a list of entity tags",
+            "operations.1.if_match: must be * or a list of ETags in quotes",
         ),
         (
             {"op": "delete", "id": ID, "if_match": ""},
-            "operations.1.if_match: must be * or a list of entity tags",
+            "operations.1.if_match: must be * or a list of ETags in quotes",
         ),
         (
             {"op": "delete", "id": ID, "if_match": '"\0"'},
-            "operations.1.if_match: must be * or a list of entity tags",
+            "operations.1.if_match: must be * or a list of ETags in quotes",
         ),
         (
             {"op": "delete", "id": ID, "if_match": '"a"' + "," * 998},

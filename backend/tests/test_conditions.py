@@ -281,7 +281,7 @@ def test_a_malformed_etag_list_is_refused(api: httpx.Client, user: str, conditio
 
     for name, (method, url) in product(["If-None-Match", "If-Match"], requests):
         response = api.request(method, url, json=body, headers={name: condition})
-        assert_problem(response, 422, f"{name}: must be * or a list of entity tags")
+        assert_problem(response, 422, f"{name}: must be * or a list of ETags in quotes")
     assert listed(api, user) == [task]
 
 
