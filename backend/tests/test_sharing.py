@@ -676,7 +676,7 @@ async def until_rows_wait(admin: Driver, number: int) -> None:
 async def test_one_statement_of_a_user_waits_for_rows_that_others_hold(
     engine: AsyncEngine, own_database: str
 ) -> None:
-    """Each kind of write does this."""
+    """Each kind of write waits."""
     ids = await some_of_one(engine, "ada", 20)
     update: Any = {"title": "Changed"}
     one = TaskCreate(title="New")

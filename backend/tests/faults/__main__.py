@@ -9,7 +9,7 @@ from tests.faults.load import Figures
 
 RESULTS = Path(__file__).resolve().parents[2] / "benchmarks" / "results" / "faults.md"
 
-# In the suite they go on for less long.
+# In the suite, the faults take less time.
 ALL = [
     "tests/faults",
     "tests/test_clients.py::"

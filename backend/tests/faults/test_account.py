@@ -30,7 +30,7 @@ from tests.tasks import tasks_path
 
 MIB = 1024 * 1024
 MOST_MB = 150
-"""How much memory each of these may add to the process."""
+"""How much memory each of these attacks may add to the process."""
 
 # Work
 
@@ -199,7 +199,7 @@ def body_without_end(user: str) -> bytes:
 @pytest.mark.slow
 @pytest.mark.anyio
 async def test_slow_bodies_have_a_budget(own: Cluster, tmp_path: Path, report: Report) -> None:
-    """Each sends all of 3 MiB but the last byte."""
+    """Each client sends 3 MiB without the last byte."""
     number = 200
     refused = Figures()
     with serving(tmp_path / "log", DATABASE_URL=own.url) as server:
@@ -231,7 +231,7 @@ async def test_slow_bodies_have_a_budget(own: Cluster, tmp_path: Path, report: R
 async def test_bodies_of_a_million_members_are_not_built(
     own: Cluster, tmp_path: Path, report: Report
 ) -> None:
-    """16 at once, while their user has no connection left."""
+    """16 requests at once, while their user has no connection left."""
     members = b"[%b{}]" % (b"{}," * 1_000_000)
     figures = Figures()
     with serving(tmp_path / "log", DATABASE_URL=own.url) as server:
@@ -401,7 +401,7 @@ async def test_one_users_many_streams_delay_others_events_little(
 async def test_streams_that_come_back_at_once_delay_others_events_little(
     own: Cluster, tmp_path: Path, report: Report, full: bool
 ) -> None:
-    """Each goes on from another position, so that each has its own pages."""
+    """Each stream goes on from another position, so that each has its own pages."""
     number, rounds = (500, 10) if full else (50, 2)
     figures = Figures()
     settings = {"DATABASE_URL": own.url, "LIVE_STREAMS_PER_USER": str(number)}

@@ -30,7 +30,7 @@ def update(task: Task, title: str) -> dict[str, Any]:
 async def test_batches_beside_single_writes_over_the_same_tasks_never_deadlock(
     own: Cluster, tmp_path: Path, report: Report, full: bool
 ) -> None:
-    """Each batch names its tasks in another order, and every answer is a state that they had."""
+    """Each batch names its tasks in another order. Every answer is a state that the tasks had."""
     batches = 10_000 if full else 600
     figures = Figures()
     states: dict[str, list[Task]] = defaultdict(list)
@@ -106,7 +106,7 @@ async def test_a_batch_is_applied_whole_or_not_at_all(
     fault: Callable[[Server, Cluster], Awaitable[None]],
     pause: float,
 ) -> None:
-    """One with a key is repeated until it is acknowledged, and is then applied once."""
+    """A batch with a key is repeated until the service acknowledges it, and is applied once."""
     figures = Figures()
     acknowledged: dict[str, bool] = {}
     until = 0.0

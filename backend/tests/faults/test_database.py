@@ -54,7 +54,7 @@ async def test_sessions_ended_under_load_fail_no_read_or_create_and_apply_nothin
     assert set(load.answers["GET"]) == {"200"}
     assert set(load.answers["POST"]) == {"201"}
     assert set(figures.answers) <= {"200", "201", "503"}
-    # Most can be known not to have been applied; one that cannot fails all who share it.
+    # For most writes it is known that they were not applied. Any other fails all who share it.
     assert figures.answers["503"] <= ended / 20 * LIKE_IT
     assert (figures.lost, figures.twice, load.wrong_reads) == (0, 0, 0)
     assert "Traceback" not in server.log

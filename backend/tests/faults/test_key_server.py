@@ -23,7 +23,7 @@ KNOWN, NEW = signing_key("known"), signing_key("new")
 async def test_key_servers_that_trickle_leave_nothing_behind(
     own: Cluster, tmp_path: Path, report: Report
 ) -> None:
-    """They send a byte per second for a minute, while tokens of known and new keys arrive."""
+    """Key servers send a byte a second for a minute. Tokens of known and new keys arrive."""
     known, new = Figures(), Figures()
     with key_server(KNOWN) as issuer:
         settings = {"AUTH_MODE": "jwt", "AUTH_JWKS_URL": issuer.url, "DATABASE_URL": own.url}
@@ -67,7 +67,7 @@ async def ask(client: Client, token: str, until: float) -> None:
 
 
 async def recovered(client: Client) -> float:
-    """Return how many seconds it takes until tokens of the new key are taken."""
+    """Return how many seconds it takes until the service accepts tokens of the new key."""
     began = time.monotonic()
     while time.monotonic() < began + 60:
         answer = await client.request("GET", tasks_path("ada"), **bearer(NEW.token("ada")))

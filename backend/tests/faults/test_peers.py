@@ -142,7 +142,7 @@ async def test_stalled_connections_are_closed(
             assert await answers(opened["half a head"]) == {b"HTTP/1.1 408 Request Timeout"}
             assert await answers(opened["half a body"]) == {b"HTTP/1.1 408 Request Timeout"}
             figures.recovered = time.monotonic() - began
-            # An idle one is kept: a browser or a proxy will use it again.
+            # The service keeps an idle connection: a browser or a proxy will use it again.
             for client in opened["an answered request"]:
                 assert (await client.read()).is_ok
                 client.write(LIVE)
@@ -201,7 +201,7 @@ async def test_a_reader_that_does_not_read_is_closed(
             began = time.monotonic()
             assert await asyncio.to_thread(eventually, lambda: not is_open(), 60)
             figures.recovered = time.monotonic() - began
-        # One that goes on, however slowly, is served to the end.
+        # A peer that goes on reading, however slowly, is served to the end.
         with open_connection(server) as slow:
             slow.send(request("GET", tasks_path("reader"), "Connection: close"))
             received = 0

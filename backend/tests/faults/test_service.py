@@ -188,7 +188,7 @@ def hang_up(host: str | None, port: int | None, sent: bytes) -> None:
 async def test_200_slow_clients_do_not_slow_down_others(
     own: Cluster, tmp_path: Path, report: Report, full: bool
 ) -> None:
-    """Each sends a byte per second, half of them in the headers and half in the body."""
+    """Each client sends a byte a second, half of them in the headers and half in the body."""
     seconds = 10 if full else 1.5
     request = message("POST", tasks_path("slow"), {"title": "Patience"})
     head = len(request) - 25

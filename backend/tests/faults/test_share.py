@@ -171,7 +171,7 @@ LISTS = {
 async def test_20_clients_that_do_not_read_cost_others_little(
     own: Cluster, tmp_path: Path, report: Report, number: int, users: int, description: str
 ) -> None:
-    """They request a long list, and read only the beginning."""
+    """The clients request a long list, and read only its beginning."""
     with serving(tmp_path / "log", DATABASE_URL=own.url) as server:
         async with connected(own.url) as admin:
             await admin.execute(

@@ -33,7 +33,7 @@ MIB = 1024 * 1024
 async def test_a_thousand_wrong_tokens_a_second_slow_nobody(
     own: Cluster, tmp_path: Path, report: Report
 ) -> None:
-    """They have the right checksum. Half of them are tried with the path of the user who works."""
+    """The tokens have the right checksum. Half of them come with the path of the user who works."""
     settings = {"AUTH_MODE": "personal", "DATABASE_URL": own.url}
     with serving(tmp_path / "log", **settings) as server:
         async with connected(own.url) as admin:

@@ -23,7 +23,7 @@ class NoteCreate(BaseModel):
 
 
 class NoteUpdate(TypedDict, total=False):
-    """Only the fields that are sent change; `null` clears."""
+    """Absent fields stay as they are; `null` clears a field."""
 
     __pydantic_config__ = ConfigDict(json_schema_extra={"example": {"colour": "red"}})  # type: ignore[misc]  # where pydantic looks for it
 

@@ -51,7 +51,7 @@ async def list_notes(
 async def create_note(
     engine: AsyncEngine, user_id: str, note: NoteCreate, key: str | None = None
 ) -> bytes:
-    """Raises KeyReused for a key that came with something else."""
+    """Raises KeyReused for a key that came with another note."""
     values = vars(note) | {"user_id": user_id}
     if key is None:
         return await rows.create_row(engine, CREATE, **values)
