@@ -2,19 +2,19 @@
 
 const page = document.getElementById("swagger-ui").dataset;
 
-/** An answer of more characters is shown without colours, and one of many more in part. */
+/** The page shows a longer answer without colours, and above MOST_SHOWN only its beginning. */
 const MOST_COLOURED = 20_000;
 const MOST_SHOWN = 200_000;
 
 /** How long Execute stays in a stream. */
 const STREAM_SECONDS = 3;
 
-/** Errors that so many operations share are told once. */
+/** How many operations must share an error before the page describes it only once. */
 const TOLD_ONCE_FROM = 3;
 
 const operationsOf = (contract) => Object.values(contract.paths).flatMap(Object.values);
 
-/** Errors that many operations share are told once, in the introduction. */
+/** The introduction describes the errors that many operations share. */
 const errorsToldOnce = {
     statePlugins: {
         spec: {
@@ -83,7 +83,7 @@ function fillIn({ specActions, specSelectors }, name, value, beginning = "/") {
     }
 }
 
-/** The user of the token, or who was typed into one operation, is the user of all. */
+/** The user of the token, or the user typed into one operation, is the user of all operations. */
 const oneUser = {
     statePlugins: {
         spec: {
@@ -126,7 +126,7 @@ function userOf(token) {
     }
 }
 
-/** What was created is what the operations beneath it get, change and delete. */
+/** The id of a new row goes into the operations that get, change and delete it. */
 const newestIsFilledIn = {
     statePlugins: {
         spec: {
