@@ -286,6 +286,22 @@ def test_a_table_that_hides_ours_is_refused(own_database: str) -> None:
     assert "tasks is hidden by another table in app, public" in refused(own_database)
 
 
+@pytest.mark.parametrize("schema", ["app", 'my "own" tables'])
+def test_functions_that_would_write_to_another_schema_are_refused(
+    own_database: str, schema: str
+) -> None:
+    """The functions name the schema in which they were made."""
+    name = own_database.partition("?")[0].rpartition("/")[2]
+    quoted = '"' + schema.replace('"', '""') + '"'
+    asyncio.run(execute(own_database, f"ALTER SCHEMA public RENAME TO {quoted}"))
+    asyncio.run(execute(own_database, f"ALTER DATABASE {name} SET search_path = {quoted}"))
+
+    said = refused(own_database)
+
+    assert f"log_changes() was not made for the schema {schema}" in said
+    assert "rename the schema back" in said
+
+
 # The database and the role
 
 

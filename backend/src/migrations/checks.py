@@ -167,14 +167,7 @@ def check_before_serving(facts: Facts, columns: dict[str, list[str]]) -> None:
                 f"start the service as the table's owner {found['owner']}, or make a policy for "
                 "the role"
             )
-    for function, may_call in facts["may_call"].items():
-        if may_call is None:
-            raise _is_missing(f"the function {function}")
-        if not may_call:
-            raise CannotStart(
-                f"The role {facts['role']} may not call {function}: run GRANT EXECUTE ON FUNCTION "
-                f"{function} TO {facts['role']}"
-            )
+    _check_functions(facts)
 
 
 def exposed(facts: Facts) -> list[str]:
@@ -199,6 +192,23 @@ def failed(message: str, detail: str | None) -> CannotStart:
         f"The tables cannot be brought up to date: {why}; nothing was changed: mend that, or "
         f"{WAYS_ON}"
     )
+
+
+def _check_functions(facts: Facts) -> None:
+    for function in facts["moved"] or ():
+        raise CannotStart(
+            f"The function {function} was not made for the schema {facts['schema']}, and writes "
+            "would fail: rename the schema back, or let the service make new tables in an empty "
+            "schema and restore their rows with pg_dump --data-only"
+        )
+    for function, may_call in facts["may_call"].items():
+        if may_call is None:
+            raise _is_missing(f"the function {function}")
+        if not may_call:
+            raise CannotStart(
+                f"The role {facts['role']} may not call {function}: run GRANT EXECUTE ON FUNCTION "
+                f"{function} TO {facts['role']}"
+            )
 
 
 def _misfit(table: Facts, columns: dict[str, list[str]], key: str) -> str | None:

@@ -104,5 +104,10 @@ SELECT json_build_object(
             'merge_members(jsonb,jsonb,boolean)'
         ]) AS function
     ),
+    'moved', (
+        SELECT json_agg(proname || '()') FROM pg_catalog.pg_proc JOIN home ON pronamespace = home.oid
+        WHERE proname IN ('log_changes', 'log_leaving', 'keep_counting')
+        AND position(quote_ident(name) || '.feeds' IN prosrc) = 0
+    ),
     'relations', coalesce((SELECT json_object_agg(name, facts) FROM described), '{}')
 )
