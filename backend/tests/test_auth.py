@@ -383,6 +383,8 @@ def test_a_token_outside_the_authorization_header_is_ignored(api: httpx.Client) 
         {"typ": "at+jwt"},
         {"typ": "AT+JWT"},
         {"typ": "application/at+jwt"},
+        {"typ": "application/jwt"},
+        {"typ": "Application/JWT"},
         {"kid": "any"},
         {"kid": "../../etc/passwd"},
         {"kid": "' OR 1=1 --"},
@@ -428,6 +430,7 @@ def test_the_last_of_two_algorithms_counts(api: httpx.Client) -> None:
     "kind",
     [
         *("better-auth.session-cache+jwt", "secevent+jwt", "logout+jwt", "dpop+jwt", "JOSE", ""),
+        *("application/", "application/dpop+jwt", "application/application/jwt", "text/jwt"),
         *(None, 1, ["jwt"], "jwt "),
     ],
 )

@@ -47,7 +47,8 @@ MAX_REASON = 200
 EXPIRED = "The token has expired"
 
 # RFC 8725 §3.11: a token of another type has another purpose.
-_TYPES = {"jwt", "at+jwt", "application/at+jwt"}
+# A media type may leave out its "application/" (RFC 7515 §4.1.9).
+_TYPES = {"jwt", "at+jwt"}
 _TOKEN = re.compile(rb"[\w~+/-]+\.[\w~+/-]+\.[\w~+/-]+=*", re.ASCII)
 
 # Includes errors of PyJWT's parsers that PyJWT lets through.
@@ -196,7 +197,7 @@ class Tokens:
             if found == known:
                 raise
             verified = self._checked(token, algorithm, found)
-        if str(header.get("typ", "jwt")).lower() not in _TYPES:
+        if str(header.get("typ", "jwt")).lower().removeprefix("application/") not in _TYPES:
             raise WrongTypeError
         return verified
 
