@@ -174,7 +174,7 @@ _SAME = "eq equals exact is contains in"
 
 _NOT_COMPARED = (
     "ne neq not is_not nin not_in gt lt gte lte not_contains like ilike between range starts_with "
-    "ends_with any any_of one_of in regex"
+    "ends_with any any_of one_of in regex strictly_before strictly_after"
 )
 """What they write there, too, and no filter here does, unless a table above has the whole name."""
 
@@ -532,6 +532,8 @@ def _members(task: Sent, own: Set[str], keep: Callable[[Sent], Sent] | None) -> 
             if value is _ANY:
                 words = (word for word, meaning in COMPLETION.items() if meaning is not _ANY)
                 raise _wrong(sent, _one_of(*words))
+        if name == "all_day":
+            value = TRUTH.get(_plain(value), value)
         if ours.setdefault(name, value) != value:
             raise _wrong(sent, f"contradicts {name}")
     return unknown | ours | (keep(unknown) if keep else {})
