@@ -98,12 +98,23 @@ TESTS = {
         tests/test_conditions.py -k 'not (50_ or servers or lost or version)'
     """,
     "src/framework/exceptions.py": "tests/test_starter.py",
-    "src/framework/files.py": "tests/test_connection.py tests/test_live.py -k 'files or limit'",
+    "src/framework/files.py": "tests/test_files.py",
     "src/framework/long_numbers.py": """
         tests/test_bodies.py tests/test_further_members.py -k 'number and not jwt'
     """,
     "src/framework/turns.py": "tests/test_live.py -k 'turn and not query'",
-    "src/framework/auth/*.py": "tests/test_jwks.py tests/test_auth.py",
+    "src/framework/auth/exceptions.py": "tests/test_auth.py -k 'malformed_token or page_may'",
+    "src/framework/auth/jwks.py": """
+        tests/test_jwks.py
+        -k 'fetched_once or media_type or not_wait or few_searches or in_time or share_a_fetch
+        or background or ends_with or continues or without_a_key_id or empty_set or odd_key_is
+        or redirect_within or another_host or redirect or plain_http or huge or trickling_answer
+        or no_proxy or remembered or unchanged or not_a_set or outage_ends or without_an_answer'
+    """,
+    "src/framework/auth/keys.py": """
+        tests/test_jwks.py
+        -k 'every_asymmetric or states_its or two_names or key_sets or odd_key_is or two_keys'
+    """,
     "src/framework/server/host_check.py": "tests/test_open_mode.py",
     "src/framework/server/listening.py": "tests/test_open_mode.py",
     "src/framework/server/logs.py": "tests/test_logs.py tests/test_output.py",
@@ -430,10 +441,10 @@ def every_mutant_of(module: str) -> list[Mutant]:
     return list(_mutants(_source(module)))
 
 
-def mutants_of(module: str) -> list[Mutant]:
-    """Choose MOST of them, from the module's beginning to its end."""
+def mutants_of(module: str, most: int) -> list[Mutant]:
+    """Choose some of them, from the module's beginning to its end."""
     every = every_mutant_of(module)
-    number = min(MOST, len(every))
+    number = min(most, len(every))
     return [every[len(every) * each // number] for each in range(number)]
 
 
@@ -557,7 +568,9 @@ class Run:
     times: int = 3
 
 
-def survivors_of(module: str, copies: list[Path], postgres: str) -> list[Mutant] | None:
+def survivors_of(
+    module: str, mutants: list[Mutant], copies: list[Path], postgres: str
+) -> list[Mutant] | None:
     """Run the tests of the module on each mutant, as many at a time as there are copies.
 
     None if they fail without a mutant.
@@ -566,13 +579,14 @@ def survivors_of(module: str, copies: list[Path], postgres: str) -> list[Mutant]
     unchanged = Mutant(0, "", ast.unparse(ast.parse(_source(module))))
     waiting, free = [Run(unchanged, copies[0])], list(copies)
     running: dict[int, Run] = {}
+    killers: list[str] = []
     survivors = []
     while waiting or running:
         while waiting and free:
             run = waiting.pop(0)
             run.copy, run.left, run.times = free.pop(), SECONDS, run.times - 1
             (run.copy / module).write_text(run.mutant.source)
-            running[_start(run.copy, tests_of(module) or "", postgres)] = run
+            running[_start(run.copy, tests_of(module) or "", postgres, killers)] = run
         pid, status = _wait(running)
         run = running.pop(pid)
         free.append(run.copy)
@@ -581,12 +595,15 @@ def survivors_of(module: str, copies: list[Path], postgres: str) -> list[Mutant]
         if run.times and not has_survived and may_be_others:
             waiting.append(run)
         elif run.mutant is unchanged and has_survived:
-            waiting = [Run(mutant, copies[0]) for mutant in mutants_of(module)]
+            waiting = [Run(mutant, copies[0]) for mutant in mutants]
         elif run.mutant is unchanged:
             print(_said(run.copy))
             return None
         elif has_survived:
             survivors.append(run.mutant)
+        elif (failed := _failed(run.copy)).exists():
+            killer = failed.read_text()
+            killers = [killer, *(each for each in killers if each != killer)]
         if os.environ.get("SHOW"):
             said = [line for line in _said(run.copy).splitlines() if "stopping" not in line]
             what = "SURVIVES" if has_survived else said[-2:] if status != AGAIN else "AGAIN"
@@ -594,6 +611,11 @@ def survivors_of(module: str, copies: list[Path], postgres: str) -> list[Mutant]
     for copy in copies:
         shutil.copy2(BACKEND / module, copy / module)
     return sorted(survivors)
+
+
+def _failed(copy: Path) -> Path:
+    """Return the file with the id of the test that failed with the mutant."""
+    return copy.parent / "failed"
 
 
 def _said(copy: Path) -> str:
@@ -626,8 +648,9 @@ def _end_what_is_left_of(copy: Path) -> None:
                 process.kill()
 
 
-def _start(backend: Path, tests: str, postgres: str) -> int:
+def _start(backend: Path, tests: str, postgres: str, killers: list[str]) -> int:
     """Run tests in a copy of this process, which has all libraries and nothing of the project."""
+    _failed(backend).unlink(missing_ok=True)
     if pid := os.fork():
         return pid
     try:
@@ -644,7 +667,7 @@ def _start(backend: Path, tests: str, postgres: str) -> int:
         _let_services_fork()
         given = [f"--postgres={postgres}", f"--basetemp={backend.parent}/tests"]
         arguments = [*OPTIONS, *given, *shlex.split(" ".join(tests.split()))]
-        os._exit(pytest.main(arguments, plugins=[Changes(arguments)]))
+        os._exit(pytest.main(arguments, plugins=[Changes(arguments, backend, killers)]))
     except BaseException:
         traceback.print_exc()
     finally:  # never back into what only the parent may end
@@ -654,12 +677,19 @@ def _start(backend: Path, tests: str, postgres: str) -> int:
 class Changes:
     """How tests run here."""
 
-    def __init__(self, arguments: list[str]) -> None:
+    def __init__(self, arguments: list[str], backend: Path, killers: list[str]) -> None:
         self.files = {Path(argument).name for argument in arguments} | {"conftest.py"}
+        self.failed = _failed(backend)
+        self.order = {test: place for place, test in enumerate(killers)}
 
     def pytest_ignore_collect(self, collection_path: Path) -> bool | None:
         """Collect only the given files; pytest would look at all files for each."""
         return (collection_path.suffix == ".py" and collection_path.name not in self.files) or None
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        """Begin with the tests that failed with the mutants before: most mutants die of few."""
+        items.sort(key=lambda item: self.order.get(item.nodeid, len(self.order)))
 
     def pytest_runtest_protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> bool:
         """Run a test that waited and then failed once more: the machine may have been busy."""
@@ -669,6 +699,8 @@ class Changes:
             if failed[0].when == "setup":  # of a service, which others would miss, too
                 os._exit(AGAIN)
             reports = runtestprotocol(item, log=False, nextitem=nextitem)
+        if any(report.failed for report in reports):
+            self.failed.write_text(item.nodeid)
         for report in reports:
             item.ihook.pytest_runtest_logreport(report=report)
         return True
@@ -716,7 +748,7 @@ def _copy(top: Path, number: int) -> Path:
     backend = top / str(number) / "backend"
     ignored = shutil.ignore_patterns(".*", "node_modules", "peers", "results")
     shutil.copytree(BACKEND, backend, ignore=ignored)
-    for name in ("README.md", "specs"):  # which tests read
+    for name in ("README.md", "specs", "backend/.env.example"):  # which tests read
         (backend.parent / name).symlink_to(BACKEND.parent / name)
     return backend
 
@@ -730,13 +762,13 @@ async def _wait_for_no_disk(postgres: str) -> None:
         await connection.close()
 
 
-def write_table(module: str, survivors: list[Mutant]) -> None:
+def write_table(module: str, tried: int, survivors: list[Mutant]) -> None:
     """Write the results of a module, and keep those of other modules in the table."""
     old = TABLE.read_text().splitlines() if TABLE.exists() else []
     every = modules()
     rows = {each: [line for line in old if line.startswith(f"| `{each}` ")] for each in every}
     alive = {each: [line for line in old if line.startswith(f"| `{each}:")] for each in every}
-    tried, all_of_them = len(mutants_of(module)), len(every_mutant_of(module))
+    all_of_them = len(every_mutant_of(module))
     rows[module] = [_row(f"`{module}`", all_of_them, tried, len(survivors))]
     alive[module] = [
         f"| `{module}:{mutant.line}` | `{mutant.change.replace('|', chr(92) + '|')}` "
@@ -771,9 +803,13 @@ def main() -> None:
         "modules", nargs="*", help="only these; the table keeps what it says of others"
     )
     parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument(
+        "--most", type=int, default=MOST, help="how many mutants of a module to try"
+    )
     chosen = parser.parse_args()
     survivors: dict[str, list[Mutant]] = {}
     failing: list[str] = []
+    weak: list[str] = []
     every = modules()
     for library in LIBRARIES:
         import_module(library)
@@ -783,25 +819,23 @@ def main() -> None:
         copies = [_copy(top, number) for number in range(chosen.processes)]
         for module in chosen.modules or every:
             began = perf_counter()
-            alive = survivors_of(module, copies, postgres)
+            mutants = mutants_of(module, chosen.most)
+            alive = survivors_of(module, mutants, copies, postgres)
             seconds = perf_counter() - began
             if alive is None:
                 failing.append(f"{module}: its tests fail without a mutant: {tests_of(module)}")
                 print(failing[-1], flush=True)
                 continue
             survivors[module] = alive
-            write_table(module, survivors[module])
-            print(f"{module}: {len(survivors[module])} survive, {seconds:.0f} s", flush=True)
+            write_table(module, len(mutants), alive)
+            if len(mutants) - len(alive) < len(mutants) * WANTED:
+                weak.append(f"{module}: {len(alive)} of {len(mutants)} mutants survive")
+            print(f"{module}: {len(alive)} survive, {seconds:.0f} s", flush=True)
     unexplained = [
         f"{module}:{mutant.line}: {mutant.change}"
         for module, mutants in survivors.items()
         for mutant in mutants
         if not reason(module, mutant)
-    ]
-    weak = [
-        f"{module}: {len(alive)} of {len(mutants_of(module))} mutants survive"
-        for module, alive in survivors.items()
-        if len(mutants_of(module)) - len(alive) < len(mutants_of(module)) * WANTED
     ]
     if failing or unexplained or weak:
         said = ["Without a reason, or too many, survive:", *unexplained, *weak, *failing]
