@@ -196,6 +196,14 @@ def test_a_token_that_is_not_known_is_410(api: httpx.Client, user: str, position
     assert_gone(api.get(changes_path(user), params={"since": encoded(position)}), user)
 
 
+def test_a_410_leads_to_the_list_also_when_the_path_ends_with_a_slash(
+    api: httpx.Client, user: str
+) -> None:
+    create(api, user)
+
+    assert_gone(api.get(f"{changes_path(user)}/", params={"since": encoded("[1,1]")}), user)
+
+
 def test_a_token_of_another_user_is_410(api: httpx.Client, user: str) -> None:
     other = f"{user}-other"
     create(api, other)
