@@ -90,7 +90,7 @@ TESTS = {
         -k 'odd_input or published or answer_is or test_auth and not (without_postgresql or jwks)'
     """,
     "src/development_token.py": """
-        tests/test_settings.py tests/test_auth.py -k 'signed or make_token'
+        tests/test_development_token.py tests/test_settings.py -k 'development or signed'
     """,
     "src/personal_token.py": "tests/test_personal_tokens.py -k operator",
     "src/main.py": """
@@ -204,8 +204,10 @@ TESTS = {
         tests/test_connection_string.py -k 'not the_service'
     """,
     "src/schemas/paging.py": """
-        tests/test_statements.py tests/test_pages.py
-        -k 'cursor or test_pages and (order or link or postgresql)'
+        tests/test_statements.py tests/test_pages.py tests/test_days.py tests/test_contract.py
+        tests/test_personal_tokens.py
+        -k 'cursor or published or pages_in_a_zone or tokens_have_pages
+        or test_pages and (order or link or postgresql)'
     """,
     "src/framework/sql/members.py": """
         tests/test_resource.py tests/test_further_members.py tests/test_sharing.py
@@ -219,7 +221,8 @@ TESTS = {
         tests/test_times.py -k 'searched or undone or further_time or before_the_last or by_hand'
     """,
     "src/schemas/changes.py": """
-        tests/test_changes.py -k 'not jwt and (token or order)'
+        tests/test_changes.py tests/test_contract.py
+        -k 'published or not jwt and (token or order) and not test_contract'
     """,
     "src/framework/sql/batch_rows.py": "tests/test_batch.py -k 'not jwt and not outcome'",
     "src/framework/sql/exceptions.py": "tests/test_failures.py",
@@ -614,7 +617,7 @@ def survivors_of(
             said = [line for line in _said(run.copy).splitlines() if "stopping" not in line]
             what = "SURVIVES" if has_survived else said[-2:] if status != AGAIN else "AGAIN"
             what = "HANGS" if run.left == inf else what
-            print(f"  {run.mutant.line} {run.mutant.change} {seconds - run.left:.0f} s {what}")
+            print(f"  {run.mutant.line} {run.mutant.change} {what}")
     for copy in copies:
         shutil.copy2(BACKEND / module, copy / module)
     return sorted(survivors)

@@ -174,6 +174,7 @@ def test_a_text_that_is_no_token_is_422(api: httpx.Client, user: str, wrong: str
     response = api.get(changes_path(user), params={"since": wrong})
 
     assert_problem(response, 422, "since: must be `next` of an earlier answer")
+    assert [error["type"] for error in response.json()["errors"]] == ["token"]
 
 
 def test_an_empty_token_counts_as_absent(api: httpx.Client, user: str) -> None:
