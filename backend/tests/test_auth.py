@@ -137,7 +137,7 @@ def test_the_contract_names_the_scheme_and_its_answers(api: httpx.Client) -> Non
 
     scheme = contract["components"]["securitySchemes"]["token"]
     assert (scheme["type"], scheme["scheme"]) == ("http", "bearer")
-    assert scheme["description"].endswith("of the sign-in, or a personal one")
+    assert scheme["description"].startswith("A token of the sign-in, or a personal token")
     for path, methods in contract["paths"].items():
         for operation in methods.values():
             asks = path.startswith("/api/")
