@@ -168,7 +168,7 @@ _WITH_WORDS: dict[str, tuple[str, Words]] = {
     for each in others.split()
 }
 
-_COMPARED = ("completed", "due_date", "priority", "tags")
+_COMPARED = ("completed", "due_date", "has_due_date", "overdue", "priority", "tags")
 _SAME = "eq equals exact is contains in"
 """What other clients write behind a name of `_COMPARED`, and it means the name alone."""
 
@@ -307,10 +307,11 @@ def _others(name: str, text: Any, how: Spellings) -> list[_Other]:  # noqa: ANN4
         name, text = "sort", f"{column[1]} {several(text)[-1]}"
     plain = _plain_name(name)
     if (means := how.names.get(plain)) is None:
+        if (signed := _SIGNED_NAME.fullmatch(name)) and (of := how.names.get(_plain(signed[1]))):
+            raise _no_such_comparison(sent, of, how)
         return []
     if means.operator:
-        names = sorted(each for each in how.own if means.name in each)
-        raise _wrong(sent, f"compares as no filter here does; send {' or '.join(names)}")
+        raise _no_such_comparison(sent, means, how)
     if means.name == "filter":
         return _in_filter(sent, several(text)[-1], how)
     found = [_Other(means, sent, text)]
@@ -459,6 +460,11 @@ def _read(kind: WholeNumber, text: str, other: _Other) -> int:
         return kind.read(text)
     except PydanticCustomError as error:
         raise _wrong(other.sent, error.message()) from None
+
+
+def _no_such_comparison(sent: str, means: _Meaning, how: Spellings) -> ValidationError:
+    names = sorted(each for each in how.own if means.name in each) or [means.name]
+    return _wrong(sent, f"compares as no filter here does; send {' or '.join(names)}")
 
 
 def _first(others: list[_Other], *names: str) -> _Other:
