@@ -3,7 +3,7 @@
 import asyncio
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from uuid import uuid4
 
@@ -16,7 +16,7 @@ from src.migrations.checks import VERSION_TABLE
 from tests.citus import beside
 from tests.conftest import database, execute
 from tests.serving import serving, started
-from tests.tasks import create, listed
+from tests.tasks import assert_problem, create, listed
 from tests.test_by_hand import dumped
 from tests.test_failures import sentence
 from tests.test_migrations import EARLIER, upgraded
@@ -433,6 +433,55 @@ def test_rows_that_row_security_hides_are_refused(own_database: str) -> None:
     ):
         asyncio.run(upgraded(url))
     asyncio.run(upgraded(own_database))
+
+
+@pytest.mark.parametrize(
+    ("policies", "hidden"),
+    [
+        ("TO postgres USING (true)", "SELECT"),
+        ("AS RESTRICTIVE USING (true)", "SELECT"),
+        ("FOR SELECT USING (true)", "INSERT"),
+        (
+            "FOR SELECT USING (true); CREATE POLICY b ON tasks FOR INSERT WITH CHECK (true)",
+            "UPDATE",
+        ),
+        ("USING (true)", None),
+        ("TO {} USING (true)", None),
+    ],
+)
+def test_a_policy_for_the_role_lets_the_service_start(
+    own_database: str, policies: str, hidden: str | None
+) -> None:
+    with role(own_database, *grants_without()) as url:
+        name = url.partition("//")[2].partition(":")[0]
+        sql = f"ALTER TABLE tasks ENABLE ROW LEVEL SECURITY; CREATE POLICY a ON tasks {policies}"
+        asyncio.run(execute(own_database, sql.format(name)))
+        expected = (
+            nullcontext()
+            if hidden is None
+            else pytest.raises(CannotStart, match=f"because no policy allows {hidden}: ")
+        )
+        with expected:
+            asyncio.run(upgraded(url))
+
+
+def test_a_right_that_is_taken_while_the_service_runs_is_a_503(
+    own_database: str, tmp_path: Path
+) -> None:
+    with (
+        role(own_database, *grants_without()) as url,
+        serving(tmp_path / "log", DATABASE_URL=url) as server,
+        server.client() as api,
+    ):
+        name = url.partition("//")[2].partition(":")[0]
+        asyncio.run(execute(own_database, f"REVOKE UPDATE ON feeds FROM {name}"))
+        batch = {"operations": [{"op": "create", "task": {"title": "a"}}]}
+
+        assert_problem(api.post("/api/ada/tasks", json={"title": "a"}), 503)
+        assert_problem(api.post("/api/ada/tasks/batch", json=batch), 503)
+        assert api.get("/api/ada/tasks").json() == []
+        assert "permission denied for table feeds" in server.log
+        assert "Traceback" not in server.log
 
 
 @pytest.mark.parametrize(

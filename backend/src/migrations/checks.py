@@ -90,7 +90,7 @@ def check_version_table(facts: Facts) -> None:
     misfit = _misfit(table, column, "PRIMARY KEY (version_num)")
     if misfit:
         raise _not_ours(VERSION_TABLE, misfit)
-    if "SELECT" not in table["rights"] or table["is_hidden"]:
+    if "SELECT" not in table["rights"] or "SELECT" in table["hidden"]:
         raise _without_right(facts, "SELECT", VERSION_TABLE)
 
 
@@ -161,12 +161,12 @@ def check_before_serving(facts: Facts, columns: dict[str, list[str]]) -> None:
         for right in rights.split():
             if right not in found["rights"]:
                 raise _without_right(facts, right, name)
-        if found["is_hidden"]:
-            raise CannotStart(
-                f"Row security hides every row of the table {name} from the role {facts['role']}: "
-                f"start the service as the table's owner {found['owner']}, or make a policy for "
-                "the role"
-            )
+            if right in found["hidden"]:
+                raise CannotStart(
+                    f"Row security hides every row of the table {name} from the role "
+                    f"{facts['role']}, because no policy allows {right}: start the service as the "
+                    f"table's owner {found['owner']}, or make a policy for the role"
+                )
     _check_functions(facts)
 
 

@@ -21,8 +21,16 @@ WITH home AS (
             SELECT name FROM unnest('{SELECT,INSERT,UPDATE,DELETE}'::text[]) AS name
             WHERE has_table_privilege(oid, name)
         ),
-        'is_hidden', row_security_active(oid)
-            AND NOT EXISTS (SELECT FROM pg_catalog.pg_policy WHERE polrelid = oid),
+        'hidden', ARRAY(
+            SELECT name FROM unnest('{SELECT,INSERT,UPDATE,DELETE}'::text[]) AS name
+            WHERE row_security_active(oid) AND NOT EXISTS (
+                SELECT FROM pg_catalog.pg_policy, unnest(polroles) AS role
+                WHERE polrelid = relation.oid AND polpermissive
+                AND polcmd IN ('*', CASE name WHEN 'SELECT' THEN 'r' WHEN 'INSERT' THEN 'a'
+                    WHEN 'UPDATE' THEN 'w' ELSE 'd' END)
+                AND CASE WHEN role = 0 THEN true ELSE pg_has_role(role, 'USAGE') END
+            )
+        ),
         'open_to', ARRAY(
             SELECT role FROM unnest('{public,anon,anonymous,authenticated}'::text[]) AS role
             WHERE CASE WHEN role = 'public' OR to_regrole(role) IS NOT NULL THEN

@@ -64,11 +64,12 @@ _LOST = (
     asyncpg.InternalClientError,
 )
 
-# How a statement fails when the server is full, stopping or read-only.
+# How a statement fails when the server is full, stopping or read-only, or took a right from us.
 _REFUSED = (
     asyncpg.OperatorInterventionError,
     asyncpg.InsufficientResourcesError,
     asyncpg.ReadOnlySQLTransactionError,
+    asyncpg.InsufficientPrivilegeError,
 )
 
 # How connecting ends when there is no connection: refused, silent, full, no such role or name.
