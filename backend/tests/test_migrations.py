@@ -336,12 +336,12 @@ async def test_an_upgrade_may_take_longer_than_a_requests_statement(
     transaction = other.transaction()
     await transaction.start()
     await other.execute("SELECT pg_advisory_xact_lock($1)", LOCK)
-    seconds = 0.2
+    seconds = 1.0
     engine = create_engine(empty_database, pool_size=1, statement_seconds=seconds)
 
     waiting = asyncio.ensure_future(upgrade(engine, empty_database))
     await until_waiting(empty_database, locks, 1, done=waiting)
-    done, _ = await asyncio.wait([waiting], timeout=4 * seconds)
+    done, _ = await asyncio.wait([waiting], timeout=1.5 * seconds)
     assert not done
     await transaction.rollback()
     await waiting
