@@ -611,7 +611,10 @@ async def test_only_a_little_of_a_huge_answer_is_read(issuer: KeyServer, status:
     assert issuer.sent < 50_000_000
 
 
-async def test_other_tasks_run_between_the_keys_of_a_set(issuer: KeyServer) -> None:
+async def test_other_tasks_run_between_the_keys_of_a_set(
+    issuer: KeyServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("src.framework.auth.jwks.FETCH_SECONDS", 60.0)
     turns = 0
 
     async def take_turns() -> None:

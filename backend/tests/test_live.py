@@ -474,9 +474,11 @@ async def test_a_user_may_have_so_many_streams_and_waiting_requests(
                 while (await ask(headers={"Prefer": "wait=1"})).status_code == 429:  # noqa: ASYNC110 - no event says so
                     await asyncio.sleep(0.02)  # the other stream has ended a moment ago
                 waiting = asyncio.create_task(ask(headers=waits))
+                await asyncio.wait([waiting], timeout=0.3)
                 while (await ask(headers={"Prefer": "wait=1"})).status_code != 429:
-                    if waiting.done():  # this one has come first
-                        waiting = asyncio.create_task(ask(headers=waits))
+                    waiting.cancel()  # this one has come first
+                    waiting = asyncio.create_task(ask(headers=waits))
+                    await asyncio.wait([waiting], timeout=0.3)
                 refused.append(await client.get(path(user), headers=events))
                 await created(client, user)
                 answer = await waiting

@@ -759,6 +759,7 @@ async def test_a_thousand_wrong_tokens_cost_a_statement_each_and_no_memory(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(known_tokens, "MOST_REMEMBERED", 100)
+    monkeypatch.setattr(known_tokens, "TURN_SECONDS", 60.0)
     text = (await make(engine, "ada")).encode()
     await worker.find("ada", text)
     wrong = [new_token_text().encode() for _ in range(1000)]

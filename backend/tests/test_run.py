@@ -316,7 +316,7 @@ def test_without_a_database_start_up_says_what_to_set_or_install(plain: Path) ->
         capture_output=True,
         text=True,
         check=False,
-        timeout=30,
+        timeout=120,
     )
 
     assert process.returncode == 3
