@@ -41,7 +41,7 @@ OperationIfMatch = Annotated[
     AfterValidator(_is_short),
     AfterValidator(check_etags),
     Field(
-        description="Takes what the header If-Match takes.",
+        description="Works like If-Match.",
         json_schema_extra={"pattern": ETAGS["pattern"], "maxLength": MAX_IF_MATCH},
     ),
 ]
