@@ -155,6 +155,7 @@ TESTS = {
         tests/test_migrations.py tests/test_contract.py tests/test_fields.py
         -k 'the_same or published or kept'
     """,
+    "src/routers/introduction.py": "tests/test_contract.py -k 'published or no_token'",
     "src/routers/health.py": """
         tests/test_contract.py tests/test_failures.py -k 'published or absent or Ready'
     """,

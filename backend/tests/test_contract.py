@@ -141,6 +141,10 @@ def test_in_open_mode_the_contract_asks_for_no_token(server: Server) -> None:
     with server.client() as api:
         contract = api.get("/openapi.json").json()
 
+    assert contract["info"]["description"].splitlines()[0] == (
+        "- `user_id` is any name, such as `ada`: anyone may act for any user, because AUTH_MODE is "
+        "open."
+    )
     assert "securitySchemes" not in contract["components"]
     for operations in contract["paths"].values():
         for operation in operations.values():
