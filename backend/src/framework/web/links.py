@@ -17,14 +17,18 @@ def path_of(request: Request) -> str:
 
 def path_beside(request: Request) -> str:
     """Return the path without its last segment."""
-    return path_of(request).rstrip("/").rpartition("/")[0]
+    return _without_slash(request).rpartition("/")[0]
 
 
 def path_of_new(request: Request, row: bytes) -> bytes:
     """Return the path of the row that was created in the request's collection."""
     # In JSON that PostgreSQL writes, the name of a column is the first such text.
     row_id = row.partition(b'"id":"')[2].partition(b'"')[0]
-    return b"%b/%b" % (path_of(request).rstrip("/").encode(), row_id)
+    return b"%b/%b" % (_without_slash(request).encode(), row_id)
+
+
+def _without_slash(request: Request) -> str:
+    return path_of(request).rstrip("/")
 
 
 def page_link(
