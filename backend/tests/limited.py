@@ -9,6 +9,7 @@ from src.__main__ import main
 MODULES = {
     "bodies": "src.framework.web.bodies",
     "events": "src.framework.web.events",
+    "expiry": "src.services.expiry_service",
     "protocol": "src.framework.server.protocol",
     "tokens": "src.services.known_tokens",
 }
