@@ -153,7 +153,7 @@ TESTS = {
     """,
     "src/models/*.py": """
         tests/test_migrations.py tests/test_contract.py tests/test_fields.py
-        -k 'the_same or published or kept'
+        -k 'the_same or as_long_as or published or kept'
     """,
     "src/routers/introduction.py": "tests/test_contract.py -k 'published or no_token'",
     "src/routers/health.py": """

@@ -88,6 +88,26 @@ async def test_models_and_migrations_are_the_same(engine: AsyncEngine) -> None:
         assert await connection.run_sync(indexes) == ["tasks_in_order"]
 
 
+def lengths(connection: Connection) -> dict[tuple[str, str], int | None]:
+    return {
+        (table, column["name"]): getattr(column["type"], "length", None)
+        for table in SQLModel.metadata.tables
+        for column in inspect(connection).get_columns(table)
+    }
+
+
+@pytest.mark.anyio
+async def test_a_text_of_a_table_is_as_long_as_its_model_says(engine: AsyncEngine) -> None:
+    """Alembic does not compare a length with none."""
+    said = {
+        (table.name, column.name): getattr(column.type, "length", None)
+        for table in SQLModel.metadata.tables.values()
+        for column in table.columns
+    }
+    async with engine.connect() as connection:
+        assert await connection.run_sync(lengths) == said
+
+
 def test_start_up_looks_for_the_newest_migration() -> None:
     config = Config()
     config.set_main_option("script_location", str(VERSIONS.parent))
