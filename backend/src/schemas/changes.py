@@ -75,6 +75,8 @@ Token = Annotated[
 
 
 class Since(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
     since: Token = Field(
         default=None,
         description="Only changes after this token, which is the `next` of an earlier answer. "
