@@ -10,7 +10,7 @@ from src.framework.turns import Turns
 
 MIB = 1024 * 1024
 
-MOST_OF_ALL = 64 * MIB
+MOST_OF_ALL = 48 * MIB
 """How many bytes all bodies that arrive in pieces may have together, in this process."""
 
 MOST_OF_USER = 16 * MIB
