@@ -110,6 +110,7 @@ bearer = "{token}"
 [[operations]]
 include-operation-id = "createToken"  # a user may have 50
 checks.positive_data_acceptance.expected-statuses = ["2xx", 412, 422]
+checks.negative_data_rejection.expected-statuses = ["4xx", "5xx"]
 """
 
 open_mode = pytest.mark.parametrize("server", ["open"], indirect=True)
