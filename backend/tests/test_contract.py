@@ -96,6 +96,9 @@ generation.database = "none"
 [checks.positive_data_acceptance]
 expected-statuses = ["2xx", 304, 404, 410, 412]
 
+[checks.negative_data_rejection]
+expected-statuses = ["4xx", "5xx"]
+
 [[operations]]
 include-tag = "health"
 generation.max-examples = 5
@@ -110,7 +113,6 @@ bearer = "{token}"
 [[operations]]
 include-operation-id = "createToken"  # a user may have 50
 checks.positive_data_acceptance.expected-statuses = ["2xx", 412, 422]
-checks.negative_data_rejection.expected-statuses = ["4xx", "5xx"]
 """
 
 open_mode = pytest.mark.parametrize("server", ["open"], indirect=True)
