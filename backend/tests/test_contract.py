@@ -96,9 +96,6 @@ generation.database = "none"
 [checks.positive_data_acceptance]
 expected-statuses = ["2xx", 304, 404, 410, 412]
 
-[checks.negative_data_rejection]
-expected-statuses = ["4xx", "5xx"]
-
 [[operations]]
 include-tag = "health"
 generation.max-examples = 5
