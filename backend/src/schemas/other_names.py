@@ -489,12 +489,10 @@ def several(texts: Any) -> list[Any]:  # noqa: ANN401 - a text, or several
 
 def texts_in(text: str) -> list[str]:
     """Return the texts of a list in JSON, or the text itself if it is no such list."""
-    if text.startswith("["):
-        with suppress(ValueError):
-            texts: list[object] = from_json(text)
-            if all(isinstance(each, str) for each in texts):
-                return [*map(str, texts)]
-    return [text]
+    texts = _list_in(text)
+    if texts is None or not all(isinstance(each, str) for each in texts):
+        return [text]
+    return texts
 
 
 def names_of_place(query: Iterable[str], how: Spellings) -> dict[str, str]:
@@ -560,7 +558,14 @@ MOST_COMMAS = 1000
 
 def _tags(text: str) -> object:
     """Split a text of tags at its commas; a text may also be a list in JSON."""
+    if (tags := _list_in(text)) is not None:
+        return tags
+    return [tag for tag in text.split(",", MOST_COMMAS) if tag.strip()]
+
+
+def _list_in(text: str) -> list[Any] | None:
     if text.startswith("[") and len(text) <= LONGEST_TAGS:
         with suppress(ValueError):
-            return from_json(text)
-    return [tag for tag in text.split(",", MOST_COMMAS) if tag.strip()]
+            found: list[Any] = from_json(text)
+            return found
+    return None
