@@ -153,7 +153,8 @@ TESTS = {
     """,
     "src/models/*.py": """
         tests/test_migrations.py tests/test_contract.py tests/test_fields.py
-        -k 'the_same or as_long_as or published or kept'
+        tests/test_personal_tokens.py
+        -k 'the_same or as_long_as or published or kept or shown_once'
     """,
     "src/routers/introduction.py": "tests/test_contract.py -k 'published or no_token'",
     "src/routers/health.py": """
@@ -222,8 +223,9 @@ TESTS = {
         tests/test_times.py -k 'searched or undone or further_time or before_the_last or by_hand'
     """,
     "src/schemas/changes.py": """
-        tests/test_changes.py tests/test_contract.py
-        -k 'published or not jwt and (token or order) and not test_contract'
+        tests/test_changes.py tests/test_contract.py tests/test_routing.py
+        -k 'published or on_the_fast_path
+        or not jwt and (token or order) and not (test_contract or test_routing)'
     """,
     "src/framework/sql/batch_rows.py": "tests/test_batch.py -k 'not jwt and not outcome'",
     "src/framework/sql/exceptions.py": "tests/test_failures.py",

@@ -35,7 +35,6 @@ ACCEPTED: dict[str, dict[str, str]] = {
             "no ~ is in it"
         ),
         "b'=' * (-len(text) % 4) → b'=~' * (-len(text) % 4)": "what is no Base64 is skipped",
-        "frozen=True → frozen=False": "nothing writes to it",
         "ge=0 → ge=1": "no change is from the first microsecond of 1970",
         "ValueError('written in another way') → ValueError('written in another way~')": (
             "nobody is shown it"
