@@ -1,9 +1,8 @@
 """`make before REF=…`: the service beside an earlier commit of itself, each with a database.
 
 The earlier commit also runs beside itself: this shows how much of a ratio is noise. A machine that
-others share may change its speed by half for some seconds, and a process may be a sixth slower than
-another of the same commit for as long as it runs. So services are started often, are loaded for a
-second each, in turn, and only loads that follow each other are compared.
+others share may change its speed by half for some seconds. So services are loaded for a second
+each, in turn, and only loads that follow each other are compared.
 """
 
 import argparse

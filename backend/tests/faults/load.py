@@ -8,7 +8,7 @@ import asyncio
 import json
 import time
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import count
@@ -141,6 +141,24 @@ async def clients(url: str, figures: Figures, number: int) -> AsyncIterator[list
         for client in opened:
             client.close()
         await asyncio.sleep(0)
+
+
+@asynccontextmanager
+async def on_and_on(
+    crowd: list[Client], ask: Callable[[int, Client], Awaitable[object]]
+) -> AsyncIterator[None]:
+    """Let each client, with its number, `ask` again and again until the block ends."""
+    is_over = asyncio.Event()
+
+    async def repeat(number: int, client: Client) -> None:
+        while not is_over.is_set():
+            await ask(number, client)
+
+    async with asyncio.TaskGroup() as asking:
+        for number, client in enumerate(crowd):
+            asking.create_task(repeat(number, client))
+        yield
+        is_over.set()
 
 
 def message(method: str, path: str, content: object = None, **headers: str) -> bytes:

@@ -22,7 +22,7 @@ from src.framework.web.bodies import MOST_OF_ALL
 from tests.connections import request
 from tests.faults.cluster import Cluster
 from tests.faults.conftest import Report
-from tests.faults.load import Client, Figures, clients, connected
+from tests.faults.load import Client, Figures, clients, connected, on_and_on
 from tests.faults.test_share import TWENTY_OF_OTHERS, watched
 from tests.serving import Server, eventually, serving
 from tests.streams import Reader
@@ -112,22 +112,16 @@ async def sent_on_and_on(
 ) -> AsyncIterator[Counter[str]]:
     """Let so many clients of two accounts send these in turn; count the answers."""
     answers = Counter[str]()
-    is_over = asyncio.Event()
+    messages = {user: [(ask(user), str(status)) for ask, status in sent] for user in ACCOUNTS}
 
-    async def send(client: Client, number: int) -> None:
-        user = ACCOUNTS[number % len(ACCOUNTS)]
-        messages = [(ask(user), str(status)) for ask, status in sent]
-        while not is_over.is_set():
-            for message, status in messages:
-                answer = await client.send(message)
-                answers["expected" if answer.status == status else answer.status] += 1
-                await asyncio.sleep(PAUSE)
+    async def send_all(number: int, client: Client) -> None:
+        for message, status in messages[ACCOUNTS[number % len(ACCOUNTS)]]:
+            answer = await client.send(message)
+            answers["expected" if answer.status == status else answer.status] += 1
+            await asyncio.sleep(PAUSE)
 
-    async with clients(url, Figures(), number) as greedy, asyncio.TaskGroup() as sending:
-        for each, client in enumerate(greedy):
-            sending.create_task(send(client, each))
+    async with clients(url, Figures(), number) as greedy, on_and_on(greedy, send_all):
         yield answers
-        is_over.set()
 
 
 @pytest.mark.anyio

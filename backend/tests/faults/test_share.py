@@ -3,8 +3,7 @@
 import asyncio
 import statistics
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -16,7 +15,7 @@ from src.config import Settings
 from src.framework.web.problems import RETRY_AFTER_SECONDS
 from tests.faults.cluster import Cluster
 from tests.faults.conftest import Report
-from tests.faults.load import Client, Figures, clients, connected, message
+from tests.faults.load import Client, Figures, clients, connected, message, on_and_on
 from tests.serving import serving
 from tests.tasks import tasks_path
 
@@ -73,22 +72,6 @@ async def watched(url: str, seconds: float) -> Watched:
     return watch
 
 
-@asynccontextmanager
-async def asking(crowd: list[Client], paths: list[str]) -> AsyncIterator[None]:
-    """Let each client ask for a path of its own on and on."""
-    end = asyncio.Event()
-
-    async def ask(client: Client, path: str) -> None:
-        while not end.is_set():
-            await client.request("GET", path)
-
-    async with asyncio.TaskGroup() as group:
-        for client, path in zip(crowd, paths, strict=True):
-            group.create_task(ask(client, path))
-        yield
-        end.set()
-
-
 @pytest.mark.parametrize("users", [1, GREEDY])
 @pytest.mark.anyio
 async def test_20_clients_with_hard_searches_leave_others_their_share(
@@ -107,16 +90,23 @@ async def test_20_clients_with_hard_searches_leave_others_their_share(
                 f" FROM generate_series(0, {users - 1}) u, generate_series(1, 2500);"
                 f"{TWENTY_OF_OTHERS}"
             )
-        paths = [tasks_path(f"greedy-{n % users}") for n in range(GREEDY)]
+
+        async def list_tasks(number: int, client: Client) -> None:
+            await client.request("GET", f"{tasks_path(f'greedy-{number % users}')}?limit=20")
+
+        async def search(number: int, client: Client) -> None:
+            path = f"{tasks_path(f'greedy-{number % users}')}?q={NEARLY_THERE}"
+            await client.request("GET", path)
+
         async with (
             clients(server.url, searches, GREEDY) as greedy,
             clients(server.url, ordinary, GREEDY) as modest,
         ):
             await watched(server.url, 1)
             for _ in range(turns):  # the machine may change its speed
-                async with asking(modest, [f"{path}?limit=20" for path in paths]):
+                async with on_and_on(modest, list_tasks):
                     beside_lists.append(await watched(server.url, seconds))
-                async with asking(greedy, [f"{path}?q={NEARLY_THERE}" for path in paths]):
+                async with on_and_on(greedy, search):
                     await asyncio.sleep(0.5)
                     counting = asyncio.create_task(searches_at_once(own.url))
                     beside.append(await watched(server.url, seconds))
