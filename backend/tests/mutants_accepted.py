@@ -105,8 +105,7 @@ ACCEPTED: dict[str, dict[str, str]] = {
         "last.order_by(_CHANGE.seq.desc()).limit(literal_column('1')).subquery('last') → "
         "last.order_by(_CHANGE.seq.desc()).limit(literal_column('1')).subquery('last~')": ALIAS,
         "'log' → 'log~'": ALIAS,
-        "owned(select(TASKS), TASKS).where(TASKS.c.id == page.c.task_id).lateral('task') → "
-        "owned(select(TASKS), TASKS).where(TASKS.c.id == page.c.task_id).lateral('task~')": ALIAS,
+        "'task' → 'task~'": ALIAS,
         "bindparam('limit', type_=BigInteger) → bindparam('limit')": "PostgreSQL takes it for one",
         "bindparam('seq', type_=BigInteger) → bindparam('seq')": "PostgreSQL takes it for one",
         "select(state).select_from(page.outerjoin(tasks, true())).order_by(page.c.seq) → "

@@ -28,6 +28,7 @@ from src.schemas.task import TaskCreate
 from src.schemas.task_listing import Sort
 from src.services import batch_service, task_service
 from src.services.task_service import list_statement
+from tests import sql
 from tests.conftest import database, execute
 from tests.serving import serving
 from tests.tasks import create, task_path, tasks_path, unknown_path
@@ -276,6 +277,36 @@ async def test_a_shared_statement_planned_for_an_empty_table_does_not_read_all_o
     for scan in scans:
         condition = scan["TID Cond"] if scan["Node Type"] == "Tid Scan" else scan["Index Cond"]
         assert "ctid" in condition or ("user_id" in condition and "id = " in condition)
+
+
+@pytest.mark.anyio
+async def test_no_statement_planned_for_empty_tables_reads_all_tasks_of_an_owner_for_each_row(
+    engine: AsyncEngine,
+) -> None:
+    """A statement is planned once for each connection. A nested loop repeats its inner scans."""
+    repeated: list[tuple[str, str, str]] = []
+    async with engine.connect() as connection:
+        raw = await connection.get_raw_connection()
+        driver = raw.driver_connection
+        assert isinstance(driver, asyncpg.Connection)
+        for name, statement in sql.statements():
+            await driver.execute(f"PREPARE planned AS {statement.sql}")
+            arguments = ", ".join(["NULL"] * len(statement.parameters))
+            explained = await driver.fetchval(f"EXPLAIN (FORMAT JSON) EXECUTE planned({arguments})")
+            await driver.execute("DEALLOCATE planned")
+            repeated += [
+                (name, scan["Index Name"], scan.get("Index Cond", ""))
+                for loop in nodes(json.loads(explained)[0]["Plan"])
+                if loop["Node Type"] == "Nested Loop"
+                for inner in loop["Plans"]
+                if inner["Parent Relationship"] == "Inner"
+                for scan in nodes(inner)
+                if scan.get("Relation Name") == "tasks" and "Index Name" in scan
+            ]
+
+    assert len(repeated) > 10
+    assert [each for each in repeated if not re.search(r"\bid (=|<=) ", each[2])] == []
+    assert {index for name, index, _ in repeated if name == "changes_since"} == {"tasks_pkey"}
 
 
 @pytest.mark.anyio

@@ -105,7 +105,15 @@ def _since_statement() -> Statement:
         .limit(bindparam("limit", type_=BigInteger))
         .cte("page")
     )
-    task = owned(select(TASKS), TASKS).where(TASKS.c.id == page.c.task_id).lateral("task")
+    # A range in the key's order: with an equality and a plan for an empty table, PostgreSQL reads
+    # all of the user's tasks for each row of the page.
+    task = (
+        owned(select(TASKS), TASKS)
+        .where(TASKS.c.id.between(page.c.task_id, page.c.task_id))
+        .order_by(TASKS.c.id)
+        .limit(literal_column("1"))
+        .lateral("task")
+    )
     deleted = func.json_build_object(
         literal_column("'id'"), page.c.task_id, literal_column("'deleted'"), true()
     )

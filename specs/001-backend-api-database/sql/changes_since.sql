@@ -64,7 +64,9 @@ WITH known AS (
                                          tasks.updated_at AS updated_at
                                   FROM tasks
                                   WHERE tasks.user_id = CAST($1 AS varchar)
-                                    AND tasks.id = page.task_id) AS task
+                                    AND tasks.id BETWEEN page.task_id AND page.task_id
+                                  ORDER BY tasks.id
+                                  LIMIT 1) AS task
                          INNER JOIN LATERAL (SELECT task.id AS id,
                                                     task.user_id AS user_id,
                                                     task.title AS title,
