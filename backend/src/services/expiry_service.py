@@ -60,7 +60,7 @@ def _owners_of(table: Table, *old: ColumnElement[bool]) -> Statement:
         table.c.user_id > bindparam("after"), *old
     )
     some = owners.order_by(table.c.user_id).limit(literal_column(str(USERS_AT_ONCE)))
-    return compiled_answer(some, repeatable=True)
+    return compiled_answer(some)
 
 
 def _delete(table: Table, *old: ColumnElement[bool]) -> Statement:

@@ -62,7 +62,7 @@ def _now_statement() -> Statement:
         func.coalesce(found.c.at, _EPOCH),
     )
     row = select(position).select_from(user.outerjoin(found, true()))
-    return compiled_answer(row, repeatable=True)
+    return compiled_answer(row)
 
 
 def _counted() -> ColumnElement[int]:
@@ -129,7 +129,7 @@ def _since_statement() -> Statement:
     about = select(func.json_build_array(known.c.is_known, end.c.seq, end.c.at, more)).select_from(
         known.outerjoin(end, true())
     )
-    return compiled_answer(union_all(select(rows.c.state), about), repeatable=True)
+    return compiled_answer(union_all(select(rows.c.state), about))
 
 
 NOW = _now_statement()

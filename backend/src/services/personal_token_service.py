@@ -55,8 +55,7 @@ LOCK_TOKENS = compiled_answer(
         func.pg_advisory_xact_lock(
             func.hashtextextended(bindparam("user_id", type_=Text), literal_column("0"))
         )
-    ),
-    repeatable=True,
+    )
 )
 TOKENS_FULL = compiled(
     owned(select(TOKENS.c.id), TOKENS)

@@ -154,25 +154,26 @@ def compiled(
 ) -> Statement:
     """Compile a statement that returns each of its rows as a JSON object.
 
-    A repeatable statement changes nothing when it is applied a second time; a SELECT is repeatable.
+    A repeatable statement changes nothing when it is applied a second time. A statement that writes
+    nothing is repeatable.
     If `current` has a row and the statement has none, the result is one None: a condition failed.
     Raises TypeError for a value that is not a bindparam.
     """
     rows, json = with_json(statement.cte("row"))
     answer = select(json).select_from(rows if current is None else current.outerjoin(rows, true()))
-    if repeatable is None:
-        repeatable = isinstance(statement, Select)
     return compiled_answer(answer, repeatable)
 
 
 def compiled_answer(
-    answer: Select[Any] | CompoundSelect[Any] | UpdateBase, repeatable: bool
+    answer: Select[Any] | CompoundSelect[Any] | UpdateBase, repeatable: bool | None = None
 ) -> Statement:
     """Compile a statement whose first column is the answer. Raises as `compiled` does."""
     text = answer.compile(dialect=_DIALECT)
     if any(value is not None for value in text.params.values()):
         raise TypeError(f"every value of a statement must be a bindparam: {text}")
     writes = any(isinstance(part, UpdateBase) for part in iterate(answer))
+    if repeatable is None:
+        repeatable = not writes
     return Statement(str(text), tuple(text.positiontup or ()), repeatable, writes=writes)
 
 

@@ -28,7 +28,6 @@ class BatchRefused(Exception):
     """
 
     def __init__(self, missing: list[int], changed: list[int]) -> None:
-        super().__init__(missing, changed)
         self.missing = missing
         self.changed = changed
 
@@ -41,7 +40,6 @@ class MembersRefused(Exception):
     """
 
     def __init__(self, member: str, reason: str, number: int | None) -> None:
-        super().__init__(member, reason, number)
         self.member = member
         self.is_many = reason == "too many members"
         self.number = number
@@ -55,5 +53,4 @@ class TooManyKeys(Exception):
     """The user has as many idempotency keys as a user may have, for `seconds` more."""
 
     def __init__(self, seconds: int) -> None:
-        super().__init__(seconds)
         self.seconds = seconds
