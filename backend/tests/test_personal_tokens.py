@@ -1,6 +1,7 @@
 """Tokens for scripts: what they may do, what ends them, what they cost, and who attacks them."""
 
 import asyncio
+import gc
 import json
 import re
 import string
@@ -249,6 +250,22 @@ async def test_the_50th_token_waits_for_the_one_that_another_process_makes(
         with pytest.raises(TooManyTokens):
             await making
         assert await driver.fetchval("SELECT count(*) FROM personal_tokens") == 50
+
+
+@pytest.mark.anyio
+async def test_a_create_starts_over_when_its_connection_breaks_while_it_waits(
+    engine: AsyncEngine, own_database: str, locks: str
+) -> None:
+    async with connected(own_database) as driver, driver.transaction():
+        await driver.execute("SELECT pg_advisory_xact_lock(hashtextextended('ada', 0))")
+        making = asyncio.create_task(make(engine, "ada"))
+        await until_waiting(own_database, locks, 1, done=making)
+        await driver.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'"
+            " AND NOT granted"
+        )
+
+    assert is_whole((await making).encode())
 
 
 def test_the_51st_token_is_refused_with_a_sentence(
@@ -694,6 +711,84 @@ async def test_a_known_token_costs_one_statement_however_many_requests_come(
     monkeypatch.setattr(known_tokens, "REMEMBERED_SECONDS", 0.0)
     await worker.find("ada", text)
     assert statements["look-ups"] == 2
+
+
+@pytest.mark.anyio
+async def test_a_known_token_is_looked_up_again_after_30_seconds(
+    engine: AsyncEngine,
+    worker: KnownTokens,
+    statements: Counter[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = [1000.0]
+    monkeypatch.setattr(known_tokens, "monotonic", lambda: clock[0])
+    text = (await make(engine, "ada")).encode()
+
+    for moment, look_ups in [(1000.0, 1), (1029.9, 1), (1030.0, 2), (1059.9, 2), (1060.0, 3)]:
+        clock[0] = moment
+        await worker.find("ada", text)
+        assert statements["look-ups"] == look_ups
+
+
+@pytest.mark.anyio
+async def test_a_stream_sleeps_until_its_token_must_be_looked_up_again(
+    engine: AsyncEngine, worker: KnownTokens, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(known_tokens, "monotonic", lambda: 1000.0)
+    slept: list[float] = []
+
+    async def wait(_futures: object, timeout: float) -> None:  # noqa: ASYNC109 - as asyncio has it
+        slept.append(timeout)
+        await asyncio.Event().wait()
+
+    known = await worker.find("ada", (await make(engine, "ada")).encode())
+    monkeypatch.setattr("asyncio.wait", wait)
+    waiting = asyncio.create_task(worker.until_refused(known))
+    await asyncio.sleep(0)
+    monkeypatch.undo()
+    waiting.cancel()
+
+    assert slept == [30.0]
+
+
+@pytest.mark.anyio
+async def test_a_look_up_that_fails_when_its_client_has_left_leaves_nothing_in_the_log(
+    worker: KnownTokens, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: told.append(context["message"]))
+    has_begun, may_fail = asyncio.Event(), asyncio.Event()
+
+    async def look_up(*_: object) -> None:
+        has_begun.set()
+        await may_fail.wait()
+        raise DatabaseUnavailable("away")
+
+    monkeypatch.setattr(known_tokens, "look_up", look_up)
+    client = asyncio.create_task(worker.find("ada", new_token_text().encode()))
+    await has_begun.wait()
+    client.cancel()
+    may_fail.set()
+    await asyncio.wait([client, *worker.looking.values()])
+    await asyncio.sleep(0)  # or the look-up is still remembered
+    del client  # which knows the look-up that it waited for
+    gc.collect()
+
+    assert "Task exception was never retrieved" not in told
+
+
+@pytest.mark.anyio
+async def test_a_worker_that_closes_waits_for_what_it_writes_and_then_keeps_nothing_of_it(
+    engine: AsyncEngine, worker: KnownTokens, own_database: str
+) -> None:
+    await worker.find("ada", (await make(engine, "ada")).encode())
+    await worker.close()
+    await asyncio.sleep(0)  # or what is done is not yet forgotten
+
+    async with connected(own_database) as driver:
+        assert await driver.fetchval("SELECT last_used_at FROM personal_tokens") is not None
+    assert worker.noting == set()
 
 
 @pytest.mark.anyio
