@@ -113,6 +113,12 @@ ACCEPTED: dict[str, dict[str, str]] = {
             "today's plan keeps the order; another might not"
         ),
     },
+    "src/services/personal_token_service.py": {
+        "engine: AsyncEngine, user_id: str, listing: PersonalTokenListing, *, "
+        "counted: bool=False → "
+        "engine: AsyncEngine, user_id: str, listing: PersonalTokenListing, *, "
+        "counted: bool=True": "who does not ask for the number does not look at it",
+    },
     "src/framework/sql/rows.py": {
         "AT_ONCE = 1000 → AT_ONCE = 1001": TUNED,
         "length + 1 → length + 2": "a row more is read, and left out as the one before it is",

@@ -6,7 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.mutants import modules
+from tests.mutants_accepted import ACCEPTED
 from tests.serving import BACKEND
 from tests.skips import told
 
@@ -103,3 +106,17 @@ def test_the_readme_says_which_tests_to_run_for_each_package() -> None:
 def test_every_module_has_tests_that_mutants_are_tried_with_and_no_accepted_one_is_gone() -> None:
     """`modules` ends the process with a sentence for each fault."""
     assert {"src/config.py", "src/main.py"} <= {*modules()}
+
+
+def test_an_accepted_mutant_that_matches_no_code_is_a_fault(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for module in [*ACCEPTED]:
+        monkeypatch.delitem(ACCEPTED, module)
+    monkeypatch.setitem(ACCEPTED, "src/config.py", {"1 → 2": "it is gone"})
+    monkeypatch.setitem(ACCEPTED, "src/gone.py", {"3 → 4": "its module is gone"})
+
+    with pytest.raises(SystemExit) as ended:
+        modules.__wrapped__()
+
+    assert ended.value.code == "src/config.py: no code for 1 → 2\nsrc/gone.py: no code for 3 → 4"
