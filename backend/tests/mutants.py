@@ -107,13 +107,13 @@ TESTS = {
         tests/test_bodies.py tests/test_further_members.py -k 'number and not jwt'
     """,
     "src/framework/turns.py": "tests/test_live.py -k 'turn and not query'",
-    "src/framework/auth/exceptions.py": "tests/test_auth.py -k 'malformed_token or page_may'",
     "src/framework/auth/jwks.py": """
         tests/test_jwks.py
         -k 'fetched_once or media_type or not_wait or few_searches or in_time or share_a_fetch
         or background or ends_with or continues or without_a_key_id or empty_set or odd_key_is
         or redirect_within or another_host or redirect or plain_http or huge or trickling_answer
-        or no_proxy or remembered or unchanged or not_a_set or outage_ends or without_an_answer'
+        or no_proxy or remembered or unchanged or not_a_set or outage or without_an_answer
+        or neither_waits'
     """,
     "src/framework/auth/keys.py": """
         tests/test_jwks.py

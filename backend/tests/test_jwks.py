@@ -480,6 +480,26 @@ async def test_keys_are_added_and_removed_in_the_background(
             await user_of(tokens, before)
 
 
+@pytest.mark.parametrize(("is_away", "seconds"), [(False, 300.0), (True, 30.0)])
+async def test_keys_are_refreshed_every_five_minutes_and_sooner_in_an_outage(
+    issuer: KeyServer, monkeypatch: pytest.MonkeyPatch, *, is_away: bool, seconds: float
+) -> None:
+    slept = asyncio.Queue[float]()
+    sleep = asyncio.sleep
+
+    async def sleep_once(delay: float) -> None:
+        if delay:
+            slept.put_nowait(delay)
+            await asyncio.Event().wait()
+        await sleep(0)
+
+    if is_away:
+        issuer.be_away()
+    monkeypatch.setattr("asyncio.sleep", sleep_once)
+    async with keys_of(issuer).kept_fresh():
+        assert await slept.get() == seconds
+
+
 async def test_refreshing_ends_with_the_service(issuer: KeyServer) -> None:
     loop = asyncio.get_running_loop()
     before = asyncio.all_tasks()
@@ -537,7 +557,7 @@ async def test_tokens_stay_verified_while_their_key_is_unchanged(issuer: KeyServ
     keys = keys_of(issuer)
     async with keys.kept_fresh():
         before = keys.known("first")
-        issuer.publish(SECOND, FIRST)
+        issuer.publish_set([SECOND.jwk, dict(reversed(FIRST.jwk.items()))])
         await keys.find("second")
 
         assert keys.known("first") == before
@@ -760,6 +780,17 @@ async def test_an_answer_that_is_not_a_set_does_not_prevent_the_start(
         issuer.publish(FIRST)
 
         assert await keys.find("first")
+
+
+async def test_a_redirect_is_followed_three_times(
+    issuer: KeyServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    issuer.answer = http_answer(b"", "302 Found", "Location: /jwks\r\n")
+    async with keys_of(issuer).kept_fresh():
+        pass
+
+    assert issuer.fetches == 4
+    assert "ValueError('the response redirects too often')" in caplog.text
 
 
 async def test_a_redirect_within_the_host_is_followed(issuer: KeyServer) -> None:

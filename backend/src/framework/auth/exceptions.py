@@ -9,7 +9,6 @@ class NotTheOwner(Exception):
     """The token is valid, but its `user` is not the user in the path."""
 
     def __init__(self, user: str) -> None:
-        super().__init__()
         self.user = user
 
 

@@ -39,7 +39,7 @@ from src.framework.sql.exceptions import (
     OutcomeUnknown,
 )
 from src.framework.sql.json_times import with_six_digits
-from src.framework.sql.members import MEMBER_REASONS, MEMBERS, with_json
+from src.framework.sql.members import MEMBER_REASONS, with_json
 from src.framework.sql.shares import Shares
 from src.framework.sql.sharing import Answers, Group, How, Queue, Turn, Values
 
@@ -658,7 +658,7 @@ async def _explained(
     """Translate a driver error for the caller. Raises MembersRefused."""
     driver = _driver(connection)
     if isinstance(error, asyncpg.RaiseError):
-        if error.constraint_name != MEMBERS and error.message not in MEMBER_REASONS:
+        if error.message not in MEMBER_REASONS:
             raise error
         number = int(error.detail) if error.detail else None
         raise MembersRefused(error.column_name or "", error.message or "", number)

@@ -21,11 +21,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
-MEMBERS = "further_members"
-"""The constraint that an error of these functions names."""
-
 MEMBER_REASONS = ("too many members", "too long members")
-"""The messages of such an error. Citus passes on the message alone, and no constraint or column."""
+"""The messages of the functions' errors. Citus passes on the message alone, and no column."""
 
 _NOTHING: ColumnElement[Any] = literal_column("''")
 
