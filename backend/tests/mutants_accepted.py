@@ -95,6 +95,11 @@ ACCEPTED: dict[str, dict[str, str]] = {
     "src/framework/web/bodies.py": {
         "body.translate(None, _NO_MARKS) → body": "the same marks are counted, more slowly",
     },
+    "src/framework/web/routing.py": {
+        "strict.headers.get('prefer', '') → strict.headers.get('prefer', '~')": (
+            "neither asks for anything"
+        ),
+    },
     "src/framework/web/responses.py": {
         "encoding is not None or self.spool.is_in_file → "
         "encoding is not None and self.spool.is_in_file": TURNS,

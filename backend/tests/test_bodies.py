@@ -338,6 +338,16 @@ def test_a_path_longer_than_any_user_needs_is_414(api: httpx.Client, method: str
         assert_problem(response, 414, "The path is too long")
 
 
+def test_heads_may_be_no_longer_by_a_byte_than_the_limits(api: httpx.Client, user: str) -> None:
+    path, query = f"/nothing/{'a' * 4087}", f"ignored={'a' * (24 * 1024 - 8)}"
+
+    assert len(path) == 4096
+    assert api.get(path).status_code == 404
+    assert api.get(f"{path}a").status_code == 414
+    assert api.get(f"{tasks_path(user)}?{query}").status_code == 200
+    assert api.get(f"{tasks_path(user)}?{query}a").status_code == 414
+
+
 def test_a_query_has_at_most_a_hundred_parameters(api: httpx.Client, user: str) -> None:
     path = tasks_path(user)
 

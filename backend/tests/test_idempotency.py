@@ -3,6 +3,7 @@
 import asyncio
 import json
 import socket
+import string
 import struct
 from collections.abc import AsyncIterator
 from http.client import HTTPResponse
@@ -446,6 +447,15 @@ def test_two_keys_are_refused(api: httpx.Client, user: str, key: str) -> None:
 
     assert_problem(api.post(tasks_path(user), json=MILK, headers=fields), 422, REFUSED)
     assert listed(api, user) == []
+
+
+def test_keys_that_differ_in_their_last_character_are_different(
+    api: httpx.Client, user: str
+) -> None:
+    ends = ["", *string.punctuation]
+    made = {post(api, user, f"key{end}").json()["id"] for end in ends}
+
+    assert len(made) == len(ends)
 
 
 @pytest.mark.parametrize(
