@@ -282,8 +282,9 @@ TESTS = {
     "src/framework/web/routing.py": """
         tests/test_odd_input.py tests/test_connection.py tests/test_conditions.py tests/test_http.py
         tests/test_fastapi.py tests/test_routing.py tests/test_bodies.py tests/test_idempotency.py
+        tests/test_spellings.py
         -k 'routing or fastapi or odd_input or test_http or encod or several or longer
-        or last_character'
+        or last_character or another_encoding'
     """,
     "src/framework/spool.py": """
         tests/test_spool.py tests/test_long_lists.py
