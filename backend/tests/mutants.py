@@ -186,7 +186,9 @@ TESTS = {
         -k 'published_sql or (not test_resource and (not plain))'
     """,
     "src/services/token_text.py": "tests/test_personal_tokens.py -k a_text",
-    "src/services/due_dates.py": "tests/test_days.py",
+    "src/services/due_dates.py": """
+        tests/test_resource.py tests/test_days.py -k 'published_sql or test_days'
+    """,
     "src/services/batch_service.py": """
         tests/test_resource.py tests/test_batch.py
         -k 'published_sql or (not test_resource and (not jwt and not outcome))'

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from src.services.expiry_service import SWEEP_EVERY, sweep_if_due
+from src.framework.sql.exceptions import DatabaseUnavailable
+from src.services import expiry_service
+from src.services.expiry_service import SWEEP_EVERY, sweep_if_due, sweeping
 from tests.conftest import execute
 from tests.faults.load import connected
 from tests.serving import eventually, serving
@@ -80,3 +82,30 @@ def test_a_service_sweeps_soon_after_its_start(own_database: str, tmp_path: Path
 
     with serving(tmp_path / "log", DATABASE_URL=own_database):
         assert eventually(lambda: asyncio.run(owners_of_keys(own_database)) == [])
+
+
+@pytest.mark.anyio
+async def test_sweeping_goes_on_after_any_error_and_ends_with_the_service(
+    engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    errors: list[Exception] = [RuntimeError("odd"), DatabaseUnavailable("away")]
+    has_gone_on = asyncio.Event()
+
+    async def sweep(_engine: AsyncEngine) -> None:
+        if errors:
+            raise errors.pop(0)
+        has_gone_on.set()
+
+    monkeypatch.setattr(expiry_service, "FIRST_SECONDS", 0)
+    monkeypatch.setattr(expiry_service, "SWEEP_EVERY", timedelta())
+    monkeypatch.setattr(expiry_service, "sweep_if_due", sweep)
+    before = asyncio.all_tasks()
+    async with asyncio.timeout(5), sweeping(engine):
+        await has_gone_on.wait()
+    await asyncio.sleep(0)
+
+    assert asyncio.all_tasks() == before
+    assert caplog.messages == [
+        "Expired rows stay for 12 more hours",
+        "Expired rows stay for 12 more hours: DatabaseUnavailable('away')",
+    ]

@@ -635,6 +635,47 @@ async def test_a_users_changes_are_read_once_for_all_streams_of_the_user(
     assert hub.pages == {}
 
 
+async def test_one_query_asks_every_half_second(
+    engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch, user: str
+) -> None:
+    waited: list[object] = []
+    wait = asyncio.wait
+
+    async def note(*tasks: Any, **options: Any) -> Any:  # noqa: ANN401 - as asyncio has them
+        waited.append(options.get("timeout"))
+        return await wait(*tasks, **options)
+
+    monkeypatch.setattr("asyncio.wait", note)
+    hub = Listeners(engine, asyncio.Event(), 60, 1000)
+    with hub.stream(user, None, Recorded()):
+        await until(lambda: waited[-2:] == [None, 0.5])
+
+
+@pytest.mark.usefixtures("fast")
+async def test_streams_go_on_after_an_unexpected_error_which_the_log_has(
+    engine: AsyncEngine,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    user: str,
+) -> None:
+    moved, errors = feed_service.moved, [RuntimeError("odd")]
+
+    async def fail_once(*arguments: Any) -> Any:  # noqa: ANN401 - as it has them
+        if errors:
+            raise errors.pop()
+        return await moved(*arguments)
+
+    monkeypatch.setattr(feed_service, "moved", fail_once)
+    hub, stream = Listeners(engine, asyncio.Event(), 60, 1000), Recorded()
+    with hub.stream(user, None, stream) as listen:
+        listen()
+        await until(lambda: stream.tokens != [])
+        await write(engine, user, "a")
+        await until(lambda: stream.said == ["a"])
+
+    assert caplog.messages == ["Streams cannot be served"]
+
+
 @pytest.mark.usefixtures("fast")
 async def test_a_silent_stream_has_a_comment_now_and_then(
     engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch, user: str

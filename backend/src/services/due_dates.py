@@ -33,7 +33,7 @@ from src.models.task import Task
 from src.schemas.task_listing import UTC_ZONE
 
 _TASK = table_of(Task).c
-_MOMENT, _LOCAL = _TASK.due_date.type, DateTime(timezone=False)
+_MOMENT, _LOCAL = _TASK.due_date.type, DateTime()
 _ZONE = bindparam("time_zone", type_=Text)
 _DAY: ColumnElement[Any] = literal_column("interval '1 day'")
 _TICK: ColumnElement[Any] = literal_column("interval '1 microsecond'")
