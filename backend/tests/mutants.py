@@ -201,8 +201,9 @@ TESTS = {
         tests/test_contract.py tests/test_changes.py tests/test_batch.py -k 'not cases'
     """,
     "src/framework/auth/tokens.py": """
-        tests/test_auth.py tests/test_jwks.py
-        -k '(test_auth or unknown_key_is_refused) and not (without_postgresql or any_header)'
+        tests/test_auth.py tests/test_jwks.py tests/test_live.py
+        -k '(test_auth or unknown_key_is_refused or is_revoked)
+        and not (without_postgresql or any_header)'
     """,
     "src/framework/sql/connection_string.py": """
         tests/test_connection_string.py -k 'not the_service'
