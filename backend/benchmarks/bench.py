@@ -65,7 +65,6 @@ FLAT = [Row("get one"), Row("list 20"), Row("create")]
 FAR = [Row("get one", 256), Row("create", 256), Row("create, new users", 256)]
 FAR_POOL = 10
 FAR_ROUNDS = 3
-FAR_SECONDS = 3
 PEERS = "peers"
 POOLERS = {"PgBouncer of Debian": "pgbouncer", "PgBouncer 1.24": str(BUILT)}
 ONE_WAY = 0.02
@@ -79,6 +78,10 @@ T = TypeVar("T")
 class Size:
     rounds: int
     seconds: int
+    far_seconds: int
+    long_seconds: int
+    repeats: int
+    """How often one client sends the same again."""
     rows: int
     large_list: int
     operations: list[Row]
@@ -90,6 +93,9 @@ class Size:
 FULL = Size(
     rounds=7,
     seconds=1,
+    far_seconds=3,
+    long_seconds=5,
+    repeats=20,
     rows=10_000_000,
     large_list=100_000,
     operations=ROWS,
@@ -100,10 +106,13 @@ FULL = Size(
 QUICK = Size(
     rounds=1,
     seconds=1,
+    far_seconds=1,
+    long_seconds=1,
+    repeats=2,
     rows=40_000,
     large_list=2_000,
-    operations=[Row(name) for name in ("get one", "list 1,000", "create", "delete")],
-    connections=[Row("get one", 1), Row("toggle", 64)],
+    operations=[Row(name) for name in ("list 1,000", "create", "delete")],
+    connections=[Row("toggle", 64)],
     one_user=[Row("one user: mix", 64)],
     far=FAR[:1],
 )
@@ -207,7 +216,7 @@ def start_up(peer: Peer, url: str, times: int) -> float:
     return statistics.median(seconds)
 
 
-def far_away(url: str, requests: int = 20) -> dict[str, float]:
+def far_away(url: str, repeats: int) -> dict[str, float]:
     """Each endpoint's median time in ms with PostgreSQL 20 ms away, each way."""
 
     def times(far: str) -> dict[str, float]:
@@ -216,7 +225,7 @@ def far_away(url: str, requests: int = 20) -> dict[str, float]:
             peers.running(peers.ours(), far) as server,
             httpx.Client(base_url=server.url) as client,
         ):
-            for _ in range(requests):
+            for _ in range(repeats):
                 for name, seconds in one_of_each(client):
                     taken[name].append(seconds)
         # The first request to each endpoint prepares its statement.
@@ -243,7 +252,7 @@ def many_from_afar(
                     database = far if own else beside(far, PEERS)
                     with peers.running(with_pool(peer, FAR_POOL), database) as server:
                         taken[peer.name].append(
-                            load.wrk(server, row, data.SMALL_USERS, FAR_SECONDS)
+                            load.wrk(server, row, data.SMALL_USERS, size.far_seconds)
                         )
             results[row.name] = {name: median(each) for name, each in taken.items()}
         return results
@@ -306,7 +315,7 @@ def large_list(url: str, size: Size) -> tuple[float, Load]:
         lists = f"{server.url}/api/huge/tasks?[1-1000000]"
         # curl leaves the most of the two cores to the server and PostgreSQL.
         with subprocess.Popen(["curl", "--silent", "--fail", "-o", "/dev/null", lists]) as curl:
-            others = load.wrk(server, GET_ONE, data.SMALL_USERS, max(size.seconds, 5))
+            others = load.wrk(server, GET_ONE, data.SMALL_USERS, size.long_seconds)
             if curl.poll() is not None:
                 raise RuntimeError("the huge list was not answered")
             curl.terminate()
@@ -353,7 +362,7 @@ def pages(url: str, size: Size, times: int = 50) -> dict[str, float]:
     return milliseconds
 
 
-def batches(url: str, times: int = 20) -> dict[str, float]:
+def batches(url: str, repeats: int) -> dict[str, float]:
     """The median time in ms of 100 creates, one request after another and in one batch."""
     tasks = [{"title": f"Task {number}"} for number in range(100)]
     operations = [{"op": "create", "task": task} for task in tasks]
@@ -368,7 +377,7 @@ def batches(url: str, times: int = 20) -> dict[str, float]:
             client.post("/api/batches/tasks/batch", json=content).raise_for_status()
 
         taken: dict[str, list[float]] = defaultdict(list)
-        for _ in range(times):
+        for _ in range(repeats):
             for name, send in (("100 requests", singles), ("one batch", batch)):
                 began = time.perf_counter()
                 send()
@@ -489,7 +498,7 @@ def main() -> None:
         progress.step("start-up")
         started_in = start_up(peers.ours(), url, size.rounds)
         progress.step("20 ms away")
-        far = far_away(url)
+        far = far_away(url, size.repeats)
         many_far = many_from_afar(url, fast, size, progress)
         through_poolers(url, many_far, size, progress)
         progress.step("a huge list")
@@ -497,11 +506,11 @@ def main() -> None:
         progress.step("pages of a huge list")
         paged = pages(url, size)
         progress.step("batches")
-        in_batches = batches(url)
+        in_batches = batches(url, size.repeats)
         progress.step("the feed")
         fed = feed.asked_for(url)
         progress.step("streams")
-        streamed = feed.streamed(url)
+        streamed = feed.streamed(url, size.long_seconds)
         tokens = with_tokens(url, size, progress)
         small, large = flat(url, size, progress)
     progress.step("done")

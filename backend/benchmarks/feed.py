@@ -36,7 +36,7 @@ def asked_for(url: str, times: int = 100) -> dict[str, float]:
     return {name: statistics.median(each) * 1000 for name, each in taken.items()}
 
 
-async def _streams(server: peers.Running) -> dict[str, str]:
+async def _streams(server: peers.Running, seconds: int) -> dict[str, str]:
     before = server.memory()
     readers = [Reader(server.url, f"stream-{number}") for number in range(STREAMS)]
     reading = [asyncio.create_task(reader.read()) for reader in readers]
@@ -45,8 +45,8 @@ async def _streams(server: peers.Running) -> dict[str, str]:
     opened = time.monotonic() - began
     megabytes = server.memory() - before
     spent = server.processor_time()
-    await asyncio.sleep(5)
-    silent = (server.processor_time() - spent) / 5
+    await asyncio.sleep(seconds)
+    silent = (server.processor_time() - spent) / seconds
     delays = []
     async with httpx.AsyncClient(base_url=server.url) as client:
         for reader in readers[:WRITES]:
@@ -69,6 +69,7 @@ async def _streams(server: peers.Running) -> dict[str, str]:
     }
 
 
-def streamed(url: str) -> dict[str, str]:
+def streamed(url: str, seconds: int) -> dict[str, str]:
+    """Keep streams open, for so many seconds without a change, and then with some."""
     with peers.running(peers.ours(), url) as server:
-        return asyncio.run(_streams(server))
+        return asyncio.run(_streams(server, seconds))
