@@ -93,7 +93,7 @@ def before_call(_context: HookContext, case: Case[Any], _kwargs: dict[str, Any])
     if "cursor" in case.query:
         case.query.pop("offset", None)
         last = {"id": str(uuid4()), "title": "Buy milk", "priority": "high", "name": "cron"}
-        times = ["created_at", "updated_at", "due_date"]
+        times = ["created_at", "updated_at", "due_date", "completed_at"]
         last |= dict.fromkeys(times, "2026-11-21T09:30:00+00:00")
         sort = case.query.get("sort", "created_at")
         order = f"{sort} {zone}" if zone and "due_date" in sort else sort

@@ -18,6 +18,7 @@ FIELDS = [
     "priority",
     "tags",
     "all_day",
+    "completed_at",
     "due_date",
     "created_at",
     "updated_at",

@@ -101,7 +101,8 @@ def test_a_batch_creates_updates_and_deletes_and_answers_in_order(
     gone, new, done, newer = results(answer)
     assert gone == DELETED
     assert [new["status"], done["status"], newer["status"]] == [201, 200, 201]
-    assert done["task"] == first | {"completed": True, "updated_at": done["task"]["updated_at"]}
+    now = done["task"]["updated_at"]
+    assert done["task"] == first | {"completed": True, "completed_at": now, "updated_at": now}
     assert updated_at(done["task"]) > updated_at(first)
     assert listed(api, user) == [done["task"], second, new["task"], newer["task"]]
     for result in (new, done, newer):
@@ -131,7 +132,9 @@ def test_what_is_sent_changes_and_what_is_absent_stays(
 
     [result] = results(post(api, user, update(task, **changes)))
 
-    assert result["task"] == task | changes | {"updated_at": result["task"]["updated_at"]}
+    now = result["task"]["updated_at"]
+    times = {"completed_at": now if "completed" in changes else None, "updated_at": now}
+    assert result["task"] == task | changes | times
     assert listed(api, user) == [result["task"]]
 
 
@@ -158,7 +161,8 @@ def test_every_field_can_be_set_and_cleared(api: httpx.Client, user: str) -> Non
         "all_day": True,
         "tags": [" home", 'a"b\\{}', "NULL", "home"],
     }
-    assert full.keys() == TaskCreate.model_fields.keys() - {"further"}
+    of_the_past = {"completed_at", "created_at"}
+    assert full.keys() == TaskCreate.model_fields.keys() - {"further", *of_the_past}
     single = create(api, user, **full)
     task = create(api, user)
 
@@ -179,7 +183,7 @@ def test_read_only_members_and_unknown_ones_of_an_operation_are_ignored(
     api: httpx.Client, user: str
 ) -> None:
     task, other = create(api, user), create(api, user)
-    odd = {"id": other["id"], "user_id": "x", "created_at": "2020-01-01T00:00:00Z"}
+    odd = {"id": other["id"], "user_id": "x", "updated_at": "2020-01-01T00:00:00Z"}
 
     made, changed = results(
         post(

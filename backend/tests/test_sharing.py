@@ -27,7 +27,7 @@ from src.framework.sql.exceptions import (
     OutcomeUnknown,
 )
 from src.framework.sql.sharing import ALONE, MANY, MOST, WAIT_SECONDS, Answers, Group, Queue
-from src.schemas.task import TaskCreate
+from src.schemas.task import TaskCreate, TaskUpdate
 from src.services import batch_service, task_service
 from tests.conftest import name_of
 from tests.faults.gate import gate
@@ -310,7 +310,7 @@ async def test_a_shared_answer_is_byte_for_byte_that_of_a_request_alone(
         "due_date": None,
         "all_day": False,
     }
-    assert {*changes, "completed", "further"} == TaskCreate.model_fields.keys()
+    assert {*changes, "completed", "further"} == TaskUpdate.__annotations__.keys()
     updated = await asyncio.gather(
         *(task_service.update_task(engine, *task, changes) for task in tasks)
     )

@@ -267,7 +267,7 @@ def test_a_list_is_the_one_that_the_client_means(
 REFUSED = {
     "sort=colour": "'created_at', '-created_at',",
     "_sort=user_id": "'title', '-title',",
-    "sort=title,priority": "'due_date' or '-due_date'",
+    "sort=title,priority": "'completed_at' or '-completed_at'",
     "order=sideways": "order: must be one of asc, ascending,",
     "sortDirection=down": "sortDirection: must be one of asc,",
     "status=cancelled": "status: must be one of true, false, all, any, active, open,",

@@ -24,7 +24,7 @@ from src.framework.sql.engine import Statement, compiled, compiled_answer, creat
 from src.framework.sql.sharing import How
 from src.framework.sql.uuid7 import instant, next_tick, uuid7
 from src.schemas.paging import kinds_of
-from src.schemas.task import TaskCreate
+from src.schemas.task import TaskCreate, TaskUpdate
 from src.schemas.task_listing import Sort
 from src.services import batch_service, task_service
 from src.services.task_service import list_statement
@@ -33,7 +33,7 @@ from tests.conftest import database, execute
 from tests.serving import serving
 from tests.tasks import create, task_path, tasks_path, unknown_path
 
-FIELDS = sorted(TaskCreate.model_fields)
+FIELDS = sorted(TaskUpdate.__annotations__)
 UPDATES = [
     task_service.update_statement(frozenset(fields), conditional=conditional)
     for count in (0, 1, len(FIELDS))
@@ -157,8 +157,12 @@ def values(user: str, task_id: object, position: object = None) -> dict[str, obj
         "overdue": False,
         "all_day": True,
         "further": '{"recurrence": {"every": "week"}}',
-        "due_day_from": None,
-        "due_day_to": None,
+        "due_date_from_day": None,
+        "due_date_to_day": None,
+        "completed_from": None,
+        "completed_to": None,
+        "completed_from_day": None,
+        "completed_to_day": None,
         "time_zone": "Asia/Kolkata",
         "offset": 0,
         "wanted": False,

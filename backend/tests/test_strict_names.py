@@ -6,7 +6,7 @@ import pytest
 from tests.tasks import assert_problem, create, listed, task_path, tasks_path
 
 STRICT = {"Prefer": "handling=strict"}
-KNOWN = "title, description, completed, priority, tags, all_day, due_date"
+KNOWN = "title, description, completed, priority, tags, all_day, completed_at, due_date, created_at"
 
 
 @pytest.mark.parametrize(

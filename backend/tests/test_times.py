@@ -44,13 +44,16 @@ TIMES = [
 """In the one form, with each number of zeros at the end."""
 
 
+NAMES = {"completed_at", "created_at", "due_date", "updated_at"}
+
+
 def times_in(answer: Any) -> Iterator[str]:  # noqa: ANN401 - any JSON
     if isinstance(answer, list):
         for each in answer:
             yield from times_in(each)
     elif isinstance(answer, dict):
         for name, value in answer.items():
-            if name in {"due_date", "created_at", "updated_at"} and value is not None:
+            if name in NAMES and value is not None:
                 yield value
             yield from times_in(value)
 
@@ -127,14 +130,15 @@ async def test_times_written_by_hand_have_the_form_and_their_etags_hold(
     task_id = UUID(json.loads(made)["id"])
     await execute(
         own_database,
-        f"UPDATE tasks SET created_at = '{time}', updated_at = '{time}', due_date = '{time}'",
+        f"UPDATE tasks SET created_at = '{time}', updated_at = '{time}', due_date = '{time}', "
+        f"completed = true, completed_at = '{time}'",
     )
 
     row = await task_service.get_task(engine, "ada", task_id)
     page = await task_service.list_tasks(engine, "ada", TaskListing(), counted=True)
     changes = await feed_service.changes(engine, "ada", position, 10)
 
-    assert [*times_in(json.loads(row))] == [time] * 3
+    assert [*times_in(json.loads(row))] == [time] * 4
     assert b"".join(page.rows.pieces()) == b"[%b]" % row
     assert b"[%b]" % row in b"".join(changes.content.pieces())
     same = Condition([etag(row)], wanted=True)

@@ -37,6 +37,7 @@ class Task(SQLModel, table=True):
     all_day: bool = Field(
         sa_column_kwargs={"server_default": "false", "info": {"goes_with": "due_date"}}
     )
+    completed_at: datetime | None = Field(sa_column_kwargs={"info": {"since": "completed"}})
     due_date: datetime | None
     created_at: datetime
     updated_at: datetime

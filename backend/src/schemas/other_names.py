@@ -77,6 +77,9 @@ _SORTS: Words = _meanings(
         "updated_at": "updated modified modified_at last_modified updated_on date_updated",
         "-updated_at": "recently_updated last_updated recently_modified",
         "due_date": "due due_on due_at deadline",
+        "completed_at": "completed_on date_completed completed_date completion_date done_at "
+        "finished_at",
+        "-completed_at": "recently_completed last_completed recently_done",
         "title": "name alphabetical a_z",
         "-title": "z_a",
     }
@@ -129,6 +132,14 @@ OF_TASKS: dict[str, str] = {
     "due_date_gte due_date_min due_date_start from_due_date min_due_date",
     "due_date_to": "due_to due_before due_until due_by due_lte due_max due_end due_date_before "
     "due_date_lte due_date_max due_date_end to_due_date max_due_date",
+    "completed_from": "completed_after completed_since completed_gte completed_min completed_start "
+    "completed_at_from completed_at_after completed_at_since completed_at_gte completed_at_min "
+    "completed_at_start completed_date_from completed_date_after from_completed_at "
+    "min_completed_at done_from done_after done_since finished_after finished_since",
+    "completed_to": "completed_before completed_until completed_lte completed_max completed_end "
+    "completed_at_to completed_at_before completed_at_until completed_at_lte completed_at_max "
+    "completed_at_end completed_date_to completed_date_before to_completed_at max_completed_at "
+    "done_to done_before done_until finished_before finished_until",
     "time_zone": "tz",
     "overdue": "is_overdue overdue_only only_overdue past_due is_past_due late is_late",
     "filter": "filters where $filter",
@@ -188,6 +199,7 @@ _WORDS: dict[str, Words] = {
     "order": _DIRECTIONS,
     "overdue": TRUTH,
 }
+_TIMES = {"completed_at", "created_at", "due_date"}
 _OF_BODIES = ("completed", "due_date", "priority", "tags")
 _ALL_DAY = ("isallday", "fullday", "wholeday")
 _OF_PLACE = {"end", "offset", "page", "page_index", "range"}
@@ -512,9 +524,11 @@ def task_in_our_words(
     if not isinstance(task, dict):
         return task
     ours = task if task.keys() <= own else _members(task, own, keep)
-    due_date, tags = ours.get("due_date"), ours.get("tags")
-    if isinstance(due_date, str) and due_date[:3] == "000" and _ZERO_TIME.fullmatch(due_date):
-        ours = ours | {"due_date": None}
+    for name in own & _TIMES & ours.keys():
+        time = ours[name]
+        if isinstance(time, str) and time[:3] == "000" and _ZERO_TIME.fullmatch(time):
+            ours = ours | {name: None}
+    tags = ours.get("tags")
     if isinstance(tags, str):
         ours = ours | {"tags": _tags(tags)}
     return ours

@@ -114,6 +114,23 @@ SentDueDate = Annotated[
     ),
 ]
 
+
+def _with_completed(task: object) -> object:
+    """Let `completed_at` say that a new task is completed, unless `completed` says otherwise."""
+    if isinstance(task, dict) and task.get("completed_at") and "completed" not in task:
+        return task | {"completed": True}
+    return task
+
+
+SentPast = Annotated[
+    SentTime,
+    Field(
+        description="A time in the past, for tasks that come from elsewhere. A later one counts as "
+        "now, and so does none.",
+        examples=["2026-11-20T18:00:00+00:00"],
+    ),
+]
+
 _WHETHER_A_DAY = Field(
     description="Whether the task is due on a day. Unset: `true` if `due_date` has no time.",
     examples=[True],
@@ -182,14 +199,19 @@ class TaskCreate(BaseModel):
     all_day: Annotated[StrictBool | None, AfterValidator(bool), _WHETHER_A_DAY] = Field(
         default=False, json_schema_extra=without_default
     )
+    completed_at: SentPast = None
     due_date: SentDueDate = None
+    created_at: SentPast = None
     further: FurtherText = None
 
     @model_validator(mode="before")
     @classmethod
     def _in_our_words(cls, task: object, info: ValidationInfo) -> object:
         keep = None if info.context else _keep_all
-        return _with_all_day(task_in_our_words(task, _OWN, keep))
+        return _with_all_day(_with_completed(task_in_our_words(task, _OWN_OF_CREATE, keep)))
+
+
+_OWN_OF_CREATE = TaskCreate.model_fields.keys() - {"further"}
 
 
 class TaskUpdate(TypedDict, total=False):
@@ -284,6 +306,7 @@ class TaskPublic(BaseModel):
                 "priority": "high",
                 "tags": ["home", "errands"],
                 "all_day": True,
+                "completed_at": None,
                 "due_date": "2026-12-24T00:00:00.000000+00:00",
                 "created_at": "2026-11-21T09:30:00.123456+00:00",
                 "updated_at": "2026-11-21T09:30:00.123456+00:00",
@@ -300,6 +323,7 @@ class TaskPublic(BaseModel):
     priority: Priority
     tags: list[str]
     all_day: bool
+    completed_at: datetime | None
     due_date: datetime | None
     created_at: datetime
     updated_at: datetime

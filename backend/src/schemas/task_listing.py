@@ -25,6 +25,8 @@ Sort: TypeAlias = Literal[
     "-priority",
     "due_date",
     "-due_date",
+    "completed_at",
+    "-completed_at",
 ]
 
 
@@ -90,7 +92,7 @@ class TaskListing(Listing):
     sort: Sort = Field(
         default="created_at",
         description="The field to order by; a - before it reverses the order. Priorities go from "
-        "low to urgent; tasks without a due date always come last.",
+        "low to urgent; tasks without the date or time that orders the list always come last.",
         examples=["-updated_at"],
     )
 
@@ -153,6 +155,22 @@ class TaskListing(Listing):
         description="Only tasks that are due at this time or earlier; a day ends at midnight.",
         examples=["2026-12-31"],
     )
+    completed_from: Annotated[
+        datetime | SkipJsonSchema[None], BeforeValidator(_first_moment), _DAY_OR_TIME
+    ] = Field(
+        default=None,
+        description="Only tasks that were completed at this time or later; a day begins at "
+        "midnight.",
+        examples=["2026-11-23"],
+    )
+    completed_to: Annotated[
+        datetime | SkipJsonSchema[None], BeforeValidator(_last_moment), _DAY_OR_TIME
+    ] = Field(
+        default=None,
+        description="Only tasks that were completed at this time or earlier; a day ends at "
+        "midnight.",
+        examples=["2026-11-29"],
+    )
     has_due_date: Annotated[
         bool | None, BeforeValidator(_either), WithJsonSchema(or_empty(False, type="boolean"))
     ] = Field(
@@ -178,8 +196,8 @@ class TaskListing(Listing):
     ] = Field(
         default=UTC_ZONE,
         description="The IANA name of the time zone that decides when days begin and end, "
-        "for `overdue`, `due_date_from`, `due_date_to` and the order by `due_date`. In this order, "
-        "a day counts as its first moment.",
+        "for `overdue`, `due_date_from`, `due_date_to`, `completed_from`, `completed_to` and the "
+        "order by `due_date`. In this order, a day counts as its first moment.",
         examples=["America/New_York"],
     )
 

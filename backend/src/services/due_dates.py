@@ -83,32 +83,33 @@ IN_ZONE = Place(due_at(zoned=True), _position())
 """The order of tasks by when they are due, in a zone."""
 
 
-def bounds(first: datetime | None, last: datetime | None, zone: str) -> dict[str, object]:
-    """Return the parameters of `is_in_time` for two moments, or days on the clocks of a zone."""
+def bounds(
+    name: str, first: datetime | None, last: datetime | None, zone: str
+) -> dict[str, object]:
+    """Return the parameters of `is_between` for two moments, or days on the clocks of a zone."""
     if zone == UTC_ZONE:
         first, last = (time and time.replace(tzinfo=UTC) for time in (first, last))
     return {
-        "due_date_from": first if first and first.tzinfo else None,
-        "due_date_to": last if last and last.tzinfo else None,
-        "due_day_from": first if first and not first.tzinfo else None,
-        "due_day_to": last if last and not last.tzinfo else None,
+        f"{name}_from": first if first and first.tzinfo else None,
+        f"{name}_to": last if last and last.tzinfo else None,
+        f"{name}_from_day": first if first and not first.tzinfo else None,
+        f"{name}_to_day": last if last and not last.tzinfo else None,
     }
 
 
-def is_in_time(*, zoned: bool) -> ColumnElement[bool]:
-    """Whether tasks are due from `due_date_from` to `due_date_to`, each of which may be NULL.
+def is_between(moment: ColumnElement[Any], name: str, *, zoned: bool) -> ColumnElement[bool]:
+    """Whether a moment is from `{name}_from` to `{name}_to`, each of which may be NULL.
 
-    In a zone, `due_day_from` is the midnight of a day, and `due_day_to` the last microsecond.
+    In a zone, `{name}_from_day` is the midnight of a day, and `{name}_to_day` the last microsecond.
     """
-    due = due_at(zoned=zoned)
-    first: ColumnElement[Any] = bindparam("due_date_from", type_=_MOMENT)
-    last: ColumnElement[Any] = bindparam("due_date_to", type_=_MOMENT)
+    first: ColumnElement[Any] = bindparam(f"{name}_from", type_=_MOMENT)
+    last: ColumnElement[Any] = bindparam(f"{name}_to", type_=_MOMENT)
     if zoned:  # PostgreSQL computes a subquery once, and not for every row
-        begin = _first_moment(bindparam("due_day_from", type_=_LOCAL))
-        end = _first_moment(bindparam("due_day_to", type_=_LOCAL) + _TICK) - _TICK
+        begin = _first_moment(bindparam(f"{name}_from_day", type_=_LOCAL))
+        end = _first_moment(bindparam(f"{name}_to_day", type_=_LOCAL) + _TICK) - _TICK
         first = func.coalesce(first, select(begin).scalar_subquery())
         last = func.coalesce(last, select(end).scalar_subquery())
-    return and_(or_(first.is_(None), due >= first), or_(last.is_(None), due <= last))
+    return and_(or_(first.is_(None), moment >= first), or_(last.is_(None), moment <= last))
 
 
 def is_overdue(*, zoned: bool) -> ColumnElement[bool]:

@@ -50,7 +50,14 @@ from src.models.idempotency_key import IdempotencyKey
 from src.models.task import Task
 from src.schemas.task import Completion, TaskCreate, TaskUpdate
 from src.schemas.task_listing import UTC_ZONE, Sort, TaskListing
-from src.services.due_dates import IN_ZONE, bounds, is_in_time, is_overdue, is_time_zone
+from src.services.due_dates import (
+    IN_ZONE,
+    bounds,
+    due_at,
+    is_between,
+    is_overdue,
+    is_time_zone,
+)
 from src.services.exceptions import UnknownTimeZone
 
 TASKS = table_of(Task)
@@ -60,7 +67,7 @@ FEEDS = table_of(Feed)
 _GIVEN = TaskCreate.model_fields
 
 GET = select_row(TASKS)
-_SHARED = share_writes(TASKS, _GIVEN, FEEDS)
+_SHARED = share_writes(TASKS, TaskUpdate.__annotations__, FEEDS)
 
 CREATE = insert_row(TASKS, _GIVEN, _SHARED)
 CREATE_ONCE = insert_row_once(TASKS, _GIVEN, KEYS, "task_id")
@@ -102,7 +109,8 @@ def _has_more(*, zoned: bool) -> ColumnElement[bool]:
     return and_(
         if_asked("priorities", ARRAY(Text), task.priority == any_(ranks)),
         if_asked("tags", ARRAY(Text), tags.op("@>")(bindparam("tags", type_=ARRAY(Text)))),
-        is_in_time(zoned=zoned),
+        is_between(due_at(zoned=zoned), "due_date", zoned=zoned),
+        is_between(task.completed_at, "completed", zoned=zoned),
         if_asked(
             "has_due_date",
             Boolean,
@@ -148,7 +156,7 @@ def fingerprint(task: TaskCreate) -> str:
     return sha256(to_json(values)).hexdigest()
 
 
-_OF_DAYS = {"due_date_from", "due_date_to", "overdue"}
+_OF_DAYS = {"due_date_from", "due_date_to", "completed_from", "completed_to", "overdue"}
 _MORE = {"priority", "tags", "has_due_date", "offset", *_OF_DAYS}
 
 
@@ -182,7 +190,9 @@ async def list_tasks(
             "overdue": listing.overdue,
             "offset": listing.offset or 0,
         }
-        values |= bounds(listing.due_date_from, listing.due_date_to, listing.time_zone)
+        zone = listing.time_zone
+        values |= bounds("due_date", listing.due_date_from, listing.due_date_to, zone)
+        values |= bounds("completed", listing.completed_from, listing.completed_to, zone)
     filters = frozenset(by)
     return await rows.get_page(
         engine,

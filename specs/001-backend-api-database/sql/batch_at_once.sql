@@ -36,7 +36,7 @@ WITH operation AS (
                                                                 THEN CAST(concat_ws(',',
                                                                                     "left"(CAST(row_to_json(own) AS text),
                                                                                            -1),
-                                                                                    NULLIF("left"(substr(CAST(row.further - CAST('{id,user_id,title,description,completed,priority,tags,all_day,due_date,created_at,updated_at}' AS text[]) AS text),
+                                                                                    NULLIF("left"(substr(CAST(row.further - CAST('{id,user_id,title,description,completed,priority,tags,all_day,completed_at,due_date,created_at,updated_at}' AS text[]) AS text),
                                                                                                          2),
                                                                                                   -1),
                                                                                            '')) || '}' AS pg_catalog.json)
@@ -58,6 +58,7 @@ WITH operation AS (
                                          ((current.before)).tags AS tags,
                                          ((current.before)).further AS further,
                                          ((current.before)).all_day AS all_day,
+                                         ((current.before)).completed_at AS completed_at,
                                          ((current.before)).due_date AS due_date,
                                          ((current.before)).created_at AS created_at,
                                          ((current.before)).updated_at AS updated_at) AS row
@@ -69,6 +70,7 @@ WITH operation AS (
                                                     row.priority AS priority,
                                                     row.tags AS tags,
                                                     row.all_day AS all_day,
+                                                    row.completed_at AS completed_at,
                                                     row.due_date AS due_date,
                                                     row.created_at AS created_at,
                                                     row.updated_at AS updated_at) AS own ON TRUE)
@@ -92,8 +94,27 @@ WITH operation AS (
                 COALESCE(new.all_day,
                          ((verdict.before)).all_day AND ((verdict.before)).due_date = new.due_date,
                          FALSE) AS all_day,
+                CASE
+                  WHEN verdict.op = 'create'
+                    THEN CASE
+                           WHEN new.completed THEN LEAST(new.completed_at, new.updated_at)
+                         END
+                  ELSE CASE
+                         WHEN NOT new.completed
+                           THEN NULL
+                         WHEN ((verdict.before)).completed
+                           THEN ((verdict.before)).completed_at
+                         ELSE CASE
+                                WHEN verdict.op = 'update' THEN GREATEST(new.updated_at, now())
+                                ELSE new.updated_at
+                              END
+                       END
+                END AS completed_at,
                 new.due_date AS due_date,
-                new.created_at AS created_at,
+                CASE
+                  WHEN verdict.op = 'create' THEN LEAST(new.created_at, new.updated_at)
+                  ELSE new.created_at
+                END AS created_at,
                 CASE
                   WHEN verdict.op = 'update' THEN GREATEST(new.updated_at, now())
                   ELSE new.updated_at
@@ -117,6 +138,7 @@ WITH operation AS (
                             tags,
                             further,
                             all_day,
+                            completed_at,
                             due_date,
                             created_at,
                             updated_at)
@@ -129,6 +151,7 @@ WITH operation AS (
                 state.tags AS tags,
                 state.further AS further,
                 state.all_day AS all_day,
+                state.completed_at AS completed_at,
                 state.due_date AS due_date,
                 state.created_at AS created_at,
                 state.updated_at AS updated_at
@@ -145,7 +168,9 @@ WITH operation AS (
              tags = state.tags,
              further = state.further,
              all_day = state.all_day,
+             completed_at = state.completed_at,
              due_date = state.due_date,
+             created_at = state.created_at,
              updated_at = state.updated_at
          FROM state
          WHERE tasks.user_id = CAST($2 AS varchar)
@@ -175,7 +200,7 @@ WITH operation AS (
                     WHEN jsonb_typeof(state.further) = 'object'
                       THEN CAST(concat_ws(',',
                                           "left"(CAST(row_to_json(own) AS text), -1),
-                                          NULLIF("left"(substr(CAST(state.further - CAST('{id,user_id,title,description,completed,priority,tags,all_day,due_date,created_at,updated_at}' AS text[]) AS text),
+                                          NULLIF("left"(substr(CAST(state.further - CAST('{id,user_id,title,description,completed,priority,tags,all_day,completed_at,due_date,created_at,updated_at}' AS text[]) AS text),
                                                                2),
                                                         -1),
                                                  '')) || '}' AS pg_catalog.json)
@@ -192,6 +217,7 @@ WITH operation AS (
                                              state.priority AS priority,
                                              state.tags AS tags,
                                              state.all_day AS all_day,
+                                             state.completed_at AS completed_at,
                                              state.due_date AS due_date,
                                              state.created_at AS created_at,
                                              state.updated_at AS updated_at) AS own ON TRUE)

@@ -45,7 +45,7 @@ WITH seen AS (
                                                                 THEN CAST(concat_ws(',',
                                                                                     "left"(CAST(row_to_json(own) AS text),
                                                                                            -1),
-                                                                                    NULLIF("left"(substr(CAST(row.further - CAST('{id,user_id,title,description,completed,priority,tags,all_day,due_date,created_at,updated_at}' AS text[]) AS text),
+                                                                                    NULLIF("left"(substr(CAST(row.further - CAST('{id,user_id,title,description,completed,priority,tags,all_day,completed_at,due_date,created_at,updated_at}' AS text[]) AS text),
                                                                                                          2),
                                                                                                   -1),
                                                                                            '')) || '}' AS pg_catalog.json)
@@ -67,6 +67,7 @@ WITH seen AS (
                                          ((current.before)).tags AS tags,
                                          ((current.before)).further AS further,
                                          ((current.before)).all_day AS all_day,
+                                         ((current.before)).completed_at AS completed_at,
                                          ((current.before)).due_date AS due_date,
                                          ((current.before)).created_at AS created_at,
                                          ((current.before)).updated_at AS updated_at) AS row
@@ -78,6 +79,7 @@ WITH seen AS (
                                                     row.priority AS priority,
                                                     row.tags AS tags,
                                                     row.all_day AS all_day,
+                                                    row.completed_at AS completed_at,
                                                     row.due_date AS due_date,
                                                     row.created_at AS created_at,
                                                     row.updated_at AS updated_at) AS own ON TRUE)
@@ -101,8 +103,27 @@ WITH seen AS (
                 COALESCE(new.all_day,
                          ((verdict.before)).all_day AND ((verdict.before)).due_date = new.due_date,
                          FALSE) AS all_day,
+                CASE
+                  WHEN verdict.op = 'create'
+                    THEN CASE
+                           WHEN new.completed THEN LEAST(new.completed_at, new.updated_at)
+                         END
+                  ELSE CASE
+                         WHEN NOT new.completed
+                           THEN NULL
+                         WHEN ((verdict.before)).completed
+                           THEN ((verdict.before)).completed_at
+                         ELSE CASE
+                                WHEN verdict.op = 'update' THEN GREATEST(new.updated_at, now())
+                                ELSE new.updated_at
+                              END
+                       END
+                END AS completed_at,
                 new.due_date AS due_date,
-                new.created_at AS created_at,
+                CASE
+                  WHEN verdict.op = 'create' THEN LEAST(new.created_at, new.updated_at)
+                  ELSE new.created_at
+                END AS created_at,
                 CASE
                   WHEN verdict.op = 'update' THEN GREATEST(new.updated_at, now())
                   ELSE new.updated_at
@@ -120,7 +141,7 @@ WITH seen AS (
                                     WHEN jsonb_typeof(state.further) = 'object'
                                       THEN CAST(concat_ws(',',
                                                           "left"(CAST(row_to_json(own) AS text), -1),
-                                                          NULLIF("left"(substr(CAST(state.further - CAST('{id,user_id,title,description,completed,priority,tags,all_day,due_date,created_at,updated_at}' AS text[]) AS text),
+                                                          NULLIF("left"(substr(CAST(state.further - CAST('{id,user_id,title,description,completed,priority,tags,all_day,completed_at,due_date,created_at,updated_at}' AS text[]) AS text),
                                                                                2),
                                                                         -1),
                                                                  '')) || '}' AS pg_catalog.json)
@@ -131,7 +152,7 @@ WITH seen AS (
                            WHEN state.id IS NOT NULL
                              THEN (SELECT json_object_agg(member_1.key, member_1.value) AS json_object_agg_1
                                    FROM LATERAL json_each(row_to_json(state)) AS member_1 (key, value)
-                                   WHERE member_1.key IN ('id', 'user_id', 'further', 'all_day', 'created_at', 'updated_at')
+                                   WHERE member_1.key IN ('id', 'user_id', 'further', 'all_day', 'completed_at', 'created_at', 'updated_at')
                                       OR verdict.fields -> member_1.key IS NULL)
                          END ORDER BY verdict.n) AS parts
          FROM verdict
@@ -144,6 +165,7 @@ WITH seen AS (
                                                     state.priority AS priority,
                                                     state.tags AS tags,
                                                     state.all_day AS all_day,
+                                                    state.completed_at AS completed_at,
                                                     state.due_date AS due_date,
                                                     state.created_at AS created_at,
                                                     state.updated_at AS updated_at) AS own ON TRUE)
@@ -192,6 +214,7 @@ WITH seen AS (
                             tags,
                             further,
                             all_day,
+                            completed_at,
                             due_date,
                             created_at,
                             updated_at)
@@ -204,6 +227,7 @@ WITH seen AS (
                 state.tags AS tags,
                 state.further AS further,
                 state.all_day AS all_day,
+                state.completed_at AS completed_at,
                 state.due_date AS due_date,
                 state.created_at AS created_at,
                 state.updated_at AS updated_at
@@ -220,7 +244,9 @@ WITH seen AS (
              tags = state.tags,
              further = state.further,
              all_day = state.all_day,
+             completed_at = state.completed_at,
              due_date = state.due_date,
+             created_at = state.created_at,
              updated_at = state.updated_at
          FROM state
          WHERE tasks.user_id = CAST($2 AS varchar)
@@ -267,7 +293,7 @@ WITH seen AS (
                                                                                    THEN CAST(concat_ws(',',
                                                                                                        "left"(CAST(row_to_json(own) AS text),
                                                                                                               -1),
-                                                                                                       NULLIF("left"(substr(CAST(state_1.further - CAST('{id,user_id,title,description,completed,priority,tags,all_day,due_date,created_at,updated_at}' AS text[]) AS text),
+                                                                                                       NULLIF("left"(substr(CAST(state_1.further - CAST('{id,user_id,title,description,completed,priority,tags,all_day,completed_at,due_date,created_at,updated_at}' AS text[]) AS text),
                                                                                                                             2),
                                                                                                                      -1),
                                                                                                               '')) || '}' AS pg_catalog.json)
@@ -300,6 +326,7 @@ WITH seen AS (
                                                                                                               tags text[],
                                                                                                               further jsonb,
                                                                                                               all_day boolean,
+                                                                                                              completed_at timestamp with time zone,
                                                                                                               due_date timestamp with time zone,
                                                                                                               created_at timestamp with time zone,
                                                                                                               updated_at timestamp with time zone)
@@ -311,6 +338,7 @@ WITH seen AS (
                                                                                                  state_1.priority AS priority,
                                                                                                  state_1.tags AS tags,
                                                                                                  state_1.all_day AS all_day,
+                                                                                                 state_1.completed_at AS completed_at,
                                                                                                  state_1.due_date AS due_date,
                                                                                                  state_1.created_at AS created_at,
                                                                                                  state_1.updated_at AS updated_at) AS own ON TRUE)

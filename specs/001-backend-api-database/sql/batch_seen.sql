@@ -5,7 +5,7 @@ SELECT idempotency_keys.fingerprint,
                   WHEN jsonb_typeof(state_1.further) = 'object'
                     THEN CAST(concat_ws(',',
                                         "left"(CAST(row_to_json(own) AS text), -1),
-                                        NULLIF("left"(substr(CAST(state_1.further - CAST('{id,user_id,title,description,completed,priority,tags,all_day,due_date,created_at,updated_at}' AS text[]) AS text),
+                                        NULLIF("left"(substr(CAST(state_1.further - CAST('{id,user_id,title,description,completed,priority,tags,all_day,completed_at,due_date,created_at,updated_at}' AS text[]) AS text),
                                                              2),
                                                       -1),
                                                '')) || '}' AS pg_catalog.json)
@@ -38,6 +38,7 @@ FROM idempotency_keys
                                                         tags text[],
                                                         further jsonb,
                                                         all_day boolean,
+                                                        completed_at timestamp with time zone,
                                                         due_date timestamp with time zone,
                                                         created_at timestamp with time zone,
                                                         updated_at timestamp with time zone)
@@ -49,6 +50,7 @@ FROM idempotency_keys
                                            state_1.priority AS priority,
                                            state_1.tags AS tags,
                                            state_1.all_day AS all_day,
+                                           state_1.completed_at AS completed_at,
                                            state_1.due_date AS due_date,
                                            state_1.created_at AS created_at,
                                            state_1.updated_at AS updated_at) AS own ON TRUE)

@@ -42,7 +42,7 @@ WITH known AS (
                            WHEN jsonb_typeof(task.further) = 'object'
                              THEN CAST(concat_ws(',',
                                                  "left"(CAST(row_to_json(own) AS text), -1),
-                                                 NULLIF("left"(substr(CAST(task.further - CAST('{id,user_id,title,description,completed,priority,tags,all_day,due_date,created_at,updated_at}' AS text[]) AS text),
+                                                 NULLIF("left"(substr(CAST(task.further - CAST('{id,user_id,title,description,completed,priority,tags,all_day,completed_at,due_date,created_at,updated_at}' AS text[]) AS text),
                                                                       2),
                                                                -1),
                                                         '')) || '}' AS pg_catalog.json)
@@ -59,6 +59,7 @@ WITH known AS (
                                          tasks.tags AS tags,
                                          tasks.further AS further,
                                          tasks.all_day AS all_day,
+                                         tasks.completed_at AS completed_at,
                                          tasks.due_date AS due_date,
                                          tasks.created_at AS created_at,
                                          tasks.updated_at AS updated_at
@@ -75,6 +76,7 @@ WITH known AS (
                                                     task.priority AS priority,
                                                     task.tags AS tags,
                                                     task.all_day AS all_day,
+                                                    task.completed_at AS completed_at,
                                                     task.due_date AS due_date,
                                                     task.created_at AS created_at,
                                                     task.updated_at AS updated_at) AS own ON TRUE)

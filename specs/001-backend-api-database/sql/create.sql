@@ -8,6 +8,7 @@ WITH row AS (
                             tags,
                             further,
                             all_day,
+                            completed_at,
                             due_date,
                             created_at,
                             updated_at)
@@ -20,8 +21,13 @@ WITH row AS (
                  CAST($7 AS text[]),
                  CAST(CAST($8 AS varchar) AS jsonb),
                  CAST($9 AS boolean),
-                 CAST($10 AS timestamp with time zone),
-                 CAST($11 AS timestamp with time zone),
+                 CASE
+                   WHEN CAST($5 AS boolean)
+                     THEN LEAST(CAST($10 AS timestamp with time zone),
+                                CAST($11 AS timestamp with time zone))
+                 END,
+                 CAST($12 AS timestamp with time zone),
+                 LEAST(CAST($13 AS timestamp with time zone), CAST($11 AS timestamp with time zone)),
                  CAST($11 AS timestamp with time zone))
          ON CONFLICT DO NOTHING
          RETURNING tasks.id,
@@ -33,6 +39,7 @@ WITH row AS (
                    tasks.tags,
                    tasks.further,
                    tasks.all_day,
+                   tasks.completed_at,
                    tasks.due_date,
                    tasks.created_at,
                    tasks.updated_at
@@ -41,7 +48,7 @@ WITH row AS (
            WHEN jsonb_typeof(row.further) = 'object'
              THEN CAST(concat_ws(',',
                                  "left"(CAST(row_to_json(own) AS text), -1),
-                                 NULLIF("left"(substr(CAST(row.further - CAST('{id,user_id,title,description,completed,priority,tags,all_day,due_date,created_at,updated_at}' AS text[]) AS text),
+                                 NULLIF("left"(substr(CAST(row.further - CAST('{id,user_id,title,description,completed,priority,tags,all_day,completed_at,due_date,created_at,updated_at}' AS text[]) AS text),
                                                       2),
                                                -1),
                                         '')) || '}' AS pg_catalog.json)
@@ -56,6 +63,7 @@ WITH row AS (
                                   row.priority AS priority,
                                   row.tags AS tags,
                                   row.all_day AS all_day,
+                                  row.completed_at AS completed_at,
                                   row.due_date AS due_date,
                                   row.created_at AS created_at,
                                   row.updated_at AS updated_at) AS own ON TRUE

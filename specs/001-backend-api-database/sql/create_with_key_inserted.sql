@@ -7,6 +7,7 @@ INSERT INTO tasks (id,
                    tags,
                    further,
                    all_day,
+                   completed_at,
                    due_date,
                    created_at,
                    updated_at)
@@ -19,7 +20,11 @@ VALUES (CAST($1 AS uuid),
         CAST($7 AS text[]),
         CAST(CAST($8 AS varchar) AS jsonb),
         CAST($9 AS boolean),
-        CAST($10 AS timestamp with time zone),
-        CAST($11 AS timestamp with time zone),
+        CASE
+          WHEN CAST($5 AS boolean)
+            THEN LEAST(CAST($10 AS timestamp with time zone), CAST($11 AS timestamp with time zone))
+        END,
+        CAST($12 AS timestamp with time zone),
+        LEAST(CAST($13 AS timestamp with time zone), CAST($11 AS timestamp with time zone)),
         CAST($11 AS timestamp with time zone))
 ON CONFLICT DO NOTHING

@@ -8,15 +8,21 @@ WITH row AS (
                 CAST(CAST($7 AS text[]) AS text[]) AS tags,
                 CAST(CAST(CAST($8 AS varchar) AS jsonb) AS jsonb) AS further,
                 CAST(CAST($9 AS boolean) AS boolean) AS all_day,
-                CAST(CAST($10 AS timestamp with time zone) AS timestamp with time zone) AS due_date,
-                CAST(CAST($11 AS timestamp with time zone) AS timestamp with time zone) AS created_at,
+                CASE
+                  WHEN CAST(CAST($5 AS boolean) AS boolean)
+                    THEN LEAST(CAST(CAST($10 AS timestamp with time zone) AS timestamp with time zone),
+                               CAST(CAST($11 AS timestamp with time zone) AS timestamp with time zone))
+                END AS completed_at,
+                CAST(CAST($12 AS timestamp with time zone) AS timestamp with time zone) AS due_date,
+                LEAST(CAST(CAST($13 AS timestamp with time zone) AS timestamp with time zone),
+                      CAST(CAST($11 AS timestamp with time zone) AS timestamp with time zone)) AS created_at,
                 CAST(CAST($11 AS timestamp with time zone) AS timestamp with time zone) AS updated_at
        )
   SELECT CASE
            WHEN jsonb_typeof(row.further) = 'object'
              THEN CAST(concat_ws(',',
                                  "left"(CAST(row_to_json(own) AS text), -1),
-                                 NULLIF("left"(substr(CAST(row.further - CAST('{id,user_id,title,description,completed,priority,tags,all_day,due_date,created_at,updated_at}' AS text[]) AS text),
+                                 NULLIF("left"(substr(CAST(row.further - CAST('{id,user_id,title,description,completed,priority,tags,all_day,completed_at,due_date,created_at,updated_at}' AS text[]) AS text),
                                                       2),
                                                -1),
                                         '')) || '}' AS pg_catalog.json)
@@ -31,6 +37,7 @@ WITH row AS (
                                   row.priority AS priority,
                                   row.tags AS tags,
                                   row.all_day AS all_day,
+                                  row.completed_at AS completed_at,
                                   row.due_date AS due_date,
                                   row.created_at AS created_at,
                                   row.updated_at AS updated_at) AS own ON TRUE

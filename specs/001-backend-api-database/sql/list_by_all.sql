@@ -8,6 +8,7 @@ WITH row AS (
                 tasks.tags AS tags,
                 tasks.further AS further,
                 tasks.all_day AS all_day,
+                tasks.completed_at AS completed_at,
                 tasks.due_date AS due_date,
                 tasks.created_at AS created_at,
                 tasks.updated_at AS updated_at
@@ -56,29 +57,33 @@ WITH row AS (
              OR tasks.due_date >= CAST($6 AS timestamp with time zone))
            AND (CAST($7 AS timestamp with time zone) IS NULL
              OR tasks.due_date <= CAST($7 AS timestamp with time zone))
-           AND (CAST($8 AS boolean) IS NULL OR (tasks.due_date IS NOT NULL) = CAST($8 AS boolean))
-           AND (CAST($9 AS boolean) IS NULL
+           AND (CAST($8 AS timestamp with time zone) IS NULL
+             OR tasks.completed_at >= CAST($8 AS timestamp with time zone))
+           AND (CAST($9 AS timestamp with time zone) IS NULL
+             OR tasks.completed_at <= CAST($9 AS timestamp with time zone))
+           AND (CAST($10 AS boolean) IS NULL OR (tasks.due_date IS NOT NULL) = CAST($10 AS boolean))
+           AND (CAST($11 AS boolean) IS NULL
              OR (NOT tasks.completed
              AND COALESCE(CASE
                             WHEN tasks.all_day
                               THEN tasks.due_date + CAST('1 day' AS interval) <= now()
                             ELSE tasks.due_date < now()
                           END,
-                          FALSE)) = CAST($9 AS boolean))
-           AND ((tasks.due_date, tasks.id) < (CAST(CAST($10 AS varchar) AS timestamp with time zone),
-                                              CAST($11 AS uuid))
+                          FALSE)) = CAST($11 AS boolean))
+           AND ((tasks.due_date, tasks.id) < (CAST(CAST($12 AS varchar) AS timestamp with time zone),
+                                              CAST($13 AS uuid))
              OR (tasks.due_date IS NULL
-             AND (CAST(CAST($10 AS varchar) AS timestamp with time zone) IS NOT NULL
-               OR tasks.id < CAST($11 AS uuid))))
+             AND (CAST(CAST($12 AS varchar) AS timestamp with time zone) IS NOT NULL
+               OR tasks.id < CAST($13 AS uuid))))
          ORDER BY tasks.due_date DESC NULLS LAST, tasks.id DESC
-         LIMIT CAST($12 AS bigint)
-         OFFSET CAST($13 AS bigint)
+         LIMIT CAST($14 AS bigint)
+         OFFSET CAST($15 AS bigint)
        )
   SELECT CASE
            WHEN jsonb_typeof(row.further) = 'object'
              THEN CAST(concat_ws(',',
                                  "left"(CAST(row_to_json(own) AS text), -1),
-                                 NULLIF("left"(substr(CAST(row.further - CAST('{id,user_id,title,description,completed,priority,tags,all_day,due_date,created_at,updated_at}' AS text[]) AS text),
+                                 NULLIF("left"(substr(CAST(row.further - CAST('{id,user_id,title,description,completed,priority,tags,all_day,completed_at,due_date,created_at,updated_at}' AS text[]) AS text),
                                                       2),
                                                -1),
                                         '')) || '}' AS pg_catalog.json)
@@ -93,6 +98,7 @@ WITH row AS (
                                   row.priority AS priority,
                                   row.tags AS tags,
                                   row.all_day AS all_day,
+                                  row.completed_at AS completed_at,
                                   row.due_date AS due_date,
                                   row.created_at AS created_at,
                                   row.updated_at AS updated_at) AS own ON TRUE

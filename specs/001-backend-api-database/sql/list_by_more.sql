@@ -8,6 +8,7 @@ WITH row AS (
                 tasks.tags AS tags,
                 tasks.further AS further,
                 tasks.all_day AS all_day,
+                tasks.completed_at AS completed_at,
                 tasks.due_date AS due_date,
                 tasks.created_at AS created_at,
                 tasks.updated_at AS updated_at
@@ -27,24 +28,28 @@ WITH row AS (
              OR tasks.due_date >= CAST($4 AS timestamp with time zone))
            AND (CAST($5 AS timestamp with time zone) IS NULL
              OR tasks.due_date <= CAST($5 AS timestamp with time zone))
-           AND (CAST($6 AS boolean) IS NULL OR (tasks.due_date IS NOT NULL) = CAST($6 AS boolean))
-           AND (CAST($7 AS boolean) IS NULL
+           AND (CAST($6 AS timestamp with time zone) IS NULL
+             OR tasks.completed_at >= CAST($6 AS timestamp with time zone))
+           AND (CAST($7 AS timestamp with time zone) IS NULL
+             OR tasks.completed_at <= CAST($7 AS timestamp with time zone))
+           AND (CAST($8 AS boolean) IS NULL OR (tasks.due_date IS NOT NULL) = CAST($8 AS boolean))
+           AND (CAST($9 AS boolean) IS NULL
              OR (NOT tasks.completed
              AND COALESCE(CASE
                             WHEN tasks.all_day
                               THEN tasks.due_date + CAST('1 day' AS interval) <= now()
                             ELSE tasks.due_date < now()
                           END,
-                          FALSE)) = CAST($7 AS boolean))
+                          FALSE)) = CAST($9 AS boolean))
          ORDER BY tasks.created_at, tasks.id
-         LIMIT CAST($8 AS bigint)
-         OFFSET CAST($9 AS bigint)
+         LIMIT CAST($10 AS bigint)
+         OFFSET CAST($11 AS bigint)
        )
   SELECT CASE
            WHEN jsonb_typeof(row.further) = 'object'
              THEN CAST(concat_ws(',',
                                  "left"(CAST(row_to_json(own) AS text), -1),
-                                 NULLIF("left"(substr(CAST(row.further - CAST('{id,user_id,title,description,completed,priority,tags,all_day,due_date,created_at,updated_at}' AS text[]) AS text),
+                                 NULLIF("left"(substr(CAST(row.further - CAST('{id,user_id,title,description,completed,priority,tags,all_day,completed_at,due_date,created_at,updated_at}' AS text[]) AS text),
                                                       2),
                                                -1),
                                         '')) || '}' AS pg_catalog.json)
@@ -59,6 +64,7 @@ WITH row AS (
                                   row.priority AS priority,
                                   row.tags AS tags,
                                   row.all_day AS all_day,
+                                  row.completed_at AS completed_at,
                                   row.due_date AS due_date,
                                   row.created_at AS created_at,
                                   row.updated_at AS updated_at) AS own ON TRUE

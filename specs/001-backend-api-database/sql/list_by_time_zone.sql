@@ -8,6 +8,7 @@ WITH row AS (
                 tasks.tags AS tags,
                 tasks.further AS further,
                 tasks.all_day AS all_day,
+                tasks.completed_at AS completed_at,
                 tasks.due_date AS due_date,
                 tasks.created_at AS created_at,
                 tasks.updated_at AS updated_at
@@ -82,8 +83,27 @@ WITH row AS (
                                                        CAST($10 AS timestamp) + CAST('1 microsecond' AS interval)),
                                               timezone(CAST($7 AS varchar),
                                                        CAST($10 AS timestamp) + CAST('1 microsecond' AS interval) - CAST('1 microsecond' AS interval)) + CAST('1 microsecond' AS interval)) - CAST('1 microsecond' AS interval) AS anon_2)))
-           AND (CAST($11 AS boolean) IS NULL OR (tasks.due_date IS NOT NULL) = CAST($11 AS boolean))
-           AND (CAST($12 AS boolean) IS NULL
+           AND (COALESCE(CAST($11 AS timestamp with time zone),
+                         (SELECT LEAST(timezone(CAST($7 AS varchar), CAST($12 AS timestamp)),
+                                       timezone(CAST($7 AS varchar),
+                                                CAST($12 AS timestamp) - CAST('1 microsecond' AS interval)) + CAST('1 microsecond' AS interval)) AS least_2)) IS NULL
+             OR tasks.completed_at >= COALESCE(CAST($11 AS timestamp with time zone),
+                                               (SELECT LEAST(timezone(CAST($7 AS varchar),
+                                                                      CAST($12 AS timestamp)),
+                                                             timezone(CAST($7 AS varchar),
+                                                                      CAST($12 AS timestamp) - CAST('1 microsecond' AS interval)) + CAST('1 microsecond' AS interval)) AS least_2)))
+           AND (COALESCE(CAST($13 AS timestamp with time zone),
+                         (SELECT LEAST(timezone(CAST($7 AS varchar),
+                                                CAST($14 AS timestamp) + CAST('1 microsecond' AS interval)),
+                                       timezone(CAST($7 AS varchar),
+                                                CAST($14 AS timestamp) + CAST('1 microsecond' AS interval) - CAST('1 microsecond' AS interval)) + CAST('1 microsecond' AS interval)) - CAST('1 microsecond' AS interval) AS anon_3)) IS NULL
+             OR tasks.completed_at <= COALESCE(CAST($13 AS timestamp with time zone),
+                                               (SELECT LEAST(timezone(CAST($7 AS varchar),
+                                                                      CAST($14 AS timestamp) + CAST('1 microsecond' AS interval)),
+                                                             timezone(CAST($7 AS varchar),
+                                                                      CAST($14 AS timestamp) + CAST('1 microsecond' AS interval) - CAST('1 microsecond' AS interval)) + CAST('1 microsecond' AS interval)) - CAST('1 microsecond' AS interval) AS anon_3)))
+           AND (CAST($15 AS boolean) IS NULL OR (tasks.due_date IS NOT NULL) = CAST($15 AS boolean))
+           AND (CAST($16 AS boolean) IS NULL
              OR (NOT tasks.completed
              AND COALESCE(CASE
                             WHEN tasks.all_day
@@ -95,7 +115,7 @@ WITH row AS (
                                                                     tasks.due_date + CAST('1 day' AS interval)) - CAST('1 microsecond' AS interval)) + CAST('1 microsecond' AS interval))
                             ELSE tasks.due_date < now()
                           END,
-                          FALSE)) = CAST($12 AS boolean))
+                          FALSE)) = CAST($16 AS boolean))
            AND ((CASE
                    WHEN tasks.all_day
                      THEN LEAST(timezone(CAST($7 AS varchar), timezone('UTC', tasks.due_date)),
@@ -104,14 +124,14 @@ WITH row AS (
                    ELSE tasks.due_date
                  END,
                  tasks.id) > (CASE
-                                WHEN length(CAST($13 AS varchar)) = 10
+                                WHEN length(CAST($17 AS varchar)) = 10
                                   THEN LEAST(timezone(CAST($7 AS varchar),
-                                                      CAST(CAST($13 AS varchar) AS timestamp)),
+                                                      CAST(CAST($17 AS varchar) AS timestamp)),
                                              timezone(CAST($7 AS varchar),
-                                                      CAST(CAST($13 AS varchar) AS timestamp) - CAST('1 microsecond' AS interval)) + CAST('1 microsecond' AS interval))
-                                ELSE CAST(CAST($13 AS varchar) AS timestamp with time zone)
+                                                      CAST(CAST($17 AS varchar) AS timestamp) - CAST('1 microsecond' AS interval)) + CAST('1 microsecond' AS interval))
+                                ELSE CAST(CAST($17 AS varchar) AS timestamp with time zone)
                               END,
-                              CAST($14 AS uuid))
+                              CAST($18 AS uuid))
              OR (CASE
                    WHEN tasks.all_day
                      THEN LEAST(timezone(CAST($7 AS varchar), timezone('UTC', tasks.due_date)),
@@ -120,14 +140,14 @@ WITH row AS (
                    ELSE tasks.due_date
                  END IS NULL
              AND (CASE
-                    WHEN length(CAST($13 AS varchar)) = 10
+                    WHEN length(CAST($17 AS varchar)) = 10
                       THEN LEAST(timezone(CAST($7 AS varchar),
-                                          CAST(CAST($13 AS varchar) AS timestamp)),
+                                          CAST(CAST($17 AS varchar) AS timestamp)),
                                  timezone(CAST($7 AS varchar),
-                                          CAST(CAST($13 AS varchar) AS timestamp) - CAST('1 microsecond' AS interval)) + CAST('1 microsecond' AS interval))
-                    ELSE CAST(CAST($13 AS varchar) AS timestamp with time zone)
+                                          CAST(CAST($17 AS varchar) AS timestamp) - CAST('1 microsecond' AS interval)) + CAST('1 microsecond' AS interval))
+                    ELSE CAST(CAST($17 AS varchar) AS timestamp with time zone)
                   END IS NOT NULL
-               OR tasks.id > CAST($14 AS uuid))))
+               OR tasks.id > CAST($18 AS uuid))))
          ORDER BY CASE
                     WHEN tasks.all_day
                       THEN LEAST(timezone(CAST($7 AS varchar), timezone('UTC', tasks.due_date)),
@@ -136,14 +156,14 @@ WITH row AS (
                     ELSE tasks.due_date
                   END,
                   tasks.id
-         LIMIT CAST($15 AS bigint)
-         OFFSET CAST($16 AS bigint)
+         LIMIT CAST($19 AS bigint)
+         OFFSET CAST($20 AS bigint)
        )
   SELECT CASE
            WHEN jsonb_typeof(row.further) = 'object'
              THEN CAST(concat_ws(',',
                                  "left"(CAST(row_to_json(own) AS text), -1),
-                                 NULLIF("left"(substr(CAST(row.further - CAST('{id,user_id,title,description,completed,priority,tags,all_day,due_date,created_at,updated_at}' AS text[]) AS text),
+                                 NULLIF("left"(substr(CAST(row.further - CAST('{id,user_id,title,description,completed,priority,tags,all_day,completed_at,due_date,created_at,updated_at}' AS text[]) AS text),
                                                       2),
                                                -1),
                                         '')) || '}' AS pg_catalog.json)
@@ -158,6 +178,7 @@ WITH row AS (
                                   row.priority AS priority,
                                   row.tags AS tags,
                                   row.all_day AS all_day,
+                                  row.completed_at AS completed_at,
                                   row.due_date AS due_date,
                                   row.created_at AS created_at,
                                   row.updated_at AS updated_at) AS own ON TRUE

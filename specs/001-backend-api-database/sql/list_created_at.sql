@@ -8,6 +8,7 @@ WITH row AS (
                 tasks.tags AS tags,
                 tasks.further AS further,
                 tasks.all_day AS all_day,
+                tasks.completed_at AS completed_at,
                 tasks.due_date AS due_date,
                 tasks.created_at AS created_at,
                 tasks.updated_at AS updated_at
@@ -20,7 +21,7 @@ WITH row AS (
            WHEN jsonb_typeof(row.further) = 'object'
              THEN CAST(concat_ws(',',
                                  "left"(CAST(row_to_json(own) AS text), -1),
-                                 NULLIF("left"(substr(CAST(row.further - CAST('{id,user_id,title,description,completed,priority,tags,all_day,due_date,created_at,updated_at}' AS text[]) AS text),
+                                 NULLIF("left"(substr(CAST(row.further - CAST('{id,user_id,title,description,completed,priority,tags,all_day,completed_at,due_date,created_at,updated_at}' AS text[]) AS text),
                                                       2),
                                                -1),
                                         '')) || '}' AS pg_catalog.json)
@@ -35,6 +36,7 @@ WITH row AS (
                                   row.priority AS priority,
                                   row.tags AS tags,
                                   row.all_day AS all_day,
+                                  row.completed_at AS completed_at,
                                   row.due_date AS due_date,
                                   row.created_at AS created_at,
                                   row.updated_at AS updated_at) AS own ON TRUE

@@ -15,6 +15,7 @@ WITH added AS (
                                                                                  tags text[],
                                                                                  further text,
                                                                                  all_day boolean,
+                                                                                 completed_at timestamp with time zone,
                                                                                  due_date timestamp with time zone,
                                                                                  created_at timestamp with time zone,
                                                                                  updated_at timestamp with time zone) ON TRUE
@@ -36,6 +37,7 @@ WITH added AS (
                             tags,
                             further,
                             all_day,
+                            completed_at,
                             due_date,
                             created_at,
                             updated_at)
@@ -48,9 +50,12 @@ WITH added AS (
                 asked.tags AS tags,
                 CAST(asked.further AS jsonb) AS further,
                 asked.all_day AS all_day,
+                CASE
+                  WHEN asked.completed THEN LEAST(asked.completed_at, asked.updated_at)
+                END AS anon_2,
                 asked.due_date AS due_date,
-                asked.created_at AS created_at,
-                asked.created_at AS created_at__1
+                LEAST(asked.created_at, asked.updated_at) AS least_1,
+                asked.updated_at AS updated_at
          FROM json_to_recordset(CAST($1 AS pg_catalog.json)) AS asked(op text,
                                                                       sets integer,
                                                                       toggles integer,
@@ -64,6 +69,7 @@ WITH added AS (
                                                                       tags text[],
                                                                       further text,
                                                                       all_day boolean,
+                                                                      completed_at timestamp with time zone,
                                                                       due_date timestamp with time zone,
                                                                       created_at timestamp with time zone,
                                                                       updated_at timestamp with time zone)
@@ -83,6 +89,7 @@ WITH added AS (
                    tasks.tags,
                    tasks.further,
                    tasks.all_day,
+                   tasks.completed_at,
                    tasks.due_date,
                    tasks.created_at,
                    tasks.updated_at
@@ -101,6 +108,7 @@ WITH added AS (
                 asked.tags AS tags,
                 asked.further AS further,
                 asked.all_day AS all_day,
+                asked.completed_at AS completed_at,
                 asked.due_date AS due_date,
                 asked.created_at AS created_at,
                 asked.updated_at AS updated_at,
@@ -118,6 +126,7 @@ WITH added AS (
                                                                       tags text[],
                                                                       further text,
                                                                       all_day boolean,
+                                                                      completed_at timestamp with time zone,
                                                                       due_date timestamp with time zone,
                                                                       created_at timestamp with time zone,
                                                                       updated_at timestamp with time zone)
@@ -174,8 +183,21 @@ WITH added AS (
                            THEN NOT tasks.all_day
                          ELSE tasks.all_day
                        END,
+             completed_at = CASE
+                              WHEN NOT CASE
+                                         WHEN locked.sets & 16 <> 0
+                                           THEN locked.completed
+                                         WHEN locked.toggles & 16 <> 0
+                                           THEN NOT tasks.completed
+                                         ELSE tasks.completed
+                                       END
+                                THEN NULL
+                              WHEN tasks.completed
+                                THEN tasks.completed_at
+                              ELSE GREATEST(tasks.updated_at, now())
+                            END,
              due_date = CASE
-                          WHEN locked.sets & 512 <> 0 THEN locked.due_date
+                          WHEN locked.sets & 1024 <> 0 THEN locked.due_date
                           ELSE tasks.due_date
                         END,
              updated_at = GREATEST(tasks.updated_at, now())
@@ -198,6 +220,7 @@ WITH added AS (
                    tasks.tags,
                    tasks.further,
                    tasks.all_day,
+                   tasks.completed_at,
                    tasks.due_date,
                    tasks.created_at,
                    tasks.updated_at
@@ -218,7 +241,7 @@ WITH added AS (
             WHEN jsonb_typeof(created.further) = 'object'
               THEN CAST(concat_ws(',',
                                   "left"(CAST(row_to_json(own) AS text), -1),
-                                  NULLIF("left"(substr(CAST(created.further - CAST('{id,user_id,title,description,completed,priority,tags,all_day,due_date,created_at,updated_at}' AS text[]) AS text),
+                                  NULLIF("left"(substr(CAST(created.further - CAST('{id,user_id,title,description,completed,priority,tags,all_day,completed_at,due_date,created_at,updated_at}' AS text[]) AS text),
                                                        2),
                                                 -1),
                                          '')) || '}' AS pg_catalog.json)
@@ -233,6 +256,7 @@ WITH added AS (
                                    created.priority AS priority,
                                    created.tags AS tags,
                                    created.all_day AS all_day,
+                                   created.completed_at AS completed_at,
                                    created.due_date AS due_date,
                                    created.created_at AS created_at,
                                    created.updated_at AS updated_at) AS own ON TRUE
@@ -245,12 +269,12 @@ WITH added AS (
             WHEN jsonb_typeof(updated.further) = 'object'
               THEN CAST(concat_ws(',',
                                   "left"(CAST(row_to_json(own) AS text), -1),
-                                  NULLIF("left"(substr(CAST(updated.further - CAST('{id,user_id,title,description,completed,priority,tags,all_day,due_date,created_at,updated_at}' AS text[]) AS text),
+                                  NULLIF("left"(substr(CAST(updated.further - CAST('{id,user_id,title,description,completed,priority,tags,all_day,completed_at,due_date,created_at,updated_at}' AS text[]) AS text),
                                                        2),
                                                 -1),
                                          '')) || '}' AS pg_catalog.json)
             ELSE row_to_json(own)
-          END AS anon_2
+          END AS anon_3
    FROM updated
         INNER JOIN LATERAL (SELECT updated.id AS id,
                                    updated.user_id AS user_id,
@@ -260,6 +284,7 @@ WITH added AS (
                                    updated.priority AS priority,
                                    updated.tags AS tags,
                                    updated.all_day AS all_day,
+                                   updated.completed_at AS completed_at,
                                    updated.due_date AS due_date,
                                    updated.created_at AS created_at,
                                    updated.updated_at AS updated_at) AS own ON TRUE)

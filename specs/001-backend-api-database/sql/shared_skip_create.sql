@@ -8,6 +8,7 @@ WITH created AS (
                             tags,
                             further,
                             all_day,
+                            completed_at,
                             due_date,
                             created_at,
                             updated_at)
@@ -20,9 +21,12 @@ WITH created AS (
                 asked.tags AS tags,
                 CAST(asked.further AS jsonb) AS further,
                 asked.all_day AS all_day,
+                CASE
+                  WHEN asked.completed THEN LEAST(asked.completed_at, asked.updated_at)
+                END AS anon_2,
                 asked.due_date AS due_date,
-                asked.created_at AS created_at,
-                asked.created_at AS created_at__1
+                LEAST(asked.created_at, asked.updated_at) AS least_1,
+                asked.updated_at AS updated_at
          FROM json_to_recordset(CAST($1 AS pg_catalog.json)) AS asked(id uuid,
                                                                       user_id varchar(255),
                                                                       title varchar(500),
@@ -32,6 +36,7 @@ WITH created AS (
                                                                       tags text[],
                                                                       further text,
                                                                       all_day boolean,
+                                                                      completed_at timestamp with time zone,
                                                                       due_date timestamp with time zone,
                                                                       created_at timestamp with time zone,
                                                                       updated_at timestamp with time zone)
@@ -50,6 +55,7 @@ WITH created AS (
                    tasks.tags,
                    tasks.further,
                    tasks.all_day,
+                   tasks.completed_at,
                    tasks.due_date,
                    tasks.created_at,
                    tasks.updated_at
@@ -60,7 +66,7 @@ WITH created AS (
            WHEN jsonb_typeof(created.further) = 'object'
              THEN CAST(concat_ws(',',
                                  "left"(CAST(row_to_json(own) AS text), -1),
-                                 NULLIF("left"(substr(CAST(created.further - CAST('{id,user_id,title,description,completed,priority,tags,all_day,due_date,created_at,updated_at}' AS text[]) AS text),
+                                 NULLIF("left"(substr(CAST(created.further - CAST('{id,user_id,title,description,completed,priority,tags,all_day,completed_at,due_date,created_at,updated_at}' AS text[]) AS text),
                                                       2),
                                                -1),
                                         '')) || '}' AS pg_catalog.json)
@@ -75,6 +81,7 @@ WITH created AS (
                                   created.priority AS priority,
                                   created.tags AS tags,
                                   created.all_day AS all_day,
+                                  created.completed_at AS completed_at,
                                   created.due_date AS due_date,
                                   created.created_at AS created_at,
                                   created.updated_at AS updated_at) AS own ON TRUE

@@ -31,6 +31,7 @@ WITH locked AS (
                    tasks.tags,
                    tasks.further,
                    tasks.all_day,
+                   tasks.completed_at,
                    tasks.due_date,
                    tasks.created_at,
                    tasks.updated_at
@@ -41,7 +42,7 @@ WITH locked AS (
            WHEN jsonb_typeof(updated.further) = 'object'
              THEN CAST(concat_ws(',',
                                  "left"(CAST(row_to_json(own) AS text), -1),
-                                 NULLIF("left"(substr(CAST(updated.further - CAST('{id,user_id,title,description,completed,priority,tags,all_day,due_date,created_at,updated_at}' AS text[]) AS text),
+                                 NULLIF("left"(substr(CAST(updated.further - CAST('{id,user_id,title,description,completed,priority,tags,all_day,completed_at,due_date,created_at,updated_at}' AS text[]) AS text),
                                                       2),
                                                -1),
                                         '')) || '}' AS pg_catalog.json)
@@ -56,6 +57,7 @@ WITH locked AS (
                                   updated.priority AS priority,
                                   updated.tags AS tags,
                                   updated.all_day AS all_day,
+                                  updated.completed_at AS completed_at,
                                   updated.due_date AS due_date,
                                   updated.created_at AS created_at,
                                   updated.updated_at AS updated_at) AS own ON TRUE

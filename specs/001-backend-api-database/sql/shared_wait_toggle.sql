@@ -16,7 +16,15 @@ WITH locked AS (
        ),
      updated AS (
          UPDATE tasks
-         SET completed = NOT tasks.completed, updated_at = GREATEST(tasks.updated_at, now())
+         SET completed = NOT tasks.completed,
+             completed_at = CASE
+                              WHEN tasks.completed
+                                THEN NULL
+                              WHEN tasks.completed
+                                THEN tasks.completed_at
+                              ELSE GREATEST(tasks.updated_at, now())
+                            END,
+             updated_at = GREATEST(tasks.updated_at, now())
          FROM locked
          WHERE tasks.user_id = locked.user_id
            AND tasks.id = locked.id
@@ -35,6 +43,7 @@ WITH locked AS (
                    tasks.tags,
                    tasks.further,
                    tasks.all_day,
+                   tasks.completed_at,
                    tasks.due_date,
                    tasks.created_at,
                    tasks.updated_at
@@ -45,7 +54,7 @@ WITH locked AS (
            WHEN jsonb_typeof(updated.further) = 'object'
              THEN CAST(concat_ws(',',
                                  "left"(CAST(row_to_json(own) AS text), -1),
-                                 NULLIF("left"(substr(CAST(updated.further - CAST('{id,user_id,title,description,completed,priority,tags,all_day,due_date,created_at,updated_at}' AS text[]) AS text),
+                                 NULLIF("left"(substr(CAST(updated.further - CAST('{id,user_id,title,description,completed,priority,tags,all_day,completed_at,due_date,created_at,updated_at}' AS text[]) AS text),
                                                       2),
                                                -1),
                                         '')) || '}' AS pg_catalog.json)
@@ -60,6 +69,7 @@ WITH locked AS (
                                   updated.priority AS priority,
                                   updated.tags AS tags,
                                   updated.all_day AS all_day,
+                                  updated.completed_at AS completed_at,
                                   updated.due_date AS due_date,
                                   updated.created_at AS created_at,
                                   updated.updated_at AS updated_at) AS own ON TRUE

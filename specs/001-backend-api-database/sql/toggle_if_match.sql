@@ -8,6 +8,7 @@ WITH current AS (
                 tasks.tags AS tags,
                 tasks.further AS further,
                 tasks.all_day AS all_day,
+                tasks.completed_at AS completed_at,
                 tasks.due_date AS due_date,
                 tasks.created_at AS created_at,
                 tasks.updated_at AS updated_at
@@ -17,7 +18,15 @@ WITH current AS (
        ),
      row AS (
          UPDATE tasks
-         SET completed = NOT tasks.completed, updated_at = GREATEST(tasks.updated_at, now())
+         SET completed = NOT tasks.completed,
+             completed_at = CASE
+                              WHEN tasks.completed
+                                THEN NULL
+                              WHEN tasks.completed
+                                THEN tasks.completed_at
+                              ELSE GREATEST(tasks.updated_at, now())
+                            END,
+             updated_at = GREATEST(tasks.updated_at, now())
          WHERE tasks.user_id = CAST($1 AS varchar)
            AND tasks.id = CAST($2 AS uuid)
            AND EXISTS (SELECT current.id
@@ -30,6 +39,7 @@ WITH current AS (
                                                        current.priority AS priority,
                                                        current.tags AS tags,
                                                        current.all_day AS all_day,
+                                                       current.completed_at AS completed_at,
                                                        current.due_date AS due_date,
                                                        current.created_at AS created_at,
                                                        current.updated_at AS updated_at) AS own ON TRUE
@@ -38,7 +48,7 @@ WITH current AS (
                                                                       THEN CAST(concat_ws(',',
                                                                                           "left"(CAST(row_to_json(own) AS text),
                                                                                                  -1),
-                                                                                          NULLIF("left"(substr(CAST(current.further - CAST('{id,user_id,title,description,completed,priority,tags,all_day,due_date,created_at,updated_at}' AS text[]) AS text),
+                                                                                          NULLIF("left"(substr(CAST(current.further - CAST('{id,user_id,title,description,completed,priority,tags,all_day,completed_at,due_date,created_at,updated_at}' AS text[]) AS text),
                                                                                                                2),
                                                                                                         -1),
                                                                                                  '')) || '}' AS pg_catalog.json)
@@ -56,6 +66,7 @@ WITH current AS (
                    tasks.tags,
                    tasks.further,
                    tasks.all_day,
+                   tasks.completed_at,
                    tasks.due_date,
                    tasks.created_at,
                    tasks.updated_at
@@ -64,7 +75,7 @@ WITH current AS (
            WHEN jsonb_typeof(row.further) = 'object'
              THEN CAST(concat_ws(',',
                                  "left"(CAST(row_to_json(own) AS text), -1),
-                                 NULLIF("left"(substr(CAST(row.further - CAST('{id,user_id,title,description,completed,priority,tags,all_day,due_date,created_at,updated_at}' AS text[]) AS text),
+                                 NULLIF("left"(substr(CAST(row.further - CAST('{id,user_id,title,description,completed,priority,tags,all_day,completed_at,due_date,created_at,updated_at}' AS text[]) AS text),
                                                       2),
                                                -1),
                                         '')) || '}' AS pg_catalog.json)
@@ -80,6 +91,7 @@ WITH current AS (
                                              row.priority AS priority,
                                              row.tags AS tags,
                                              row.all_day AS all_day,
+                                             row.completed_at AS completed_at,
                                              row.due_date AS due_date,
                                              row.created_at AS created_at,
                                              row.updated_at AS updated_at) AS own ON TRUE)

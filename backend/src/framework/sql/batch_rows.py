@@ -70,8 +70,8 @@ def _operation(n: int, change: RowChange, user_id: object) -> dict[str, Any]:
         tick = next_tick()
         now = instant(tick)
         row_id = uuid7(tick)
-        made = {"id": row_id, "user_id": user_id, "created_at": now, "updated_at": now}
-        fields = {**fields, **made}
+        made = {"id": row_id, "user_id": user_id, "updated_at": now}
+        fields = {"created_at": None, **fields, **made}
     return {
         "n": n,
         "op": "keep" if op == "update" and not fields else op,

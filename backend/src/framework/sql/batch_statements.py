@@ -39,6 +39,7 @@ from src.framework.sql.statements import (
     Creation,
     are_full,
     clear_keys,
+    first_values,
     insert_row,
     is_expired,
     keys_full,
@@ -46,6 +47,7 @@ from src.framework.sql.statements import (
     now,
     owned,
     settled,
+    time_since,
 )
 
 # What stands for a row in the answer to a batch that was not applied.
@@ -287,12 +289,18 @@ def _judged(table: Table, operations: Select[Any]) -> tuple[CTE, CTE, CTE]:
     new = made.lateral("new")
     values: dict[str, ColumnElement[Any]] = {each.name: new.c[each.name] for each in table.c}
     values["updated_at"] = case((_is(verdict, "update"), now(new)), else_=new.c.updated_at)
+    first = first_values({**new.c}, table, new.c.updated_at)
+    is_create = _is(verdict, "create")
+    values["created_at"] = case((is_create, first["created_at"]), else_=new.c.created_at)
     was = {
         each.name: literal_column(f"(verdict.before).{each.name}", each.type) for each in table.c
     }
     for each in table.c:
         if other := each.info.get("goes_with"):
             values[each.name] = settled(each, new.c[each.name], was, new.c[other])
+        if other := each.info.get("since"):
+            since = time_since(new.c[other], was[other], was[each.name], values["updated_at"])
+            values[each.name] = case((is_create, first[each.name]), else_=since)
         if holds_members(each):
             change = verdict.c.fields.op("->>")(literal_column(f"'{each.name}'"))
             after = changed_members(

@@ -84,11 +84,12 @@ async def get_row(engine: AsyncEngine, statement: Statement, /, **values: object
 async def create_row(engine: AsyncEngine, creation: Creation, /, **values: object) -> bytes:
     """Create a row and return it. If the `key` was used before, return the row from then.
 
+    Without `created_at`, the row is created now.
     Raises KeyReused for a key that came with another fingerprint, and TooManyKeys.
     """
     tick = next_tick()
     now = instant(tick)
-    values |= {"id": uuid7(tick), "created_at": now}
+    values = {"created_at": None} | values | {"id": uuid7(tick), "updated_at": now}
     if "key" in values:
         values["kept_since"] = now - KEY_LIFETIME
     create = create_in_steps if is_distributed(engine) else _create_at_once

@@ -41,10 +41,12 @@ from src.framework.sql.statements import (
     SENT_AS_TEXT,
     answers_of,
     bit_of,
+    first_values,
     now,
     owned,
     settled,
     this_row,
+    times_since,
     with_values,
 )
 
@@ -127,8 +129,7 @@ def _write_many(  # noqa: PLR0913 - what a statement depends on
     answers: list[Select[Any]] = []
 
     if "create" in ops:
-        values = [_typed(asked, each) for each in table.c]
-        new = select(*values).select_from(source).where(does(asked, "create"), is_free)
+        new = _new_rows(table, asked).select_from(source).where(does(asked, "create"), is_free)
         made = insert(table).from_select(table.c.keys(), new).on_conflict_do_nothing()
         answers.append(answers_of(made.returning(table).cte("created")))
 
@@ -174,6 +175,7 @@ def _write_many(  # noqa: PLR0913 - what a statement depends on
                 or _is_in(table.c[name], only.get("toggles"))
             }
             states["updated_at"] = now(table)
+            states |= times_since(table, states)
             row = changed(update(table).values(states), "update")
             if members is not None and not waits:
                 row = row.where(_fit(locked, members, only))
@@ -201,8 +203,14 @@ def _asked_rows(
     return rows.render_derived(name="asked", with_types=True)
 
 
+def _new_rows(table: Table, asked: FromClause) -> Select[Any]:
+    values = {each.name: _typed(asked, each) for each in table.c}
+    first = first_values(values, table, values["updated_at"])
+    return select(*(first[each.name] for each in table.c))
+
+
 def _typed(rows: FromClause, column: Column[Any]) -> ColumnElement[Any]:
-    value = rows.c["created_at" if column.name == "updated_at" else column.name]
+    value = rows.c[column.name]
     return cast(value, column.type) if isinstance(column.type, SENT_AS_TEXT) else value
 
 

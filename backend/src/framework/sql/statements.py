@@ -4,7 +4,12 @@ The table's key is (`user_id`, `id`). It has `created_at` and, if rows change, `
 parameter has the name of the column that it is compared with or assigned to. No answer shows a
 column whose `info` has `hidden`. A column whose `info` has `goes_with` belongs to another column:
 if a client sends None for it, it keeps its value while the other column keeps its value, and
-otherwise becomes false.
+otherwise becomes false. A column whose `info` has `since` has the time when a boolean column became
+true, and NULL while the boolean column is false.
+
+In a create, the parameter `updated_at` is the time of the write, or `created_at` if a table has no
+`updated_at`. A client may send other times for the new row. A time after the write counts as the
+time of the write, because a client's clock may be ahead.
 """
 
 import re
@@ -46,6 +51,7 @@ from sqlalchemy import (
     inspect,
     literal_column,
     not_,
+    null,
     or_,
     select,
     true,
@@ -127,6 +133,39 @@ def settled(
     """Return the value for a column with `goes_with`: see the module."""
     is_same = and_(before[column.name], before[column.info["goes_with"]] == other)
     return func.coalesce(value, is_same, false())
+
+
+def times_since(table: Table, changes: Mapping[str, Any]) -> dict[str, ColumnElement[Any]]:
+    """Return the values of the columns with `since` that these changes call for."""
+    return {
+        each.name: time_since(changes[other], table.c[other], each, changes["updated_at"])
+        for each in table.c
+        if (other := each.info.get("since", "")) in changes
+    }
+
+
+def time_since(
+    is_true: ColumnElement[bool],
+    was_true: ColumnElement[bool],
+    before: ColumnElement[Any],
+    now: ColumnElement[Any],
+) -> ColumnElement[Any]:
+    """Return the value for a column with `since`: see the module."""
+    return case((not_(is_true), null()), (was_true, before), else_=now)
+
+
+def first_values(
+    values: Mapping[str, ColumnElement[Any]], table: Table, written_at: ColumnElement[Any]
+) -> dict[str, ColumnElement[Any]]:
+    """Return the values of a new row, from those that were sent: see the module."""
+    first = {**values, "created_at": written_at}
+    if "updated_at" in table.c:
+        first["created_at"] = func.least(values["created_at"], written_at)
+        first["updated_at"] = written_at
+    for each in table.c:
+        if other := each.info.get("since"):
+            first[each.name] = case((values[other], func.least(values[each.name], written_at)))
+    return first
 
 
 def select_row(table: Table) -> Statement:
@@ -282,7 +321,9 @@ def insert_row(table: Table, given: Iterable[str], shared: Shared | None = None)
     Raises TypeError unless `given` has the columns that the table needs.
     """
     _check_columns(table, given)
-    row = insert(table).values(_values(table)).on_conflict_do_nothing()
+    values = _values(table)
+    first = first_values(values, table, values[_written_at(table)])
+    row = insert(table).values(first).on_conflict_do_nothing()
     alone = compiled(row.returning(*shown(table)), repeatable=True)
     return Creation(
         at_once=replace(alone, shared=shared, does={"op": "create"}),
@@ -306,7 +347,7 @@ def insert_row_once(table: Table, given: Iterable[str], keys: Table, row_id: str
         raise TypeError(f"{table}: the answer would show a hidden column")
     key = keys.c
     names = {"user_id": "user_id", "key": "key", "fingerprint": "fingerprint"}
-    names |= {"created_at": "created_at", row_id: "id"}
+    names |= {"created_at": _written_at(table), row_id: "id"}
     sent_key = {name: bindparam(value, type_=key[name].type) for name, value in names.items()}
     may_keep = or_(not_(are_full(keys)), _has_this(keys))
     keep = insert(keys).from_select(list(names), select(*sent_key.values()).where(may_keep))
@@ -388,10 +429,11 @@ def clear_keys(keys: Table) -> ReturningDelete[Any]:
 
 
 def _values(table: Table) -> dict[str, ColumnElement[Any]]:
-    values = {column.name: sent(column, column.name) for column in table.c}
-    if "updated_at" in values:
-        values["updated_at"] = values["created_at"]
-    return values
+    return {column.name: sent(column, column.name) for column in table.c}
+
+
+def _written_at(table: Table) -> str:
+    return "updated_at" if "updated_at" in table.c else "created_at"
 
 
 def _row(table: Table, columns: Iterable[Column[Any]], made: CTE | None = None) -> Select[Any]:
@@ -399,15 +441,18 @@ def _row(table: Table, columns: Iterable[Column[Any]], made: CTE | None = None) 
     values: dict[str, ColumnElement[Any]] = {
         name: cast(value, table.c[name].type) for name, value in _values(table).items()
     }
+    written_at = values[_written_at(table)]
     if made is not None:
-        values |= {name: made.c[name] for name in ("id", "user_id", "created_at")}
-        values["updated_at"] = made.c.created_at
-    return select(*(values[column.name].label(column.name) for column in columns))
+        values |= {name: made.c[name] for name in ("id", "user_id")}
+        written_at = made.c.created_at
+    first = first_values(values, table, written_at)
+    return select(*(first[column.name].label(column.name) for column in columns))
 
 
 def _check_columns(table: Table, given: Iterable[str]) -> None:
-    made = [name for name in MADE_HERE if name in table.c]
-    if sorted([*made, *given]) != sorted(table.c.keys()):
+    names = [*given]
+    made = {*MADE_HERE} & {*table.c.keys()} - ({"created_at"} & {*names})
+    if sorted([*made, *names]) != sorted(table.c.keys()):
         raise TypeError(f"{table}: name every column, and nothing else")
 
 
@@ -444,6 +489,7 @@ def update_row(
             merges = false() if replaces else true()
             changes[each.name] = changed_members(each, changes[each.name], merges)
     changes["updated_at"] = now(table) if fields else table.c.updated_at
+    changes |= times_since(table, changes)
     changed = update(table).values(changes).returning(*shown(table))
     statement = _change(changed, table, conditional)
     sets = sum(bit_of(table, name) for name in fields)
@@ -457,6 +503,7 @@ def toggle_row(
 ) -> Statement:
     """Make true what is false, and the other way round."""
     changes = {field: not_(table.c[field]), "updated_at": now(table)}
+    changes |= times_since(table, changes)
     changed = update(table).values(changes).returning(*shown(table))
     statement = _change(changed, table, conditional)
     toggles = bit_of(table, field)
@@ -482,7 +529,9 @@ def made_here(table: Table) -> list[str]:
     return [
         each.name
         for each in table.c
-        if each.name in MADE_HERE or "goes_with" in each.info or holds_members(each)
+        if each.name in MADE_HERE
+        or not each.info.keys().isdisjoint({"goes_with", "since"})
+        or holds_members(each)
     ]
 
 
