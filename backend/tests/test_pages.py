@@ -550,8 +550,8 @@ def test_pages_continue_from_any_time_that_postgresql_holds(
     api: httpx.Client, postgres: str, user: str, sort: str, limit: int
 ) -> None:
     rows = ", ".join(
-        f"(gen_random_uuid(), '{user}', 'Task', true, '{time}', '{time}', '{time}', '{time}')"
-        for time in TIMES
+        f"(gen_random_uuid(), '{user}', 'Task {n}', true, '{time}', '{time}', '{time}', '{time}')"
+        for n, time in enumerate(TIMES)
         for _ in range(2)
     )
     columns = "id, user_id, title, completed, created_at, updated_at, due_date, completed_at"

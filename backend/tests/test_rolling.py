@@ -162,6 +162,7 @@ def test_further_members_of_a_task_outlive_what_the_release_before_does_with_it(
     assert now_is == task | kept | {
         "title": "Buy bread",
         "completed": True,
+        "completed_at": now_is["updated_at"],
         "updated_at": now_is["updated_at"],
     }
     assert create(before, user, **kept).keys() & kept.keys() == set()

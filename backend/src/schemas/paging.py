@@ -168,8 +168,7 @@ class Listing(BaseModel):
         WithJsonSchema(or_empty(0, type="integer", minimum=0, maximum=MAX_NUMBER)),
     ] = Field(
         default=None,
-        description="How many rows to skip. A cursor is faster, and misses no row when others "
-        "are added or deleted.",
+        description="How many rows to skip. A cursor is faster, and misses no row.",
         examples=[0],
     )
 

@@ -41,7 +41,7 @@ Title = Annotated[
     str,
     Characters(1, 500, strips=True),
     Field(
-        description="Outer white space is removed.",
+        description="Trimmed.",
         examples=["Buy milk"],
     ),
 ]
@@ -92,7 +92,7 @@ SentPriority = Annotated[
     Priority,
     BeforeValidator(_rank),
     Field(
-        description="In upper or lower case; empty means `medium`.",
+        description="In any case; empty means `medium`.",
         examples=["high"],
     ),
     WithJsonSchema(
@@ -125,14 +125,15 @@ def _with_completed(task: object) -> object:
 SentPast = Annotated[
     SentTime,
     Field(
-        description="A time in the past, for tasks that come from elsewhere. A later one counts as "
-        "now, and so does none.",
+        description="Never after now.",
         examples=["2026-11-20T18:00:00+00:00"],
     ),
+    # Short, because an agent's tool for batches has all schemas: a day and an empty text work, too.
+    WithJsonSchema({"type": ["string", "null"], "format": "date-time"}),
 ]
 
 _WHETHER_A_DAY = Field(
-    description="Whether the task is due on a day. Unset: `true` if `due_date` has no time.",
+    description="Whether `due_date` is a day. Unset: `true` if it has no time.",
     examples=[True],
 )
 
@@ -169,7 +170,7 @@ SentTags = Annotated[
     BeforeValidator(_few),
     AfterValidator(_distinct),
     Field(
-        description="A text is split at its commas. Outer white space and repeats are removed.",
+        description="Or a text with commas.",
         examples=[["home", "errands"]],
         json_schema_extra=_or_text_or_null,
     ),

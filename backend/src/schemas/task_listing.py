@@ -92,7 +92,7 @@ class TaskListing(Listing):
     sort: Sort = Field(
         default="created_at",
         description="The field to order by; a - before it reverses the order. Priorities go from "
-        "low to urgent; tasks without the date or time that orders the list always come last.",
+        "low to urgent. Tasks without the date come last.",
         examples=["-updated_at"],
     )
 
@@ -104,7 +104,7 @@ class TaskListing(Listing):
     q: Annotated[str, Characters(0, 500, strips=True)] = Field(
         default="",
         description="Only tasks whose title or description contains this text, in upper or lower "
-        "case. White space around the text does not count.",
+        "case.",
         examples=["milk"],
     )
     priority: Annotated[
@@ -120,8 +120,7 @@ class TaskListing(Listing):
         ),
     ] = Field(
         default=(),
-        description="Only tasks with one of these priorities. Join several with commas, or repeat "
-        "the parameter.",
+        description="Only tasks with one of these priorities, joined by commas or repeated.",
         examples=[["high", "urgent"]],
     )
     tags: Annotated[
@@ -137,38 +136,35 @@ class TaskListing(Listing):
         ),
     ] = Field(
         default=(),
-        description="Only tasks with all of these tags. Join several with commas, or repeat the "
-        "parameter.",
+        description="Only tasks with all of these tags, joined by commas or repeated.",
         examples=[["home"]],
     )
     due_date_from: Annotated[
         datetime | SkipJsonSchema[None], BeforeValidator(_first_moment), _DAY_OR_TIME
     ] = Field(
         default=None,
-        description="Only tasks that are due at this time or later; a day begins at midnight.",
+        description="Only tasks due at this time or later.",
         examples=["2026-12-01"],
     )
     due_date_to: Annotated[
         datetime | SkipJsonSchema[None], BeforeValidator(_last_moment), _DAY_OR_TIME
     ] = Field(
         default=None,
-        description="Only tasks that are due at this time or earlier; a day ends at midnight.",
+        description="Only tasks due at this time or earlier.",
         examples=["2026-12-31"],
     )
     completed_from: Annotated[
         datetime | SkipJsonSchema[None], BeforeValidator(_first_moment), _DAY_OR_TIME
     ] = Field(
         default=None,
-        description="Only tasks that were completed at this time or later; a day begins at "
-        "midnight.",
+        description="Only tasks completed at this time or later.",
         examples=["2026-11-23"],
     )
     completed_to: Annotated[
         datetime | SkipJsonSchema[None], BeforeValidator(_last_moment), _DAY_OR_TIME
     ] = Field(
         default=None,
-        description="Only tasks that were completed at this time or earlier; a day ends at "
-        "midnight.",
+        description="Only tasks completed at this time or earlier.",
         examples=["2026-11-29"],
     )
     has_due_date: Annotated[
@@ -184,7 +180,7 @@ class TaskListing(Listing):
     ] = Field(
         default=None,
         description="`true`: only open tasks that were due before now, or on a day that is over. "
-        "`false`: only the other tasks.",
+        "`false`: the others.",
         examples=[True],
     )
     time_zone: Annotated[
@@ -195,9 +191,7 @@ class TaskListing(Listing):
         ),
     ] = Field(
         default=UTC_ZONE,
-        description="The IANA name of the time zone that decides when days begin and end, "
-        "for `overdue`, `due_date_from`, `due_date_to`, `completed_from`, `completed_to` and the "
-        "order by `due_date`. In this order, a day counts as its first moment.",
+        description="The IANA name of the zone in which days begin and end.",
         examples=["America/New_York"],
     )
 
