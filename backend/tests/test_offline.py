@@ -190,10 +190,11 @@ def test_an_edit_of_a_task_that_was_deleted_can_be_made_a_new_task(
         client.come_back(slow, tasks_path(user), device, nobody_is_asked, again)
 
     assert in_step(device, api, user)
-    [kept, new] = listed(api, user)
+    [new, kept] = listed(api, user)
     assert kept == bread
     assert new["title"] == "Buy oat milk"
     assert new["id"] != milk["id"]
+    assert new["created_at"] == milk["created_at"]
 
 
 def test_a_deletion_of_a_task_that_was_deleted_is_done(
