@@ -223,7 +223,8 @@ TESTS = {
         -k 'published_sql or (not test_resource and (postgresql or etag or known))'
     """,
     "src/framework/sql/json_times.py": """
-        tests/test_times.py -k 'searched or undone or further_time or before_the_last or by_hand'
+        tests/test_times.py
+        -k 'searched or undone or need_zeros or hides_no_time or six_digits or by_hand'
     """,
     "src/schemas/changes.py": """
         tests/test_changes.py tests/test_contract.py tests/test_routing.py

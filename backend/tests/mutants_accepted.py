@@ -66,11 +66,6 @@ ACCEPTED: dict[str, dict[str, str]] = {
         "self.timer.cancel() → self.timer": "who is called too often finds nobody waiting",
         "self.calls.add(call) → pass": "Python seldom forgets a task that nobody holds",
     },
-    "src/framework/sql/json_times.py": {
-        "[b'dla-.0a-.0', b'.0a-.0a-.0'] → [b'dla-.0a-.0~', b'.0a-.0a-.0']": (
-            "the next conditions find the same, more slowly"
-        ),
-    },
     "src/framework/sql/statements.py": {
         "f'{model} is not a table' → f'{model} is not a table~'": (
             "for the type checker: SQLModel maps every model to a table"

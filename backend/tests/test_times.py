@@ -5,18 +5,21 @@ import re
 import subprocess
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from itertools import product
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import httpx
 import pytest
+from sqlalchemy import Column, DateTime, MetaData, Table, Text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from src.framework.condition import Condition
 from src.framework.sql import json_times
 from src.framework.sql.etag import etag
-from src.framework.sql.json_times import as_postgresql_writes, with_six_digits
+from src.framework.sql.json_times import RowEnd, as_postgresql_writes, with_six_digits
+from src.framework.sql.statements import select_list
 from src.schemas.task import TaskCreate
 from src.schemas.task_listing import TaskListing
 from src.services import feed_service, task_service
@@ -218,45 +221,88 @@ def test_the_form_can_be_undone(due_date: str, updated: str) -> None:
         assert as_postgresql_writes(full) == short
 
 
-def test_a_further_time_before_these_three_has_six_digits_too(
+LIST = RowEnd(
+    [("completed_at", True), ("due_date", True), ("created_at", False), ("updated_at", False)]
+)
+
+
+def row_of(*times: str | None, further: str = "") -> bytes:
+    names = ("completed_at", "due_date", "created_at", "updated_at")
+    pairs = [
+        f'"{name}":{json.dumps(time)}'
+        for name, time in zip(names[-len(times) :], times, strict=True)
+    ]
+    return f'{{"title":"Buy milk",{",".join(pairs)}{further}}}'.encode()
+
+
+def test_rows_of_a_list_have_the_form_whichever_times_need_zeros() -> None:
+    full = [
+        row_of(*times) for times in product([None, *TIMES], [None, *TIMES], TIMES[::2], TIMES[1::2])
+    ]
+
+    assert LIST.with_six_digits([*map(as_postgresql_writes, full)]) == full
+
+
+WHOLE = TIMES[-1]
+
+
+def test_nothing_is_searched_for_in_rows_that_need_no_zeros(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(json_times, "_further", set())
-    monkeypatch.setattr(json_times, "_whole", [*json_times._whole])
-    time = TIMES[-3]
-    row = (
-        f'{{"remind_at":"2026-12-24T09:30:00+00:00","due_date":null,'
-        f'"created_at":"{time}","updated_at":"{time}"}}'
-    ).encode()
+    monkeypatch.setattr(json_times, "_NEEDS_ZEROS", None)
+    rows = [row_of(None, None, WHOLE, time) for time in TIMES if not time.endswith("0+00:00")]
 
-    json_times.expect_times(["remind_at"])
-
-    assert with_six_digits(row) == row.replace(b"30:00+", b"30:00.000000+")
+    assert len(rows) == 4
+    assert LIST.with_six_digits(rows) == rows
 
 
-@pytest.mark.parametrize("name", ["due_date", "due_at"])
-@pytest.mark.parametrize("sent", ["", ".123456"])
-def test_nothing_is_searched_for_if_all_times_or_all_but_a_first_whole_one_have_six_digits(
-    monkeypatch: pytest.MonkeyPatch, name: str, sent: str
+@pytest.mark.anyio
+async def test_nothing_is_searched_for_in_a_list_of_tasks_without_dates(
+    engine: AsyncEngine, own_database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(json_times, "_TIME", None)
-    due, time = "2026-12-24T00:00:00", "2026-11-29T19:30:00.123456+00:00"
-    last = f'"created_at":"{time}","updated_at":"{time}"}}'
+    for title in ("Buy milk", "Buy bread"):
+        await task_service.create_task(engine, "ada", TaskCreate(title=title))
+    await execute(own_database, f"UPDATE tasks SET created_at = '{WHOLE}', updated_at = '{WHOLE}'")
+    monkeypatch.setattr(json_times, "_NEEDS_ZEROS", None)
 
-    row = with_six_digits(f'{{"{name}":"{due}{sent}+00:00",{last}'.encode())
-    without = with_six_digits(f'{{"due_date":null,{last}'.encode())
-
-    assert row == f'{{"{name}":"{due}{sent or ".000000"}+00:00",{last}'.encode()
-    assert without == f'{{"due_date":null,{last}'.encode()
+    for listing in (TaskListing(), TaskListing(limit="1")):
+        page = await task_service.list_tasks(engine, "ada", listing)
+        assert {*times_in(json.loads(b"".join(page.rows.pieces())))} == {WHOLE}
 
 
-def test_a_text_before_the_last_two_times_stays_as_it_is() -> None:
+def test_a_member_that_looks_like_the_end_of_a_row_hides_no_time() -> None:
+    short = "2026-12-24T09:30:00+00:00"
+    looks_whole = row_of(None, None, WHOLE, WHOLE)[:-2].decode().replace('"', "'")
+    full = row_of(None, None, WHOLE, WHOLE, further=f',"note": "{looks_whole}"')
+    row = row_of(None, None, WHOLE, short, further=f',"note": "{looks_whole}"')
+
+    assert LIST.with_six_digits([row, full]) == [row.replace(b"30:00+", b"30:00.000000+"), full]
+
+
+def test_short_rows_are_searched_too() -> None:
+    row = row_of("2026-12-24T09:30:00+00:00")
+
+    assert LIST.with_six_digits([b"100", row]) == [
+        b"100",
+        row.replace(b"30:00+", b"30:00.000000+"),
+    ]
+
+
+def test_a_time_that_does_not_stand_with_the_others_has_six_digits_too() -> None:
+    texts = [Column(name, Text, nullable=False) for name in ("user_id", "id", "body")]
+    remind, *others = [
+        Column(name, DateTime(timezone=True), nullable=False)
+        for name in ("remind_at", "created_at", "updated_at")
+    ]
+    table = Table("notes", MetaData(), remind, *texts, *others)
     row = (
-        f'{{"body":"2026-12-24T09:30:00+00:00","created_at":"{TIMES[-1]}",'
-        f'"updated_at":"{TIMES[-1]}"}}'
+        f'{{"remind_at":"2026-12-24T09:30:00+00:00","user_id":"ada","id":"1","body":"{WHOLE}",'
+        f'"created_at":"{WHOLE}","updated_at":"{WHOLE}"}}'
     ).encode()
 
-    assert with_six_digits(row) == row
+    end = select_list(table, "id", frozenset(), {}).end
+
+    assert end.with_six_digits([row]) == [row.replace(b"30:00+", b"30:00.000000+")]
 
 
 READERS = {

@@ -71,7 +71,7 @@ WITH row AS (
                          (SELECT LEAST(timezone(CAST($7 AS varchar),
                                                 CAST($10 AS timestamp) + CAST('1 microsecond' AS interval)),
                                        timezone(CAST($7 AS varchar),
-                                                CAST($10 AS timestamp) + CAST('1 microsecond' AS interval) - CAST('1 microsecond' AS interval)) + CAST('1 microsecond' AS interval)) - CAST('1 microsecond' AS interval) AS anon_2)) IS NULL
+                                                CAST($10 AS timestamp) + CAST('1 microsecond' AS interval) - CAST('1 microsecond' AS interval)) + CAST('1 microsecond' AS interval)) - CAST('1 microsecond' AS interval) AS anon_1)) IS NULL
              OR CASE
                   WHEN tasks.all_day
                     THEN LEAST(timezone(CAST($7 AS varchar), timezone('UTC', tasks.due_date)),
@@ -82,7 +82,7 @@ WITH row AS (
                                 (SELECT LEAST(timezone(CAST($7 AS varchar),
                                                        CAST($10 AS timestamp) + CAST('1 microsecond' AS interval)),
                                               timezone(CAST($7 AS varchar),
-                                                       CAST($10 AS timestamp) + CAST('1 microsecond' AS interval) - CAST('1 microsecond' AS interval)) + CAST('1 microsecond' AS interval)) - CAST('1 microsecond' AS interval) AS anon_2)))
+                                                       CAST($10 AS timestamp) + CAST('1 microsecond' AS interval) - CAST('1 microsecond' AS interval)) + CAST('1 microsecond' AS interval)) - CAST('1 microsecond' AS interval) AS anon_1)))
            AND (COALESCE(CAST($11 AS timestamp with time zone),
                          (SELECT LEAST(timezone(CAST($7 AS varchar), CAST($12 AS timestamp)),
                                        timezone(CAST($7 AS varchar),
@@ -96,12 +96,12 @@ WITH row AS (
                          (SELECT LEAST(timezone(CAST($7 AS varchar),
                                                 CAST($14 AS timestamp) + CAST('1 microsecond' AS interval)),
                                        timezone(CAST($7 AS varchar),
-                                                CAST($14 AS timestamp) + CAST('1 microsecond' AS interval) - CAST('1 microsecond' AS interval)) + CAST('1 microsecond' AS interval)) - CAST('1 microsecond' AS interval) AS anon_3)) IS NULL
+                                                CAST($14 AS timestamp) + CAST('1 microsecond' AS interval) - CAST('1 microsecond' AS interval)) + CAST('1 microsecond' AS interval)) - CAST('1 microsecond' AS interval) AS anon_2)) IS NULL
              OR tasks.completed_at <= COALESCE(CAST($13 AS timestamp with time zone),
                                                (SELECT LEAST(timezone(CAST($7 AS varchar),
                                                                       CAST($14 AS timestamp) + CAST('1 microsecond' AS interval)),
                                                              timezone(CAST($7 AS varchar),
-                                                                      CAST($14 AS timestamp) + CAST('1 microsecond' AS interval) - CAST('1 microsecond' AS interval)) + CAST('1 microsecond' AS interval)) - CAST('1 microsecond' AS interval) AS anon_3)))
+                                                                      CAST($14 AS timestamp) + CAST('1 microsecond' AS interval) - CAST('1 microsecond' AS interval)) + CAST('1 microsecond' AS interval)) - CAST('1 microsecond' AS interval) AS anon_2)))
            AND (CAST($15 AS boolean) IS NULL OR (tasks.due_date IS NOT NULL) = CAST($15 AS boolean))
            AND (CAST($16 AS boolean) IS NULL
              OR (NOT tasks.completed
@@ -159,16 +159,16 @@ WITH row AS (
          LIMIT CAST($19 AS bigint)
          OFFSET CAST($20 AS bigint)
        )
-  SELECT CASE
-           WHEN jsonb_typeof(row.further) = 'object'
-             THEN CAST(concat_ws(',',
-                                 "left"(CAST(row_to_json(own) AS text), -1),
-                                 NULLIF("left"(substr(CAST(row.further - CAST('{id,user_id,title,description,completed,priority,tags,all_day,completed_at,due_date,created_at,updated_at}' AS text[]) AS text),
-                                                      2),
-                                               -1),
-                                        '')) || '}' AS pg_catalog.json)
-           ELSE row_to_json(own)
-         END AS anon_1
+  SELECT json_send(CASE
+                     WHEN jsonb_typeof(row.further) = 'object'
+                       THEN CAST(concat_ws(',',
+                                           "left"(CAST(row_to_json(own) AS text), -1),
+                                           NULLIF("left"(substr(CAST(row.further - CAST('{id,user_id,title,description,completed,priority,tags,all_day,completed_at,due_date,created_at,updated_at}' AS text[]) AS text),
+                                                                2),
+                                                         -1),
+                                                  '')) || '}' AS pg_catalog.json)
+                     ELSE row_to_json(own)
+                   END) AS json_send_1
   FROM row
        INNER JOIN LATERAL (SELECT row.id AS id,
                                   row.user_id AS user_id,

@@ -48,5 +48,5 @@ WITH row AS (
                   personal_tokens.id
          LIMIT CAST($2 AS bigint)
        )
-  SELECT row_to_json(row) AS row_to_json_1
+  SELECT json_send(row_to_json(row)) AS json_send_1
   FROM row

@@ -38,7 +38,7 @@ from src.framework.sql.exceptions import (
     NoConnectionFree,
     OutcomeUnknown,
 )
-from src.framework.sql.json_times import with_six_digits
+from src.framework.sql.json_times import RowEnd, with_six_digits
 from src.framework.sql.members import MEMBER_REASONS, with_json
 from src.framework.sql.shares import Shares
 from src.framework.sql.sharing import Answers, Group, How, Queue, Turn, Values
@@ -127,7 +127,7 @@ class Statement:
 
     All statements with `takes_long` together get at most half of the pool. So do all statements
     with `writes`, which may wait for rows. `shared` makes the statement that many requests share:
-    each request gives it values, and what its own statement `does`.
+    each request gives it values, and what its own statement `does`. A list says how its rows `end`.
     """
 
     sql: str
@@ -137,6 +137,7 @@ class Statement:
     writes: bool = False
     shared: "Shared | None" = None
     does: Mapping[str, object] = field(default_factory=dict)
+    end: RowEnd = field(default_factory=partial(RowEnd, []))
 
 
 Shared: TypeAlias = Callable[[frozenset[Statement], How], Statement]

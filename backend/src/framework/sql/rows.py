@@ -3,6 +3,7 @@
 Every function raises DatabaseUnavailable when PostgreSQL cannot be reached.
 """
 
+from collections.abc import AsyncIterator
 from typing import NamedTuple
 
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -58,17 +59,19 @@ async def get_page(
         nonlocal total
         if counting is not None:
             total = int(rows.pop())
-        if len(rows) <= length:
-            return RowPage(await spool_array(rows), total=total)
-        if limit is None:
+        has_more = len(rows) > length
+        if has_more and limit is None:
             return None
-        del rows[length:]
-        last = rows[-1]  # before `spool_array` changes the list
+        rows = statement.end.with_six_digits(rows[:length])
+        last = rows[-1] if has_more else None  # before `spool_array` changes the list
         return RowPage(await spool_array(rows), last, total)
+
+    async def spool_all(batches: AsyncIterator[list[bytes]]) -> Spool:
+        return await spool_batches(statement.end.with_six_digits(rows) async for rows in batches)
 
     found = await fetch_into(engine, counting or statement, spool_page, **values, limit=length + 1)
     if found is None:
-        batches = await fetch_batches_into(engine, statement, spool_batches, **values, limit=None)
+        batches = await fetch_batches_into(engine, statement, spool_all, **values, limit=None)
         return RowPage(batches, total=total)
     return found
 

@@ -66,7 +66,7 @@ from sqlmodel import SQLModel
 
 from src.framework.sql.engine import Shared, Statement, compiled, compiled_answer
 from src.framework.sql.etag import etag_of
-from src.framework.sql.json_times import expect_times
+from src.framework.sql.json_times import RowEnd
 from src.framework.sql.members import changed_members, holds_members, with_json
 from src.framework.sql.text import is_text, letters_and_marks
 
@@ -98,9 +98,6 @@ def table_of(model: type[SQLModel]) -> Table:
         is_time = isinstance(getattr(kind, "impl_instance", kind), DateTime)
         if _TIME.search(each.name) and not is_time:
             raise TypeError(f"{each}: only times may have a name that ends in _at or _date")
-    names = [*table.c.keys()]
-    if names[-2:] == ["created_at", "updated_at"]:
-        expect_times(filter(_TIME.search, names[:-3]))
     return table
 
 
@@ -287,13 +284,20 @@ def select_list(  # noqa: PLR0913 - what a statement depends on
     page = select_page(table, sort, chosen, goes_on="position" in by, place=place)
     if "offset" in by:
         page = page.offset(bindparam("offset", type_=BigInteger))
-    if not counted:
-        return compiled(page)
-    count = owned(select(func.count()).select_from(table), table).where(*chosen)
-    total = select(func.to_json(count.scalar_subquery()))
     rows, json = with_json(page.cte("row"))
-    each = select(json).select_from(rows)
-    return compiled_answer(union_all(each, total), repeatable=True)
+    # The driver reads `bytea` without calling Python.
+    answer: Any = select(func.json_send(json)).select_from(rows)
+    if counted:
+        count = owned(select(func.count()).select_from(table), table).where(*chosen)
+        total = select(func.json_send(func.to_json(count.scalar_subquery())))
+        answer = union_all(answer, total)
+    return replace(compiled_answer(answer), end=row_end(table))
+
+
+def row_end(table: Table) -> RowEnd:
+    columns = [(each.name, bool(each.nullable)) for each in shown(table)]
+    times = [each for each in columns if _TIME.search(each[0])]
+    return RowEnd(times if columns[-len(times) :] == times else [])
 
 
 class Creation(NamedTuple):
