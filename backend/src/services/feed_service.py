@@ -4,6 +4,7 @@ Every function raises DatabaseUnavailable when PostgreSQL cannot be reached.
 """
 
 from collections.abc import Awaitable
+from dataclasses import replace
 from typing import NamedTuple
 
 from pydantic_core import from_json, to_json
@@ -25,7 +26,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from src.framework.spool import Spool, spool_array
 from src.framework.sql.engine import Statement, compiled_answer, fetch, fetch_all, fetch_into
 from src.framework.sql.members import with_json
-from src.framework.sql.statements import owned, select_for_many, table_of
+from src.framework.sql.statements import owned, row_end, select_for_many, table_of
 from src.models.feed import Change
 from src.schemas.changes import Position, position_text
 from src.services.exceptions import ChangesGone
@@ -118,7 +119,7 @@ def _since_statement() -> Statement:
         literal_column("'id'"), page.c.task_id, literal_column("'deleted'"), true()
     )
     tasks, json = with_json(task)
-    state = func.coalesce(json, deleted).label("state")
+    state = func.json_send(func.coalesce(json, deleted)).label("state")
     rows = select(state).select_from(page.outerjoin(tasks, true())).order_by(page.c.seq).cte("row")
     end = (
         select(log.c.seq, log.c.at)
@@ -126,10 +127,10 @@ def _since_statement() -> Statement:
         .cte("end")
     )
     more = mine.where(_CHANGE.seq > end.c.seq).exists()
-    about = select(func.json_build_array(known.c.is_known, end.c.seq, end.c.at, more)).select_from(
-        known.outerjoin(end, true())
-    )
-    return compiled_answer(union_all(select(rows.c.state), about))
+    place = func.json_build_array(known.c.is_known, end.c.seq, end.c.at, more)
+    about = select(func.json_send(place)).select_from(known.outerjoin(end, true()))
+    answer = compiled_answer(union_all(select(rows.c.state), about))
+    return replace(answer, end=row_end(TASKS))
 
 
 NOW = _now_statement()
@@ -156,6 +157,7 @@ async def changes(engine: AsyncEngine, user_id: str, since: Position | None, lim
             raise ChangesGone
         position = since if seq is None else Position(seq, at)
         number = len(rows)
+        rows = SINCE.end.with_six_digits(rows)
         return Changes(await _spooled(rows, position, more=more), number, position, more)
 
     return await fetch_into(

@@ -38,17 +38,18 @@ WITH known AS (
          LIMIT CAST($5 AS bigint)
        ),
      row AS (
-         SELECT COALESCE(CASE
-                           WHEN jsonb_typeof(task.further) = 'object'
-                             THEN CAST(concat_ws(',',
-                                                 "left"(CAST(row_to_json(own) AS text), -1),
-                                                 NULLIF("left"(substr(CAST(task.further - CAST('{id,user_id,title,description,completed,priority,tags,all_day,completed_at,due_date,created_at,updated_at}' AS text[]) AS text),
-                                                                      2),
-                                                               -1),
-                                                        '')) || '}' AS pg_catalog.json)
-                           ELSE row_to_json(own)
-                         END,
-                         json_build_object('id', page.task_id, 'deleted', TRUE)) AS state
+         SELECT json_send(COALESCE(CASE
+                                     WHEN jsonb_typeof(task.further) = 'object'
+                                       THEN CAST(concat_ws(',',
+                                                           "left"(CAST(row_to_json(own) AS text),
+                                                                  -1),
+                                                           NULLIF("left"(substr(CAST(task.further - CAST('{id,user_id,title,description,completed,priority,tags,all_day,completed_at,due_date,created_at,updated_at}' AS text[]) AS text),
+                                                                                2),
+                                                                         -1),
+                                                                  '')) || '}' AS pg_catalog.json)
+                                     ELSE row_to_json(own)
+                                   END,
+                                   json_build_object('id', page.task_id, 'deleted', TRUE))) AS state
          FROM page
               LEFT JOIN (LATERAL (SELECT tasks.id AS id,
                                          tasks.user_id AS user_id,
@@ -94,11 +95,11 @@ WITH known AS (
 
   UNION ALL
 
-  SELECT json_build_array(known.is_known,
-                          "end".seq,
-                          "end".at,
-                          EXISTS (SELECT changes.seq
-                                  FROM changes
-                                  WHERE changes.user_id = CAST($1 AS varchar)
-                                    AND changes.seq > "end".seq)) AS json_build_array_1
+  SELECT json_send(json_build_array(known.is_known,
+                                    "end".seq,
+                                    "end".at,
+                                    EXISTS (SELECT changes.seq
+                                            FROM changes
+                                            WHERE changes.user_id = CAST($1 AS varchar)
+                                              AND changes.seq > "end".seq))) AS json_send_1
   FROM known LEFT JOIN "end" ON TRUE
