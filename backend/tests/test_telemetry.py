@@ -6,8 +6,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 
+import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
+from src.framework.web.application import Application
 from tests.serving import eventually, serving, started
 from tests.tasks import tasks_path, unknown_path
 
@@ -101,3 +103,16 @@ def test_telemetry_that_nothing_can_export_stops_the_start_with_a_sentence(
         "pip install 'fastapi[opentelemetry]'.\n"
     ) in server.log
     assert "Traceback" not in server.log
+
+
+@pytest.mark.parametrize("is_on", [False, True])
+def test_a_variable_turns_all_of_opentelemetry_on(
+    monkeypatch: pytest.MonkeyPatch, *, is_on: bool
+) -> None:
+    monkeypatch.delenv("OTEL_EXPORTER_OTLP_ENDPOINT", raising=False)
+    if is_on:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1")
+
+    config = vars(Application())["_telemetry"]
+
+    assert {config[part] for part in ("tracing", "metrics", "logs", "auto_configure")} == {is_on}

@@ -14,7 +14,7 @@ from src.framework.exceptions import CannotStart
 
 class Application(FastAPI):
     stopping: asyncio.Event
-    user_claim = "sub"
+    user_claim: str
     """The claim of a token that names its user."""
 
     @property
