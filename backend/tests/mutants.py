@@ -86,8 +86,10 @@ TESTS = {
         -k 'start_up or start or starter'
     """,
     "src/dependencies.py": """
-        tests/test_odd_input.py tests/test_auth.py tests/test_contract.py
-        -k 'odd_input or published or answer_is or test_auth and not (without_postgresql or jwks)'
+        tests/test_contract.py tests/test_idempotency.py tests/test_personal_tokens.py
+        tests/test_auth.py
+        -k 'published or quote or key_is_refused or last_character or is_not_part_of_it
+        or (end_with_their_token and fast) or every_operation or malformed_token or no_tokens'
     """,
     "src/development_token.py": """
         tests/test_development_token.py tests/test_settings.py -k 'development or signed'
@@ -135,9 +137,7 @@ TESTS = {
         tests/test_connections.py tests/test_round_trips.py tests/test_lost_answers.py
         tests/test_failures.py tests/test_long_lists.py
     """,
-    "src/framework/web/application.py": """
-        tests/test_fastapi.py tests/test_http.py tests/test_telemetry.py tests/test_routing.py
-    """,
+    "src/framework/web/application.py": "tests/test_telemetry.py tests/test_fastapi.py",
     "src/framework/web/docs.py": """
         tests/test_assets.py tests/test_offline.py tests/test_browser.py tests/test_docs_page.py
         -k 'not guide'
@@ -159,6 +159,14 @@ TESTS = {
     "src/routers/introduction.py": "tests/test_contract.py -k 'published or no_token'",
     "src/routers/health.py": """
         tests/test_contract.py tests/test_failures.py -k 'published or absent or Ready'
+    """,
+    "src/routers/problems.py": """
+        tests/test_contract.py tests/test_personal_tokens.py tests/test_days.py tests/test_batch.py
+        tests/test_idempotency.py tests/test_further_members.py tests/test_changes.py
+        tests/test_conditions.py
+        -k 'published or (test_a_token_to_read and fast) or unknown_time_zone or is_410
+        or not jwt and (same_key_with_another or changed_task_refuses or excluded_etag
+        or too_many_or_too_long)'
     """,
     "src/routers/*.py": """
         tests/test_contract.py tests/test_create_task.py tests/test_toggle_task.py
