@@ -191,7 +191,8 @@ TESTS = {
     "src/services/known_tokens.py": "tests/test_personal_tokens.py -k 'not 50 and not plain'",
     "src/services/personal_token_service.py": """
         tests/test_resource.py tests/test_personal_tokens.py
-        -k 'published_sql or (not test_resource and (not plain))'
+        -k 'published_sql or not plain and (shown_once or pages_and_etags or the_50th or the_51st
+        or starts_over or once_an_hour)'
     """,
     "src/services/token_text.py": "tests/test_personal_tokens.py -k a_text",
     "src/services/due_dates.py": """

@@ -50,13 +50,11 @@ class PersonalTokenCreate(BaseModel):
         Characters(1, 100, strips=True),
         Field(
             description="What the token is for: 1 to 100 characters; outer white space is removed.",
-            examples=["Nightly export"],
         ),
     ]
     scope: Scope = Field(
         default="write",
         description="`read` allows GET and HEAD, `write` every method.",
-        examples=["read"],
         json_schema_extra=without_default,
     )
     expires_at: Annotated[
@@ -65,7 +63,6 @@ class PersonalTokenCreate(BaseModel):
         Field(
             description="A time, or a day, which means its first moment in UTC. At most 365 days "
             "from now; absent, `null` or empty: 90 days from now.",
-            examples=["2027-02-19"],
         ),
     ] = Field(default=None, validate_default=True)
 
