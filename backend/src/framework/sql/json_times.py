@@ -56,9 +56,9 @@ class RowEnd:
 
     def with_six_digits(self, rows: list[bytes]) -> list[bytes]:
         """Write the times of these rows in the one form."""
-        read, size, whole = self._bytes.unpack_from, self._bytes.size, self._whole
-        # A call for each row would take longer than what it does.
-        return [
-            row if len(row) >= size and read(row, -size) == whole else with_six_digits(row)
-            for row in rows
-        ]
+        read, place, whole = self._bytes.unpack_from, -self._bytes.size, self._whole
+        try:
+            # A call for each row would take longer than what it does.
+            return [row if read(row, place) == whole else with_six_digits(row) for row in rows]
+        except struct.error:  # a row is shorter, as that of a deleted task
+            return [*map(with_six_digits, rows)]
