@@ -183,19 +183,6 @@ WITH added AS (
                            THEN NOT tasks.all_day
                          ELSE tasks.all_day
                        END,
-             completed_at = CASE
-                              WHEN NOT CASE
-                                         WHEN locked.sets & 16 <> 0
-                                           THEN locked.completed
-                                         WHEN locked.toggles & 16 <> 0
-                                           THEN NOT tasks.completed
-                                         ELSE tasks.completed
-                                       END
-                                THEN NULL
-                              WHEN tasks.completed
-                                THEN tasks.completed_at
-                              ELSE GREATEST(tasks.updated_at, now())
-                            END,
              due_date = CASE
                           WHEN locked.sets & 1024 <> 0 THEN locked.due_date
                           ELSE tasks.due_date

@@ -16,15 +16,7 @@ WITH locked AS (
        ),
      updated AS (
          UPDATE tasks
-         SET completed = NOT tasks.completed,
-             completed_at = CASE
-                              WHEN tasks.completed
-                                THEN NULL
-                              WHEN tasks.completed
-                                THEN tasks.completed_at
-                              ELSE GREATEST(tasks.updated_at, now())
-                            END,
-             updated_at = GREATEST(tasks.updated_at, now())
+         SET completed = NOT tasks.completed, updated_at = GREATEST(tasks.updated_at, now())
          FROM locked
          WHERE tasks.user_id = locked.user_id
            AND tasks.id = locked.id

@@ -18,15 +18,7 @@ WITH current AS (
        ),
      row AS (
          UPDATE tasks
-         SET completed = NOT tasks.completed,
-             completed_at = CASE
-                              WHEN tasks.completed
-                                THEN NULL
-                              WHEN tasks.completed
-                                THEN tasks.completed_at
-                              ELSE GREATEST(tasks.updated_at, now())
-                            END,
-             updated_at = GREATEST(tasks.updated_at, now())
+         SET completed = NOT tasks.completed, updated_at = GREATEST(tasks.updated_at, now())
          WHERE tasks.user_id = CAST($1 AS varchar)
            AND tasks.id = CAST($2 AS uuid)
            AND EXISTS (SELECT current.id

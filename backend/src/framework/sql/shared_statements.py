@@ -46,7 +46,6 @@ from src.framework.sql.statements import (
     owned,
     settled,
     this_row,
-    times_since,
     with_values,
 )
 
@@ -175,7 +174,6 @@ def _write_many(  # noqa: PLR0913 - what a statement depends on
                 or _is_in(table.c[name], only.get("toggles"))
             }
             states["updated_at"] = now(table)
-            states |= times_since(table, states)
             row = changed(update(table).values(states), "update")
             if members is not None and not waits:
                 row = row.where(_fit(locked, members, only))

@@ -5,7 +5,7 @@ parameter has the name of the column that it is compared with or assigned to. No
 column whose `info` has `hidden`. A column whose `info` has `goes_with` belongs to another column:
 if a client sends None for it, it keeps its value while the other column keeps its value, and
 otherwise becomes false. A column whose `info` has `since` has the time when a boolean column became
-true, and NULL while the boolean column is false.
+true, and NULL while the boolean column is false. A trigger of the table sets and clears the time.
 
 In a create, the parameter `updated_at` is the time of the write, or `created_at` if a table has no
 `updated_at`. A client may send other times for the new row. A time after the write counts as the
@@ -130,15 +130,6 @@ def settled(
     """Return the value for a column with `goes_with`: see the module."""
     is_same = and_(before[column.name], before[column.info["goes_with"]] == other)
     return func.coalesce(value, is_same, false())
-
-
-def times_since(table: Table, changes: Mapping[str, Any]) -> dict[str, ColumnElement[Any]]:
-    """Return the values of the columns with `since` that these changes call for."""
-    return {
-        each.name: time_since(changes[other], table.c[other], each, changes["updated_at"])
-        for each in table.c
-        if (other := each.info.get("since", "")) in changes
-    }
 
 
 def time_since(
@@ -493,7 +484,6 @@ def update_row(
             merges = false() if replaces else true()
             changes[each.name] = changed_members(each, changes[each.name], merges)
     changes["updated_at"] = now(table) if fields else table.c.updated_at
-    changes |= times_since(table, changes)
     changed = update(table).values(changes).returning(*shown(table))
     statement = _change(changed, table, conditional)
     sets = sum(bit_of(table, name) for name in fields)
@@ -507,7 +497,6 @@ def toggle_row(
 ) -> Statement:
     """Make true what is false, and the other way round."""
     changes = {field: not_(table.c[field]), "updated_at": now(table)}
-    changes |= times_since(table, changes)
     changed = update(table).values(changes).returning(*shown(table))
     statement = _change(changed, table, conditional)
     toggles = bit_of(table, field)

@@ -1,8 +1,8 @@
 """A task has the time when it was completed.
 
 The column has no default, so that no row is rewritten and an earlier release goes on writing. The
-tasks of before have no time, because nobody knows when they were completed. The trigger sets and
-clears the time for writers that do not know the column, such as an earlier release.
+tasks of before have no time, because nobody knows when they were completed. The triggers have no
+WHEN: PostgreSQL would parse it again for each statement, which takes longer than the call.
 """
 
 import sqlalchemy as sa
@@ -14,26 +14,38 @@ down_revision = "0011_further"
 KEEP_COMPLETED_AT = """
 CREATE FUNCTION keep_completed_at() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    NEW.completed_at := CASE WHEN NEW.completed THEN greatest(NEW.updated_at, now()) END;
+    IF NEW.completed <> OLD.completed AND NEW.completed <> (NEW.completed_at IS NOT NULL) THEN
+        NEW.completed_at := CASE WHEN NEW.completed THEN
+            greatest(NEW.updated_at, CASE NEW.updated_at WHEN OLD.updated_at THEN now() END)
+        END;
+    END IF;
     RETURN NEW;
 END $$
 """
-ON_CREATE = """
-CREATE TRIGGER keep_completed_at_first BEFORE INSERT ON tasks FOR EACH ROW
-WHEN (NEW.completed <> (NEW.completed_at IS NOT NULL))
+ON_COMPLETION = """
+CREATE TRIGGER keep_completed_at BEFORE UPDATE OF completed ON tasks FOR EACH ROW
 EXECUTE FUNCTION keep_completed_at()
 """
-ON_CHANGE = """
-CREATE TRIGGER keep_completed_at BEFORE UPDATE OF completed, completed_at ON tasks FOR EACH ROW
-WHEN (
-    NEW.completed <> (NEW.completed_at IS NOT NULL)
-    AND (NEW.completed <> OLD.completed OR NOT NEW.completed)
-)
-EXECUTE FUNCTION keep_completed_at()
+
+KEEP_DAYS_WHOLE = """
+CREATE OR REPLACE FUNCTION keep_days_whole() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF NEW.due_date = date_trunc('day', NEW.due_date, 'UTC') THEN
+        RETURN NEW;
+    END IF;
+    NEW.all_day := false;
+    RETURN NEW;
+END $$
+"""
+ON_DUE_DATE = """
+CREATE TRIGGER keep_days_whole BEFORE UPDATE OF due_date, all_day ON tasks FOR EACH ROW
+EXECUTE FUNCTION keep_days_whole()
 """
 
 
 def upgrade() -> None:
     op.add_column("tasks", sa.Column("completed_at", sa.DateTime(timezone=True)))
-    for statement in (KEEP_COMPLETED_AT, ON_CREATE, ON_CHANGE):
+    for statement in (KEEP_COMPLETED_AT, ON_COMPLETION, KEEP_DAYS_WHOLE):
         op.execute(statement)
+    op.execute("DROP TRIGGER keep_days_whole ON tasks")
+    op.execute(ON_DUE_DATE)
