@@ -83,5 +83,12 @@ def assert_problem(response: httpx.Response, status: int, detail: str | None = N
         assert problem["detail"] == detail
 
 
+def task_after(task: Task, changes: Task, answer: Task) -> Task:
+    """Return a task with these changes, and the times that this answer has to have for them."""
+    now, is_done = answer["updated_at"], changes.get("completed", task["completed"])
+    done_at = (task["completed_at"] if task["completed"] else now) if is_done else None
+    return task | changes | {"completed_at": done_at, "updated_at": now}
+
+
 def updated_at(task: Task) -> datetime:
     return datetime.fromisoformat(task["updated_at"])

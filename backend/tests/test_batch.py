@@ -33,6 +33,7 @@ from tests.tasks import (
     assert_problem,
     create,
     listed,
+    task_after,
     task_path,
     tasks_path,
     updated_at,
@@ -101,8 +102,7 @@ def test_a_batch_creates_updates_and_deletes_and_answers_in_order(
     gone, new, done, newer = results(answer)
     assert gone == DELETED
     assert [new["status"], done["status"], newer["status"]] == [201, 200, 201]
-    now = done["task"]["updated_at"]
-    assert done["task"] == first | {"completed": True, "completed_at": now, "updated_at": now}
+    assert done["task"] == task_after(first, {"completed": True}, done["task"])
     assert updated_at(done["task"]) > updated_at(first)
     assert listed(api, user) == [done["task"], second, new["task"], newer["task"]]
     for result in (new, done, newer):
@@ -132,9 +132,7 @@ def test_what_is_sent_changes_and_what_is_absent_stays(
 
     [result] = results(post(api, user, update(task, **changes)))
 
-    now = result["task"]["updated_at"]
-    times = {"completed_at": now if "completed" in changes else None, "updated_at": now}
-    assert result["task"] == task | changes | times
+    assert result["task"] == task_after(task, changes, result["task"])
     assert listed(api, user) == [result["task"]]
 
 

@@ -10,6 +10,7 @@ from tests.tasks import (
     assert_problem,
     create,
     listed,
+    task_after,
     task_path,
     tasks_path,
     unknown_path,
@@ -36,7 +37,7 @@ def test_what_is_sent_changes_and_what_is_absent_stays(
 
     assert response.status_code == 200
     patched = response.json()
-    assert patched == task | changes | {"updated_at": patched["updated_at"]}
+    assert patched == task_after(task, changes, patched)
     assert updated_at(patched) > updated_at(task)
     assert listed(api, user) == [patched]
 

@@ -6,6 +6,7 @@ from tests.tasks import (
     assert_problem,
     create,
     listed,
+    task_after,
     task_path,
     tasks_path,
     unknown_path,
@@ -23,7 +24,7 @@ def test_what_is_sent_changes_and_what_is_absent_stays(
 
     assert response.status_code == 200
     updated = response.json()
-    assert updated == task | changes | {"updated_at": updated["updated_at"]}
+    assert updated == task_after(task, changes, updated)
     assert updated_at(updated) > updated_at(task)
     assert listed(api, user) == [updated]
 
