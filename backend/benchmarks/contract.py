@@ -72,6 +72,7 @@ def plain(said: Any) -> object:  # noqa: ANN401 - JSON
     read = {name: said[name] and datetime.fromisoformat(said[name]) for name in TIMES}
     if read["updated_at"] < read["created_at"]:
         raise RuntimeError(f"updated before it was created: {said}")
-    # Peers have no days and no further members; Bun's shows every column.
-    known = {name: value for name, value in said.items() if name not in {"all_day", "further"}}
+    # Peers have no days, times of completion and further members; Bun's shows every column.
+    ours = {"all_day", "completed_at", "further"}
+    known = {name: value for name, value in said.items() if name not in ours}
     return known | {"id": "…", "due_date": read["due_date"], "created_at": "…", "updated_at": "…"}

@@ -74,7 +74,9 @@ def _script(operation: str) -> str:
         "all_day": "false",
         "tags": "'{}'",
         "further": "NULL",
+        "completed_at": "NULL",
         "created_at": "now()",
+        "updated_at": "now()",
         "limit": "1001",
     }
     sql = statement.sql

@@ -14,7 +14,7 @@ from tests.faults.cluster import Cluster
 from tests.faults.conftest import Report
 from tests.faults.load import Answer, Client, Figures, clients, connected
 from tests.serving import serving
-from tests.tasks import Task, task_path, tasks_path
+from tests.tasks import Task, task_after, task_path, tasks_path
 
 USERS = [f"user {number}" for number in range(200)]
 CONNECTIONS = 64
@@ -62,7 +62,7 @@ class Person:
             await self.create()
             return
         wanted = body or {"completed": not task["completed"]}
-        assert answer.json == task | wanted | {"updated_at": answer.json["updated_at"]}
+        assert answer.json == task_after(task, wanted, answer.json)
         self.tasks[task["id"]] = answer.json
 
     async def trespass(self) -> None:
