@@ -221,9 +221,7 @@ def test_the_form_can_be_undone(due_date: str, updated: str) -> None:
         assert as_postgresql_writes(full) == short
 
 
-LIST = RowEnd(
-    [("completed_at", True), ("due_date", True), ("created_at", False), ("updated_at", False)]
-)
+LIST = RowEnd(["completed_at", "due_date"], ["created_at", "updated_at"])
 
 
 def row_of(*times: str | None, further: str = "") -> bytes:
@@ -250,9 +248,10 @@ def test_nothing_is_searched_for_in_rows_that_need_no_zeros(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(json_times, "_NEEDS_ZEROS", None)
-    rows = [row_of(None, None, WHOLE, time) for time in TIMES if not time.endswith("0+00:00")]
+    ends = [time for time in TIMES if not time.endswith("0+00:00")]
+    rows = [row_of(first, None, *times) for first in [None, *ends] for times in product(ends, ends)]
 
-    assert len(rows) == 4
+    assert len(rows) == 5 * 4 * 4
     assert LIST.with_six_digits(rows) == rows
 
 

@@ -137,7 +137,7 @@ class Statement:
     writes: bool = False
     shared: "Shared | None" = None
     does: Mapping[str, object] = field(default_factory=dict)
-    end: RowEnd = field(default_factory=partial(RowEnd, []))
+    end: RowEnd = field(default_factory=partial(RowEnd, [], []))
 
 
 Shared: TypeAlias = Callable[[frozenset[Statement], How], Statement]

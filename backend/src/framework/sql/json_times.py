@@ -8,7 +8,8 @@ escaped. Columns with such names are times: see `table_of`.
 
 import re
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 _BEGIN = rb'(_(?:at|date)":"[0-9-]{10,12}T.{8})'
 _NEEDS_ZEROS = re.compile(_BEGIN + rb'(\.[0-9]{1,5}+)?+(?=\+00:00")', re.DOTALL)
@@ -36,29 +37,53 @@ def _cut(time: re.Match[bytes]) -> bytes:
     return time[1] + time[2].rstrip(b".0")
 
 
-class RowEnd:
-    """The times that stand last in the rows of a list: their names, and which may be null.
+_NULL, _SIX = ("3xcx", b"l"), ("20xc14x", b".")
+"""What follows the name of a time that is null, or has six digits: a mark, and the comma."""
 
-    Most rows need no zeros: a time that may be null is null, and the others have six digits. A byte
-    of each shows this: the last of `null`, or the `.` before the digits. The last name is compared
-    in full: in a further member, no text has its quotes.
+
+class RowEnd:
+    """The times that stand last in the rows of a list: those that may be null, and the others.
+
+    Most rows need no zeros: the times that may be null are null, but perhaps the first, and the
+    others have six digits. A byte of each shows this: the last of `null`, or the `.` before the
+    digits. The last name is compared in full: in a further member, no text has its quotes.
     """
 
-    def __init__(self, times: Sequence[tuple[str, bool]]) -> None:
-        self._bytes = struct.Struct("")
-        self._whole: tuple[bytes, ...] | None = None
-        if times:
-            *others, (last, _) = times
-            parts = [f"{len(name) + 3}x{'3xc' if null else '20xc13x'}x" for name, null in others]
-            self._bytes = struct.Struct("".join([*parts, f"{len(last) + 4}s19xc14x"]))
-            marks = [b"l" if null else b"." for _, null in others]
-            self._whole = (*marks, b'"%b":"' % last.encode(), b".")
+    def __init__(self, nullable: Sequence[str], others: Sequence[str]) -> None:
+        names = [*nullable, *others]
+        rest = [_SIX] * len(others[:-1])
+        self._null = _form(names, [*(_NULL for _ in nullable), *rest])
+        self._one = _form(
+            names, [*(_SIX for _ in nullable[:1]), *(_NULL for _ in nullable[1:]), *rest]
+        )
 
     def with_six_digits(self, rows: list[bytes]) -> list[bytes]:
         """Write the times of these rows in the one form."""
-        read, place, whole = self._bytes.unpack_from, -self._bytes.size, self._whole
+        null, null_at, null_marks = self._null
+        one, one_at, one_marks = self._one
         try:
             # A call for each row would take longer than what it does.
-            return [row if read(row, place) == whole else with_six_digits(row) for row in rows]
+            return [
+                row
+                if null(row, null_at) == null_marks or one(row, one_at) == one_marks
+                else with_six_digits(row)
+                for row in rows
+            ]
         except struct.error:  # a row is shorter, as that of a deleted task
             return [*map(with_six_digits, rows)]
+
+
+class _Form(NamedTuple):
+    """How to read the marks of a form, counted from a row's end, and what they are."""
+
+    read: Callable[[bytes, int], tuple[Any, ...]]
+    place: int
+    marks: tuple[bytes, ...]
+
+
+def _form(names: list[str], kinds: list[tuple[str, bytes]]) -> _Form:
+    last = names[-1] if names else ""  # an empty name, which no member has
+    parts = [f"{len(name) + 3}x{after}" for name, (after, _) in zip(names, kinds, strict=False)]
+    layout = struct.Struct("".join([*parts, f"{len(last) + 4}s19xc14x"]))
+    marks = (*(mark for _, mark in kinds), b'"%b":"' % last.encode(), b".")
+    return _Form(layout.unpack_from, -layout.size, marks)

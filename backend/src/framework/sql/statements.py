@@ -286,9 +286,12 @@ def select_list(  # noqa: PLR0913 - what a statement depends on
 
 
 def row_end(table: Table) -> RowEnd:
-    columns = [(each.name, bool(each.nullable)) for each in shown(table)]
-    times = [each for each in columns if _TIME.search(each[0])]
-    return RowEnd(times if columns[-len(times) :] == times else [])
+    columns = shown(table)
+    times = [each for each in columns if _TIME.search(each.name)]
+    nullable = [each.name for each in times if each.nullable]
+    others = [each.name for each in times if not each.nullable]
+    stand_last = [each.name for each in columns][-len(times) :] == [*nullable, *others]
+    return RowEnd(nullable, others) if stand_last else RowEnd([], [])
 
 
 class Creation(NamedTuple):
