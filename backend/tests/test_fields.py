@@ -220,7 +220,11 @@ def test_an_etag_covers_every_field(api: httpx.Client, user: str) -> None:
 TEXT = st.text(st.characters(exclude_characters="\0,", exclude_categories=["Cs"]))
 
 
-@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=100,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
 @given(tags=st.lists(TEXT.filter(lambda tag: 0 < len(tag.strip()) <= 50), max_size=20))
 def test_any_tags_are_trimmed_and_without_repeats(
     api: httpx.Client, user: str, tags: list[str]
