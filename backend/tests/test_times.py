@@ -304,6 +304,15 @@ def test_a_time_that_does_not_stand_with_the_others_has_six_digits_too() -> None
     assert end.with_six_digits([row]) == [row.replace(b"30:00+", b"30:00.000000+")]
 
 
+def test_a_text_before_the_last_two_times_stays_as_it_is() -> None:
+    row = (
+        f'{{"body":"2026-12-24T09:30:00+00:00","created_at":"{TIMES[-1]}",'
+        f'"updated_at":"{TIMES[-1]}"}}'
+    ).encode()
+
+    assert with_six_digits(row) == row
+
+
 READERS = {
     "python": (
         "py",

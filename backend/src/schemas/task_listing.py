@@ -81,6 +81,9 @@ ZONE_PATTERN = "^[A-Za-z][A-Za-z0-9_+/-]{0,63}$"
 MUST_BE_ZONE = "must be the name of a time zone, such as America/New_York"
 
 _DAY_OR_TIME = WithJsonSchema({"anyOf": TIME_SCHEMAS, "examples": ["2026-12-24"]})
+_Moment: TypeAlias = datetime | SkipJsonSchema[None]
+_From = Annotated[_Moment, BeforeValidator(_first_moment), _DAY_OR_TIME]
+_To = Annotated[_Moment, BeforeValidator(_last_moment), _DAY_OR_TIME]
 
 
 class TaskListing(Listing):
@@ -139,30 +142,22 @@ class TaskListing(Listing):
         description="Only tasks with all of these tags, joined by commas or repeated.",
         examples=[["home"]],
     )
-    due_date_from: Annotated[
-        datetime | SkipJsonSchema[None], BeforeValidator(_first_moment), _DAY_OR_TIME
-    ] = Field(
+    due_date_from: _From = Field(
         default=None,
         description="Only tasks due at this time or later.",
         examples=["2026-12-01"],
     )
-    due_date_to: Annotated[
-        datetime | SkipJsonSchema[None], BeforeValidator(_last_moment), _DAY_OR_TIME
-    ] = Field(
+    due_date_to: _To = Field(
         default=None,
         description="Only tasks due at this time or earlier.",
         examples=["2026-12-31"],
     )
-    completed_from: Annotated[
-        datetime | SkipJsonSchema[None], BeforeValidator(_first_moment), _DAY_OR_TIME
-    ] = Field(
+    completed_from: _From = Field(
         default=None,
         description="Only tasks completed at this time or later.",
         examples=["2026-11-23"],
     )
-    completed_to: Annotated[
-        datetime | SkipJsonSchema[None], BeforeValidator(_last_moment), _DAY_OR_TIME
-    ] = Field(
+    completed_to: _To = Field(
         default=None,
         description="Only tasks completed at this time or earlier.",
         examples=["2026-11-29"],

@@ -24,6 +24,7 @@ from sqlalchemy import (
     func,
     literal_column,
     not_,
+    null,
     or_,
     select,
     true,
@@ -47,7 +48,6 @@ from src.framework.sql.statements import (
     now,
     owned,
     settled,
-    time_since,
 )
 
 # What stands for a row in the answer to a batch that was not applied.
@@ -289,7 +289,7 @@ def _judged(table: Table, operations: Select[Any]) -> tuple[CTE, CTE, CTE]:
     new = made.lateral("new")
     values: dict[str, ColumnElement[Any]] = {each.name: new.c[each.name] for each in table.c}
     values["updated_at"] = case((_is(verdict, "update"), now(new)), else_=new.c.updated_at)
-    first = first_values({**new.c}, table, new.c.updated_at)
+    first = first_values(table, {**new.c})
     is_create = _is(verdict, "create")
     values["created_at"] = case((is_create, first["created_at"]), else_=new.c.created_at)
     was = {
@@ -299,7 +299,7 @@ def _judged(table: Table, operations: Select[Any]) -> tuple[CTE, CTE, CTE]:
         if other := each.info.get("goes_with"):
             values[each.name] = settled(each, new.c[each.name], was, new.c[other])
         if other := each.info.get("since"):
-            since = time_since(new.c[other], was[other], was[each.name], values["updated_at"])
+            since = _time_since(new.c[other], was[other], was[each.name], values["updated_at"])
             values[each.name] = case((is_create, first[each.name]), else_=since)
         if holds_members(each):
             change = verdict.c.fields.op("->>")(literal_column(f"'{each.name}'"))
@@ -314,6 +314,16 @@ def _judged(table: Table, operations: Select[Any]) -> tuple[CTE, CTE, CTE]:
         .cte("state")
     )
     return verdict, all_can, state
+
+
+def _time_since(
+    is_true: ColumnElement[bool],
+    was_true: ColumnElement[bool],
+    before: ColumnElement[Any],
+    now: ColumnElement[Any],
+) -> ColumnElement[Any]:
+    """Return the value for a column with `since`: see the module."""
+    return case((not_(is_true), null()), (was_true, before), else_=now)
 
 
 def _answers(verdict: CTE, state: CTE) -> tuple[FromClause, ColumnElement[Any]]:

@@ -38,7 +38,7 @@ from src.framework.sql.exceptions import (
     NoConnectionFree,
     OutcomeUnknown,
 )
-from src.framework.sql.json_times import RowEnd, with_six_digits
+from src.framework.sql.json_times import NO_TIMES_LAST, RowEnd, with_six_digits
 from src.framework.sql.members import MEMBER_REASONS, with_json
 from src.framework.sql.shares import Shares
 from src.framework.sql.sharing import Answers, Group, How, Queue, Turn, Values
@@ -137,7 +137,7 @@ class Statement:
     writes: bool = False
     shared: "Shared | None" = None
     does: Mapping[str, object] = field(default_factory=dict)
-    end: RowEnd = field(default_factory=partial(RowEnd, [], []))
+    end: RowEnd = NO_TIMES_LAST
 
 
 Shared: TypeAlias = Callable[[frozenset[Statement], How], Statement]

@@ -87,3 +87,7 @@ def _form(names: list[str], kinds: list[tuple[str, bytes]]) -> _Form:
     layout = struct.Struct("".join([*parts, f"{len(last) + 4}s19xc14x"]))
     marks = (*(mark for _, mark in kinds), b'"%b":"' % last.encode(), b".")
     return _Form(layout.unpack_from, -layout.size, marks)
+
+
+NO_TIMES_LAST = RowEnd([], [])
+"""Of rows whose times stand elsewhere: each row is searched."""

@@ -202,8 +202,7 @@ def _asked_rows(
 
 
 def _new_rows(table: Table, asked: FromClause) -> Select[Any]:
-    values = {each.name: _typed(asked, each) for each in table.c}
-    first = first_values(values, table, values["updated_at"])
+    first = first_values(table, {each.name: _typed(asked, each) for each in table.c})
     return select(*(first[each.name] for each in table.c))
 
 

@@ -51,7 +51,6 @@ from sqlalchemy import (
     inspect,
     literal_column,
     not_,
-    null,
     or_,
     select,
     true,
@@ -66,7 +65,7 @@ from sqlmodel import SQLModel
 
 from src.framework.sql.engine import Shared, Statement, compiled, compiled_answer
 from src.framework.sql.etag import etag_of
-from src.framework.sql.json_times import RowEnd
+from src.framework.sql.json_times import NO_TIMES_LAST, RowEnd
 from src.framework.sql.members import changed_members, holds_members, with_json
 from src.framework.sql.text import is_text, letters_and_marks
 
@@ -132,24 +131,13 @@ def settled(
     return func.coalesce(value, is_same, false())
 
 
-def time_since(
-    is_true: ColumnElement[bool],
-    was_true: ColumnElement[bool],
-    before: ColumnElement[Any],
-    now: ColumnElement[Any],
-) -> ColumnElement[Any]:
-    """Return the value for a column with `since`: see the module."""
-    return case((not_(is_true), null()), (was_true, before), else_=now)
-
-
 def first_values(
-    values: Mapping[str, ColumnElement[Any]], table: Table, written_at: ColumnElement[Any]
+    table: Table, values: Mapping[str, ColumnElement[Any]]
 ) -> dict[str, ColumnElement[Any]]:
     """Return the values of a new row, from those that were sent: see the module."""
-    first = {**values, "created_at": written_at}
+    first, written_at = {**values}, values[_written_at(table)]
     if "updated_at" in table.c:
         first["created_at"] = func.least(values["created_at"], written_at)
-        first["updated_at"] = written_at
     for each in table.c:
         if other := each.info.get("since"):
             first[each.name] = case((values[other], func.least(values[each.name], written_at)))
@@ -291,7 +279,7 @@ def row_end(table: Table) -> RowEnd:
     nullable = [each.name for each in times if each.nullable]
     others = [each.name for each in times if not each.nullable]
     stand_last = [each.name for each in columns][-len(times) :] == [*nullable, *others]
-    return RowEnd(nullable, others) if stand_last else RowEnd([], [])
+    return RowEnd(nullable, others) if stand_last else NO_TIMES_LAST
 
 
 class Creation(NamedTuple):
@@ -319,9 +307,7 @@ def insert_row(table: Table, given: Iterable[str], shared: Shared | None = None)
     Raises TypeError unless `given` has the columns that the table needs.
     """
     _check_columns(table, given)
-    values = _values(table)
-    first = first_values(values, table, values[_written_at(table)])
-    row = insert(table).values(first).on_conflict_do_nothing()
+    row = insert(table).values(first_values(table, _values(table))).on_conflict_do_nothing()
     alone = compiled(row.returning(*shown(table)), repeatable=True)
     return Creation(
         at_once=replace(alone, shared=shared, does={"op": "create"}),
@@ -439,11 +425,10 @@ def _row(table: Table, columns: Iterable[Column[Any]], made: CTE | None = None) 
     values: dict[str, ColumnElement[Any]] = {
         name: cast(value, table.c[name].type) for name, value in _values(table).items()
     }
-    written_at = values[_written_at(table)]
     if made is not None:
         values |= {name: made.c[name] for name in ("id", "user_id")}
-        written_at = made.c.created_at
-    first = first_values(values, table, written_at)
+        values[_written_at(table)] = made.c.created_at
+    first = first_values(table, values)
     return select(*(first[column.name].label(column.name) for column in columns))
 
 
