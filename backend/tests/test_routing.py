@@ -23,7 +23,7 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel, ConfigDict
 from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.responses import JSONResponse
-from starlette.routing import Match
+from starlette.routing import BaseRoute, Match, Mount
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from src.dependencies import IdInPath, IfNoneMatch, KeyInHeader, UserInPath
@@ -242,7 +242,7 @@ async def test_a_guard_of_another_kind_is_left_to_fastapi(guard: Callable[..., o
     router.add_api_route("/", endpoint)
     app.include_router(router)
     app.add_middleware(FastPath, application=app)
-    [(_, calls)] = [each for each in FastPath(app, app).paths if each[0].match("/")]
+    [(_, calls)] = [each for each in FastPath(app, app).paths[1] if each[0].match("/")]
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
         answer = await client.get("/", headers={"name": "ada"})
@@ -272,8 +272,16 @@ def answer_of(text: str) -> Callable[[], Awaitable[Response]]:
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("root_path", ["", "/prefix"])
+@pytest.mark.parametrize(
+    ("every_path", "answered"),
+    [
+        (Mount("/new", JSONResponse("mounted")), 17),
+        (StrictRoute("/new{rest:path}", answer_of("rest"), methods=["GET"]), 14),
+    ],
+    ids=["mounted", "path"],
+)
 async def test_the_fast_path_finds_an_endpoint_where_fastapis_router_finds_it(
-    root_path: str,
+    every_path: BaseRoute, answered: int, root_path: str
 ) -> None:
     router = APIRouter(route_class=StrictRoute)
     for method, path in [
@@ -289,8 +297,8 @@ async def test_the_fast_path_finds_an_endpoint_where_fastapis_router_finds_it(
     app.include_router(router)
     app.add_api_route("/plain", answer_of("plain"), methods=["DELETE"])
     app.router.routes += [StrictRoute("/{other}", answer_of("other"), methods=["DELETE"])]
-    app.mount("/new", JSONResponse("mounted"))
-    app.router.routes += [StrictRoute("/new/late", answer_of("late"), methods=["GET"])]
+    late = StrictRoute("/new/late", answer_of("late"), methods=["GET"])
+    app.router.routes += [every_path, late]
 
     async def answers(application: ASGIApp) -> list[tuple[int, str]]:
         transport = httpx.ASGITransport(application, root_path=root_path)
@@ -305,7 +313,7 @@ async def test_the_fast_path_finds_an_endpoint_where_fastapis_router_finds_it(
     of_fastapi = await answers(app)
 
     assert await answers(FastPath(app, app)) == of_fastapi
-    assert [status for status, _ in of_fastapi].count(200) == 17
+    assert [status for status, _ in of_fastapi].count(200) == answered
 
 
 async def nothing(_scope: Scope, _receive: Receive, _send: Send) -> None:
@@ -383,7 +391,11 @@ async def test_the_guards_of_a_router_run_in_turn_before_the_body_is_read(is_fas
 def test_every_documented_endpoint_is_on_the_fast_path() -> None:
     middleware: list[object] = [each.cls for each in app.user_middleware]
     routes = [
-        call.route for _, calls in FastPath(nothing, app).paths for call in calls.values() if call
+        call.route
+        for paths in FastPath(nothing, app).paths.values()
+        for _, calls in paths
+        for call in calls.values()
+        if call
     ]
     on_it = {(method, route.path_format) for route in routes for method in route.methods or ()}
     documented = {

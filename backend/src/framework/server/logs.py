@@ -229,9 +229,8 @@ def configure_logging(level: str, style: str) -> "LogRequest":
         method: str, path: str, status: int, seconds: float, request_id: str, peer: "Peer"
     ) -> None:
         address = _escaped(peer[0][:MAX_PEER]) if peer else "-"
-        handler.add(
-            line % (_time(time()), method, path, status, seconds * 1000, request_id, address)
-        )
+        now = _time(time())
+        handler.add(line % (now, method, path, status, seconds * 1000, request_id, address))
 
     return log_request if logging.getLogger("src").isEnabledFor(logging.INFO) else _discard
 
@@ -281,11 +280,16 @@ def _escaped(text: str) -> str:
 
 
 def _time(seconds: float) -> str:
-    whole, milliseconds = divmod(int(seconds * 1000), 1000)
-    return f"{_second(whole)}.{milliseconds:03}+00:00"
+    return _millisecond(int(seconds * 1000))
+
+
+# Lines that follow each other share the time, or at least its second.
+@lru_cache(maxsize=1)
+def _millisecond(milliseconds: int) -> str:
+    whole, rest = divmod(milliseconds, 1000)
+    return f"{_second(whole)}.{rest:03}+00:00"
 
 
 @lru_cache(maxsize=1)
 def _second(seconds: int) -> str:
-    """Format a second once: consecutive lines share it."""
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")

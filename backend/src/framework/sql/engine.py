@@ -393,7 +393,7 @@ async def _fetch_together(engine: AsyncEngine, choose: Callable[[], Group]) -> A
             if is_shared:
                 statements = frozenset([turn.statement for turn in turns])
                 statement = turns[0].statement.shared(statements, how)
-                rounds = _rounds(turns, how)
+                rounds = _rounds(turns, how, alike=len(statements) == 1)
             else:
                 rounds = [turns[0].values]
             records = await _fetch_once(
@@ -420,8 +420,11 @@ async def _fetch_together(engine: AsyncEngine, choose: Callable[[], Group]) -> A
     return await _until_sent(engine, fetch_once, _TOGETHER, [])
 
 
-def _rounds(turns: list[Turn], how: How) -> list[Values]:
-    """Return the values of a shared statement, or of several if a row is there twice."""
+def _rounds(turns: list[Turn], how: How, *, alike: bool) -> list[Values]:
+    """Return the values of a shared statement, or of several if a row is there twice.
+
+    If the requests are not `alike`, the values say what each request does.
+    """
     rounds: list[dict[object, Values]] = [{}]
     for turn in turns:
         number = 0
@@ -429,7 +432,7 @@ def _rounds(turns: list[Turn], how: How) -> list[Values]:
             number += 1
             if number == len(rounds):
                 rounds.append({})
-        does = turn.statement.does
+        does = None if alike else turn.statement.does
         rounds[number][turn.key] = {**turn.values, **does} if does else turn.values
     return [{"asked": to_json([*each.values()])} for each in rounds]
 

@@ -11,8 +11,9 @@ from typing import Any, NotRequired, get_origin, get_type_hints
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.routing import APIRoute, iter_route_contexts
+from fastapi.routing import APIRoute, RouteContext, iter_route_contexts
 from pydantic import BaseModel, TypeAdapter, ValidationError
+from starlette.convertors import PathConvertor
 from starlette.types import ASGIApp, Receive, Scope, Send
 from typing_extensions import TypedDict
 
@@ -37,36 +38,42 @@ class FastPath:
     def __init__(self, app: ASGIApp, application: FastAPI) -> None:
         self.app = app
         self.overrides = application.dependency_overrides
-        self.paths: list[tuple[re.Pattern[str], dict[str, DirectCall | None]]] = []
+        self.paths: dict[int, list[tuple[re.Pattern[str], dict[str, DirectCall | None]]]] = {}
+        """The paths of each number of slashes: no other path is worth a comparison."""
         for route in iter_route_contexts(application.routes):
-            if not hasattr(route, "path_regex") or route.methods is None:
-                break  # a mounted application: it may have any of the paths that follow
-            if not self.paths or self.paths[-1][0] != route.path_regex:
-                self.paths.append((route.path_regex, {}))
+            if route.path_format is None or route.methods is None or _has_slashes(route):
+                break  # such as a mounted application: it may have any of the paths that follow
+            paths = self.paths.setdefault(route.path_format.count("/"), [])
+            if not paths or paths[-1][0] != route.path_regex:
+                paths.append((route.path_regex, {}))
             call = None
             if isinstance(route.original_route, StrictRoute):
                 with suppress(Unsupported):
                     call = DirectCall(route.original_route)
             for method in route.methods:
-                self.paths[-1][1].setdefault(method, call)
+                paths[-1][1].setdefault(method, call)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and not scope["root_path"] and not self.overrides:
             path, method = scope["path"], scope["method"]
-            for pattern, calls in self.paths:
+            for pattern, calls in self.paths.get(path.count("/"), ()):
                 if (match := pattern.match(path)) is None:
                     continue
                 if (call := calls.get(method)) is None:
                     break
                 scope["route"], scope["endpoint"] = call.route, call.endpoint
                 scope["path_params"] = {
-                    name: call.route.param_convertors[name].convert(text)
-                    for name, text in match.groupdict().items()
+                    name: convert(match[name]) for name, convert in call.convertors
                 }
                 response = await call(Request(scope, receive))
                 await response(scope, receive, send)
                 return
         await self.app(scope, receive, send)
+
+
+def _has_slashes(route: RouteContext) -> bool:
+    """Whether a parameter of the path may have slashes."""
+    return any(isinstance(each, PathConvertor) for each in route.param_convertors.values())
 
 
 class Unsupported(Exception):
@@ -88,6 +95,9 @@ class DirectCall:
         if not all(map(takes_only_the_request, dependencies)):
             raise Unsupported
         self.guards = route.guards
+        self.convertors = [
+            (name, convertor.convert) for name, convertor in route.param_convertors.items()
+        ]
         self.dependencies: dict[str, Any] = {
             each.name: each.call for each in dependencies if each.name
         }
