@@ -125,7 +125,7 @@ def _with_completed(task: object) -> object:
 SentPast = Annotated[
     SentTime,
     Field(
-        description="Never after now.",
+        description="Capped at now.",
         examples=["2026-11-20T18:00:00+00:00"],
     ),
     # Short, because an agent's tool for batches has all schemas: a day and an empty text work, too.

@@ -95,7 +95,7 @@ class TaskListing(Listing):
     sort: Sort = Field(
         default="created_at",
         description="The field to order by; a - before it reverses the order. Priorities go from "
-        "low to urgent. Tasks without the date come last.",
+        "low to urgent. Tasks without a value come last.",
         examples=["-updated_at"],
     )
 

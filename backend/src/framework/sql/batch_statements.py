@@ -322,7 +322,7 @@ def _time_since(
     before: ColumnElement[Any],
     now: ColumnElement[Any],
 ) -> ColumnElement[Any]:
-    """Return the value for a column with `since`: see the module."""
+    """Return the value for a column with `since`: see `statements`."""
     return case((not_(is_true), null()), (was_true, before), else_=now)
 
 
