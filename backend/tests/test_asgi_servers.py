@@ -122,7 +122,8 @@ async def call_all():
     return answers
 
 for _ in range(int(sys.argv[2])):
-    print(json.dumps(asyncio.run(call_all())))
+    # In one piece: `print` writes the line's end by itself, and the log writes to the same pipe.
+    sys.stdout.write(json.dumps(asyncio.run(call_all())) + "\n")
 """
 
 
