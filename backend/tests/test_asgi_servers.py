@@ -123,7 +123,7 @@ async def call_all():
 
 for _ in range(int(sys.argv[2])):
     # In one piece: `print` writes the line's end by itself, and the log writes to the same pipe.
-    sys.stdout.write(json.dumps(asyncio.run(call_all())) + "\n")
+    sys.stdout.write(json.dumps(asyncio.run(call_all())) + "\\n")
 """
 
 
