@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import httpx
 import pytest
@@ -365,6 +365,23 @@ async def test_whoever_completes_a_task_by_hand_sets_the_time(
 
     task = json.loads(await task_service.get_task(engine, "ada", UUID(made["id"])))
     assert task["completed_at"] > task["updated_at"] == made["updated_at"]
+
+
+@pytest.mark.anyio
+async def test_a_task_that_someone_inserts_as_completed_has_no_time(
+    engine: AsyncEngine, own_database: str
+) -> None:
+    task_id = uuid4()
+    await execute(
+        own_database,
+        "INSERT INTO tasks (id, user_id, title, completed, created_at, updated_at) "
+        f"VALUES ('{task_id}', 'ada', 'Buy milk', true, now(), now())",
+    )
+
+    task = json.loads(await task_service.get_task(engine, "ada", task_id))
+
+    assert task["completed"] is True
+    assert task["completed_at"] is None
 
 
 @pytest.mark.anyio
