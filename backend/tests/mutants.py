@@ -43,13 +43,13 @@ BACKEND = Path(__file__).resolve().parent.parent
 TABLE = BACKEND / "benchmarks" / "results" / "mutants.md"
 WANTED = 0.9
 LONG = 100
-"""Characters of code that a line of the table does not show for a constant in it."""
+"""The table shows a constant alone if the code around the constant has so many characters."""
 
 SECONDS = 90
-"""Tests that take longer are ended: one hangs."""
+"""After this time, a test hangs, and the run of the tests ends."""
 
 MORE_SECONDS, TIMES_SLOWER = 10, 3
-"""With a mutant, tests may take so much longer than without one. Tests that hang run again."""
+"""How much longer than without a mutant the tests may take with it. Tests that hang run again."""
 
 QUICK_SECONDS = 2
 """A test that fails sooner did not wait for anything."""
@@ -61,7 +61,7 @@ LOOK_SECONDS = 0.1
 """How often to look for a mutant that is done. While this process stands still, no time counts."""
 
 MOST = 20
-"""How many mutants of a module are tried, of all its parts alike: all of them take hours."""
+"""How many mutants of a module to try, from all its parts alike: all mutants take hours."""
 
 _OF_STATEMENTS = """
     tests/test_resource.py tests/test_statements.py tests/test_lost_answers.py
@@ -73,8 +73,8 @@ _OF_STATEMENTS = """
     postgresql or by_number)))'
 """
 
-# Of each module the quick tests that are about it, the quickest first. A module without an entry of
-# its own has that of a pattern.
+# The quick tests about each module, the quickest first. A module without an entry of its own has
+# the entry of a pattern that its name matches.
 TESTS = {
     "src/__main__.py": """
         tests/test_starter.py tests/test_logs.py tests/test_stop.py tests/test_run.py
@@ -412,9 +412,9 @@ LEFT_ALONE = {"annotation", "decorator_list", "returns", "type_params"}
 
 HEAD = """# Mutants
 
-A mutant is one small change of the code: of an operator or a constant, a condition turned round, a
-call or an argument left out. A test has to fail with it. Of the mutants of a large module,
-`make mutants` tries some, evenly chosen.
+A mutant is one small change of the code. The change replaces an operator or a constant, turns a
+condition round, or leaves out a call or an argument. With each mutant, a test has to fail. Of a
+large module, `make mutants` tries only some mutants, from all parts of the module alike.
 
 | module | possible | tried | killed | |
 |---|---:|---:|---:|---:|""".splitlines()
@@ -482,7 +482,7 @@ def _mutants(source: str) -> Iterator[Mutant]:
 
 
 def _changes(source: str) -> Iterator[tuple[int, str, ast.Module]]:
-    """Change the tree in each way in turn; it is as it was before the next."""
+    """Change the tree in each way, one way at a time: each change is undone before the next."""
     tree = ast.parse(source)
     modules = {
         alias.asname or alias.name

@@ -2,7 +2,7 @@
 
 AS_FALSE = {"return False → return None": "None is as false as False"}
 
-TUNED = "what is sent is the same; benchmarks show what it costs"
+TUNED = "the service sends the same; benchmarks show the cost"
 
 ALIAS = "an alias has any name"
 
@@ -15,10 +15,10 @@ ACCEPTED: dict[str, dict[str, str]] = {
     },
     "src/framework/addresses.py": AS_FALSE,
     "src/framework/auth/tokens.py": {
-        "LEEWAY_SECONDS = 30 → LEEWAY_SECONDS = 31": "a test would have to be as quick as a second",
+        "LEEWAY_SECONDS = 30 → LEEWAY_SECONDS = 31": "a test would need to be exact to a second",
     },
     "src/framework/auth/jwks.py": {
-        "self.searched_until = 0.0 → self.searched_until = 1.0": "every clock is ahead of either",
+        "self.searched_until = 0.0 → self.searched_until = 1.0": "every clock is past both values",
     },
     "src/framework/sql/batch_rows.py": {
         "has_key and (not _FAILURES.isdisjoint(rows)) → "
@@ -30,27 +30,29 @@ ACCEPTED: dict[str, dict[str, str]] = {
     "src/schemas/paging.py": {
         "urlsafe_b64encode(to_json([order, value, row['id']])).decode().rstrip('=') → "
         "urlsafe_b64encode(to_json([order, value, row['id']])).decode().rstrip('=~')": (
-            "no ~ is in it"
+            "the text has no ~"
         ),
-        "'Listing' → 'Listing~'": "nobody is shown it",
+        "'Listing' → 'Listing~'": "no client sees this text",
         "2000 + year % 400 → 2000 - year % 400": "leap years are as far before 2000 as after it",
     },
     "src/framework/long_numbers.py": {
-        "_MARK = '\\ud800' → _MARK = '\\ud800~'": "no client can send either",
+        "_MARK = '\\ud800' → _MARK = '\\ud800~'": "no client can send either text",
     },
     "src/schemas/further.py": {
-        "FURTHER = '\\x00further' → FURTHER = '\\x00further~'": "no client can send either",
+        "FURTHER = '\\x00further' → FURTHER = '\\x00further~'": "no client can send either text",
         "digits[name] > most_bytes → digits[name] >= most_bytes": "the text is longer than these",
     },
     "src/schemas/changes.py": {
         "urlsafe_b64encode(to_json((position.seq, position.at))).decode().rstrip('=') → "
         "urlsafe_b64encode(to_json((position.seq, position.at))).decode().rstrip('=~')": (
-            "no ~ is in it"
+            "the text has no ~"
         ),
-        "b'=' * (-len(text) % 4) → b'=~' * (-len(text) % 4)": "what is no Base64 is skipped",
+        "b'=' * (-len(text) % 4) → b'=~' * (-len(text) % 4)": (
+            "the decoder skips any character like ~"
+        ),
         "ge=0 → ge=1": "no change is from the first microsecond of 1970",
         "ValueError('written in another way') → ValueError('written in another way~')": (
-            "nobody is shown it"
+            "no client sees this text"
         ),
     },
     "src/framework/sql/shares.py": AS_FALSE
@@ -61,9 +63,9 @@ ACCEPTED: dict[str, dict[str, str]] = {
     "src/framework/sql/sharing.py": {
         "self.under_way == 0 → self.under_way != 0": TURNS,
         "self._call() → pass": TURNS,
-        "self._send_held() → self": "what is held is sent when the next statement returns",
+        "self._send_held() → self": "held requests are sent when the next statement returns",
         "answered: int = 0 → answered: int = 1": "the first request that waits lowers it to 0",
-        "self.timer.cancel() → self.timer": "who is called too often finds nobody waiting",
+        "self.timer.cancel() → self.timer": "a call too many finds nobody waiting",
         "self.calls.add(call) → pass": "Python seldom forgets a task that nobody holds",
     },
     "src/framework/sql/statements.py": {
@@ -71,13 +73,13 @@ ACCEPTED: dict[str, dict[str, str]] = {
             "for the type checker: SQLModel maps every model to a table"
         ),
         "bindparam('position_id', type_=row_id.type) → bindparam('position_id')": (
-            "PostgreSQL takes it for what it is compared with"
+            "PostgreSQL gives the parameter the type of the column beside it"
         ),
         "row.c.keys() → row.c": "SQLAlchemy takes columns for their names",
     },
     "src/framework/sql/uuid7.py": {
-        "_last_tick = 0 → _last_tick = 1": "every clock is far ahead of either",
-        "_last_tick + 1 → _last_tick + 2": "still later than the tick before",
+        "_last_tick = 0 → _last_tick = 1": "every clock is far past both values",
+        "_last_tick + 1 → _last_tick + 2": "the tick is still later than the tick before",
     },
     "src/framework/web/links.py": {
         '_IN_A_PATH = "%/:@!$&\'()*+,;=~" → _IN_A_PATH = "%/:@!$&\'()*+,;=~~"': "one ~ is enough",
@@ -88,7 +90,7 @@ ACCEPTED: dict[str, dict[str, str]] = {
     "src/framework/web/problems.py": {
         "problem(400, 'The request ended before its body was complete') → "
         "problem(400, 'The request ended before its body was complete~')": (
-            "nobody is there to read it"
+            "no client is there to read it"
         ),
     },
     "src/framework/web/bodies.py": {
@@ -120,8 +122,10 @@ ACCEPTED: dict[str, dict[str, str]] = {
         "last.order_by(_CHANGE.seq.desc()).limit(literal_column('1')).subquery('last~')": ALIAS,
         "'log' → 'log~'": ALIAS,
         "'task' → 'task~'": ALIAS,
-        "bindparam('limit', type_=BigInteger) → bindparam('limit')": "PostgreSQL takes it for one",
-        "bindparam('seq', type_=BigInteger) → bindparam('seq')": "PostgreSQL takes it for one",
+        "bindparam('limit', type_=BigInteger) → bindparam('limit')": (
+            "PostgreSQL finds the same type"
+        ),
+        "bindparam('seq', type_=BigInteger) → bindparam('seq')": "PostgreSQL finds the same type",
         "select(state).select_from(page.outerjoin(tasks, true())).order_by(page.c.seq) → "
         "select(state).select_from(page.outerjoin(tasks, true()))": (
             "today's plan keeps the order; another might not"
@@ -131,10 +135,10 @@ ACCEPTED: dict[str, dict[str, str]] = {
         "engine: AsyncEngine, user_id: str, listing: PersonalTokenListing, *, "
         "counted: bool=False → "
         "engine: AsyncEngine, user_id: str, listing: PersonalTokenListing, *, "
-        "counted: bool=True": "who does not ask for the number does not look at it",
+        "counted: bool=True": "a caller who does not ask for the number ignores it",
     },
     "src/framework/sql/rows.py": {
         "AT_ONCE = 1000 → AT_ONCE = 1001": TUNED,
-        "length + 1 → length + 2": "a row more is read, and left out as the one before it is",
+        "length + 1 → length + 2": "one more row is read, and left out like the row before it",
     },
 }

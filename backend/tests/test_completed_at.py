@@ -80,9 +80,7 @@ def test_a_task_has_the_time_of_its_completion_until_it_is_open_again(
 
 
 @pytest.mark.parametrize("way", [name for name in WAYS if "toggle" not in name])
-def test_who_completes_a_completed_task_again_does_not_move_the_time(
-    api: httpx.Client, user: str, way: str
-) -> None:
+def test_a_second_completion_keeps_the_time(api: httpx.Client, user: str, way: str) -> None:
     task = create(api, user, completed=True)
 
     WAYS[way](api, task, True)
@@ -230,7 +228,9 @@ def test_a_batch_with_a_key_answers_the_same_times_again(api: httpx.Client, user
 
 @pytest.mark.parametrize("name", ["created_at", "completed_at", "completedAt"])
 @pytest.mark.parametrize("time", ["yesterday", 1764460800000, True, {}, "2020-13-01"])
-def test_what_is_no_time_is_refused(api: httpx.Client, user: str, name: str, time: object) -> None:
+def test_a_value_that_is_no_time_is_refused(
+    api: httpx.Client, user: str, name: str, time: object
+) -> None:
     answer = api.post(tasks_path(user), json={"title": "Buy milk", name: time})
 
     assert_problem(answer, 422)
@@ -328,7 +328,7 @@ def test_a_filter_that_is_no_time_is_refused(api: httpx.Client, user: str, name:
 
 
 @pytest.mark.anyio
-async def test_a_writer_that_does_not_know_the_time_sets_and_clears_it(
+async def test_an_update_of_completed_alone_sets_and_clears_the_time(
     engine: AsyncEngine, own_database: str
 ) -> None:
     """The earlier release writes `completed` alone, while both releases run."""
@@ -385,7 +385,7 @@ async def test_a_task_that_someone_inserts_as_completed_has_no_time(
 
 
 @pytest.mark.anyio
-async def test_nobody_knows_when_a_task_of_before_was_completed(
+async def test_a_task_completed_before_the_migration_has_no_time_until_its_next_completion(
     engine: AsyncEngine, own_database: str
 ) -> None:
     row = await task_service.create_task(engine, "ada", TaskCreate(title="Old", completed=True))

@@ -31,12 +31,12 @@ def open_until(lowest_free: int, opened: ExitStack) -> None:
 
 
 @pytest.mark.parametrize(("lowest_free", "scarce"), [(299, False), (300, True)])
-def test_files_are_scarce_when_no_more_than_a_quarter_is_left(
+def test_files_are_scarce_when_at_most_a_quarter_is_free(
     limited: ExitStack, lowest_free: int, scarce: bool
 ) -> None:
     open_until(lowest_free, limited)
     assert are_files_scarce() is scarce
-    assert are_files_scarce() is scarce  # and to look takes none
+    assert are_files_scarce() is scarce  # the first look left no file open
 
 
 def test_files_are_scarce_when_none_is_left(limited: ExitStack) -> None:
@@ -52,6 +52,6 @@ def test_files_without_a_limit_are_never_scarce(monkeypatch: pytest.MonkeyPatch)
     assert are_files_scarce() is False
 
 
-def test_a_system_that_knows_no_limit_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_system_without_the_resource_module_has_no_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "resource", None)
     assert file_limit() == inf

@@ -494,7 +494,7 @@ def test_another_users_token_is_unknown(api: httpx.Client, user: str) -> None:
     assert ask(api, user, text).status_code == 200
 
 
-def test_a_token_outside_the_header_is_none(api: httpx.Client, user: str) -> None:
+def test_a_token_outside_the_authorization_header_is_ignored(api: httpx.Client, user: str) -> None:
     text = create_token(api, user)["token"]
     nothing = {"Authorization": ""}
 
@@ -779,7 +779,7 @@ async def test_a_look_up_that_fails_when_its_client_has_left_leaves_nothing_in_t
 
 
 @pytest.mark.anyio
-async def test_a_worker_that_closes_waits_for_what_it_writes_and_then_keeps_nothing_of_it(
+async def test_a_worker_that_closes_waits_for_its_writes_and_forgets_them(
     engine: AsyncEngine, worker: KnownTokens, own_database: str
 ) -> None:
     await worker.find("ada", (await make(engine, "ada")).encode())
@@ -890,7 +890,7 @@ async def test_a_users_first_look_up_does_not_wait_for_all_of_anothers_wrong_tok
 
 
 @pytest.mark.anyio
-async def test_a_client_that_leaves_takes_nobody_elses_answer_along(
+async def test_a_client_that_leaves_does_not_end_the_look_up_of_another(
     engine: AsyncEngine, worker: KnownTokens
 ) -> None:
     text = (await make(engine, "ada")).encode()
@@ -902,7 +902,7 @@ async def test_a_client_that_leaves_takes_nobody_elses_answer_along(
 
 
 @pytest.mark.anyio
-async def test_what_a_look_up_finds_while_its_token_ends_is_not_remembered(
+async def test_a_token_that_ends_during_its_look_up_is_not_remembered(
     engine: AsyncEngine, worker: KnownTokens, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     row, text = await personal_token_service.create_token(

@@ -128,7 +128,8 @@ SentPast = Annotated[
         description="Capped at now.",
         examples=["2026-11-20T18:00:00+00:00"],
     ),
-    # Short, because an agent's tool for batches has all schemas: a day and an empty text work, too.
+    # The schema leaves out a day and an empty text, which the service takes, too: an agent's tool
+    # for batches has all schemas, so each must be short.
     WithJsonSchema({"type": ["string", "null"], "format": "date-time"}),
 ]
 
@@ -139,7 +140,7 @@ _WHETHER_A_DAY = Field(
 
 
 def _with_all_day(task: object) -> object:
-    """Set `all_day` to whether a due date is a day, or to None if the row's due date decides."""
+    """Set `all_day` to whether `due_date` is a day. None means that the row's due date decides."""
     if not isinstance(task, dict) or task.keys().isdisjoint({"due_date", "all_day"}):
         return task
     due_date, all_day = task.get("due_date"), task.get("all_day")

@@ -31,10 +31,10 @@ Sort: TypeAlias = Literal[
 
 
 def _texts(texts: object) -> list[str]:
-    """Read a list that is joined by commas, sent in several parameters, in JSON, or all of these.
+    """Read a list of texts: with commas, in several parameters, as JSON, or in a mix of these.
 
-    PostgreSQL would compare each repeat with each row, so repeats are dropped. Raises
-    PydanticCustomError for more texts than a task may have.
+    PostgreSQL would compare each repeat with each row, so this function drops repeats.
+    Raises PydanticCustomError for more texts than a task may have.
     """
     parts = dict.fromkeys(
         ",".join(each for text in several(texts) for each in texts_in(text)).split(",")
@@ -192,6 +192,6 @@ class TaskListing(Listing):
 
     @property
     def order(self) -> str:
-        """In another zone than UTC, the order by `due_date` is another order."""
+        """The name of the order. In a zone other than UTC, `due_date` gives another order."""
         is_other = self.time_zone != UTC_ZONE and self.sort.removeprefix("-") == "due_date"
         return f"{self.sort} {self.time_zone}" if is_other else self.sort

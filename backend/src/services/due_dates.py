@@ -1,7 +1,7 @@
 """When a task with a day is due: from the day's first moment in a time zone until the day is over.
 
-Only PostgreSQL knows the time zones. Sessions are in UTC, and a day is stored as its first moment
-in UTC.
+Only PostgreSQL knows the time zones. Sessions are in UTC. The table has a day as the first moment
+of that day in UTC.
 """
 
 from datetime import UTC, datetime
@@ -44,9 +44,10 @@ _known: WeakKeyDictionary[AsyncEngine, frozenset[str]] = WeakKeyDictionary()
 
 
 async def is_time_zone(engine: AsyncEngine, name: str) -> bool:
-    """Whether PostgreSQL has a zone of this name; it would also take a rule such as `FOO3`.
+    """Whether PostgreSQL has a zone of this name. PostgreSQL also takes rules, such as `FOO3`.
 
-    The names are read once: PostgreSQL opens a file for each. Raises DatabaseUnavailable.
+    The service reads all names once, because PostgreSQL opens a file for each name.
+    Raises DatabaseUnavailable.
     """
     if engine not in _known:
         _known[engine] = frozenset(from_json(await fetch(engine, ZONES) or b"[]"))
@@ -56,8 +57,9 @@ async def is_time_zone(engine: AsyncEngine, name: str) -> bool:
 def _first_moment(local: ColumnElement[Any]) -> ColumnElement[Any]:
     """Return the first moment of a day, from its midnight on the clocks of the zone.
 
-    Where clocks go back over midnight, midnight comes twice, and PostgreSQL takes the second. The
-    first is right after the end of the day before, unless the zone skipped that day.
+    Where clocks go back over midnight, midnight comes twice, and PostgreSQL takes the second
+    midnight. The first midnight comes right after the end of the day before, unless the zone
+    skipped that day.
     """
     after_last = func.timezone(_ZONE, local - _TICK) + _TICK
     return func.least(func.timezone(_ZONE, local), after_last)
@@ -72,7 +74,7 @@ def due_at(*, zoned: bool) -> ColumnElement[Any]:
 
 
 def _position() -> ColumnElement[Any]:
-    """Return the moment of the row after which a page begins; a day has only ten characters."""
+    """Return the moment of the row after which a page begins. A day has ten characters."""
     text = bindparam("position", type_=Text)
     is_day = func.length(text) == literal_column("10")
     first = _first_moment(cast(text, _LOCAL))
@@ -100,7 +102,8 @@ def bounds(
 def is_between(moment: ColumnElement[Any], name: str, *, zoned: bool) -> ColumnElement[bool]:
     """Whether a moment is from `{name}_from` to `{name}_to`, each of which may be NULL.
 
-    In a zone, `{name}_from_day` is the midnight of a day, and `{name}_to_day` the last microsecond.
+    In a zone, `{name}_from_day` is the midnight at which a day begins, and `{name}_to_day` is the
+    last microsecond of a day.
     """
     first: ColumnElement[Any] = bindparam(f"{name}_from", type_=_MOMENT)
     last: ColumnElement[Any] = bindparam(f"{name}_to", type_=_MOMENT)

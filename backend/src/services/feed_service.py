@@ -72,11 +72,11 @@ def _counted() -> ColumnElement[int]:
 
 
 def _since_statement() -> Statement:
-    """Compile a page, whose last row says whether its beginning is known, and where it ends.
+    """Compile a page. Its last row says whether the page's beginning is known, and where it ends.
 
     A position is known while the log has the change with its number and time. A position before the
-    first change, or of an empty log, has the time of the epoch. It is known while the log has the
-    change after it, or while there is no change after it.
+    first change, or of an empty log, has the time of the epoch. Such a position is known while the
+    log has the change after it, or while there is no later change.
     """
     after, at = (bindparam(name, type_=BigInteger) for name in ("seq", "at"))
     mine = owned(select(_CHANGE.seq), CHANGES)

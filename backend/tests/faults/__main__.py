@@ -9,6 +9,8 @@ from tests.faults.load import Figures
 
 RESULTS = Path(__file__).resolve().parents[2] / "benchmarks" / "results" / "faults.md"
 
+HEAD = "`make -C backend faults` writes this table."
+
 # In the suite, the faults take less time.
 ALL = [
     "tests/faults",
@@ -95,7 +97,7 @@ def main() -> None:
     status = pytest.main(["--full", "-p", "no:terminalreporter", *arguments], [table])
     print(f"\r\033[K\n{table.text()}")
     if status == 0 and not sys.argv[1:]:
-        RESULTS.write_text(f"# Faults\n\nWritten by `make -C backend faults`.\n\n{table.text()}\n")
+        RESULTS.write_text(f"# Faults\n\n{HEAD}\n\n{table.text()}\n")
     sys.exit(status)
 
 

@@ -72,7 +72,8 @@ _REFUSED = (
     asyncpg.InsufficientPrivilegeError,
 )
 
-# How connecting ends when there is no connection: refused, silent, full, no such role or name.
+# What connecting raises when the server refuses, is silent or is full, or knows no such role or
+# database, or when the host has no address.
 _NO_CONNECTION = (
     OSError,
     UnicodeError,  # of a host's name
@@ -126,8 +127,9 @@ class Statement:
     """A compiled statement; `parameters` are the names of $1, $2 and so on.
 
     All statements with `takes_long` together get at most half of the pool. So do all statements
-    with `writes`, which may wait for rows. `shared` makes the statement that many requests share:
-    each request gives it values, and what its own statement `does`. A list says how its rows `end`.
+    with `writes`, which may wait for rows. `shared` makes the statement that many requests share.
+    To that statement, each request gives its values, and what its own statement `does`. `end` says
+    which times stand last in the rows of a list.
     """
 
     sql: str
@@ -443,8 +445,8 @@ async def fetch_all(engine: AsyncEngine, statement: Statement, /, **values: obje
     The statement is sent again when its connection breaks, unless it might be applied twice.
     Raises DatabaseUnavailable when PostgreSQL cannot be reached, no connection is free within
     POOL_WAIT_SECONDS, or no answer comes within STATEMENT_SECONDS; a statement that is not
-    repeatable may then have been applied. A user who holds half of the pool waits like everybody
-    else when all of it is taken.
+    repeatable may then have been applied. A user who holds half of the pool waits, too, as all
+    users do when the whole pool is taken.
     """
     send = partial(_fetch_alone, engine, statement, values)
     return _first(await _alone(_pool(engine), statement, values, send))

@@ -1,9 +1,9 @@
 """The one form of times in answers: 2026-12-24T09:30:00.000000+00:00, always with six digits.
 
-PostgreSQL leaves out zeros at the end. When it wrote them, a list of 100 took a tenth longer, and
-three times as long to plan behind a pooler. So Python adds them when it reads a row's JSON. In JSON
-that PostgreSQL writes, `_at":"` and `_date":"` are the ends of names only: in a text, quotes are
-escaped. Columns with such names are times: see `table_of`.
+PostgreSQL leaves out zeros at the end. When PostgreSQL wrote the zeros, a list of 100 took a tenth
+longer, and its plan behind a pooler three times as long. So Python adds the zeros when it reads a
+row's JSON. In JSON from PostgreSQL, only a name can end in `_at":"` or `_date":"`, because a text
+has its quotes escaped. A column with such a name is a time: `table_of` checks this.
 """
 
 import re
@@ -38,15 +38,19 @@ def _cut(time: re.Match[bytes]) -> bytes:
 
 
 _NULL, _SIX = ("3xcx", b"l"), ("20xc14x", b".")
-"""What follows the name of a time that is null, or has six digits: a mark, and the comma."""
+"""What follows the name of a time that is null, or that has six digits, up to the comma.
+
+Each has a layout for `struct`, and the one byte that `struct` reads there: the mark.
+"""
 
 
 class RowEnd:
-    """The times that stand last in the rows of a list: those that may be null, and the others.
+    """The times that stand last in the rows of a list: first the nullable times, then the others.
 
-    Most rows need no zeros: the times that may be null are null, but perhaps the first, and the
-    others have six digits. A byte of each shows this: the last of `null`, or the `.` before the
-    digits. The last name is compared in full: in a further member, no text has its quotes.
+    Most rows need no zeros. In such a row, each nullable time is null, except perhaps the first.
+    All other times have six digits. One byte of each time shows this: the last byte of `null`, or
+    the `.` before the digits. The last name is compared in full. No text in a further member can
+    look like that name, because a text has its quotes escaped.
     """
 
     def __init__(self, nullable: Sequence[str], others: Sequence[str]) -> None:
@@ -62,19 +66,22 @@ class RowEnd:
         null, null_at, null_marks = self._null
         one, one_at, one_marks = self._one
         try:
-            # A call for each row would take longer than what it does.
+            # A call for each row would take longer than the comparison itself.
             return [
                 row
                 if null(row, null_at) == null_marks or one(row, one_at) == one_marks
                 else with_six_digits(row)
                 for row in rows
             ]
-        except struct.error:  # a row is shorter, as that of a deleted task
+        except struct.error:  # a row is too short, such as the row of a deleted task
             return [*map(with_six_digits, rows)]
 
 
 class _Form(NamedTuple):
-    """How to read the marks of a form, counted from a row's end, and what they are."""
+    """A form of a row's end: `read` returns the row's marks, which begin at `place`.
+
+    `place` counts from the end. A row has the form if its marks are these `marks`.
+    """
 
     read: Callable[[bytes, int], tuple[Any, ...]]
     place: int
@@ -82,7 +89,7 @@ class _Form(NamedTuple):
 
 
 def _form(names: list[str], kinds: list[tuple[str, bytes]]) -> _Form:
-    last = names[-1] if names else ""  # an empty name, which no member has
+    last = names[-1] if names else ""  # no member has an empty name
     parts = [f"{len(name) + 3}x{after}" for name, (after, _) in zip(names, kinds, strict=False)]
     layout = struct.Struct("".join([*parts, f"{len(last) + 4}s19xc14x"]))
     marks = (*(mark for _, mark in kinds), b'"%b":"' % last.encode(), b".")
@@ -90,4 +97,4 @@ def _form(names: list[str], kinds: list[tuple[str, bytes]]) -> _Form:
 
 
 NO_TIMES_LAST = RowEnd([], [])
-"""Of rows whose times stand elsewhere: each row is searched."""
+"""For rows whose times stand elsewhere: Python searches each row."""

@@ -1,4 +1,4 @@
-"""Further members of a row, which a `jsonb` column holds, and answers have after its columns.
+"""Further members of a row: a `jsonb` column holds them, and answers show them after the columns.
 
 A table has at most one such column. A change is an object of JSON as text; a member that is null is
 removed. PostgreSQL applies changes with `change_members` and `members_fit`, functions that
@@ -34,8 +34,8 @@ def holds_members(column: ColumnElement[Any]) -> bool:
 def with_json(rows: Any) -> tuple[FromClause, ColumnElement[Any]]:  # noqa: ANN401 - a CTE or a subquery
     """Return what to select from, and the JSON of each row.
 
-    A row without further members takes PostgreSQL no longer than `row_to_json` of it. A member with
-    the name of a column is not shown: no object has a name twice.
+    For a row without further members, this takes PostgreSQL no longer than `row_to_json` alone. A
+    member with the name of a column is not shown, so that no object has a name twice.
     """
     members = next((each for each in rows.c if holds_members(each)), None)
     if members is None:

@@ -31,7 +31,10 @@ AT_ONCE = 1000
 
 
 class RowPage(NamedTuple):
-    """Rows, the last of them if a limit leaves others out, and the total if it was counted."""
+    """The rows of a page. If more rows follow, `last` is the last row of the page.
+
+    `total` is the number of rows on all pages, if a statement counted them.
+    """
 
     rows: Spool
     last: bytes | None = None

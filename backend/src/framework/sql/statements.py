@@ -2,10 +2,11 @@
 
 The table's key is (`user_id`, `id`). It has `created_at` and, if rows change, `updated_at`. A
 parameter has the name of the column that it is compared with or assigned to. No answer shows a
-column whose `info` has `hidden`. A column whose `info` has `goes_with` belongs to another column:
-if a client sends None for it, it keeps its value while the other column keeps its value, and
-otherwise becomes false. A column whose `info` has `since` has the time when a boolean column became
-true, and NULL while the boolean column is false. A trigger of the table sets and clears the time.
+column whose `info` has `hidden`. A column whose `info` has `goes_with` belongs to another column.
+If a client sends None for such a column, the column keeps its value if the other column keeps its
+value, too. Otherwise the column becomes false. A column whose `info` has `since` has the time when
+a boolean column became true, and NULL while the boolean column is false. A trigger of the table
+sets and clears the time.
 
 In a create, the parameter `updated_at` is the time of the write, or `created_at` if a table has no
 `updated_at`. A client may send other times for the new row. A time after the write counts as the
@@ -166,7 +167,7 @@ def select_for_many(statement: Select[Any]) -> Statement:
 
 
 class Place(NamedTuple):
-    """The value that orders a list: of each row, and of the row after which a page begins."""
+    """What orders a list: the `column`, and its value in the row after which a page begins."""
 
     column: ColumnElement[Any]
     position: ColumnElement[Any]
@@ -180,7 +181,7 @@ def select_page(
     goes_on: bool,
     place: Place | None = None,
 ) -> Select[Any]:
-    """Select `limit` rows, all if it is None, in the order of a column; `-` is for descending.
+    """Select `limit` rows, or all if `limit` is None. `-` before a column's name: descending.
 
     Text is in the order that people expect: see `letters_and_marks`. Rows without a value come last
     in both directions. With `goes_on`, begin after (`position`, `position_id`): the column's value
@@ -255,9 +256,9 @@ def select_list(  # noqa: PLR0913 - what a statement depends on
     counted: bool = False,
     place: Place | None = None,
 ) -> Statement:
-    """Compile a page `by` any of position (with position_id), offset, and the names of filters.
+    """Compile a page. `by` has the names of its filters, and `position` or `offset`.
 
-    If it is `counted`, its last row is the number of all rows that the filters let through.
+    If the page is `counted`, its last row is the number of all rows that the filters let through.
     """
     chosen = [condition for name, condition in filters.items() if name in by]
     page = select_page(table, sort, chosen, goes_on="position" in by, place=place)

@@ -1,8 +1,9 @@
 """A task has the time when it was completed.
 
-The column has no default, so that no row is rewritten and an earlier release goes on writing. The
-tasks of before have no time, because nobody knows when they were completed. The triggers have no
-WHEN: PostgreSQL would parse it again for each statement, which takes longer than the call.
+The column has no default, so PostgreSQL rewrites no row, and an earlier release can go on writing.
+A task that was completed before this migration has no time, because nobody knows that time. The
+triggers have no WHEN: PostgreSQL would parse the condition again for each statement, and that
+takes longer than a call of the function.
 """
 
 import sqlalchemy as sa
