@@ -149,6 +149,14 @@ async def test_the_answer_to_a_head_has_no_body_whatever_the_application_sends()
 
 
 @pytest.mark.anyio
+async def test_an_application_can_end_the_connection_after_its_answer() -> None:
+    app = answering(LENGTH_5, (b"connection", b"close"), pieces=[b"hello"])
+
+    async with asking(app, GET * 2) as (answer, _):
+        assert answer == OK + b"content-length: 5\r\nconnection: close\r\n\r\nhello"
+
+
+@pytest.mark.anyio
 async def test_two_requests_at_once_are_answered_in_turn() -> None:
     async with asking(answering(LENGTH_5, pieces=[b"hello"]), GET * 2) as (answer, writes):
         assert writes == [OK + b"content-length: 5\r\n\r\nhello"] * 2

@@ -10,7 +10,7 @@ import httpx
 import psutil
 import pytest
 
-from src.framework.addresses import is_loopback
+from src.framework.addresses import is_loopback, is_on_this_machine
 from src.framework.server.host_check import host_check
 from src.framework.sql.embedded import embedded_server
 from tests.serving import (
@@ -49,6 +49,7 @@ OWN_NAMES = [
     "[::1]:8000",
     "[0:0:0:0:0:0:0:1]",
     "[::ffff:127.0.0.1]",
+    "[::FFFF:127.0.0.1]",
 ]
 OTHER_NAMES = [
     "tasks.example",
@@ -208,6 +209,24 @@ def test_with_tokens_every_name_is_accepted(api: httpx.Client, name: str) -> Non
 )
 def test_loopback_addresses_are_recognized(address: str, is_it: bool) -> None:
     assert is_loopback(address) is is_it
+
+
+@pytest.mark.parametrize(
+    ("host", "is_it"),
+    [
+        ("localhost", True),
+        ("127.0.0.1", True),
+        ("::1", True),
+        ("/run/postgresql", True),
+        ("localhost.example", False),
+        ("192.0.2.1", False),
+        ("", False),
+    ],
+)
+def test_a_loopback_name_or_address_and_a_folder_of_sockets_are_on_this_machine(
+    host: str, is_it: bool
+) -> None:
+    assert is_on_this_machine(host) is is_it
 
 
 @pytest.fixture(scope="module")

@@ -89,6 +89,12 @@ def test_a_request_without_parameters_of_its_own_refuses_any(api: httpx.Client, 
     assert listed(api, user) == [task]
 
 
+def test_probes_refuse_any(api: httpx.Client) -> None:
+    for path in ["/health/live", "/health/ready"]:
+        assert api.get(f"{path}?a=1").status_code == 200
+        assert_problem(api.get(f"{path}?a=1", headers=STRICT), 422, "a: is unknown")
+
+
 @pytest.mark.parametrize("prefer", ["handling=strict", 'return=minimal, Handling="Strict";a=1'])
 def test_known_names_are_taken_and_the_answer_says_that_they_were_checked(
     api: httpx.Client, user: str, prefer: str

@@ -33,7 +33,7 @@ class Cycle(RequestResponseCycle):
 
     async def send(self, message: Any) -> None:  # noqa: ANN401 - of ASGI
         """Raises RuntimeError for a message that HTTP does not allow here."""
-        if self.flow.write_paused and not self.disconnected:
+        if self.flow.write_paused:
             await self.flow.drain()
         if self.disconnected:
             return

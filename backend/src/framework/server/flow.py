@@ -9,6 +9,8 @@ from uvicorn.protocols.http.flow_control import FlowControl
 class Flow(FlowControl):
     """Stops reading while a request waits for the one before it, and counts what was sent."""
 
+    taken_at: float
+
     def __init__(
         self, transport: asyncio.Transport, waiting: Collection[object], parse: Callable[[], None]
     ) -> None:
@@ -17,8 +19,7 @@ class Flow(FlowControl):
         self.waiting = waiting
         self.parse = parse
         self.sent = 0
-        self.taken = 0
-        self.taken_at = 0.0
+        self.taken: int | None = None
 
     def resume_reading(self) -> None:
         if self.read_paused and not self.waiting:

@@ -39,7 +39,7 @@ def host_check(allowed: Collection[str]) -> Refusal:
 
     @lru_cache(maxsize=64)
     def is_own(host: bytes) -> bool:
-        found = _HOST.fullmatch(host.decode("latin-1").strip(" \t"))
+        found = _HOST.fullmatch(host.decode("latin-1"))
         if found is None:
             return False
         name = (found["ipv6"] or found["name"]).lower()
