@@ -1105,6 +1105,26 @@ def test_an_operator_is_told_what_is_wrong(postgres: str, arguments: list[str], 
     assert "Traceback" not in text
 
 
+def test_an_operator_gets_help_on_each_argument(postgres: str) -> None:
+    status, text = operator(postgres, "--help", AUTH_MODE="open", COLUMNS="200")
+
+    assert status == 0
+    usage, _, arguments = text.partition("\n\n")
+    assert usage == (
+        "usage: make token FOR=ada [ARGS='--name=cron --scope=read'], or any of these:"
+    )
+    for each in [
+        "the user whose tasks the token is for; FOR=… with make",
+        "--name NAME what the token is for",
+        "--scope SCOPE read or write; write if absent",
+        "--expires-at EXPIRES_AT a day or a time; in 90 days if absent",
+        "--list list the user's tokens",
+        "--end ID end one token",
+        "--end-all end all of the user's tokens",
+    ]:
+        assert each in " ".join(arguments.split())
+
+
 def test_a_restored_backup_brings_ended_tokens_back_until_they_are_ended_again(
     own_database: str, direct_database: str, pytestconfig: pytest.Config, tmp_path: Path
 ) -> None:
