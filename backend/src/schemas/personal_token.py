@@ -61,7 +61,7 @@ class PersonalTokenCreate(BaseModel):
         SentTime,
         AfterValidator(_within_a_year),
         Field(
-            description="A time, or a day, which means its first moment in UTC. At most 365 days "
+            description="A time, or a day: the day's first moment in UTC. At most 365 days "
             "from now; absent, `null` or empty: 90 days from now.",
         ),
     ] = Field(default=None, validate_default=True)

@@ -27,7 +27,8 @@ _HEADERS = {
         "The path of the resource whose current state is in the body, with its ETag: RFC 9110 §8.7"
     ),
     "ETag": header(
-        "Identifies this state, for If-Match and If-None-Match; a list's ETag for the latter only",
+        "Identifies this state, for If-Match and If-None-Match; a list's ETag is for If-None-Match "
+        "only",
         '"5d41402abc4b2a76"',
     ),
     "Link": header("The pages before and after this one: RFC 8288", required=False),
