@@ -115,8 +115,8 @@ ACCEPTED: dict[str, dict[str, str]] = {
         "SHORT = 100 → SHORT = 101": TUNED,
         "PIECE_BYTES // 4 → PIECE_BYTES * 4": TUNED,
     },
-    "src/schemas/task_listing.py": {
-        "['2026-12-01'] → ['2026-12-01~']": "the contract has the example of the schema before it",
+    "src/schemas/other_names.py": {
+        "'name alphabetical a_z' → 'name alphabetical a_z~'": "words lose their marks",
     },
     "src/services/feed_service.py": {
         "LOOK_AHEAD = 2000 → LOOK_AHEAD = 2001": TUNED,

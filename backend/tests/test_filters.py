@@ -252,6 +252,31 @@ def test_a_repeated_value_reaches_no_statement(query: str) -> None:
     assert (listing.tags, listing.priority) in [(("a", "b"), ()), ((), ("high", "low"))]
 
 
+@pytest.mark.parametrize(
+    ("query", "message", "kind"),
+    [
+        (
+            {"tags": ",".join(map(str, range(21)))},
+            "must have at most 20 different values",
+            "too_many",
+        ),
+        (
+            {"time_zone": "New York"},
+            "must be the name of a time zone, such as America/New_York",
+            "time_zone",
+        ),
+    ],
+)
+def test_a_refused_value_has_a_sentence_and_a_type(
+    api: httpx.Client, user: str, query: dict[str, str], message: str, kind: str
+) -> None:
+    [name] = query
+
+    assert get(api, user, query).json()["errors"] == [
+        {"loc": ["query", name], "msg": message, "type": kind}
+    ]
+
+
 def test_a_list_takes_thousands_of_repeats(api: httpx.Client, user: str, tasks: list[Task]) -> None:
     assert titles(api, user, {"tags": ",".join(["home"] * 2000)}) == ["a", "c", "d"]
     assert titles(api, user, {"priority": ",".join(["low"] * 4000)}) == ["a"]

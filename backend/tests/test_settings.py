@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from pydantic import SecretStr, ValidationError
 
-from src.config import Settings, get_settings
+from src import config
+from src.config import Settings, get_settings, log_format
 from tests.serving import BACKEND, DEFAULTS, SETTINGS, Server, environment
 
 EXAMPLE = (BACKEND / ".env.example").read_text()
@@ -137,6 +138,35 @@ def test_environment_variables_override_the_file_and_an_empty_one_means_unset(
     assert (read.database_url, read.port, read.workers, read.host) == (None, 7000, 2, "::1")
     assert read.auth_secret is not None
     assert read.auth_secret.get_secret_value() == "e" * 32
+
+
+def test_the_file_may_have_variables_of_other_programs(tmp_path: Path) -> None:
+    file = tmp_path / ".env"
+    file.write_text("COMPOSE_PROJECT_NAME=tasks\nPORT=9000\n")
+
+    assert Settings(_env_file=file).port == 9000
+
+
+@pytest.mark.parametrize(
+    ("said", "read"), [("json", "json"), ("JSON", "json"), ("xml", "text"), ("", "text")]
+)
+def test_messages_about_settings_are_lines_of_text_unless_json_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch, said: str, read: str
+) -> None:
+    monkeypatch.setattr("os.environ", environment(LOG_FORMAT=said))
+
+    assert log_format() == read
+
+
+def test_without_a_readable_file_messages_are_lines_of_text(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / ".env"
+    file.write_bytes(b"LOG_FORMAT=json\nHOST=\xff\n")
+    monkeypatch.setattr("os.environ", environment())
+    monkeypatch.setitem(vars(config)["_LogFormat"].model_config, "env_file", file)
+
+    assert log_format() == "text"
 
 
 def test_every_wrong_value_is_named_as_start_up_stops() -> None:
@@ -360,4 +390,5 @@ def test_the_readme_has_each_setting_with_its_default_and_limits() -> None:
             for end in ("ge", "le")
             if hasattr(each, end)
         ]
+        assert len(limits) == (2 if field.annotation in {int, float} else 0), name
         assert " to ".join(limits) in words, name

@@ -142,25 +142,13 @@ class TaskListing(Listing):
         description="Only tasks with all of these tags, joined by commas or repeated.",
         examples=[["home"]],
     )
-    due_date_from: _From = Field(
-        default=None,
-        description="Only tasks due at this time or later.",
-        examples=["2026-12-01"],
-    )
-    due_date_to: _To = Field(
-        default=None,
-        description="Only tasks due at this time or earlier.",
-        examples=["2026-12-31"],
-    )
+    due_date_from: _From = Field(default=None, description="Only tasks due at this time or later.")
+    due_date_to: _To = Field(default=None, description="Only tasks due at this time or earlier.")
     completed_from: _From = Field(
-        default=None,
-        description="Only tasks completed at this time or later.",
-        examples=["2026-11-23"],
+        default=None, description="Only tasks completed at this time or later."
     )
     completed_to: _To = Field(
-        default=None,
-        description="Only tasks completed at this time or earlier.",
-        examples=["2026-11-29"],
+        default=None, description="Only tasks completed at this time or earlier."
     )
     has_due_date: Annotated[
         bool | None, BeforeValidator(_either), WithJsonSchema(or_empty(False, type="boolean"))
