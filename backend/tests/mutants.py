@@ -65,10 +65,11 @@ MOST = 20
 
 _OF_STATEMENTS = """
     tests/test_resource.py tests/test_statements.py tests/test_idempotency.py
-    tests/test_conditions.py tests/test_pages.py tests/test_notes.py
+    tests/test_conditions.py tests/test_pages.py tests/test_notes.py tests/test_lost_answers.py
     -k 'published_sql or not (test_resource or jwt) and (scoped or cursor_cannot_say
     or same_key_and_task or with_another_task or postgresql_computes or empty_update
-    or filters_combine or full_page or random_json or type_error)'
+    or filters_combine or full_page or type_error or asked_for or any_position or sent_again
+    or completed_filters)'
 """
 
 # The quick tests about each module, the quickest first. A module without an entry of its own has
@@ -94,9 +95,11 @@ TESTS = {
     """,
     "src/personal_token.py": "tests/test_personal_tokens.py -k operator",
     "src/main.py": """
-        tests/test_contract.py tests/test_http.py tests/test_fastapi.py tests/test_auth.py
-        -k 'published or preflight or leads_to_the_docs or unknown_path or plain_endpoint
-        or override or says_so or must_be_as_set or public_paths or another_origin'
+        tests/test_contract.py tests/test_http.py tests/test_fastapi.py tests/test_bodies.py
+        tests/test_auth.py tests/test_open_mode.py tests/test_telemetry.py tests/test_stop.py
+        -k 'published or test_http and preflight or be_read_by or mounted or plain_endpoint
+        or override or frames or must_be_as_set or 421_for_preflights or traced_by
+        or second_signal and 1'
     """,
     "src/framework/addresses.py": """
         tests/test_open_mode.py -k 'recognized or on_this_machine'
@@ -228,9 +231,9 @@ TESTS = {
         or not_encoded or create_task or malformed) and not (random or any_tags)'
     """,
     "src/schemas/other_names.py": """
-        tests/test_contract.py tests/test_filters.py tests/test_spellings.py
-        -k 'published or not (test_contract or jwt) and (names or value or spellings or number)
-        and not any_tags'
+        tests/test_contract.py tests/test_filters.py tests/test_spellings.py tests/test_pages.py
+        -k 'published or not (test_contract or test_pages or jwt) and (names or value or spellings
+        or number) or invalid_order and open'
     """,
     "src/schemas/*.py": """
         tests/test_contract.py tests/test_batch.py tests/test_fields.py tests/test_filters.py

@@ -110,6 +110,7 @@ async def test_an_included_router_and_a_mounted_application_work(app: TaskAPI) -
     async with calling(app) as api:
         assert (await api.get("/more/here")).json() == "router"
         assert (await api.get("/sub/there")).json() == "application"
+        assert (await api.get("/sub")).status_code == 404
         assert (await api.get(tasks_path("ada"))).json() == []
 
 

@@ -202,7 +202,7 @@ def test_a_larger_body_is_413_with_and_without_its_length(api: httpx.Client, use
         "Authorization, X-Requested-With, Prefer",
     ],
 )
-@pytest.mark.parametrize("method", ["GET", "POST", "PUT", "DELETE", "PATCH"])
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH"])
 def test_a_preflight_allows_the_frontend_and_what_its_libraries_send(
     api: httpx.Client, user: str, method: str, sent: str
 ) -> None:
