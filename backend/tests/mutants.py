@@ -76,13 +76,15 @@ _OF_STATEMENTS = """
 # the entry of a pattern that its name matches.
 TESTS = {
     "src/__main__.py": """
-        tests/test_starter.py tests/test_logs.py tests/test_stop.py tests/test_run.py
-        -k 'starter or prints or plain or counts_once or address or failed_start'
+        tests/test_starter.py tests/test_run.py tests/test_logs.py tests/test_open_mode.py
+        tests/test_stop.py
+        -k 'starter or prints or says_what_to_set or json_object or forged
+        or beyond_loopback and its or second_signal and 1'
     """,
     "src/config.py": "tests/test_settings.py -k 'not most_tests'",
     "src/database.py": """
         tests/test_failures.py tests/faults/test_start.py tests/test_starter.py
-        -k 'start_up or start or starter'
+        -k 'start_up or test_start and not comes_up_late'
     """,
     "src/dependencies.py": """
         tests/test_contract.py tests/test_idempotency.py tests/test_personal_tokens.py
@@ -137,10 +139,15 @@ TESTS = {
         -k 'no_connection or names_can_be or on_loopback_any_other or on_loopback_every'
     """,
     "src/framework/server/listening.py": "tests/test_open_mode.py",
-    "src/framework/server/logs.py": "tests/test_logs.py tests/test_output.py",
+    "src/framework/server/logs.py": """
+        tests/test_logs.py tests/test_output.py
+        -k 'test_logs and not failed_start or unread or non_blocking or dropped or goes_away
+        or closed_output'
+    """,
     "src/framework/server/open_mode.py": "tests/test_open_mode.py",
     "src/framework/server/process.py": """
-        tests/test_stop.py tests/test_run.py -k 'test_stop or closing'
+        tests/test_stop.py tests/test_run.py tests/test_open_mode.py
+        -k 'test_stop and not counts_once or closing or says_what_to_set or is_named'
     """,
     "src/framework/server/*.py": """
         tests/test_connection.py tests/test_cycle.py
@@ -381,9 +388,11 @@ TESTS = {
     "src/framework/sql/rows.py": """
         tests/test_filters.py tests/test_pages.py tests/test_idempotency.py
         tests/test_conditions.py tests/test_long_lists.py tests/test_statements.py
+        tests/test_lost_answers.py
         -k 'not jwt and (by_number or number_of_all or full_page or page_has or large_tasks
-        or without_a_limit or same_key_and_task or own_expired or page_that_is_known
-        or missing_task_is_404 or order_filter or every_task or one_statement)
+        or without_a_limit or same_key_and_task or with_another_task or own_expired
+        or create_is_sent_again or page_that_is_known or missing_task_is_404 or order_filter
+        or every_task or one_statement)
         and not (outlives or 50_ or index or servers or come_go)'
     """,
     "src/services/task_service.py": """
