@@ -194,8 +194,9 @@ TESTS = {
     "src/routers/problems.py": """
         tests/test_contract.py tests/test_personal_tokens.py tests/test_days.py tests/test_batch.py
         tests/test_idempotency.py tests/test_further_members.py tests/test_changes.py
-        tests/test_conditions.py
+        tests/test_conditions.py tests/test_auth.py
         -k 'published or (test_a_token_to_read and fast) or unknown_time_zone or is_410
+        or every_operation_asks or leads_to_the_tokens_own
         or not jwt and (same_key_with_another or changed_task_refuses or excluded_etag
         or too_many_or_too_long)'
     """,
