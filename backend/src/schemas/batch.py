@@ -104,7 +104,7 @@ def _is_not_too_long(operations: object) -> object:
 
 
 def _name_each_task_once(operations: list[Operation]) -> list[Operation]:
-    """PostgreSQL would apply one of two changes to a row, and say nothing."""
+    """Refuse two operations on one row: PostgreSQL would apply only one, without an error."""
     first: dict[UUID, int] = {}
     errors: list[InitErrorDetails] = []
     for number, operation in enumerate(operations):

@@ -1,6 +1,6 @@
-"""Further members: those for which a resource has no field. The service keeps them as sent.
+"""Further members: members for which a resource has no field. The service keeps them as sent.
 
-All of them become one text of JSON. Its bytes are counted as PostgreSQL writes it.
+All further members become one text of JSON. Its bytes are counted as PostgreSQL writes the text.
 """
 
 from collections.abc import Mapping
@@ -92,9 +92,9 @@ def _text(members: Mapping[str, object], most_bytes: int) -> str:
 
 
 def _further_digits(value: object) -> int:
-    """Return how many more digits PostgreSQL writes than Python, because it writes no exponents.
+    """Return how many more digits PostgreSQL writes than Python: PostgreSQL writes no exponents.
 
-    Raises ValueError for too many levels, and for what no double holds.
+    Raises ValueError for too many levels, and for a number that no double holds.
     """
     digits = 0
     level = [value]

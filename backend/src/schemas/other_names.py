@@ -181,13 +181,13 @@ _WITH_WORDS: dict[str, tuple[str, Words]] = {
 
 _COMPARED = ("completed", "due_date", "has_due_date", "overdue", "priority", "tags")
 _SAME = "eq equals exact is contains in"
-"""What other clients write behind a name of `_COMPARED`, and it means the name alone."""
+"""Operators that other clients write behind a name of `_COMPARED`, and that change nothing."""
 
 _NOT_COMPARED = (
     "ne neq not is_not nin not_in gt lt gte lte not_contains like ilike between range starts_with "
     "ends_with any any_of one_of in regex strictly_before strictly_after"
 )
-"""What they write there, too, and no filter here does, unless a table above has the whole name."""
+"""Operators there that no filter here has, unless a table above has the whole name."""
 
 _SIGNS = {"!=": "ne", ">=": "gte", "<=": "lte", "<": "lt", ">": "gt", "!": "ne"}
 _SIGNED_NAME = re.compile(r"([^!<>]+)([!<>])(.*)", re.DOTALL)
@@ -215,7 +215,7 @@ class _Meaning(NamedTuple):
     name: str
     words: Words
     operator: str = ""
-    """The operator of another client that no filter here does."""
+    """An operator of other clients that no filter here has."""
 
 
 class Spellings(NamedTuple):
@@ -355,7 +355,7 @@ def _in_filter(sent_name: str, text: str, how: Spellings) -> list[_Other]:
 
 
 def _nested(filters: Sent, how: Spellings) -> bool:
-    """Whether a filter is in the filter; a text can have many in each other."""
+    """Whether a `filter` has another `filter` in it: a text could have very many in one another."""
     found = (how.names.get(_plain(name)) for name in filters)
     return any(means is not None and means.name == "filter" for means in found)
 

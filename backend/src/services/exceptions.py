@@ -30,4 +30,4 @@ class UnknownTimeZone(Exception):
 
 
 class TooManyTokens(Exception):
-    """The user has as many personal tokens as one may have."""
+    """The user has as many personal tokens as a user may have."""

@@ -1,8 +1,8 @@
 """Deletes expired rows, also those of users who never come back.
 
 A user's own requests delete the user's expired keys and old changes. Twice a day one worker does so
-for all users, and deletes tokens that expired long ago. The worker that first stores an idempotency
-key of nobody does the sweep.
+for all users, and deletes tokens that expired long ago. The workers agree by an idempotency key
+that belongs to no user: the worker that first stores this key does the sweep.
 """
 
 import asyncio

@@ -1,7 +1,8 @@
 """What one worker knows about personal tokens. After 30 s it asks PostgreSQL again.
 
-This worker refuses at once what it ends. The database's clock says when a token expires.
-Ages are monotonic: when this machine's clock is set back, no expired token works again.
+If this worker ends a token, it refuses the token at once. The database's clock says when a token
+expires. A monotonic clock measures ages, so no expired token works again when somebody sets this
+machine's clock back.
 """
 
 import asyncio
@@ -120,7 +121,7 @@ class KnownTokens:
         return found
 
     async def _looked_up(self, key: TokenKey) -> KnownToken | None:
-        """Ask once for all requests that wait. Do not ask again soon for an unknown token."""
+        """Look a token up once for all requests that wait. Remember an unknown token, too."""
         # PostgreSQL cannot hold NUL, and Citus refuses to look for an id that is too long.
         is_nobody = "\0" in key.user_id or len(key.user_id) > LONGEST_USER_ID
         if is_nobody or self.unknown.get(key, -inf) + REMEMBERED_SECONDS > monotonic():

@@ -105,7 +105,8 @@ async def create_token(
 ) -> tuple[bytes, str]:
     """Return the row and the token's text, which nobody can learn later.
 
-    Raises TooManyTokens. A user's creates wait for each other, so that each counts the others.
+    Raises TooManyTokens. A user's creates wait for each other, so that each create counts the
+    tokens of the creates before it.
     """
     text, tick = new_token_text(), next_tick()
     values: dict[str, Any] = vars(token) | {

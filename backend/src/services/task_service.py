@@ -81,10 +81,10 @@ delete_statement = partial(delete_row, TASKS, shared=_SHARED)
 def list_statement(
     sort: Sort = "created_at", by: frozenset[str] = frozenset(), *, counted: bool = False
 ) -> Statement:
-    """Compile a list, `by` any of completed, text, position (with position_id), time_zone and more.
+    """Compile a list. `by` may have completed, text, position, time_zone and more.
 
     Common filters have statements of their own. `more` stands for all rare filters, which share a
-    statement where NULL means that a filter is not used. Days are those of a `time_zone`, or UTC.
+    statement where NULL means that a filter is not used. A day is a day in `time_zone`, or in UTC.
     """
     zoned = "time_zone" in by
     filters = {
@@ -138,7 +138,7 @@ def _lower(text: ColumnElement[Any]) -> ColumnElement[bytes]:
 
 
 def said_of(fields: Mapping[str, object]) -> dict[str, object]:
-    """Leave out `all_day` where the due date implies it: fingerprints from before had none."""
+    """Leave out `all_day` where the due date implies it: earlier fingerprints had no `all_day`."""
     due_date = fields.get("due_date")
     is_midnight = isinstance(due_date, datetime) and due_date.time() == time()
     if fields.get("all_day") if is_midnight else "due_date" in fields:

@@ -1,6 +1,6 @@
 """The text of a personal token: scanners find it, and it reveals a typing error.
 
-It has a prefix, 32 random digits of 62 (190 bits), and the CRC-32 of these in 6 more digits.
+The text has a prefix, 32 random digits in base 62 (190 bits), and 6 more digits with their CRC-32.
 """
 
 from hashlib import sha256

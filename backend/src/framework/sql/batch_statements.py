@@ -87,8 +87,8 @@ def change_rows(table: Table, given: Iterable[str], keys: Table, row_id: str) ->
     has all columns of a new row, or the columns to update.
 
     The answer has a row for each operation, in the same order: the new state of the table's row, or
-    NULL if the row was deleted. If an operation cannot be applied, none is, and the answer has 404
-    or 412 for it.
+    NULL if the row was deleted. If one operation cannot be applied, the statement applies none, and
+    the answer has 404 or 412 for that operation.
 
     A key is stored with its `fingerprint` and with the parts of the answer that are not in the
     operations. The same key gets the same answer again. A batch without changes stores no key. An

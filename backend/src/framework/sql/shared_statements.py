@@ -152,9 +152,9 @@ def _write_many(  # noqa: PLR0913 - what a statement depends on
         def changed(change: Any, op: str) -> Any:  # noqa: ANN401 - Update or Delete
             """Change the rows that are locked.
 
-            It finds the rows by their places (`ctid`): while the table is small, PostgreSQL would
-            plan a join that reads the whole table. While a statement waits, a row may move to a
-            place that the statement does not see.
+            The statement finds the rows by their places (`ctid`): while the table is small,
+            PostgreSQL would plan a join that reads the whole table. While a statement waits, a row
+            may move to a place that the statement does not see.
             """
             places = [
                 func.array(select(each).where(does(locked, op)).scalar_subquery())

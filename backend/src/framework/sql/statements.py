@@ -297,7 +297,7 @@ class Creation(NamedTuple):
     written: Statement
     """Returns the row's JSON, and deletes some expired keys if the creation has a key."""
     keys_full: Statement | None
-    """Returns the seconds until the owner may keep another key, if that is not now."""
+    """Returns the seconds until the owner may keep another key, if the owner may not now."""
 
 
 def insert_row(table: Table, given: Iterable[str], shared: Shared | None = None) -> Creation:

@@ -19,7 +19,7 @@ class Application(FastAPI):
 
     @property
     def is_open(self) -> bool:
-        """Whether it has what its lifespan would open, as in a test that sets it by hand."""
+        """Whether the application has all that its lifespan opens. A test may set this by hand."""
         return False
 
     def __init__(self, **options: Any) -> None:  # noqa: ANN401 - FastAPI's
@@ -29,7 +29,7 @@ class Application(FastAPI):
         super().__init__(telemetry=telemetry, **options)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        # FastAPI and Starlette each have a call of their own here, which a request would pay for.
+        # FastAPI and Starlette each add a call here, and each call takes time of a request.
         if scope["type"] != "http" or self.middleware_stack is None or self.wants_telemetry:
             await super().__call__(scope, receive, send)
             return

@@ -40,7 +40,7 @@ _NO_MARKS = bytes(set(range(256)) - set(b'{[,"'))
 
 
 def hold(scope: Scope, size: int) -> None:
-    """Count so many more bytes for the request, until `release`.
+    """Count this many more bytes for the request, until `release`.
 
     Raises HTTPException 429 if the bodies of its user would take too much, 503 if all bodies would.
     """
@@ -73,7 +73,7 @@ def release(scope: Scope) -> None:
 async def turn_to_work(scope: Scope) -> None:
     """Wait until this request may do work of up to 40 ms. Users take turns, one at a time.
 
-    After each turn, other requests have three times as long.
+    After each turn, other requests get three times the time that the turn took.
     """
     turns = _turns.setdefault(asyncio.get_running_loop(), Turns(1))
     await turns.work(scope["path_params"].get("user_id"), REST)
@@ -89,7 +89,7 @@ def has_too_many_values(body: bytes) -> bool:
     if b"\\" in body:  # first: a text ends at a quotation mark that is not escaped
         body = body.replace(b"\\\\", b"").replace(b'\\"', b"")
     marks = body.translate(None, _NO_MARKS)
-    if marks.count(b'"') > 4 * MOST_VALUES:  # a name and a value have two each
+    if marks.count(b'"') > 4 * MOST_VALUES:  # a name and a value have two quotation marks each
         return True
     return _values(b"".join(marks.split(b'"')[::2])) > MOST_VALUES
 

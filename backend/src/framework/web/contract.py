@@ -95,8 +95,8 @@ def finish_openapi(
         if "example" in schema:  # pydantic sorts the example
             example = schema["example"]
             schema["example"] = {name: example[name] for name in properties if name in example}
-            schema["example"] |= example  # what `additionalProperties` describes comes last
-            for each in properties.values():  # the example has them
+            schema["example"] |= example  # members of `additionalProperties` come last
+            for each in properties.values():  # the schema's example has these examples
                 each.pop("examples", None)
     _move_examples(contract)
     for operations in contract["paths"].values():

@@ -22,7 +22,7 @@ def path_beside(request: Request) -> str:
 
 def path_of_new(request: Request, row: bytes) -> bytes:
     """Return the path of the row that was created in the request's collection."""
-    # In JSON that PostgreSQL writes, the name of a column is the first such text.
+    # In JSON from PostgreSQL, no text before the column `id` can look like this name.
     row_id = row.partition(b'"id":"')[2].partition(b'"')[0]
     return b"%b/%b" % (_without_slash(request).encode(), row_id)
 

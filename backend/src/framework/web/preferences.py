@@ -12,7 +12,10 @@ _PREFERENCE = re.compile(r'\s*([!#-\'*+.^-z|~A-Z0-9-]+)\s*(?:=\s*(?:"([^"]*)"|([
 
 
 def preferences(prefer: str | None) -> dict[str, str]:
-    """Read each preference and its value, without parameters; the first of two counts: §2."""
+    """Read each preference and its value, without parameters. If one comes twice, the first counts.
+
+    See §2.
+    """
     found: dict[str, str] = {}
     for item in _items(prefer or ""):
         if parts := _PREFERENCE.match(item):

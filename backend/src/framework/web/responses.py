@@ -43,9 +43,9 @@ class JSONBytes(Response):
 class JSONArray(Response):
     """A spooled array of JSON values, sent in pieces, and compressed if it is long.
 
-    Each piece waits until the client has taken those before it, while other requests run. The ETag
-    is weak because every encoding shares it. It covers the headers, too: the same rows with and
-    without a next page are different lists.
+    Each piece waits until the client has taken the pieces before it, while other requests run. The
+    ETag is weak because every encoding shares it. The ETag covers the headers, too: the same rows
+    with and without a next page are different lists.
     """
 
     def __init__(self, spool: Spool, headers: Fields = ()) -> None:
