@@ -59,7 +59,7 @@ class Cycle(RequestResponseCycle):
             self.keep_alive = self.keep_alive and named[b"connection"] != b"close"
         elif not self.keep_alive:
             fields = [*fields, (b"connection", b"close")]
-        lines = b"\r\n".join([b"%b: %b" % field for field in fields])
+        lines = b"\r\n".join(map(b": ".join, fields))
         if len(lines.translate(None, _CONTROL)) != len(lines) - 2 * (len(fields) - 1):
             raise RuntimeError("a field of the response has a control character")
         self.response_started = True

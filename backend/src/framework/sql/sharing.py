@@ -200,6 +200,8 @@ class Queue:
         line = self.lines.get(owner)
         if line is None:
             line = self.lines[owner] = Line(owner)
+            if self.looks is None:
+                self.looks = asyncio.get_running_loop().call_later(LOOK_SECONDS, self._look)
         return line
 
     def _wait(
@@ -217,8 +219,6 @@ class Queue:
         if self.timer is None and self.ready:
             call, soon = self._call, self.under_way == 0
             self.timer = loop.call_soon(call) if soon else loop.call_later(WAIT_SECONDS, call)
-        if self.looks is None:
-            self.looks = loop.call_later(LOOK_SECONDS, self._look)
         return turn
 
     def _give_up(self, turn: Turn) -> None:
@@ -229,12 +229,11 @@ class Queue:
 
     def _place(self, line: Line) -> None:
         """Put a line without a running statement where its next statement is chosen."""
-        first = self._first(line)
+        first = self._first(line) if line.turns else None
         line.is_placed = first is not None
         if first is None:
-            if not line.left_out:
-                self.lines.pop(line.owner, None)
-        elif first.goes_alone or (line.left_out == "again" and self.room == 0):
+            return
+        if first.goes_alone or (line.left_out == "again" and self.room == 0):
             self.held.append(line)
             self._send_held()
         else:
@@ -274,8 +273,12 @@ class Queue:
         if self.room is not None:
             self.room += waited
             for line in lines:
-                self._place(line)
-            self._send_held()
+                if line.turns:
+                    self._place(line)
+                else:
+                    line.is_placed = False
+            if self.held:
+                self._send_held()
         self._call()
 
     def _hand_over(self, turn: Turn) -> None:
@@ -380,23 +383,23 @@ class Queue:
         """Return each request's answer, and put back the requests that have none yet."""
         answers: list[tuple[Turn, bytes | Exception | None]] = []
         left: list[Turn] = []
+        reads, waits = self.room is None, group.how == "wait"
+        answer: bytes | Exception | None
         for turn in group.turns:
-            if isinstance(outcome, Exception):
-                is_left = turn.creates and isinstance(outcome, OutcomeUnknown)
-                answer: bytes | Exception | None = outcome
+            if isinstance(outcome, dict):
+                rows = outcome.get(turn.key)
+                answer = None if not rows else rows[0] if reads else rows.pop(0)
+                is_left = answer is None and not (reads or waits)
+                if is_left:
+                    _leave_out(turn, group)
+                elif not waits:
+                    turn.line.left_out = ""
             elif outcome is None:  # PostgreSQL refused a value of one request
                 is_left = turn.goes_alone = True
                 answer = None
             else:
-                rows = outcome.get(turn.key)
-                answer = rows[0] if rows else None
-                if rows and self.room is not None:
-                    del rows[0]
-                is_left = answer is None and group.how != "wait" and self.room is not None
-                if is_left:
-                    _leave_out(turn, group)
-                elif group.how != "wait":
-                    turn.line.left_out = ""
+                is_left = turn.creates and isinstance(outcome, OutcomeUnknown)
+                answer = outcome
             if is_left:
                 left.append(turn)
             else:
@@ -415,24 +418,26 @@ class Queue:
     def _take(self, line: Line, taken: list[Turn], most: int, *, waits: bool) -> None:
         """Take the first requests of one kind. If a row may change once, stop before its second."""
         turns = line.turns
-        one_each = self.room is not None and not waits and len(turns) > 1
-        keys: set[Key] = set()
+        keys: set[Key] | None = None
+        if self.room is not None and not waits and len(turns) > 1:
+            keys = set()
         shared = taken[0].statement.shared if taken else None
         while turns and len(taken) < most:
             turn = turns[0]
             if turn.goes_alone or (shared is not None and turn.statement.shared is not shared):
                 return
-            if one_each:
+            if keys is not None:
                 if turn.key in keys:
                     return
                 keys.add(turn.key)
-            self._pop(line)
+            turns.popleft()
+            self.waiting -= 1
             if not turn.answer.done():  # otherwise its client has gone
                 taken.append(turn)
                 shared = turn.statement.shared
 
     def _look(self) -> None:
-        """Refuse requests that have waited too long, and forget that owners were held."""
+        """Refuse requests that waited too long. Forget held owners and lines without requests."""
         now = monotonic()
         before = now - self.seconds
         for line in [*self.lines.values()]:
