@@ -13,6 +13,7 @@ import pytest
 import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from src.framework.server import protocol
 from src.framework.server.protocol import MAX_SHORT_PIECES, HTTPProtocol
 from tests.connections import chunked, connected, request
 from tests.serving import FORKED, Server, eventually, free_port, serving, started
@@ -379,9 +380,16 @@ def listens(server: Server) -> bool:
 
 
 @asynccontextmanager
-async def served(app: ASGIApp) -> AsyncIterator[uvicorn.Server]:
+async def served(app: ASGIApp, *, keep_alive: int = 5) -> AsyncIterator[uvicorn.Server]:
     """Serve an application of the test's own in the test's own loop."""
-    config = uvicorn.Config(app, port=0, http=HTTPProtocol, lifespan="off", log_config=None)
+    config = uvicorn.Config(
+        app,
+        port=0,
+        http=HTTPProtocol,
+        lifespan="off",
+        log_config=None,
+        timeout_keep_alive=keep_alive,
+    )
     config.load()
     server = uvicorn.Server(config)
     server.lifespan = config.lifespan_class(config)
@@ -420,6 +428,38 @@ async def test_a_response_is_made_no_faster_than_its_client_reads_it() -> None:
     assert head.startswith(b"HTTP/1.1 200 ")
     assert made_at_first < pieces / 2
     assert made == pieces
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("sent", "answer"),
+    [
+        (b"", b""),
+        (b"GET / HTTP/1.1\r\n", b"HTTP/1.1 408 Request Timeout\r\n"),
+        (request("GET", "/"), b"HTTP/1.1 200 OK\r\n"),
+    ],
+)
+async def test_a_silent_connection_is_closed_and_a_quick_one_is_not(
+    monkeypatch: pytest.MonkeyPatch, sent: bytes, answer: bytes
+) -> None:
+    """Of the looks, one a second, the first finds nothing to close."""
+    monkeypatch.setattr(protocol, "HEAD_SECONDS", 1.5)
+
+    async def application(_scope: Scope, _receive: Receive, send: Send) -> None:
+        length = (b"content-length", b"0")
+        await send({"type": "http.response.start", "status": 200, "headers": [length]})
+        await send({"type": "http.response.body", "body": b""})
+
+    async with served(application, keep_alive=1) as server, asyncio.timeout(10):
+        reader, writer = await connect(server)
+        began = asyncio.get_running_loop().time()
+        writer.write(sent)
+        said = await reader.read()
+        writer.close()
+
+    assert asyncio.get_running_loop().time() - began > 1
+    assert said.startswith(answer)
+    assert bool(said) is bool(sent)
 
 
 @pytest.mark.anyio

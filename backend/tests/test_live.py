@@ -672,6 +672,7 @@ async def test_streams_go_on_after_an_unexpected_error_which_the_log_has(
         await until(lambda: stream.tokens != [])
         await write(engine, user, "a")
         await until(lambda: stream.said == ["a"])
+        await until(lambda: not hub.tasks)
 
     assert caplog.messages == ["Streams cannot be served"]
 

@@ -12,6 +12,7 @@ import pytest
 
 from src.framework.addresses import is_loopback, is_on_this_machine
 from src.framework.server.host_check import host_check
+from src.framework.server.process import bound_sockets
 from src.framework.sql.embedded import embedded_server
 from tests.serving import (
     FRONTEND_ORIGIN,
@@ -416,6 +417,13 @@ def test_a_host_that_is_no_address_is_named(tmp_path: Path, host: str) -> None:
         f"Cannot start. HOST: {host} is no address or name of this machine"
     )
     assert server.log.count("\n") == 1
+
+
+def test_a_port_can_be_used_again_at_once() -> None:
+    """Connections that have ended wait there for some time."""
+    for each in bound_sockets("localhost", 0, ("HOST", "PORT")):
+        with each:
+            assert each.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR) == 1
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])

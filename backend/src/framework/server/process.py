@@ -107,7 +107,7 @@ class Config(uvicorn.Config):
 class Server(uvicorn.Server):
     """Answers the connections in the queue when it stops, before it closes its sockets."""
 
-    drain_seconds = 0.0
+    drain_seconds: float
     when_ready: Callable[[], None] | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -129,7 +129,7 @@ class Server(uvicorn.Server):
 class Supervisor(Multiprocess):
     """Starts, replaces and stops the workers: gracefully, or at once after a second signal."""
 
-    drain_seconds = 0.0
+    drain_seconds: float
     when_ready: Callable[[], None] | None = None
     is_hurried = False
 
