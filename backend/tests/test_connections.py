@@ -1,8 +1,12 @@
 """Connections to PostgreSQL: failures while preparing, and each user's share."""
 
 import asyncio
+import re
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from fcntl import F_DUPFD, fcntl
+from types import SimpleNamespace
 from typing import Any
 
 import asyncpg
@@ -11,6 +15,8 @@ import pytest
 from sqlalchemy import literal_column, select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from src.framework.server.process import allow_many_connections
+from src.framework.sql import engine as engines
 from src.framework.sql.engine import POOL_WAIT_SECONDS, Statement, compiled, create_engine, fetch
 from src.framework.sql.exceptions import DatabaseUnavailable
 from src.framework.sql.shares import Shares
@@ -18,6 +24,46 @@ from tests.faults.load import connected
 
 PID = compiled(select(literal_column("pg_backend_pid()")))
 NEW, NEWER = [compiled(select(literal_column(str(n)).label("n"))) for n in (1, 2)]
+
+
+def test_a_connection_of_any_number_is_looked_at() -> None:
+    """`select` takes no number above 1023."""
+    allow_many_connections()
+    ours, theirs = socket.socketpair()
+    with ours, theirs, socket.socket(fileno=fcntl(ours, F_DUPFD, 1024)) as high:
+        is_readable = vars(engines)["_is_readable"](high)
+        assert not is_readable()
+        theirs.send(b"x")
+        assert is_readable()
+
+
+@pytest.mark.anyio
+async def test_a_slow_statement_is_logged_whole(
+    postgres: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(engines, "SLOW_SECONDS", 0)
+    engine = create_engine(postgres, pool_size=1)
+    await fetch(engine, PID)
+    await engine.dispose()
+
+    sql = " ".join(PID.sql.split())
+    assert re.fullmatch(
+        rf"A slow statement took \d\.\d s for 1 requests: {re.escape(sql)}", caplog.messages[-1]
+    )
+
+
+@pytest.mark.anyio
+async def test_a_connection_with_a_plan_that_citus_refuses_is_ended() -> None:
+    """The tables are distributed since it was opened, and the next connection sees that."""
+    ended: list[str] = []
+    driver = SimpleNamespace(terminate=lambda: ended.append("driver"))
+    connection = SimpleNamespace(driver_connection=driver, info={"plans once": True})
+    refused = asyncpg.FeatureNotSupportedError("could not create distributed plan")
+
+    error = await vars(engines)["_explained"](refused, connection, again=False)
+
+    assert isinstance(error, DatabaseUnavailable)
+    assert ended == ["driver"]
 
 
 @pytest.mark.anyio

@@ -22,6 +22,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlmodel import SQLModel
 
 from src import migrations
+from src.framework.exceptions import CannotStart
 from src.framework.sql.engine import Statement, create_engine, fetch
 from src.migrations import HEAD, LOCK, VERSIONS, upgrade
 from src.migrations.checks import VERSION_TABLE
@@ -317,6 +318,19 @@ async def test_a_newer_releases_tables_are_left_alone(empty_database: str) -> No
     version = await connection.fetchval("SELECT version_num FROM task_api_version")
     await connection.close()
     assert version == "9999_newer"
+
+
+@pytest.mark.anyio
+async def test_a_table_that_is_not_distributed_as_tasks_is_is_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def left_behind(_engine: None, _statement: Statement) -> list[bytes]:
+        return [b"changes"]
+
+    monkeypatch.setattr(migrations, "fetch_all", left_behind)
+
+    with pytest.raises(CannotStart, match="The table changes is not distributed as"):
+        await vars(migrations)["_check_triggers"](None)
 
 
 @pytest.mark.anyio
