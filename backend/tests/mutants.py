@@ -151,8 +151,8 @@ TESTS = {
         or used_again'
     """,
     "src/framework/server/*.py": """
-        tests/test_connection.py tests/test_cycle.py
-        -k 'test_connection and not plain or test_cycle'
+        tests/test_connection.py tests/test_cycle.py tests/faults/test_peers.py
+        -k 'test_connection and not plain or test_cycle or limit_of_open_files'
     """,
     "src/framework/sql/embedded.py": "tests/test_embedded.py",
     "src/framework/sql/engine.py": """
