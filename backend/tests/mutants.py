@@ -79,7 +79,8 @@ TESTS = {
         tests/test_starter.py tests/test_run.py tests/test_logs.py tests/test_open_mode.py
         tests/test_stop.py
         -k 'starter or prints or says_what_to_set or json_object or forged
-        or beyond_loopback and its or second_signal and 1'
+        or beyond_loopback and its or slow_upload or imports
+        or is_served and 127.0.0.2'
     """,
     "src/config.py": "tests/test_settings.py -k 'not most_tests'",
     "src/database.py": """

@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from src.framework.server.process import SAME_SIGNAL_SECONDS
+from tests.connections import connected, request
 from tests.serving import COMMAND, DEFAULTS, Server, eventually, serving, started, workers_of
 from tests.tasks import tasks_path
 
@@ -143,6 +144,23 @@ def test_a_request_in_flight_is_answered_after_ctrl_c(
             answer.begin()
             assert answer.status == 201
         assert ends_at_once(server)
+
+
+def test_a_stop_waits_only_five_seconds_for_a_slow_upload(postgres: str, tmp_path: Path) -> None:
+    """Without an end of its own, the request would end 20 seconds after its last byte."""
+    upload = request("POST", tasks_path("ada"), body=b'{"title": "Buy milk"}')[:-1]
+    with (
+        serving(tmp_path / "log", DATABASE_URL=postgres) as server,
+        connected(server) as connection,
+    ):
+        connection.send(request("GET", "/health/live") + upload)
+        assert connection.read().status == 200
+        began = time.monotonic()
+        server.process.send_signal(signal.SIGTERM)
+        server.process.wait(timeout=30)
+        took = time.monotonic() - began
+
+    assert 5 <= took < 15
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
