@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 import psutil
 import pytest
 
+from src.framework.server import logs
 from tests.serving import (
     BACKEND,
     COMMAND,
@@ -220,6 +221,13 @@ def test_lines_dropped_on_a_full_disk_are_counted_when_there_is_room(tmp_path: P
     assert counted.endswith(
         " 21 log lines were dropped: their reader is slow or gone, or the disk is full"
     )
+
+
+def test_lines_are_written_together_and_a_line_longer_than_a_write_alone() -> None:
+    long = b"x" * logs.PIPE_BUF + b"\n"
+    pieces = vars(logs)["_pieces"]
+
+    assert [*pieces(b"a\nb\n" + long + b"c\nd\n")] == [b"a\nb\n", long, b"c\nd\n"]
 
 
 def test_a_non_blocking_pipe_gets_every_line() -> None:
