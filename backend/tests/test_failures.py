@@ -6,13 +6,17 @@ import socket
 import struct
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 from uuid import uuid4
 
 import httpx
 import psutil
 import pytest
+from pydantic import SecretStr
 
+from src.config import Settings
+from src.database import opened_engine
 from src.framework.sql.embedded import embedded_server
 from tests.conftest import execute
 from tests.serving import FRONTEND_ORIGIN, NO_TLS, Server, eventually, kill_all, serving, started
@@ -118,6 +122,21 @@ def sentence(log: str) -> str:
     """The one line that says why the service cannot start."""
     [line] = [line for line in log.splitlines() if "Cannot start" in line]
     return line
+
+
+@pytest.mark.anyio
+async def test_what_start_up_opens_is_closed_at_the_end(
+    postgres: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    url = SecretStr(f"{postgres}&colour=red")
+    settings = Settings(database_url=url, auth_mode="open", _env_file=None)
+
+    async with opened_engine(settings, asyncio.Event()) as engine:
+        pool: Any = engine.pool
+        assert pool.checkedin() > 0
+
+    assert pool.checkedin() == 0
+    assert "DATABASE_URL: the unknown parameter colour is ignored" in caplog.messages
 
 
 @pytest.mark.parametrize(
