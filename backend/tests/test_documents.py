@@ -224,6 +224,10 @@ def test_the_figures_of_the_readme_are_those_of_the_bench() -> None:
     assert f"answers {ratio:.2f} times as many gets as Fastify" in readme
 
 
+def test_the_readme_has_at_most_120_lines() -> None:
+    assert len((TOP / "README.md").read_text().splitlines()) <= 120
+
+
 def test_the_figures_of_growing_are_those_of_the_bench() -> None:
     page = " ".join((TOP / "specs" / "growing.md").read_text().split())
     results = (BACKEND / "benchmarks" / "results" / "README.md").read_text()
