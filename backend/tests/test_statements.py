@@ -420,6 +420,11 @@ def statements(log: Path, start: int) -> list[str]:
     return [line for line in text.splitlines() if "LOG:  statement:" in line or "execute " in line]
 
 
+def test_every_statement_of_a_create_can_be_sent_again() -> None:
+    for creation in [task_service.CREATE, task_service.CREATE_ONCE]:
+        assert all(each.repeatable for each in creation if each is not None)
+
+
 def test_a_request_is_one_statement_with_no_transaction_around_it(tmp_path: Path) -> None:
     with embedded_server(tmp_path / "data") as url:
         log = tmp_path / "data" / "postgres" / "log"
