@@ -392,11 +392,11 @@ TESTS = {
     "src/framework/sql/rows.py": """
         tests/test_filters.py tests/test_pages.py tests/test_idempotency.py
         tests/test_conditions.py tests/test_long_lists.py tests/test_statements.py
-        tests/test_lost_answers.py
+        tests/test_lost_answers.py tests/test_key_storage.py
         -k 'not jwt and (by_number or number_of_all or full_page or page_has or large_tasks
         or without_a_limit or same_key_and_task or with_another_task or own_expired
         or create_is_sent_again or page_that_is_known or missing_task_is_404 or order_filter
-        or every_task or one_statement)
+        or every_task or one_statement or beyond_10_000_keys)
         and not (outlives or 50_ or index or servers or come_go)'
     """,
     "src/services/task_service.py": """
