@@ -227,6 +227,7 @@ def test_both_ways_on_from_a_foreign_table_work(empty_database: str, tmp_path: P
 
 AT = f"UPDATE {VERSION_TABLE} SET version_num = '{{}}'"
 BAD_VERSIONS = ["", "abc", "zzz", "0008", "0003_unknown", "ae1027a6acf5", "0008-x", "٠٠٠٨_x"]
+BAD_VERSIONS += [f"{HEAD[:4]}_unknown"]
 
 
 @pytest.mark.parametrize("version", BAD_VERSIONS)
@@ -246,6 +247,10 @@ def test_a_version_that_is_no_revision_is_refused(own_database: str, version: st
         ("DROP TABLE task_api_version; CREATE TABLE task_api_version (id int)", "column id that"),
         ("DROP TABLE task_api_version; CREATE VIEW task_api_version AS SELECT 1", "is a view"),
         ("ALTER TABLE task_api_version ALTER version_num TYPE text", "version_num of type text"),
+        (
+            "ALTER TABLE task_api_version DROP CONSTRAINT task_api_version_pkc",
+            "it has no primary key instead of PRIMARY KEY (version_num)",
+        ),
         (
             "ALTER TABLE task_api_version ADD colour text",
             "a column colour that the service does not know",
