@@ -81,7 +81,7 @@ class Size:
     far_seconds: int
     long_seconds: int
     repeats: int
-    """How often one client sends the same again."""
+    """How many times one client sends the same request."""
     rows: int
     large_list: int
     operations: list[Row]

@@ -36,7 +36,7 @@ AUTH_ADVICE = {
     "AUTH_SECRET for HS256",
     "InvalidAudienceError": "Set AUTH_AUDIENCE to a value of the token's aud",
     "InvalidIssuerError": "Set AUTH_ISSUER to the token's iss, letter for letter",
-    "InvalidSignatureError": "Set AUTH_JWKS_URL or AUTH_SECRET to the key that the issuer uses",
+    "InvalidSignatureError": "Set AUTH_JWKS_URL to the issuer's keys, or AUTH_SECRET to its secret",
     "MalformedTokenError": "The client must send a signed token: three parts, not encrypted",
     "MissingRequiredClaimError": "Set AUTH_USER_CLAIM to the claim that names the user. Each token "
     "must have exp, and with AUTH_ISSUER or AUTH_AUDIENCE also iss or aud",

@@ -36,7 +36,7 @@ def main() -> None:
     except (CannotStart, DatabaseUnavailable) as error:
         sys.exit(f"{error}.")
     except NotFound:
-        sys.exit("The user has no such token. --list lists them.")
+        sys.exit("The user has no such token. --list lists the user's tokens.")
     except TooManyTokens:
         sys.exit(f"The user has {service.MOST_TOKENS} tokens. End one first.")
 

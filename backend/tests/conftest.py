@@ -35,7 +35,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--pooler", type=Path, help="a PgBouncer to run the tests through")
     parser.addoption("--postgres", help="the connection string of a PostgreSQL that runs already")
     parser.addoption("--seed", type=int, help="draw generated cases as on another day: YYYYMMDD")
-    parser.addoption("--citus", help="that of a Citus cluster's coordinator, to distribute on")
+    parser.addoption("--citus", help="the connection string of a Citus cluster's coordinator, where tests distribute tables")
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -211,7 +211,7 @@ def direct(pytestconfig: pytest.Config, data_dir: Path) -> Iterator[str]:
 
 
 async def wait_for_no_disk(url: str) -> None:
-    """Only a loss of power would lose data: a killed process loses nothing that the system has."""
+    """Do not wait for the disk: only a loss of power would lose data."""
     await execute(url, "ALTER SYSTEM SET fsync = off")
     await execute(url, "SELECT pg_reload_conf()")
 

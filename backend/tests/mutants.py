@@ -270,7 +270,7 @@ TESTS = {
     "src/services/listeners.py": """
         tests/test_live.py
         -k 'query or read_once or turns_at_reading or goes_on or go_on or catch_up or idle
-        or so_many or comment or waiting_request_is_answered or not_known or begins
+        or as_many or comment or waiting_request_is_answered or not_known or begins
         or large_tasks or single_task or ends_at_once'
     """,
     "src/services/*.py": """
@@ -938,7 +938,7 @@ def main() -> None:
         if not reason(module, mutant)
     ]
     if failing or unexplained or weak:
-        said = ["Without a reason, or too many, survive:", *unexplained, *weak, *failing]
+        said = ["These mutants survive without a reason, or a module has too many of them, or its tests fail:", *unexplained, *weak, *failing]
         sys.exit("\n".join(said))
 
 

@@ -1,4 +1,4 @@
-"""Why a change of the code that no test notices may stay: of each module, by the change."""
+"""The changes of each module's code that no test notices, each with the reason why it may stay."""
 
 AS_FALSE = {"return False → return None": "None is as false as False"}
 

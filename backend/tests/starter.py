@@ -193,10 +193,11 @@ def _become(environment: dict[str, str], output: int, errors: int) -> None:
 
 
 def _fork_workers() -> None:
-    """Let `multiprocessing` fork each worker from what this process is now; it would start Python.
+    """Let `multiprocessing` fork each worker from this process as it is now, and not start Python.
 
-    Another process stays as it is and forks twice for each: when the first fork has ended, the
-    second, an orphan, becomes a child of the nearest process above that adopts any, the supervisor.
+    A helper process stays as it is and forks twice for each worker. The first fork ends, so the
+    second fork is an orphan. Its parent becomes the nearest process above that adopts orphans: the
+    supervisor.
     """
     here, there = socket.socketpair(type=socket.SOCK_SEQPACKET)
     if os.fork() == 0:

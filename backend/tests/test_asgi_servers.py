@@ -143,7 +143,7 @@ def called(
     ]
 
 
-def test_a_scope_may_have_only_what_it_must(postgres: str, user: str) -> None:
+def test_a_scope_may_have_only_the_members_that_every_scope_must_have(postgres: str, user: str) -> None:
     path = f"/api/{user} ü%/tasks"
     new = {"method": "POST", "path": path, "body": '{"title": "Buy milk"}'}
     as_json = [("host", "localhost"), ("content-type", "application/json")]
@@ -171,7 +171,7 @@ def test_each_event_loop_opens_its_own_connections(postgres: str, user: str) -> 
     assert [status for status, _, _ in answers] == [200] * 6
 
 
-def test_where_it_cannot_start_the_answer_says_so() -> None:
+def test_a_service_that_cannot_start_says_so_in_each_answer() -> None:
     nobody = f"postgresql://ada:secret@127.0.0.1:{free_port()}/tasks"
 
     for status, headers, problem in called(nobody, {"path": "/health/live"}, {"path": "/"}):
@@ -287,7 +287,7 @@ runpy.run_module("src", run_name="__main__", alter_sys=True)
 """
 
 
-def test_nothing_that_windows_lacks_is_needed(postgres: str, tmp_path: Path, user: str) -> None:
+def test_the_service_runs_without_the_functions_and_modules_that_windows_lacks(postgres: str, tmp_path: Path, user: str) -> None:
     with serving(
         tmp_path / "log", (sys.executable, "-c", WITHOUT), DATABASE_URL=postgres
     ) as server:

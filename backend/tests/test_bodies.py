@@ -46,7 +46,7 @@ TOO_MANY = {
 
 
 @pytest.mark.parametrize("value", TOO_MANY.values(), ids=TOO_MANY)
-def test_what_has_more_values_than_any_legal_body_is_not_read(
+def test_a_body_with_more_values_than_any_legal_body_is_not_read(
     api: httpx.Client, user: str, value: bytes
 ) -> None:
     task = create(api, user)
@@ -165,7 +165,7 @@ def test_a_number_of_128_digits_is_seen_wherever_it_is(place: int) -> None:
         *('"\0"', "{1: 1}", "[" * 300 + "]" * 300, "[" * 5000 + "]" * 5000, "1 1", "[1,]", "'1'"),
     ],
 )
-def test_beside_a_long_number_json_is_read_as_strictly(text: str) -> None:
+def test_json_with_a_long_number_is_read_as_strictly_as_other_json(text: str) -> None:
     for sent in (f"[{text}, 1]", f"[{text}, {'1' * LONG}]", f"[{text}, {'1' * 5000}]"):
         with pytest.raises(ValueError, match=r"\w"):
             read_json(sent.encode())
@@ -213,7 +213,7 @@ def test_no_body_takes_long_to_read(operations: bytes) -> None:
 
 
 @pytest.mark.anyio
-async def test_what_no_field_takes_is_gone_before_the_endpoint_waits(
+async def test_parsed_members_that_no_field_takes_are_freed_before_the_endpoint_waits(
     user: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     marker = [7, 77, 777]
@@ -236,7 +236,7 @@ async def test_what_no_field_takes_is_gone_before_the_endpoint_waits(
 
 
 @pytest.mark.anyio
-async def test_one_large_body_at_a_time_is_read_in_turn_by_user() -> None:
+async def test_large_bodies_are_read_one_at_a_time_and_users_take_turns() -> None:
     read: list[str] = []
 
     async def arrive(user: str, size: int) -> None:
@@ -252,7 +252,7 @@ async def test_one_large_body_at_a_time_is_read_in_turn_by_user() -> None:
 
 
 @pytest.mark.anyio
-async def test_after_work_others_have_three_times_as_long(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_after_work_the_next_turn_waits_three_times_as_long_as_the_work_took(monkeypatch: pytest.MonkeyPatch) -> None:
     turns, later = Turns(1), []
     loop = asyncio.get_running_loop()
     monkeypatch.setattr(loop, "call_later", lambda seconds, _: later.append(seconds))
@@ -265,7 +265,7 @@ async def test_after_work_others_have_three_times_as_long(monkeypatch: pytest.Mo
     assert (later, turns.free) == ([1.5], 0)
 
 
-def test_of_a_tasks_wrong_tags_the_first_is_named(api: httpx.Client, user: str) -> None:
+def test_an_error_names_only_the_first_wrong_tag_of_each_task(api: httpx.Client, user: str) -> None:
     operations = [{"op": "create", "task": {"title": "Buy milk", "tags": ["home", *[""] * 19]}}]
 
     answer = api.post(f"{tasks_path(user)}/batch", json={"operations": operations * 100})
@@ -392,7 +392,7 @@ def test_a_list_of_etags_has_an_end(api: httpx.Client, user: str) -> None:
     )
 
 
-def test_a_key_of_escapes_alone_is_taken_and_a_longer_one_is_not_read(
+def test_a_key_of_255_escaped_characters_is_accepted_and_a_longer_key_is_not_read(
     api: httpx.Client, user: str
 ) -> None:
     def create_with(key: str) -> httpx.Response:

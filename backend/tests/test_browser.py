@@ -115,7 +115,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def frontend(site: Path) -> Iterator[str]:
-    """Its origin."""
+    """The origin of the frontend's page."""
     with published(site) as origin:
         yield origin
 
@@ -124,7 +124,7 @@ def frontend(site: Path) -> Iterator[str]:
 def services(
     frontend: str, postgres: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[dict[str, Server]]:
-    """Two that let the frontend in: one with tokens, one without."""
+    """Two services that let the frontend in: one with tokens, one without."""
     folder = tmp_path_factory.mktemp("services")
     both = {"DATABASE_URL": postgres, "CORS_ORIGINS": frontend}
     with (
@@ -274,7 +274,7 @@ def test_the_guide_for_pages_does_what_it_says(guide: Guide) -> None:
     assert guide.titles() == ["Buy oat milk", "Buy bread"]
 
 
-def test_the_guides_create_makes_one_task_of_an_answer_that_got_lost_and_of_two_clicks(
+def test_the_guides_create_makes_one_task_after_a_lost_answer_and_two_clicks(
     guide: Guide,
 ) -> None:
     guide.run("""

@@ -40,7 +40,7 @@ def deleted(task: Task) -> Answer:
     return {"id": task["id"], "deleted": True}
 
 
-def test_without_a_token_there_are_no_changes_and_a_token_of_now(
+def test_a_request_without_a_token_gets_no_changes_but_a_token_for_later_changes(
     api: httpx.Client, user: str
 ) -> None:
     create(api, user)
@@ -69,7 +69,7 @@ def test_each_changed_task_is_there_once_in_the_order_of_its_last_change(
     assert changes(api, user, answer["next"])["changes"] == []
 
 
-def test_a_task_is_as_it_is_when_it_is_asked_for_alone(api: httpx.Client, user: str) -> None:
+def test_the_feed_and_the_path_of_a_task_answer_the_same_json_of_the_task(api: httpx.Client, user: str) -> None:
     since = token(api, user)
     task = create(api, user, priority="high", due_date="2026-12-24", tags=["home"])
 
@@ -185,7 +185,7 @@ def assert_gone(response: httpx.Response, user: str) -> None:
     assert_problem(
         response,
         410,
-        "The changes since this token are no longer known; get a new token, then the list",
+        "The service no longer has the changes since this token; get a new token, then the list",
     )
     assert response.links["collection"]["url"] == tasks_path(user)
 

@@ -226,7 +226,7 @@ def test_a_running_service_answers_as_its_tables_are_distributed_and_brought_bac
     answers_as_its_tables_come_and_go(local, local, tmp_path / "log")
 
 
-def test_a_running_service_answers_so_through_a_pooler(local: str, tmp_path: Path) -> None:
+def test_a_running_service_answers_through_a_pooler_after_its_tables_move_and_come_back(local: str, tmp_path: Path) -> None:
     folder = tmp_path / "pooler"
     folder.mkdir()
     with pgbouncer(tool("pgbouncer"), local, folder, prepared_statements=0) as url:
@@ -367,13 +367,13 @@ async def test_a_create_with_a_key_is_a_transaction_on_one_server(one: AsyncEngi
     assert len(set(made)) == 20
 
 
-def test_a_create_and_the_readiness_are_two_round_trips_to_the_coordinator_and_all_else_one(
+def test_creates_and_readiness_take_two_round_trips_to_the_coordinator_and_others_take_one(
     spread: str, tmp_path: Path
 ) -> None:
-    """With a key, it is a transaction: to begin, count, keep the key, insert, write, and commit.
+    """A create with a key is a transaction: begin, count, keep the key, insert, write, commit.
 
-    Its repetition does not insert, and one with another task does not write either. A batch is a
-    transaction, too, with two statements for each create.
+    A repeated create skips the insert. A create with the same key and another task also skips the
+    write. A batch is a transaction, too, with two statements for each create.
     """
     *others, keyed, repeated, reused, _, _, _, _ = counts = round_trips(spread, tmp_path / "log")
     batches = counts[-4:]
@@ -386,7 +386,7 @@ def test_a_create_and_the_readiness_are_two_round_trips_to_the_coordinator_and_a
 
 
 @pytest.mark.anyio
-async def test_what_a_create_returns_is_what_is_read(one: AsyncEngine) -> None:
+async def test_a_create_returns_the_same_json_as_a_later_read(one: AsyncEngine) -> None:
     """The coordinator writes a new task's JSON; when a client reads the task, a worker does."""
     odd = "\\\"'\u2028\t\x01😀"
     task = {"title": odd, "description": odd, "tags": ["a b", '"'], "priority": "urgent"}

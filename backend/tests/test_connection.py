@@ -405,7 +405,7 @@ async def connect(server: uvicorn.Server) -> tuple[asyncio.StreamReader, asyncio
 
 @pytest.mark.anyio
 async def test_a_response_is_made_no_faster_than_its_client_reads_it() -> None:
-    """Of 64 MB an application could otherwise make all before the client takes any."""
+    """Without this rule, an application could make all 64 MB before the client takes any of them."""
     pieces, piece, made = 1000, b"x" * 65_536, 0
 
     async def application(_scope: Scope, _receive: Receive, send: Send) -> None:
@@ -442,7 +442,7 @@ async def test_a_response_is_made_no_faster_than_its_client_reads_it() -> None:
 async def test_a_silent_connection_is_closed_and_a_quick_one_is_not(
     monkeypatch: pytest.MonkeyPatch, sent: bytes, answer: bytes
 ) -> None:
-    """Of the looks, one a second, the first finds nothing to close."""
+    """The service looks at connections once a second; the first look finds nothing to close."""
     monkeypatch.setattr(protocol, "HEAD_SECONDS", 1.5)
 
     async def application(_scope: Scope, _receive: Receive, send: Send) -> None:

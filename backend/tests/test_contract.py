@@ -158,7 +158,7 @@ def test_every_operation_lists_its_answers() -> None:
     assert said == STATUSES
 
 
-def test_it_begins_with_at_most_eight_lines_of_what_to_know() -> None:
+def test_the_contract_begins_with_at_most_eight_lines_of_advice_for_clients() -> None:
     lines = CONTRACT["info"]["description"].splitlines()
 
     assert len(lines) <= 8

@@ -371,7 +371,7 @@ def test_every_name_of_the_iana_is_known(api: httpx.Client, user: str, zone: str
 
 
 @pytest.mark.anyio
-async def test_a_release_that_knows_no_days_leaves_none_at_a_moment(
+async def test_a_task_is_not_all_day_after_a_release_without_days_sets_a_moment(
     engine: AsyncEngine, own_database: str
 ) -> None:
     """The earlier release changes due dates without `all_day`, while both releases run."""

@@ -81,7 +81,7 @@ def opened(page: Page, name: str) -> Locator:
 
 
 def closed(operation: Locator) -> None:
-    """Close it: the page draws each operation that is open again at each answer."""
+    """Close an operation: at each answer, the page draws every open operation again."""
     operation.locator(".opblock-summary").click()
     expect(operation.get_by_role("button", name="Execute")).to_have_count(0)
 
@@ -186,7 +186,7 @@ def test_a_list_of_5000_tasks_does_not_freeze_the_page(
 
 
 @OPEN
-def test_a_stream_says_that_it_is_one_and_is_left(page: Page, user: str) -> None:
+def test_the_docs_page_says_that_an_answer_is_a_stream_and_leaves_the_stream(page: Page, user: str) -> None:
     changes = opened(page, "listChanges")
     user_of(changes).fill(user)
     changes.locator(".response-control-media-type select").first.select_option("text/event-stream")

@@ -397,7 +397,7 @@ async def test_the_newest_change_stays_however_old_it_is(
     assert await since(engine, user, position) == []
 
 
-async def test_of_an_old_change_that_is_younger_than_a_later_one_neither_goes(
+async def test_an_old_change_stays_as_long_as_an_earlier_change_is_too_young_to_go(
     engine: AsyncEngine, own_database: str, user: str
 ) -> None:
     for _ in range(3):
@@ -481,9 +481,10 @@ async def test_in_a_restored_database_tokens_from_after_the_backup_are_gone(
 async def test_all_clients_can_be_told_to_begin_anew(
     engine: AsyncEngine, own_database: str, user: str, locks: str
 ) -> None:
-    """As after tables were moved to or from Citus, and also who follows what is written meanwhile.
+    """After tables move to or from Citus, all clients must begin anew.
 
-    A row of another user's log holds up the commands in their midst.
+    A client that follows writes of the meantime must begin anew, too. Here, a locked row of another
+    user's log stops the commands halfway.
     """
     other = f"{user}-other"
     nothing_yet = await now(engine, user)

@@ -332,7 +332,7 @@ def test_a_list_by_number_links_both_ways_by_number(
     assert [task["title"] for page in pages for task in page] == [str(n) for n in range(10)]
 
 
-def test_a_page_by_number_that_begins_inside_one_links_to_the_first(
+def test_a_page_by_number_with_an_offset_below_the_limit_links_back_to_the_first_page(
     api: httpx.Client, user: str, tasks: list[Task]
 ) -> None:
     response = get(api, user, {"offset": 1, "limit": 3})
@@ -358,7 +358,7 @@ def test_a_page_by_number_that_begins_inside_one_links_to_the_first(
 @pytest.mark.parametrize(
     "prefer", ["count=exact", 'respond-async, Count="exact"; a=b', "count = exact"]
 )
-def test_the_number_of_all_is_given_to_whoever_prefers_it(
+def test_a_client_that_prefers_a_count_gets_the_number_of_all_tasks(
     api: httpx.Client, user: str, prefer: str, query: dict[str, str], total: int
 ) -> None:
     counted, uncounted = get(api, user, query, Prefer=prefer), get(api, user, query)
@@ -410,7 +410,7 @@ def test_preferences_are_read_without_parameters_and_the_first_of_two_alike_coun
         ("wait=1000000000", 0),
     ],
 )
-def test_a_preference_to_wait_is_read_up_to_the_most(prefer: str | None, seconds: int) -> None:
+def test_a_preference_to_wait_counts_only_up_to_the_longest_wait(prefer: str | None, seconds: int) -> None:
     assert seconds_to_wait(prefer, 60) == seconds
 
 

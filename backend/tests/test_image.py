@@ -101,7 +101,7 @@ def contained(image: Image, postgres: str, log: Path, **settings: str) -> Iterat
             yield server
 
 
-def test_it_has_the_service_and_nothing_else(image: Image) -> None:
+def test_the_image_has_the_service_and_nothing_else(image: Image) -> None:
     ours = {path for path in files_of(BACKEND, "src") if "__pycache__" not in path.parts}
     found = files_of(image.files / "app", ".")
     compiled = {path for path in found if path.suffix == ".pyc"}
@@ -116,19 +116,19 @@ def files_of(folder: Path, part: str) -> set[Path]:
     return {path.relative_to(folder) for path in (folder / part).rglob("*") if path.is_file()}
 
 
-def test_it_adds_little_to_its_base(image: Image) -> None:
+def test_the_image_adds_little_to_its_base(image: Image) -> None:
     size = sum(path.lstat().st_size for path in image.files.rglob("*") if path.is_file())
 
     assert size - Path(BASE).stat().st_size < 160e6
 
 
-def test_its_user_can_write_to_nothing_in_it(image: Image) -> None:
+def test_the_images_user_can_write_to_nothing_in_it(image: Image) -> None:
     for path in (image.files / "app").rglob("*"):
         assert path.stat().st_uid == 0
         assert not path.stat().st_mode & 0o022
 
 
-def test_it_serves_on_every_address_and_not_as_root(
+def test_the_image_serves_on_every_address_and_not_as_root(
     image: Image, postgres: str, user: str, tmp_path: Path
 ) -> None:
     with contained(image, postgres, tmp_path / "log") as server:
@@ -141,7 +141,7 @@ def test_it_serves_on_every_address_and_not_as_root(
         assert httpx.get(f"{elsewhere}/health/live").status_code == 200
 
 
-def test_its_health_check_says_whether_it_lives(
+def test_the_images_health_check_says_whether_the_service_lives(
     image: Image, postgres: str, tmp_path: Path
 ) -> None:
     kind, *command = image.config["Healthcheck"]["Test"]
@@ -155,7 +155,7 @@ def test_its_health_check_says_whether_it_lives(
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_it_stops_gently_and_in_order(
+def test_the_image_stops_gently_and_in_order(
     image: Image, postgres: str, user: str, tmp_path: Path, workers: str
 ) -> None:
     body = b'{"title": "Buy milk"}'
@@ -177,7 +177,7 @@ def test_it_stops_gently_and_in_order(
         assert time.monotonic() - began < 5
 
 
-def test_it_does_not_start_open_to_everybody(image: Image, postgres: str) -> None:
+def test_the_image_does_not_start_open_to_everybody(image: Image, postgres: str) -> None:
     command = image.command(*image.config["Cmd"], DATABASE_URL=postgres)
 
     ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)

@@ -12,8 +12,8 @@ from src.config import Settings
 SRC = Path(__file__).resolve().parent.parent / "src"
 FRAMEWORK = SRC / "framework"
 
-# Which parts of `src` each part may import, itself aside. `framework` stands for its modules that
-# no package of it has for itself.
+# The parts of `src` that each part may import, besides itself. `framework` means the modules that
+# lie directly in `src/framework`, outside its packages.
 MAY_IMPORT: dict[str, set[str]] = {
     "framework": set(),
     "framework.auth": {"framework"},

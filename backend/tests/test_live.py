@@ -36,7 +36,7 @@ from tests.tokens import SECRET, bearer, key_server, signing_key, token
 
 pytestmark = pytest.mark.anyio
 
-GONE = "The changes since this token are no longer known; get a new token, then the list"
+GONE = "The service no longer has the changes since this token; get a new token, then the list"
 READY = "/health/ready"
 UNKNOWN = "WzUsMTIzXQ"
 
@@ -133,7 +133,7 @@ async def test_a_line_break_in_a_task_breaks_no_event(client: httpx.AsyncClient,
     assert task["description"] == text
 
 
-async def test_a_position_that_is_not_known_is_a_problem_and_the_end(
+async def test_a_stream_from_a_position_that_is_not_known_sends_a_problem_and_ends(
     client: httpx.AsyncClient, user: str
 ) -> None:
     async with streaming(client, user, since=UNKNOWN) as stream:
@@ -452,7 +452,7 @@ async def test_no_request_waits_for_a_token_or_for_changes_that_are_there(
 # How many there may be
 
 
-async def test_a_user_may_have_so_many_streams_and_waiting_requests(
+async def test_a_user_may_have_only_as_many_streams_and_waiting_requests_as_the_limit_says(
     postgres: str, user: str, tmp_path: Path
 ) -> None:
     with serving(tmp_path / "log", DATABASE_URL=postgres, LIVE_STREAMS_PER_USER="2") as server:
@@ -792,7 +792,7 @@ async def test_turns_of_work_are_one_at_a_time_with_a_rest_after_each() -> None:
     assert (turns.free, turns.waiting) == (1, {})
 
 
-async def test_a_turn_that_comes_as_its_taker_leaves_goes_to_the_next() -> None:
+async def test_a_turn_that_comes_to_a_client_that_has_just_left_is_free_for_the_next_client() -> None:
     turns = Turns(1)
 
     async def take() -> None:

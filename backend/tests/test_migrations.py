@@ -321,7 +321,7 @@ async def test_a_newer_releases_tables_are_left_alone(empty_database: str) -> No
 
 
 @pytest.mark.anyio
-async def test_a_table_that_is_not_distributed_as_tasks_is_is_named(
+async def test_an_error_names_a_table_that_is_not_distributed_in_the_same_way_as_tasks(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async def left_behind(_engine: None, _statement: Statement) -> list[bytes]:

@@ -125,7 +125,7 @@ def test_the_user_decides_where_both_changed_the_same(
 
 
 def meanwhile(api: httpx.Client, method: str, happens: Callable[[], object]) -> httpx.Client:
-    """A client with whose first request of this method something else happens just before it."""
+    """Return a client. `happens` runs just before the client's first request of this method."""
     waiting = [happens]
 
     def before(request: httpx.Request) -> None:
@@ -143,7 +143,7 @@ def meanwhile(api: httpx.Client, method: str, happens: Callable[[], object]) -> 
         ({"title": "Rye"}, {"description": "Dark"}, 1),
     ],
 )
-def test_a_change_between_the_look_and_the_edit_is_412_and_compared_again(
+def test_a_change_between_the_look_and_the_edit_makes_the_client_compare_again_after_a_412(
     client: SimpleNamespace,
     device: Device,
     api: httpx.Client,

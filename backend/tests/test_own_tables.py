@@ -210,7 +210,7 @@ def test_the_earlier_table_is_taken_over(without_tables: str, sql: str) -> None:
     asyncio.run(upgraded(without_tables))
 
 
-def test_both_ways_on_from_a_foreign_table_work(empty_database: str, tmp_path: Path) -> None:
+def test_the_service_works_in_another_schema_of_a_database_with_a_foreign_table(empty_database: str, tmp_path: Path) -> None:
     """The service starts in another schema, beside the tables of the other program."""
     asyncio.run(execute(empty_database, f"{INTEGER_IDS}; CREATE SCHEMA app"))
     name = empty_database.partition("?")[0].rpartition("/")[2]
@@ -288,7 +288,9 @@ def test_a_table_that_hides_ours_is_refused(own_database: str) -> None:
     asyncio.run(execute(own_database, "CREATE SCHEMA app; CREATE TABLE app.tasks (id int)"))
     asyncio.run(execute(own_database, f"ALTER DATABASE {name} SET search_path = app, public"))
 
-    assert "tasks is hidden by another table in app, public" in refused(own_database)
+    said = refused(own_database)
+    assert "Another table hides the service's table tasks" in said
+    assert "search_path app, public" in said
 
 
 @pytest.mark.parametrize("schema", ["app", 'my "own" tables'])
@@ -304,7 +306,7 @@ def test_functions_that_would_write_to_another_schema_are_refused(
     said = refused(own_database)
 
     assert f"log_changes() was not made for the schema {schema}" in said
-    assert "rename the schema back" in said
+    assert "give the schema its earlier name" in said
 
 
 # The database and the role

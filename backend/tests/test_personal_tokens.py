@@ -340,7 +340,7 @@ def test_in_open_mode_there_are_no_tokens(
             assert_problem(
                 answer,
                 403,
-                "Anyone may act for any user here (AUTH_MODE=open), so there are no tokens",
+                "Anyone may act for any user here (AUTH_MODE=open), so no request needs a token",
             )
         contract = api.get("/openapi.json").json()
         assert not [path for path in contract["paths"] if "tokens" in path]
@@ -657,7 +657,8 @@ async def test_a_stream_ends_when_its_token_expires(
     assert last.data["detail"].startswith("The token expired on ")
 
 
-# What one worker knows. Of the engine it has `statements`, those that look a token up.
+# What one worker knows about tokens. `statements` counts the statements that look a token up, and
+# those that note its use.
 
 
 @pytest.fixture
@@ -1092,7 +1093,7 @@ def test_make_passes_every_user_on_as_it_is(user: str, tmp_path: Path) -> None:
         (["ada", "--list", "--end-all"], "not allowed with"),
         (["ada", "--scope=admin"], "scope: "),
         (["ada", "--expires-at=2020-01-01"], "expires_at: must be within the next 365 days"),
-        (["ada", f"--end={uuid4()}"], "The user has no such token. --list lists them."),
+        (["ada", f"--end={uuid4()}"], "The user has no such token. --list lists the user's tokens."),
         (["\udcff"], "the arguments must be UTF-8"),
         (["ada", "--name=\udcff"], "the arguments must be UTF-8"),
     ],

@@ -89,7 +89,7 @@ async def test_two_releases_lose_nothing_and_fail_no_request(releases: Releases)
     assert set(figures.answers) == {"200", "201"}
 
 
-def test_releases_that_answer_the_same_json_share_etags_and_others_say_412(
+def test_releases_share_etags_if_they_answer_the_same_json_and_refuse_with_412_if_not(
     apis: Pairs, user: str
 ) -> None:
     for one, other in apis:

@@ -714,7 +714,7 @@ async def test_one_statement_of_a_user_waits_for_rows_that_others_hold(
 
 
 @pytest.mark.anyio
-async def test_writes_that_waited_together_are_applied_to_what_they_waited_for(
+async def test_writes_that_waited_together_see_the_rows_that_the_other_transaction_committed(
     engine: AsyncEngine, sent: list[Sent], own_database: str
 ) -> None:
     """The snapshot of the requests' statement is older."""
@@ -899,7 +899,7 @@ DEADLOCKS = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_data
 
 @pytest.mark.usefixtures("is_shared")
 @pytest.mark.anyio
-async def test_a_lock_timeout_is_no_other_error_than_a_database_that_is_unavailable(
+async def test_a_lock_timeout_counts_as_a_database_that_is_unavailable(
     engine: AsyncEngine, own_database: str
 ) -> None:
     ids = await some_of_one(engine, "ada", 20)

@@ -175,7 +175,7 @@ async def test_the_form_is_what_python_writes(engine: AsyncEngine, own_database:
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("time", ["infinity", "-infinity", "0044-03-15T12:00:00+00:00 BC"])
-async def test_what_no_client_can_send_stays_as_postgresql_writes_it(
+async def test_times_that_no_client_can_send_keep_the_form_of_postgresql(
     engine: AsyncEngine, own_database: str, time: str
 ) -> None:
     await task_service.create_task(engine, "ada", TaskCreate(title="Buy milk"))

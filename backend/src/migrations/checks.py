@@ -130,14 +130,14 @@ def check_before_upgrade(facts: Facts, revision: int) -> None:
         if not found.get("is_ours", True):
             raise CannotStart(
                 f"The tables cannot be brought up to date: the table {name} belongs to the role "
-                f"{found['owner']}: start this release once as {found['owner']}"
+                f"{found['owner']}, so start this release once as {found['owner']}"
             )
     if not facts["may_create"]:
         schema, role = facts["schema"], facts["role"]
         raise CannotStart(
             f"The tables cannot be brought up to date: the role {role} may not create tables in "
             f"the schema {schema}: run GRANT CREATE ON SCHEMA {schema} TO {role}, or start this "
-            "release once as a role that may"
+            "release once as a role with that right"
         )
 
 
@@ -150,8 +150,9 @@ def check_before_serving(facts: Facts, columns: dict[str, list[str]]) -> None:
         if found["kind"] not in TABLES:
             raise _not_ours(name, f"is {KINDS.get(found['kind'], 'no table')}", ours=True)
         if not found["is_found"]:
-            raise _not_ours(
-                name, f"is hidden by another table in {facts['search_path']}", ours=True
+            raise CannotStart(
+                f"Another table hides the service's table {name}: put the schema of {name} first "
+                f"in the search_path {facts['search_path']}, or use another database"
             )
         absent = [column for column in wanted if column not in found["columns"]]
         if absent:
@@ -180,7 +181,7 @@ def exposed(facts: Facts) -> list[str]:
             tables, name = ", ".join(readable), role.upper() if role == "public" else role
             sentences.append(
                 f"The role {name} can read {tables}: run REVOKE ALL ON {tables} FROM {name}, "
-                "unless you granted it on purpose"
+                "unless you granted this right on purpose"
             )
     return sentences
 
@@ -189,7 +190,7 @@ def failed(message: str, detail: str | None) -> CannotStart:
     """PostgreSQL refused a statement of a migration, and has undone the others."""
     why = f"{message} ({' '.join(detail.split())})" if detail else message
     return CannotStart(
-        f"The tables cannot be brought up to date: {why}; nothing was changed: mend that, or "
+        f"The tables cannot be brought up to date: {why}; nothing was changed: remove the cause, or "
         f"{WAYS_ON}"
     )
 
@@ -198,8 +199,8 @@ def _check_functions(facts: Facts) -> None:
     for function in facts["moved"] or ():
         raise CannotStart(
             f"The function {function} was not made for the schema {facts['schema']}, and writes "
-            "would fail: rename the schema back, or let the service make new tables in an empty "
-            "schema and restore their rows with pg_dump --data-only"
+            "would fail: give the schema its earlier name, or let the service make new tables in an "
+            "empty schema and copy the rows there with pg_dump --data-only"
         )
     for function, may_call in facts["may_call"].items():
         if may_call is None:
@@ -247,8 +248,11 @@ def _is_long_description(name: str, kind: str) -> bool:
 
 def _not_ours(name: str, misfit: str, *, ours: bool = False) -> CannotStart:
     whose = "" if ours else "is another program's: it "
-    ways_on = f"the service leaves it alone; {WAYS_ON}"
-    ways = "restore it, or use another schema (by the search_path) or another database"
+    ways_on = f"the service leaves this table alone; {WAYS_ON}"
+    ways = (
+        f"restore {name} from a backup, or use another schema (by the search_path) or another "
+        "database"
+    )
     return CannotStart(
         f"The tables cannot be brought up to date: {name} {whose}{misfit}; "
         f"{ways if ours else ways_on}"

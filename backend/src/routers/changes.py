@@ -30,7 +30,7 @@ from src.services import feed_service
 
 GONE = documented(
     410,
-    "The changes since the token are no longer known",
+    "The service no longer has the changes since the token",
     problems.CHANGES_GONE,
     headers=headers("Link"),
 )

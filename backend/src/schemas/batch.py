@@ -114,7 +114,7 @@ def _name_each_task_once(operations: list[Operation]) -> list[Operation]:
         if before != number:
             repeated = PydanticCustomError(
                 "repeated",
-                "is in operation {number} already; send one for each task",
+                "is in operation {number} already; send one operation for each task",
                 {"number": before},
             )
             errors.append({"type": repeated, "loc": (number, "id"), "input": operation["id"]})

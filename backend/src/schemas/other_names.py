@@ -476,7 +476,7 @@ def _read(kind: WholeNumber, text: str, other: _Other) -> int:
 
 def _no_such_comparison(sent: str, means: _Meaning, how: Spellings) -> ValidationError:
     names = sorted(each for each in how.own if means.name in each) or [means.name]
-    return _wrong(sent, f"compares as no filter here does; send {' or '.join(names)}")
+    return _wrong(sent, f"is not a filter here; send {' or '.join(names)}")
 
 
 def _first(others: list[_Other], *names: str) -> _Other:

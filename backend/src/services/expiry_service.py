@@ -42,6 +42,8 @@ TOKEN_STAYS = timedelta(days=30)
 
 USERS_AT_ONCE = 100
 
+FAILED = "The service could not delete expired rows, and tries again in 12 hours"
+
 FIRST_SECONDS = 5
 """How long the first sweep waits: after the start, requests come first."""
 
@@ -119,9 +121,9 @@ async def _sweep_now_and_then(engine: AsyncEngine) -> None:
         try:
             await sweep_if_due(engine)
         except DatabaseUnavailable as error:
-            logger.warning("Expired rows stay for 12 more hours: %r", error.__cause__ or error)
+            logger.warning("%s: %s", FAILED, error)
         except Exception:
-            logger.exception("Expired rows stay for 12 more hours")
+            logger.exception(FAILED)
         await asyncio.sleep(SWEEP_EVERY.total_seconds())
 
 

@@ -237,7 +237,7 @@ class Listeners:
             )
         except DatabaseUnavailable as error:
             if not self.is_database_away:
-                logger.warning("Streams wait for the database: %r", error.__cause__ or error)
+                logger.warning("Streams wait for the database: %s", error)
             self.is_database_away = True
             return
         except Exception:

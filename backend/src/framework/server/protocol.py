@@ -41,6 +41,10 @@ SHORT_PIECE = 256
 MAX_SHORT_PIECES = 3000
 """How many pieces below SHORT_PIECE a body may have: each takes as long as one of 8 KiB."""
 
+MANY_SHORT_PIECES = (
+    f"Send larger chunks: at most {MAX_SHORT_PIECES} may have fewer than {SHORT_PIECE} bytes"
+)
+
 HEAD_SECONDS = 20.0
 """How long a head may take, and a new connection may be silent."""
 
@@ -149,7 +153,7 @@ class HTTPProtocol(HttpToolsProtocol):
             if isinstance(error.__context__, TooLargeHead):
                 self._refuse_head()
             elif isinstance(error.__context__, TooManyPieces):
-                self.refuse(413, f"Send larger chunks: at most {MAX_SHORT_PIECES} may be short")
+                self.refuse(413, MANY_SHORT_PIECES)
             else:
                 self.refuse(400, "The request is not valid HTTP")
         else:

@@ -34,8 +34,8 @@ def check_folder(data_dir: Path, advice: str) -> None:
     """Make the folder. Raises CannotStart, with this `advice`, when it cannot be written to."""
     if set(str(data_dir)) & set(" '\"?\\"):
         raise CannotStart(
-            f"The embedded PostgreSQL cannot keep its data in {data_dir}, a path with spaces or "
-            f"quotes: {advice}"
+            f"The embedded PostgreSQL cannot keep its data in {data_dir}, because the path has a "
+            f"space, a quote, a question mark or a backslash: {advice}"
         )
     try:
         data_dir.mkdir(parents=True, exist_ok=True)

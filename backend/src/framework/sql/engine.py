@@ -686,7 +686,8 @@ async def _explained(
     if isinstance(error, asyncpg.InterfaceError) and not driver.is_closed():
         raise error  # the driver is used wrongly
     driver.terminate()
-    return (_SendAgain if again or _was_not_applied(error) else OutcomeUnknown)(str(error))
+    unavailable = _SendAgain if again or _was_not_applied(error) else OutcomeUnknown
+    return unavailable(str(error) or type(error).__name__)
 
 
 async def _prepare(driver: Driver, info: dict[Any, Any], statement: Statement) -> "Prepared":
