@@ -13,11 +13,14 @@ from uuid import uuid4
 import httpx
 import psutil
 import pytest
+from fastapi import Request
 from pydantic import SecretStr
 
 from src.config import Settings
 from src.database import opened_engine
 from src.framework.sql.embedded import embedded_server
+from src.framework.sql.exceptions import DatabaseUnavailable
+from src.routers.problems import EXCEPTION_HANDLERS
 from tests.conftest import execute
 from tests.serving import FRONTEND_ORIGIN, NO_TLS, Server, eventually, kill_all, serving, started
 from tests.tasks import assert_problem, create, listed, tasks_path
@@ -108,6 +111,18 @@ def test_a_read_only_database_serves_reads_and_503_for_writes(
     with serving(tmp_path / "log", DATABASE_URL=direct_database) as server, server.client() as api:
         assert listed(api, "ada") == []
         assert_problem(api.post("/api/ada/tasks", json={"title": "Buy milk"}), 503)
+
+
+@pytest.mark.anyio
+async def test_the_log_says_why_the_database_is_unavailable(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    error = DatabaseUnavailable("no answer in time")
+    error.__cause__ = TimeoutError()
+
+    await EXCEPTION_HANDLERS[DatabaseUnavailable](Request({"type": "http"}), error)
+
+    assert caplog.messages == ["The database is unavailable: no answer in time"]
 
 
 def test_times_are_in_utc_whatever_the_databases_own_zone(
