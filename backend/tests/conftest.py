@@ -35,7 +35,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--pooler", type=Path, help="a PgBouncer to run the tests through")
     parser.addoption("--postgres", help="the connection string of a PostgreSQL that runs already")
     parser.addoption("--seed", type=int, help="draw generated cases as on another day: YYYYMMDD")
-    parser.addoption("--citus", help="the connection string of a Citus cluster's coordinator, where tests distribute tables")
+    parser.addoption(
+        "--citus",
+        help="the connection string of a Citus cluster's coordinator, where tests distribute tables",
+    )
 
 
 @pytest.hookimpl(tryfirst=True)

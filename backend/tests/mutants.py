@@ -938,7 +938,12 @@ def main() -> None:
         if not reason(module, mutant)
     ]
     if failing or unexplained or weak:
-        said = ["These mutants survive without a reason, or a module has too many of them, or its tests fail:", *unexplained, *weak, *failing]
+        said = [
+            "These mutants survive without a reason, or a module has too many of them, or its tests fail:",
+            *unexplained,
+            *weak,
+            *failing,
+        ]
         sys.exit("\n".join(said))
 
 

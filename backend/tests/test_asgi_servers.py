@@ -143,7 +143,9 @@ def called(
     ]
 
 
-def test_a_scope_may_have_only_the_members_that_every_scope_must_have(postgres: str, user: str) -> None:
+def test_a_scope_may_have_only_the_members_that_every_scope_must_have(
+    postgres: str, user: str
+) -> None:
     path = f"/api/{user} ü%/tasks"
     new = {"method": "POST", "path": path, "body": '{"title": "Buy milk"}'}
     as_json = [("host", "localhost"), ("content-type", "application/json")]
@@ -287,7 +289,9 @@ runpy.run_module("src", run_name="__main__", alter_sys=True)
 """
 
 
-def test_the_service_runs_without_the_functions_and_modules_that_windows_lacks(postgres: str, tmp_path: Path, user: str) -> None:
+def test_the_service_runs_without_the_functions_and_modules_that_windows_lacks(
+    postgres: str, tmp_path: Path, user: str
+) -> None:
     with serving(
         tmp_path / "log", (sys.executable, "-c", WITHOUT), DATABASE_URL=postgres
     ) as server:

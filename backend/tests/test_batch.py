@@ -436,7 +436,9 @@ def test_the_same_task_in_two_operations_is_refused(api: httpx.Client, user: str
         answer = post(api, user, MILK, first, delete(other), again)
 
         assert_problem(
-            answer, 422, "operations.3.id: is in operation 1 already; send one operation for each task"
+            answer,
+            422,
+            "operations.3.id: is in operation 1 already; send one operation for each task",
         )
         assert errors(answer) == [(["body", "operations", 3, "id"], "repeated")]
         assert listed(api, user) == [task, other]
@@ -809,7 +811,9 @@ def conditions(operations: list[Any]) -> list[Condition | None]:
 
 
 @pytest.mark.anyio
-async def test_a_batch_in_steps_for_distributed_tables_does_the_same_as_a_batch_in_one_statement(in_steps: AsyncEngine) -> None:
+async def test_a_batch_in_steps_for_distributed_tables_does_the_same_as_a_batch_in_one_statement(
+    in_steps: AsyncEngine,
+) -> None:
     made: list[Any] = [{"op": "create", "task": TaskCreate(title=f"Task {n}")} for n in range(4)]
     rows = await apply_batch(in_steps, "ada", made)
     ids = [UUID(json.loads(row or b"")["id"]) for row in rows]
@@ -846,7 +850,9 @@ async def test_a_batch_in_steps_for_distributed_tables_does_the_same_as_a_batch_
 
 
 @pytest.mark.anyio
-async def test_a_repeated_batch_in_steps_gets_the_further_members_of_the_first_answer(in_steps: AsyncEngine) -> None:
+async def test_a_repeated_batch_in_steps_gets_the_further_members_of_the_first_answer(
+    in_steps: AsyncEngine,
+) -> None:
     long = "9" * 5000
     task = json.loads(await create_task(in_steps, "ada", TaskCreate(title="Once")))
     number = TaskCreate.model_validate({"title": "New", "it": LongNumber(long)})
@@ -1064,8 +1070,10 @@ def members_of(task: Task) -> dict[str, Any]:
 
 
 @pytest.mark.anyio
-async def test_tasks_that_are_written_in_steps_keep_the_same_further_members(in_steps: AsyncEngine) -> None:
-    """As on Citus, but for the servers: a batch is a transaction, and Python knows what to keep."""
+async def test_tasks_that_are_written_in_steps_keep_the_same_further_members(
+    in_steps: AsyncEngine,
+) -> None:
+    """As on Citus, but on one server: a batch is a transaction, and Python merges the members."""
     engine = in_steps
     sent = {"it": {"a": 1, "b": None}, "n": 12345678901234567890123}
     task = TaskCreate.model_validate({"title": "x"} | sent)

@@ -252,7 +252,9 @@ async def test_large_bodies_are_read_one_at_a_time_and_users_take_turns() -> Non
 
 
 @pytest.mark.anyio
-async def test_after_work_the_next_turn_waits_three_times_as_long_as_the_work_took(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_after_work_the_next_turn_waits_three_times_as_long_as_the_work_took(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     turns, later = Turns(1), []
     loop = asyncio.get_running_loop()
     monkeypatch.setattr(loop, "call_later", lambda seconds, _: later.append(seconds))

@@ -69,7 +69,9 @@ def test_each_changed_task_is_there_once_in_the_order_of_its_last_change(
     assert changes(api, user, answer["next"])["changes"] == []
 
 
-def test_the_feed_and_the_path_of_a_task_answer_the_same_json_of_the_task(api: httpx.Client, user: str) -> None:
+def test_the_feed_and_the_path_of_a_task_answer_the_same_json_of_the_task(
+    api: httpx.Client, user: str
+) -> None:
     since = token(api, user)
     task = create(api, user, priority="high", due_date="2026-12-24", tags=["home"])
 

@@ -226,7 +226,9 @@ def test_a_running_service_answers_as_its_tables_are_distributed_and_brought_bac
     answers_as_its_tables_come_and_go(local, local, tmp_path / "log")
 
 
-def test_a_running_service_answers_through_a_pooler_after_its_tables_move_and_come_back(local: str, tmp_path: Path) -> None:
+def test_a_running_service_answers_through_a_pooler_after_its_tables_move_and_come_back(
+    local: str, tmp_path: Path
+) -> None:
     folder = tmp_path / "pooler"
     folder.mkdir()
     with pgbouncer(tool("pgbouncer"), local, folder, prepared_statements=0) as url:

@@ -186,7 +186,9 @@ def test_a_list_of_5000_tasks_does_not_freeze_the_page(
 
 
 @OPEN
-def test_the_docs_page_says_that_an_answer_is_a_stream_and_leaves_the_stream(page: Page, user: str) -> None:
+def test_the_docs_page_says_that_an_answer_is_a_stream_and_leaves_the_stream(
+    page: Page, user: str
+) -> None:
     changes = opened(page, "listChanges")
     user_of(changes).fill(user)
     changes.locator(".response-control-media-type select").first.select_option("text/event-stream")

@@ -410,7 +410,9 @@ def test_preferences_are_read_without_parameters_and_the_first_of_two_alike_coun
         ("wait=1000000000", 0),
     ],
 )
-def test_a_preference_to_wait_counts_only_up_to_the_longest_wait(prefer: str | None, seconds: int) -> None:
+def test_a_preference_to_wait_counts_only_up_to_the_longest_wait(
+    prefer: str | None, seconds: int
+) -> None:
     assert seconds_to_wait(prefer, 60) == seconds
 
 

@@ -206,7 +206,9 @@ def test_a_change_to_the_same_value_moves_the_time_as_with_a_field(
 
 
 @pytest.mark.parametrize("kind", ["create", "batch"])
-def test_a_key_covers_further_members_and_a_repeat_gets_the_members_of_the_first_answer(api: httpx.Client, user: str, kind: str) -> None:
+def test_a_key_covers_further_members_and_a_repeat_gets_the_members_of_the_first_answer(
+    api: httpx.Client, user: str, kind: str
+) -> None:
     def send(key: str, task: Mapping[str, object]) -> httpx.Response:
         if kind == "batch":
             return batch(api, user, {"op": "create", "task": task}, key=key)
@@ -452,7 +454,9 @@ def test_a_number_that_cannot_be_kept_is_422(
     assert_problem(refused, 422, sentence)
 
 
-def test_every_request_and_answer_keeps_a_whole_number_of_any_length(api: httpx.Client, user: str) -> None:
+def test_every_request_and_answer_keeps_a_whole_number_of_any_length(
+    api: httpx.Client, user: str
+) -> None:
     """Python reads such a number only with a hook."""
 
     def read(text: str) -> Any:  # noqa: ANN401 - JSON

@@ -26,7 +26,10 @@ LARGE: dict[str, Any] = {
         "".join(chr(0x4E00 + (tag * 31 + n * 97) % 20_000) for n in range(50)) for tag in range(20)
     ],
 }
-FULL = "Idempotency-Key: you have sent 10,000 keys in 24 hours; wait, or send the request without a key"
+FULL = (
+    "Idempotency-Key: you have sent 10,000 keys in 24 hours; "
+    "wait, or send the request without a key"
+)
 
 
 def batch(api: httpx.Client, user: str, operations: list[Any], key: str) -> httpx.Response:

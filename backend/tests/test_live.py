@@ -792,7 +792,9 @@ async def test_turns_of_work_are_one_at_a_time_with_a_rest_after_each() -> None:
     assert (turns.free, turns.waiting) == (1, {})
 
 
-async def test_a_turn_that_comes_to_a_client_that_has_just_left_is_free_for_the_next_client() -> None:
+async def test_a_turn_that_comes_to_a_client_that_has_just_left_is_free_for_the_next_client() -> (
+    None
+):
     turns = Turns(1)
 
     async def take() -> None:

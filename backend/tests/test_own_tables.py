@@ -210,7 +210,9 @@ def test_the_earlier_table_is_taken_over(without_tables: str, sql: str) -> None:
     asyncio.run(upgraded(without_tables))
 
 
-def test_the_service_works_in_another_schema_of_a_database_with_a_foreign_table(empty_database: str, tmp_path: Path) -> None:
+def test_the_service_works_in_another_schema_of_a_database_with_a_foreign_table(
+    empty_database: str, tmp_path: Path
+) -> None:
     """The service starts in another schema, beside the tables of the other program."""
     asyncio.run(execute(empty_database, f"{INTEGER_IDS}; CREATE SCHEMA app"))
     name = empty_database.partition("?")[0].rpartition("/")[2]

@@ -1093,7 +1093,10 @@ def test_make_passes_every_user_on_as_it_is(user: str, tmp_path: Path) -> None:
         (["ada", "--list", "--end-all"], "not allowed with"),
         (["ada", "--scope=admin"], "scope: "),
         (["ada", "--expires-at=2020-01-01"], "expires_at: must be within the next 365 days"),
-        (["ada", f"--end={uuid4()}"], "The user has no such token. --list lists the user's tokens."),
+        (
+            ["ada", f"--end={uuid4()}"],
+            "The user has no such token. --list lists the user's tokens.",
+        ),
         (["\udcff"], "the arguments must be UTF-8"),
         (["ada", "--name=\udcff"], "the arguments must be UTF-8"),
     ],

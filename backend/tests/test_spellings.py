@@ -37,8 +37,8 @@ def shelf(api: httpx.Client) -> str:
 
 TRUE, FALSE = "True TRUE 1 yes Yes on ON t y", "False FALSE 0 no No off f n"
 
-# What a client sends, and the tasks that it means, in their order. At least three rows of each kind
-# are in no report.
+# What a client sends, and the tasks that it means, in their order. Of each kind, at least three
+# rows come from no user's report.
 LISTS: dict[str, dict[str, str]] = {
     "an array in brackets": {
         "tags[]=home&tags[]=x": "dc",
