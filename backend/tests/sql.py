@@ -32,7 +32,10 @@ FILTERS = ("completed", "text", "position", "more")
 
 
 def statements() -> Iterator[tuple[str, Statement]]:
-    """Yield each statement with its name; if it depends on fields, filters or orders, one of each kind."""
+    """Yield each statement with its name.
+
+    If a statement depends on fields, filters or orders, yield one of each kind.
+    """
     yield from of_one_task()
     yield from of_many_tasks()
     for step, statement in batch_service.BATCH._asdict().items():

@@ -405,7 +405,7 @@ async def connect(server: uvicorn.Server) -> tuple[asyncio.StreamReader, asyncio
 
 @pytest.mark.anyio
 async def test_a_response_is_made_no_faster_than_its_client_reads_it() -> None:
-    """Without this rule, an application could make all 64 MB before the client takes any of them."""
+    """Otherwise an application could make all 64 MB before the client takes any of them."""
     pieces, piece, made = 1000, b"x" * 65_536, 0
 
     async def application(_scope: Scope, _receive: Receive, send: Send) -> None:
