@@ -37,7 +37,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--seed", type=int, help="draw generated cases as on another day: YYYYMMDD")
     parser.addoption(
         "--citus",
-        help="the connection string of a Citus cluster's coordinator, where tests distribute tables",
+        help="the URL of a Citus cluster's coordinator, where tests distribute tables",
     )
 
 

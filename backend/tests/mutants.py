@@ -939,7 +939,7 @@ def main() -> None:
     ]
     if failing or unexplained or weak:
         said = [
-            "These mutants survive without a reason, or a module has too many of them, or its tests fail:",
+            "These survive without a reason, or a module has too many, or its tests fail:",
             *unexplained,
             *weak,
             *failing,
