@@ -190,8 +190,8 @@ def failed(message: str, detail: str | None) -> CannotStart:
     """PostgreSQL refused a statement of a migration, and has undone the others."""
     why = f"{message} ({' '.join(detail.split())})" if detail else message
     return CannotStart(
-        f"The tables cannot be brought up to date: {why}; nothing was changed: remove the cause, or "
-        f"{WAYS_ON}"
+        f"The tables cannot be brought up to date: {why}; nothing was changed: remove the "
+        f"cause, or {WAYS_ON}"
     )
 
 
@@ -199,8 +199,8 @@ def _check_functions(facts: Facts) -> None:
     for function in facts["moved"] or ():
         raise CannotStart(
             f"The function {function} was not made for the schema {facts['schema']}, and writes "
-            "would fail: give the schema its earlier name, or let the service make new tables in an "
-            "empty schema and copy the rows there with pg_dump --data-only"
+            "would fail: give the schema its earlier name, or let the service make new tables in "
+            "an empty schema and copy the rows there with pg_dump --data-only"
         )
     for function, may_call in facts["may_call"].items():
         if may_call is None:

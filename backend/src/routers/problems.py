@@ -50,7 +50,10 @@ NO_ROOM = "The list is too long to send just now; request pages with limit"
 NOT_AUTHENTICATED = "Send a token, as in Authorization: Bearer header.claims.signature"
 OF_SIGN_IN_ONLY = "A personal token cannot manage tokens; use a token of the sign-in"
 READ_ONLY = "This token may only read; use a token with the scope write"
-TOO_MANY_KEYS = "Idempotency-Key: you have sent 10,000 keys in 24 hours; wait, or send the request without a key"
+TOO_MANY_KEYS = (
+    "Idempotency-Key: you have sent 10,000 keys in 24 hours; "
+    "wait, or send the request without a key"
+)
 TOO_MANY_LISTENERS = "You have too many streams and long polls; end one, or try again later"
 TOO_MANY_TOKENS = "has 50 tokens; end one first"
 UNAVAILABLE = "The database cannot be reached just now; try again in a moment"
