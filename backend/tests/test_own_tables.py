@@ -405,7 +405,7 @@ def test_a_role_that_does_not_own_the_tables_cannot_upgrade_them(empty_database:
     asyncio.run(execute(empty_database, EARLIER))
     with (
         role(empty_database, "CREATE ON SCHEMA public", "ALL ON tasks") as url,
-        pytest.raises(CannotStart, match="belongs to the role postgres: start this release"),
+        pytest.raises(CannotStart, match="belongs to the role postgres, so start this release"),
     ):
         asyncio.run(upgraded(url))
 
