@@ -112,7 +112,7 @@ OTHERS = {
     earlier(",\n    PRIMARY KEY (id)", ""): "no primary key instead of PRIMARY KEY (id)",
     earlier("PRIMARY KEY (id)", "PRIMARY KEY (id), UNIQUE (title)"): "constraint tasks_title_key",
     earlier("PRIMARY KEY (id)", "PRIMARY KEY (id), CHECK (title <> '')"): "tasks_title_check",
-    f"{EARLIER} CREATE UNIQUE INDEX one_title ON tasks (user_id, title)": "the index one_title",
+    f"{EARLIER} CREATE UNIQUE INDEX one_title ON tasks (user_id, title)": "it has the index one_title",
     earlier("ON tasks (user_id)", "ON tasks (user_id, title)"): "the index ix_tasks_user_id",
     "CREATE TABLE users (id varchar(255) PRIMARY KEY);"
     + earlier("user_id VARCHAR(255)", "user_id VARCHAR(255) REFERENCES users"): "user_id_fkey",
@@ -414,7 +414,8 @@ def test_a_role_without_a_schema_is_told_so(empty_database: str) -> None:
     name = empty_database.partition("?")[0].rpartition("/")[2]
     asyncio.run(execute(empty_database, f"ALTER DATABASE {name} SET search_path = nowhere"))
 
-    assert "names no schema that the role may use" in refused(empty_database)
+    said = refused(empty_database)
+    assert said.startswith("The search_path of the role postgres is nowhere and names no schema")
 
 
 @pytest.mark.parametrize("schema", ["pg_catalog", "pg_temp", "information_schema"])
