@@ -112,7 +112,7 @@ OTHERS = {
     earlier(",\n    PRIMARY KEY (id)", ""): "no primary key instead of PRIMARY KEY (id)",
     earlier("PRIMARY KEY (id)", "PRIMARY KEY (id), UNIQUE (title)"): "constraint tasks_title_key",
     earlier("PRIMARY KEY (id)", "PRIMARY KEY (id), CHECK (title <> '')"): "tasks_title_check",
-    f"{EARLIER} CREATE UNIQUE INDEX one_title ON tasks (user_id, title)": "it has the index one_title",
+    f"{EARLIER} CREATE UNIQUE INDEX one_title ON tasks (user_id, title)": "has the index one_title",
     earlier("ON tasks (user_id)", "ON tasks (user_id, title)"): "the index ix_tasks_user_id",
     "CREATE TABLE users (id varchar(255) PRIMARY KEY);"
     + earlier("user_id VARCHAR(255)", "user_id VARCHAR(255) REFERENCES users"): "user_id_fkey",
