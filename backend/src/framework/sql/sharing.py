@@ -229,7 +229,7 @@ class Queue:
 
     def _place(self, line: Line) -> None:
         """Put a line without a running statement where its next statement is chosen."""
-        first = self._first(line) if line.turns else None
+        first = self._first(line)
         line.is_placed = first is not None
         if first is None:
             return
@@ -273,12 +273,8 @@ class Queue:
         if self.room is not None:
             self.room += waited
             for line in lines:
-                if line.turns:
-                    self._place(line)
-                else:
-                    line.is_placed = False
-            if self.held:
-                self._send_held()
+                self._place(line)
+            self._send_held()
         self._call()
 
     def _hand_over(self, turn: Turn) -> None:
@@ -430,8 +426,7 @@ class Queue:
                 if turn.key in keys:
                     return
                 keys.add(turn.key)
-            turns.popleft()
-            self.waiting -= 1
+            self._pop(line)
             if not turn.answer.done():  # otherwise its client has gone
                 taken.append(turn)
                 shared = turn.statement.shared
