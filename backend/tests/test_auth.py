@@ -841,7 +841,9 @@ async def test_a_refused_token_is_logged_once_a_minute_with_its_reason_and_what_
         "issuer. Set AUTH_ISSUER": token("ada", **own | {"iss": "https://app.example/"}),
         "no claim sub. Set AUTH_USER_CLAIM": token(None, **own),
         "for this API. Set AUTH_USER_CLAIM": token(True, **own),
-        "wrong. Set AUTH_JWKS_URL to the issuer": token("ada", SECRET[::-1], **own),
+        "wrong. Set AUTH_JWKS_URL to the issuer's keys, or AUTH_SECRET to its secret": token(
+            "ada", SECRET[::-1], **own
+        ),
         "expired. The client": token("ada", **own, exp=NOW - 60),
         "not valid yet. Compare": token("ada", **own, nbf=NOW + 3600),
         "algorithm. Set AUTH_JWKS_URL": handmade(HEADER | {"alg": "RS256"}, own),

@@ -248,7 +248,7 @@ def _is_long_description(name: str, kind: str) -> bool:
 
 def _not_ours(name: str, misfit: str, *, ours: bool = False) -> CannotStart:
     whose = "" if ours else "is another program's: it "
-    ways_on = f"the service leaves this table alone; {WAYS_ON}"
+    ways_on = f"the service leaves {name} alone; {WAYS_ON}"
     ways = (
         f"restore {name} from a backup, or use another schema (by the search_path) or another "
         "database"
