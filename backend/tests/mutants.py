@@ -1,8 +1,11 @@
 """Change the code in many small ways, one at a time, and see that a test fails: `make mutants`.
 
 Maintained tools do not fit. mutmut leaves out decorated functions and all that runs on import,
-which is where our statements and validators are made. cosmic-ray starts Python anew for each of
-2,300 mutants, which takes hours. This one forks a process that has every library already.
+which is where our statements and validators are made. cosmic-ray starts Python anew for each
+mutant, which takes hours. This one forks a process that has every library already.
+
+A mutant is dead if a test fails, also by a time limit of its own. If all tests of the module
+pass, or hang, then the mutant survives.
 """
 
 import ast
@@ -60,7 +63,7 @@ AGAIN = 77
 LOOK_SECONDS = 0.1
 """How often to look for a mutant that is done. While this process stands still, no time counts."""
 
-MOST = 20
+MOST = 10
 """How many mutants of a module to try, from all its parts alike: all mutants take hours."""
 
 _OF_STATEMENTS = """
@@ -688,25 +691,29 @@ def survivors_of(
         pid, status = _wait(running)
         run = running.pop(pid)
         free.append(run.copy)
+        has_failed = (failed := _failed(run.copy)).exists()
+        hangs = run.left == inf and not has_failed
         has_survived = status == 0
-        may_be_others = status in {AGAIN, -signal.SIGKILL} or run.mutant is unchanged
+        may_be_others = hangs or status == AGAIN or run.mutant is unchanged
         if run.times and not has_survived and may_be_others:
             waiting.append(run)
         elif run.mutant is unchanged and has_survived:
             waiting = [Run(mutant, copies[0]) for mutant in mutants]
-            seconds = min(SECONDS, MORE_SECONDS + TIMES_SLOWER * (SECONDS - run.left))
+            slower = max(TIMES_SLOWER, len(copies))
+            seconds = MORE_SECONDS + slower * (SECONDS - run.left)
+            print(f"{module}: its tests take {SECONDS - run.left:.0f} s", flush=True)
         elif run.mutant is unchanged:
             print(_said(run.copy))
             return None
-        elif has_survived:
+        elif has_survived or hangs:
             survivors.append(run.mutant)
-        elif (failed := _failed(run.copy)).exists():
+        elif has_failed:
             killer = failed.read_text()
             killers = [killer, *(each for each in killers if each != killer)]
         if os.environ.get("SHOW"):
             said = [line for line in _said(run.copy).splitlines() if "stopping" not in line]
             what = "SURVIVES" if has_survived else said[-2:] if status != AGAIN else "AGAIN"
-            what = "HANGS" if run.left == inf else what
+            what = "HANGS" if hangs else what
             print(f"  {run.mutant.line} {run.mutant.change} {what}")
     for copy in copies:
         shutil.copy2(BACKEND / module, copy / module)
