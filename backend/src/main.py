@@ -134,7 +134,7 @@ def read_tokens(settings: Settings, stopping: asyncio.Event) -> Tokens | None:
     if settings.auth_mode == "personal":
         return Tokens(SecretKey(None), rules)
     if settings.auth_secret is not None:
-        return Tokens(SecretKey(settings.auth_secret.get_secret_value().encode()), rules)
+        return Tokens(SecretKey(settings.auth_secret.get_secret_value()), rules)
     # This module's HTTP client takes 5 MB, which only a service with a key server needs.
     from src.framework.auth.jwks import JWKS  # noqa: PLC0415 - see above
 

@@ -14,8 +14,6 @@ TURNS = "others wait longer for their turns; benchmarks show it"
 ACCEPTED: dict[str, dict[str, str]] = {
     "src/main.py": {
         "GARBAGE_THRESHOLD = 20000 → GARBAGE_THRESHOLD = 20001": TUNED,
-        "settings.auth_secret.get_secret_value().encode() → "
-        "settings.auth_secret.get_secret_value()": "PyJWT takes a text for its UTF-8",
     },
     "src/database.py": {
         "repeat(4) → repeat(5)": "the service finds a database that comes late a second later",

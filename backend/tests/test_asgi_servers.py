@@ -108,7 +108,8 @@ async def call(scope, body):
         return {"type": "http.disconnect"}
     async def send(message):
         sent.append(message)
-    await app(scope, receive, send)
+    async with asyncio.timeout(10):
+        await app(scope, receive, send)
     headers = {name.decode(): value.decode() for name, value in sent[0]["headers"]}
     return [sent[0]["status"], headers, b"".join(m.get("body", b"") for m in sent[1:]).decode()]
 

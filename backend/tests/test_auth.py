@@ -796,7 +796,7 @@ def test_a_remembered_token_expires(api: httpx.Client, user: str) -> None:
 @pytest.mark.anyio
 async def test_memory_is_bounded_however_many_tokens_come(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("src.framework.auth.tokens.REMEMBERED_TOKENS", 3)
-    tokens = Tokens(SecretKey(SECRET.encode()), Rules(None, None, "sub"))
+    tokens = Tokens(SecretKey(SECRET), Rules(None, None, "sub"))
     values = [token("ada", jti=str(number)) for number in range(10)]
 
     for value in values * 2:
@@ -807,7 +807,7 @@ async def test_memory_is_bounded_however_many_tokens_come(monkeypatch: pytest.Mo
 
 @pytest.mark.anyio
 async def test_a_token_is_verified_once() -> None:
-    tokens = Tokens(SecretKey(SECRET.encode()), Rules(None, None, "sub"))
+    tokens = Tokens(SecretKey(SECRET), Rules(None, None, "sub"))
     value = token("ada")
     await tokens.verified(value.encode())
     verified = tokens.remembered[value.encode()]
@@ -819,7 +819,7 @@ async def test_a_token_is_verified_once() -> None:
 
 @pytest.mark.anyio
 async def test_bad_tokens_are_not_remembered() -> None:
-    tokens = Tokens(SecretKey(SECRET.encode()), Rules(None, None, "sub"))
+    tokens = Tokens(SecretKey(SECRET), Rules(None, None, "sub"))
     bad = [token("ada", "another secret of at least 32 bytes"), token("ada", exp=NOW), "a.b.c"]
 
     for value in bad:
@@ -834,7 +834,7 @@ async def test_a_refused_token_is_logged_once_a_minute_with_its_reason_and_what_
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rules = Rules("https://app.example", "tasks", "sub", AUTH_ADVICE)
-    tokens = Tokens(SecretKey(SECRET.encode()), rules)
+    tokens = Tokens(SecretKey(SECRET), rules)
     own = {"iss": "https://app.example", "aud": "tasks"}
     refused = {
         "audience. Set AUTH_AUDIENCE": token("ada", **own | {"aud": "mail"}),

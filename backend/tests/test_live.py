@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, ExitStack, nullcontext
 from functools import partial
+from http.client import parse_headers
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ from src.schemas.task import TaskCreate
 from src.services import feed_service, listeners, task_service
 from src.services.feed_service import MOVED, SINCE
 from src.services.listeners import EVENT_BYTES, READERS, Listeners, TurnToWrite
-from tests.connections import connected
+from tests.connections import connected, request
 from tests.serving import FRONTEND_ORIGIN, NO_TLS, Server, eventually, serving, with_limits
 from tests.streams import streaming
 from tests.tasks import Task, assert_problem, task_path, tasks_path
@@ -196,6 +197,18 @@ async def test_head_has_an_end(client: httpx.AsyncClient, server: Server, user: 
     assert events.headers["content-type"].startswith("text/event-stream")
     assert events.content == waiting.content == b""
     assert "without completing response" not in server.log
+
+
+def test_a_connection_goes_on_after_the_head_of_a_stream(server: Server, user: str) -> None:
+    with connected(server) as connection:
+        connection.send(
+            request("HEAD", path(user), "Accept: text/event-stream"), request("GET", READY)
+        )
+        begun = connection.received.readline()
+        parse_headers(connection.received)
+
+        assert begun == b"HTTP/1.1 200 OK\r\n"
+        assert connection.read().status == 200
 
 
 async def test_a_page_of_the_frontend_may_read_a_stream(

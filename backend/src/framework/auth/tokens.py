@@ -119,7 +119,7 @@ class SecretKey:
     Without a secret there is no issuer, and every token is refused.
     """
 
-    def __init__(self, secret: bytes | None) -> None:
+    def __init__(self, secret: str | None) -> None:
         self.keys = [] if secret is None else [VerifyingKey(None, ("HS256",), secret)]
         self.trusted = frozenset(self.keys)
 
