@@ -364,8 +364,9 @@ TESTS = {
     """,
     "src/framework/web/routing.py": """
         tests/test_odd_input.py tests/test_connection.py tests/test_bodies.py tests/test_routing.py
-        tests/test_strict_names.py
-        -k 'not jwt and (odd_input or test_routing or encod or longer or strict_names)'
+        tests/test_strict_names.py tests/test_http.py tests/test_pages.py tests/test_spellings.py
+        -k 'not jwt and (odd_input or test_routing or encod or longer or strict_names
+        or without_its_length or parameter_is_named)'
     """,
     "src/framework/spool.py": """
         tests/test_spool.py tests/test_long_lists.py

@@ -164,7 +164,7 @@ async def test_a_query_and_a_header_are_read_as_fastapi_reads_them(
 @pytest.mark.parametrize(
     "body", [None, {}, {"completed": True}, {"completed": "yes"}, {"done": True}, [], 7]
 )
-@pytest.mark.parametrize("key", [None, "plain", '"quoted"', "", "k" * 256])
+@pytest.mark.parametrize("key", [None, "plain", '"quoted"', "~tilde~", "", "k" * 256])
 async def test_an_optional_body_is_read_as_fastapi_reads_it(body: object, key: str | None) -> None:
     headers = {} if key is None else {"Idempotency-Key": key}
     first, *others = await answers("PATCH", "/ada", json=body, headers=headers)
