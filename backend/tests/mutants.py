@@ -786,7 +786,8 @@ class Changes:
     """How tests run here."""
 
     def __init__(self, arguments: list[str], backend: Path, killers: list[str]) -> None:
-        self.files = {Path(argument).name for argument in arguments} | {"conftest.py"}
+        names = [Path(argument).name for argument in arguments]
+        self.files = {name: place for place, name in enumerate([*names, "conftest.py"])}
         self.failed = _failed(backend)
         self.order = {test: place for place, test in enumerate(killers)}
 
@@ -796,7 +797,11 @@ class Changes:
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        """Begin with the tests that failed with the mutants before: most mutants die of few."""
+        """Begin with the tests that failed with the mutants before: most mutants die of few.
+
+        The others follow in the order of the given files; a run of all tests has another order.
+        """
+        items.sort(key=lambda item: self.files[item.path.name])
         items.sort(key=lambda item: self.order.get(item.nodeid, len(self.order)))
 
     def pytest_runtest_protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> bool:
