@@ -149,7 +149,7 @@ TESTS = {
     "src/framework/server/logs.py": """
         tests/test_logs.py tests/test_output.py
         -k 'test_logs and not failed_start or unread or written_together or non_blocking
-        or dropped or goes_away or closed_output'
+        or waited_for or dropped or goes_away or closed_output'
     """,
     "src/framework/server/open_mode.py": "tests/test_open_mode.py",
     "src/framework/server/process.py": """

@@ -230,6 +230,26 @@ def test_lines_are_written_together_and_a_line_longer_than_a_write_alone() -> No
     assert [*pieces(b"a\nb\n" + long + b"c\nd\n")] == [b"a\nb\n", long, b"c\nd\n"]
 
 
+def test_the_last_lines_are_waited_for_no_longer_than_until_they_are_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(logs, "LAST_LINES_SECONDS", 30)
+    with pipe() as (file, writing):
+        fill(writing)
+        output = logs.Output(writing, logs.TextFormatter())
+        output.write(["last"])
+        flushing = Thread(target=output.flush, daemon=True)
+        flushing.start()
+        reader = Reader(file)
+        flushing.join(timeout=10)
+        is_waiting = flushing.is_alive()
+        os.close(writing)
+        reader.join(timeout=10)
+
+    assert reader.lines[-1].endswith("last\n")
+    assert not is_waiting
+
+
 def test_a_non_blocking_pipe_gets_every_line() -> None:
     writer = (
         "from src.framework.server.logs import standard_output; output = standard_output('text')\n"
