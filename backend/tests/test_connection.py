@@ -431,6 +431,38 @@ async def test_a_response_is_made_no_faster_than_its_client_reads_it() -> None:
 
 
 @pytest.mark.anyio
+async def test_while_a_request_waits_for_the_one_before_little_more_is_read() -> None:
+    begun, may_end = asyncio.Event(), asyncio.Event()
+
+    async def application(scope: Scope, _receive: Receive, send: Send) -> None:
+        if scope["path"] == "/slow":
+            begun.set()
+            await may_end.wait()
+        length = (b"content-length", b"2")
+        await send({"type": "http.response.start", "status": 200, "headers": [length]})
+        await send({"type": "http.response.body", "body": b"ok"})
+
+    one, times = request("GET", "/slow"), 1000
+    async with served(application) as server, asyncio.timeout(30):
+        reader, writer = await connect(server)
+        writer.write(one * times)
+        await begun.wait()
+        [connection] = server.server_state.connections
+        assert isinstance(connection, protocol.HTTPProtocol)
+        other_reader, other_writer = await connect(server)
+        other_writer.write(request("GET", "/"))
+        await other_reader.readuntil(b"ok")  # by now, the service has read what arrived before
+        waiting = len(connection.waiting)
+        may_end.set()
+        for _ in range(times):
+            await reader.readuntil(b"ok")
+        writer.close()
+        other_writer.close()
+
+    assert 0 < waiting <= protocol.SLICE // len(one)
+
+
+@pytest.mark.anyio
 @pytest.mark.parametrize(
     ("sent", "answer"),
     [
