@@ -57,6 +57,9 @@ MORE_SECONDS, TIMES_SLOWER = 70, 3
 Most tests wait up to 30 s, and twice: a test that waited and failed runs once more.
 """
 
+START_SECONDS = 30
+"""After this time, a service does not come up. It takes a second or two."""
+
 QUICK_SECONDS = 2
 """A test that fails sooner did not wait for anything."""
 
@@ -822,9 +825,8 @@ class Changes:
         return True
 
     def pytest_collection_finish(self) -> None:
-        """Fork the service of most tests, which is a new Python elsewhere, as others are."""
-        conftest, serving = map(import_module, ["tests.conftest", "tests.serving"])
-        vars(conftest)["COMMAND"] = vars(serving)["SERVICE"]
+        """Wait for a service no longer than START_SECONDS."""
+        vars(import_module("tests.serving"))["wait_until_ready"].__defaults__ = (START_SECONDS,)
 
 
 def _let_services_fork() -> None:
