@@ -86,7 +86,7 @@ def say_where(settings: Settings) -> None:
         data = f"{settings.data_dir} (embedded PostgreSQL; set DATABASE_URL to use Neon)"
     else:
         data = "in the database of DATABASE_URL"
-    callers = "anyone (AUTH_MODE=open)" if settings.auth_mode == "open" else "as the token says"
+    callers = "anyone (AUTH_MODE=open)" if settings.auth_mode == "open" else "anyone with a token"
     said = {"API": f"{where}/api", "Docs": f"{where}/docs", "Data": data, "Users": callers}
     if settings.log_format == "text":
         lines = [f"{name:5} {what}" for name, what in said.items()]

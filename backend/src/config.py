@@ -30,16 +30,17 @@ from src.framework.sql.connection_string import parse
 MIN_SECRET_BYTES = 32
 
 AUTH_ADVICE = {
-    "ExpiredSignatureError": "The client must get a new token; if it just did, compare the clocks",
+    "ExpiredSignatureError": "The client must get a new token. If the token is new, "
+    "compare this machine's clock with the issuer's",
     "ImmatureSignatureError": "Compare this machine's clock with the issuer's",
     "InvalidAlgorithmError": "Set AUTH_JWKS_URL for tokens signed with a private key, or "
     "AUTH_SECRET for HS256",
     "InvalidAudienceError": "Set AUTH_AUDIENCE to a value of the token's aud",
-    "InvalidIssuerError": "Set AUTH_ISSUER to the token's iss, letter for letter",
+    "InvalidIssuerError": "Set AUTH_ISSUER to exactly the token's iss",
     "InvalidSignatureError": "Set AUTH_JWKS_URL to the issuer's keys, or AUTH_SECRET to its secret",
     "MalformedTokenError": "The client must send a signed token: three parts, not encrypted",
     "MissingRequiredClaimError": "Set AUTH_USER_CLAIM to the claim that names the user. Each token "
-    "must have exp, and with AUTH_ISSUER or AUTH_AUDIENCE also iss or aud",
+    "must have exp. With AUTH_ISSUER, each token must have iss; with AUTH_AUDIENCE, aud",
     "UnknownKeyError": "Set AUTH_JWKS_URL to the keys of the issuer",
     "WrongTypeError": "Set AUTH_USER_CLAIM to a claim with a text or a whole number. The token's "
     "typ must be JWT or at+jwt",
@@ -47,8 +48,9 @@ AUTH_ADVICE = {
 """What to do about a refused token, for the log, by the error."""
 
 NO_KEY = (
-    "Set AUTH_JWKS_URL or AUTH_SECRET to check the tokens of a sign-in, AUTH_MODE=personal to "
-    "check tokens of `make token`, or AUTH_MODE=open to let anyone act for any user"
+    "The settings do not say who may use the service: set AUTH_JWKS_URL or AUTH_SECRET for tokens "
+    "of a sign-in, AUTH_MODE=personal for tokens of `make token`, or AUTH_MODE=open to let anyone "
+    "act for any user"
 )
 
 DATA_ADVICE = "set DATA_DIR to another folder, or DATABASE_URL to your own server"
@@ -277,9 +279,8 @@ def _origin(text: str) -> str:
         is_origin = _APP_SCHEME.fullmatch(scheme) and _APP_HOST.fullmatch(host)
     if not separator or not is_origin or (not host and scheme != "file"):
         raise ValueError(
-            "name each origin, as in https://tasks.example,http://localhost:3000,tauri://localhost "
-            "or https://*-team.vercel.app; * alone is not allowed, because pages send "
-            "credentials"
+            "must be a list such as https://tasks.example,http://localhost:3000,tauri://localhost "
+            "or https://*-team.vercel.app; * alone is not allowed, because pages send credentials"
         )
     return f"{scheme}://{host}"
 
@@ -331,11 +332,14 @@ def get_settings() -> Settings:
     except ValidationError as error:
         refuse_to_start("; ".join(map(_sentence, error.errors())))
     except (OSError, UnicodeError) as error:
-        refuse_to_start(f"{Settings.model_config['env_file']} cannot be read ({error})")
+        file = Settings.model_config["env_file"]
+        refuse_to_start(
+            f"The service cannot read {file} ({error}): make the file readable, as text in UTF-8"
+        )
 
 
 def refuse_to_start(sentence: str) -> NoReturn:
-    print_error(f"Cannot start. {sentence}.", log_format())
+    print_error(f"The service cannot start. {sentence}.", log_format())
     raise SystemExit(DO_NOT_RESTART)
 
 

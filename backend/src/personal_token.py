@@ -11,7 +11,7 @@ from typing import Any
 from uuid import UUID
 
 from pydantic import ValidationError
-from pydantic_core import from_json
+from pydantic_core import ErrorDetails, from_json
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from src.config import get_settings
@@ -24,6 +24,7 @@ from src.services import personal_token_service as service
 from src.services.exceptions import TooManyTokens
 
 USAGE = "make token FOR=ada [ARGS='--name=cron --scope=read']"
+ABOUT = "Make a personal token, or list or end a user's tokens."
 
 
 def main() -> None:
@@ -32,24 +33,29 @@ def main() -> None:
     try:
         asyncio.run(_run(_args()))
     except ValidationError as error:
-        sys.exit("; ".join(f"{each['loc'][0]}: {each['msg']}" for each in error.errors()))
+        sys.exit("; ".join(map(_sentence, error.errors())))
     except (CannotStart, DatabaseUnavailable) as error:
         sys.exit(f"{error}.")
     except NotFound:
-        sys.exit("The user has no such token. --list lists the user's tokens.")
+        sys.exit("The user has no token with this ID. --list lists the user's tokens.")
     except TooManyTokens:
-        sys.exit(f"The user has {service.MOST_TOKENS} tokens. End one first.")
+        most = service.MOST_TOKENS
+        sys.exit(f"The user has {most} tokens, and a user may have no more. End a token first.")
 
 
 def _args() -> Namespace:
-    parser = ArgumentParser(prog="python -m src.personal_token", usage=f"{USAGE}, or any of these:")
-    parser.add_argument("user", help="the user whose tasks the token is for; FOR=… with make")
-    parser.add_argument("--name", default="made by make token", help="what the token is for")
-    parser.add_argument("--scope", help="read or write; write if absent")
-    parser.add_argument("--expires-at", help="a day or a time; in 90 days if absent")
+    parser = ArgumentParser(prog="python -m src.personal_token", usage=USAGE, description=ABOUT)
+    parser.add_argument("user", help="the user whose tasks the token opens; with make, write FOR=…")
+    parser.add_argument(
+        "--name", default="made by make token", help="a name that says what uses the token"
+    )
+    parser.add_argument("--scope", help="read or write (default: write)")
+    parser.add_argument(
+        "--expires-at", help="the day or time when the token ends (default: in 90 days)"
+    )
     instead = parser.add_mutually_exclusive_group()
     instead.add_argument("--list", action="store_true", help="list the user's tokens")
-    instead.add_argument("--end", type=UUID, metavar="ID", help="end one token")
+    instead.add_argument("--end", type=UUID, metavar="ID", help="end the token with this ID")
     instead.add_argument("--end-all", action="store_true", help="end all of the user's tokens")
     args = parser.parse_args()
     if any("\udc80" <= character <= "\udcff" for text in sys.argv for character in text):
@@ -66,7 +72,8 @@ async def _run(args: Namespace) -> None:
                 used = (token["last_used_at"] or "never")[:13]
                 until = token["expires_at"][:10]
                 name = _shown(token["name"])
-                print(f"{token['id']} {token['scope']:5} until {until}, used {used}: {name}")
+                times = f"valid until {until}, last used {used}"
+                print(f"{token['id']} {token['scope']:5} {times}: {name}")
         elif args.end or args.end_all:
             tokens = await _tokens(engine, args.user) if args.end_all else [{"id": args.end}]
             for token in tokens:
@@ -83,6 +90,11 @@ async def _tokens(engine: AsyncEngine, user_id: str) -> list[dict[str, Any]]:
     page = await service.list_tokens(engine, user_id, PersonalTokenListing())
     tokens: list[dict[str, Any]] = from_json(b"".join(page.rows.pieces()))
     return tokens
+
+
+def _sentence(error: ErrorDetails) -> str:
+    option = str(error["loc"][0]).replace("_", "-")
+    return f"--{option}: {error['msg']}"
 
 
 def _shown(name: str) -> str:

@@ -180,7 +180,7 @@ def test_a_service_that_cannot_start_says_so_in_each_answer() -> None:
     for status, headers, problem in called(nobody, {"path": "/health/live"}, {"path": "/"}):
         assert status == 503
         assert headers["retry-after"] == "2"
-        assert problem["detail"] == "The service cannot start just now; its log says why"
+        assert problem["detail"] == "The service cannot start just now; the service's log says why"
 
 
 @pytest.mark.parametrize(

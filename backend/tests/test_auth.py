@@ -190,7 +190,7 @@ def test_an_open_service_ignores_tokens_and_asks_for_none(server: Server) -> Non
 
 
 def test_a_service_that_asks_for_tokens_says_so(secured: Server) -> None:
-    assert "Users as the token says\n" in secured.log
+    assert "Users anyone with a token\n" in secured.log
 
 
 # Order

@@ -24,8 +24,10 @@ from tests.tokens import bearer, token
 
 CHANGED = "The task has changed since you read it; get it again"
 NOT_AS_ASKED = "The task does not meet If-Match or If-None-Match"
-LIST_IS_WEAK = "If-Match: a list's ETags are weak and never match here; send them in If-None-Match"
-LIST_IS_KNOWN = "The list has one of the ETags in If-None-Match"
+LIST_IS_WEAK = "A list has only weak ETags, which If-Match never matches; leave If-Match out"
+LIST_IS_KNOWN = (
+    "The list has an ETag that If-None-Match names; to add anyway, leave If-None-Match out"
+)
 OTHER = '"0123456789abcdef0123456789abcdef"'
 
 CHANGES: dict[str, tuple[str, str, Any]] = {

@@ -343,7 +343,7 @@ def test_a_broken_string_ends_start_up_with_a_sentence_that_shows_no_password(
 
     said = capfd.readouterr().err
     assert ended.value.code == 3
-    assert said == f"Cannot start. DATABASE_URL: {sentence}.\n"
+    assert said == f"The service cannot start. DATABASE_URL: {sentence}.\n"
     assert not any(part in said for part in PASSWORD)
     assert not caplog.text
 
@@ -359,7 +359,7 @@ def test_the_service_shows_no_password(pasted: str, sentence: str, tmp_path: Pat
     with started(tmp_path / "log", DATABASE_URL=pasted) as server:
         assert server.process.wait(timeout=30) == 3
 
-    [said] = [line for line in server.log.splitlines() if "Cannot start" in line]
+    [said] = [line for line in server.log.splitlines() if "The service cannot start" in line]
     assert sentence in said
     assert not any(part in server.log for part in PASSWORD)
     assert "Traceback" not in server.log
@@ -385,8 +385,8 @@ def test_plain_text_that_was_not_requested_is_logged(
 
     assert arguments == PLAIN
     assert caplog.messages == [
-        "DATABASE_URL: the connection is not encrypted; set sslmode=require to encrypt it, "
-        "or sslmode=disable if that is intended"
+        "DATABASE_URL: the connection is not encrypted; set sslmode=require to encrypt "
+        "the connection, or sslmode=disable to end this warning"
     ]
 
 

@@ -39,7 +39,8 @@ def test_an_unexpected_error_reveals_no_internals(own_database: str, tmp_path: P
     assert_problem(
         response,
         500,
-        "Something went wrong; the service's log has the reason, under this X-Request-ID",
+        "An unexpected error ended the request; "
+        "the service's log has the error with this X-Request-ID",
     )
     assert response.headers["access-control-allow-origin"] == FRONTEND_ORIGIN
     assert response.headers["x-request-id"] == "find-me"
@@ -135,7 +136,7 @@ def test_times_are_in_utc_whatever_the_databases_own_zone(
 
 def sentence(log: str) -> str:
     """The one line that says why the service cannot start."""
-    [line] = [line for line in log.splitlines() if "Cannot start" in line]
+    [line] = [line for line in log.splitlines() if "The service cannot start" in line]
     return line
 
 
@@ -194,7 +195,7 @@ def test_tables_that_cannot_be_created_are_reported_in_one_sentence(
     with started(tmp_path / "log", DATABASE_URL=empty_database) as server:
         assert server.process.wait(timeout=30) == 3
 
-    assert "The tables cannot be brought up to date" in sentence(server.log)
+    assert "The service cannot upgrade the tables" in sentence(server.log)
     assert "Traceback" not in server.log
 
 

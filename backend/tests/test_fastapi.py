@@ -183,7 +183,8 @@ async def test_an_unhandled_error_is_our_500(app: TaskAPI) -> None:
     assert_problem(
         response,
         500,
-        "Something went wrong; the service's log has the reason, under this X-Request-ID",
+        "An unexpected error ended the request; "
+        "the service's log has the error with this X-Request-ID",
     )
 
 

@@ -28,8 +28,8 @@ from tests.tasks import (
 
 JSON = {"Content-Type": "application/json"}
 WEEKLY = {"recurrence": {"every": "week"}}
-TOO_MANY = "is one too many; a task may have 32 members beside its fields"
-TOO_LONG = "is too long; members beside a task's fields may have 16384 bytes in all"
+TOO_MANY = "does not fit; a task may have at most 32 members beside its fields"
+TOO_LONG = "does not fit; members beside a task's fields may have at most 16384 bytes in all"
 
 
 def batch(api: httpx.Client, user: str, *operations: object, key: str = "") -> httpx.Response:
@@ -509,7 +509,7 @@ def test_every_request_and_answer_keeps_a_whole_number_of_any_length(
         ("priority", "priority: must be 'low', 'medium', 'high' or 'urgent'"),
         ("tags", "tags: must be a valid list"),
         ("due_date", "due_date: must be a day such as 2026-12-24 or a time such as 2026-12-24"),
-        ("isDone", "isDone: must be one of true, false, active, open"),
+        ("isDone", "isDone: must be true, false, active or completed"),
     ],
 )
 def test_a_field_refuses_a_long_number_as_it_refuses_any(
@@ -538,7 +538,10 @@ def test_a_lone_surrogate_is_422(api: httpx.Client, user: str) -> None:
         rf'{{"title": "x", "it": "\ud800", "that": {long}}}',
         rf'{{"title": "x", "it": {long}, "\udc00": 1}}',
     ):
-        assert_problem(api.post(tasks_path(user), content=text, headers=JSON), 422)
+        refused = api.post(tasks_path(user), content=text, headers=JSON)
+        assert_problem(refused, 422)
+        assert refused.json()["detail"].startswith("body: must be valid JSON (")
+    assert refused.json()["detail"].endswith("(this JSON has a lone surrogate or too many levels)")
 
 
 def test_times_keep_their_one_form_whatever_members_end_with(api: httpx.Client, user: str) -> None:

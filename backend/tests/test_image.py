@@ -183,4 +183,4 @@ def test_the_image_does_not_start_open_to_everybody(image: Image, postgres: str)
     ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
 
     assert ended.returncode == 3
-    assert "Set AUTH_JWKS_URL or AUTH_SECRET" in ended.stderr
+    assert "set AUTH_JWKS_URL or AUTH_SECRET" in ended.stderr

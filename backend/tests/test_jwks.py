@@ -89,7 +89,7 @@ def assert_unavailable(response: httpx.Response) -> None:
     assert_problem(
         response,
         503,
-        "The keys that check tokens cannot be fetched just now; try again in a moment",
+        "The service cannot fetch the keys to check your token; try again in a moment",
     )
     assert response.headers["retry-after"] == "2"
 
@@ -708,7 +708,7 @@ async def test_fetching_keys_over_plain_http_logs_a_warning(
     async with keys.kept_fresh():
         pass
 
-    assert caplog.text.count("AUTH_JWKS_URL: keys are fetched over plain HTTP") == warnings
+    assert caplog.text.count("AUTH_JWKS_URL: the service fetches keys over plain HTTP") == warnings
 
 
 SET = json.dumps({"keys": [SECOND.jwk]}).encode()

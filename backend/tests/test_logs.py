@@ -93,15 +93,19 @@ def broken(tmp_path: Path) -> str:
 @pytest.mark.parametrize(
     ("settings", "workers", "said"),
     [
-        ({"PORT": "http"}, "1", "Cannot start. PORT: "),
-        ({"DATABASE_URL": "mysql://"}, "2", "Cannot start. DATABASE_URL: "),
-        ({"DATABASE_URL": NOBODY}, "1", "Cannot start. The database cannot be reached"),
-        ({"DATABASE_URL": NOBODY}, "2", "Cannot start. The database cannot be reached"),
-        ({"DATA_DIR": "/dev/null/data"}, "1", "Cannot start. The embedded PostgreSQL cannot keep"),
+        ({"PORT": "http"}, "1", "The service cannot start. PORT: "),
+        ({"DATABASE_URL": "mysql://"}, "2", "The service cannot start. DATABASE_URL: "),
+        ({"DATABASE_URL": NOBODY}, "1", "The service cannot start. The database cannot be reached"),
+        ({"DATABASE_URL": NOBODY}, "2", "The service cannot start. The database cannot be reached"),
+        (
+            {"DATA_DIR": "/dev/null/data"},
+            "1",
+            "The service cannot start. The embedded PostgreSQL cannot keep",
+        ),
         ({"HOST": "192.0.2.1"}, "1", "ssign requested address"),
         ({"HOST": "192.0.2.1"}, "2", "ssign requested address"),
-        ({"PYTHONPATH": "broken"}, "1", "Cannot start."),
-        ({"PYTHONPATH": "broken"}, "2", "Cannot start."),
+        ({"PYTHONPATH": "broken"}, "1", "The service cannot start."),
+        ({"PYTHONPATH": "broken"}, "2", "The service cannot start."),
     ],
 )
 def test_a_failed_start_is_logged_as_json_objects(
@@ -193,7 +197,10 @@ def test_an_unreadable_settings_file_is_reported_in_a_sentence(tmp_path: Path) -
     )
 
     assert process.returncode == 3
-    assert process.stderr.startswith(f"Cannot start. {tmp_path}/.env cannot be read (")
+    assert process.stderr.startswith(
+        f"The service cannot start. The service cannot read {tmp_path}/.env ("
+    )
+    assert process.stderr.endswith("): make the file readable, as text in UTF-8.\n")
     assert process.stderr.count("\n") == 1
 
 

@@ -329,7 +329,7 @@ async def test_an_error_names_a_table_that_is_not_distributed_in_the_same_way_as
 
     monkeypatch.setattr(migrations, "fetch_all", left_behind)
 
-    with pytest.raises(CannotStart, match="The table changes is not distributed as"):
+    with pytest.raises(CannotStart, match="The table changes is not distributed like tasks, so"):
         await vars(migrations)["_check_triggers"](None)
 
 

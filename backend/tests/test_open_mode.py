@@ -28,8 +28,8 @@ from tests.tasks import assert_problem, listed, tasks_path
 from tests.tokens import SECRET
 
 MISDIRECTED = (
-    "Without tokens, this address accepts only localhost, names that end in .localhost, "
-    "127.0.0.0/8 and [::1] as Host"
+    "A service without tokens refuses this Host; use localhost, a name that ends in .localhost, "
+    "an address in 127.0.0.0/8, or [::1]"
 )
 PREFLIGHT = {"Origin": FRONTEND_ORIGIN, "Access-Control-Request-Method": "POST"}
 
@@ -318,9 +318,9 @@ def test_allowed_hosts_are_answered(postgres: str, tmp_path: Path) -> None:
 
 
 NO_KEY = (
-    "Cannot start. Set AUTH_JWKS_URL or AUTH_SECRET to check the tokens of a sign-in, "
-    "AUTH_MODE=personal to check tokens of `make token`, "
-    "or AUTH_MODE=open to let anyone act for any user.\n"
+    "The service cannot start. The settings do not say who may use the service: set "
+    "AUTH_JWKS_URL or AUTH_SECRET for tokens of a sign-in, AUTH_MODE=personal for tokens "
+    "of `make token`, or AUTH_MODE=open to let anyone act for any user.\n"
 )
 
 
@@ -414,7 +414,7 @@ def test_a_host_that_is_no_address_is_named(tmp_path: Path, host: str) -> None:
         assert server.process.wait(timeout=30) == 3
 
     assert server.log.startswith(
-        f"Cannot start. HOST: {host} is no address or name of this machine"
+        f"The service cannot start. HOST: {host} is no address or name of this machine"
     )
     assert server.log.count("\n") == 1
 
@@ -437,7 +437,7 @@ def test_an_address_that_cannot_be_used_is_named(tmp_path: Path, workers: str) -
             settings = {"HOST": host, "PORT": port, "WORKERS": workers}
             with started(tmp_path / "log", **settings) as server:
                 assert server.process.wait(timeout=30) == 3
-            sentence = f"Cannot start. HOST {host}, PORT {port}: the service cannot listen there"
-            assert server.log.startswith(sentence)
+            sentence = f"HOST {host}, PORT {port}: the service cannot listen there"
+            assert server.log.startswith(f"The service cannot start. {sentence}")
             assert server.log.endswith(said)
             assert server.log.count("\n") == 1

@@ -143,7 +143,7 @@ def test_another_programs_tasks_are_left_byte_for_byte(
 
     said = refused(without_tables)
 
-    assert said.startswith("The tables cannot be brought up to date: tasks is another program's")
+    assert said.startswith("The service cannot upgrade the tables: tasks is another program's")
     assert misfit in said
     assert "search_path" in said
     assert "database of its own" in said
@@ -183,7 +183,7 @@ def test_what_is_in_the_way_of_our_tables_is_named_and_left_as_it_is(
 
     said = refused(without_tables)
 
-    assert said.startswith("The tables cannot be brought up to date: ")
+    assert said.startswith("The service cannot upgrade the tables: ")
     assert what in said
     assert "nothing was changed" in said
     assert "search_path" in said
@@ -329,7 +329,8 @@ def test_a_database_that_cannot_hold_every_text_is_refused(
     with started(tmp_path / "log", DATABASE_URL=beside(postgres, name)) as server:
         assert server.process.wait(timeout=30) == 3
 
-    assert f"The database {name} is encoded in {encoding}" in sentence(server.log)
+    said = f"The database {name} has the encoding {encoding}, which cannot hold every text: "
+    assert f"{said}create a database WITH ENCODING" in sentence(server.log)
     assert "ENCODING 'UTF8'" in sentence(server.log)
     assert "Traceback" not in server.log
     asyncio.run(execute(postgres, f"DROP DATABASE {name} WITH (FORCE)"))
@@ -415,10 +416,10 @@ def test_a_role_without_a_schema_is_told_so(empty_database: str) -> None:
     name = empty_database.partition("?")[0].rpartition("/")[2]
     asyncio.run(execute(empty_database, f"ALTER DATABASE {name} SET search_path = nowhere"))
 
-    said = (
-        "The search_path of the role postgres is nowhere and names no schema that the role may use"
+    assert refused(empty_database) == (
+        "The search_path of the role postgres is nowhere and names no schema that the role may "
+        "use: create the schema, grant the role USAGE on the schema, or change the search_path"
     )
-    assert refused(empty_database).startswith(said)
 
 
 @pytest.mark.parametrize("schema", ["pg_catalog", "pg_temp", "information_schema"])

@@ -187,8 +187,8 @@ def test_an_idempotency_key_is_refused(api: httpx.Client, user: str) -> None:
         tokens_path(user), json={"name": "cron"}, headers={"Idempotency-Key": "once"}
     )
 
-    assert_problem(refused, 422)
-    assert "Idempotency-Key: must not be sent here" in refused.json()["detail"]
+    sentence = "must be absent, because the service cannot send a new token twice"
+    assert_problem(refused, 422, f"Idempotency-Key: {sentence}")
     assert api.get(tokens_path(user)).json() == []
 
 
@@ -284,7 +284,8 @@ def test_the_51st_token_is_refused_with_a_sentence(
     refused = api.post(tokens_path(user), json={"name": "cron"})
     api.delete(tokens_path(user, first["id"]))
 
-    assert_problem(refused, 422, "user_id: has 50 tokens; end one first")
+    sentence = "has 50 tokens, and a user may have no more; end a token first"
+    assert_problem(refused, 422, f"user_id: {sentence}")
     create_token(api, user)
 
 
@@ -1031,7 +1032,7 @@ def test_an_operator_makes_lists_and_ends_tokens_of_a_service_without_a_sign_in(
         assert ask(api, "-ada b/", text.strip()).status_code == 200
         assert [ask(api, "ada", each).status_code for each in others] == [200, 200]
         _, listed = run("--list", "--", "-ada b/")
-        found = re.fullmatch(r"(\S+) read  until 2026-12-24, used \S+: cron\n", listed)
+        found = re.fullmatch(r"(\S+) read  valid until 2026-12-24, last used \S+: cron\n", listed)
         assert found
         assert run("--end", found[1], "--", "-ada b/") == (0, "Tokens ended: 1\n")
         assert run("--list", "--", "-ada b/") == (0, "")
@@ -1044,7 +1045,7 @@ def test_an_operator_makes_lists_and_ends_tokens_of_a_service_without_a_sign_in(
             api.get(tasks_path("ada"), headers=bearer(token("ada"))),
             "The token is signed with an unknown key",
         )
-    assert "Users as the token says\n" in server.log
+    assert "Users anyone with a token\n" in server.log
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
@@ -1060,7 +1061,7 @@ def test_a_name_does_nothing_to_the_terminal_of_an_operator(
     ).decode()
 
     smiley = "😀" if encoding == "utf-8" else r"\U0001f600"
-    assert listed.endswith(rf"used never: \x1b[2Jcron {smiley}\n\u202efake" + "\n")
+    assert listed.endswith(rf"last used never: \x1b[2Jcron {smiley}\n\u202efake" + "\n")
     assert len(listed.splitlines()) == 1
 
 
@@ -1091,11 +1092,11 @@ def test_make_passes_every_user_on_as_it_is(user: str, tmp_path: Path) -> None:
         ([], "the following arguments are required: user"),
         (["ada", "--end", "x"], "--end"),
         (["ada", "--list", "--end-all"], "not allowed with"),
-        (["ada", "--scope=admin"], "scope: "),
-        (["ada", "--expires-at=2020-01-01"], "expires_at: must be within the next 365 days"),
+        (["ada", "--scope=admin"], "--scope: "),
+        (["ada", "--expires-at=2020-01-01"], "--expires-at: must be within the next 365 days"),
         (
             ["ada", f"--end={uuid4()}"],
-            "The user has no such token. --list lists the user's tokens.",
+            "The user has no token with this ID. --list lists the user's tokens.",
         ),
         (["\udcff"], "the arguments must be UTF-8"),
         (["ada", "--name=\udcff"], "the arguments must be UTF-8"),
@@ -1113,17 +1114,16 @@ def test_an_operator_gets_help_on_each_argument(postgres: str) -> None:
     status, text = operator(postgres, "--help", AUTH_MODE="open", COLUMNS="200")
 
     assert status == 0
-    usage, _, arguments = text.partition("\n\n")
-    assert usage == (
-        "usage: make token FOR=ada [ARGS='--name=cron --scope=read'], or any of these:"
-    )
+    usage, about, arguments = text.split("\n\n", 2)
+    assert usage == "usage: make token FOR=ada [ARGS='--name=cron --scope=read']"
+    assert about == "Make a personal token, or list or end a user's tokens."
     for each in [
-        "the user whose tasks the token is for; FOR=… with make",
-        "--name NAME what the token is for",
-        "--scope SCOPE read or write; write if absent",
-        "--expires-at EXPIRES_AT a day or a time; in 90 days if absent",
+        "the user whose tasks the token opens; with make, write FOR=…",
+        "--name NAME a name that says what uses the token",
+        "--scope SCOPE read or write (default: write)",
+        "--expires-at EXPIRES_AT the day or time when the token ends (default: in 90 days)",
         "--list list the user's tokens",
-        "--end ID end one token",
+        "--end ID end the token with this ID",
         "--end-all end all of the user's tokens",
     ]:
         assert each in " ".join(arguments.split())

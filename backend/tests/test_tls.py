@@ -324,7 +324,7 @@ def test_the_service_ends_with_one_sentence(
     with started(tmp_path / "log", DATABASE_URL=url) as service:
         assert service.process.wait(timeout=30) == 3
 
-    [sentence] = [line for line in service.log.splitlines() if "Cannot start" in line]
+    [sentence] = [line for line in service.log.splitlines() if "The service cannot start" in line]
     assert "The database cannot be reached" in sentence
     assert "certificate verify failed" in sentence
     assert reason in sentence

@@ -108,7 +108,7 @@ def test_a_body_without_completed_is_refused_and_changes_nothing(
 
     response = api.patch(f"{task_path(task)}/complete", json=body)
 
-    message = 'is missing; send {"completed": true}, or no body to toggle'
+    message = 'is missing; send {"completed": true}, or send no body to toggle the task'
     assert_problem(response, 422, f"completed: {message}")
     assert response.json()["errors"] == [
         {"loc": ["body", "completed"], "msg": message, "type": "missing"}

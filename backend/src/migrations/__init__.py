@@ -61,7 +61,7 @@ async def upgrade(engine: AsyncEngine, connection_string: str) -> None:
             await _upgrade_alone(connection_string)
             facts = await _facts(engine)
     except asyncpg.PostgresError as error:
-        raise CannotStart(f"The tables cannot be brought up to date: {error}") from error
+        raise CannotStart(f"The service cannot upgrade the tables: {error}") from error
     if revision <= int(HEAD[:4]):
         checks.check_before_serving(facts, _columns())
     for sentence in checks.exposed(facts):
@@ -126,8 +126,8 @@ async def _check_time_zones(engine: AsyncEngine) -> None:
     wrong = await fetch_all(engine, _WRONG_TIME_ZONES)
     if wrong:
         raise CannotStart(
-            f"The time zone of {b', '.join(wrong).decode()} is not UTC, which would change the "
-            "times and ETags of the rows there: on the coordinator, run "
+            f"The time zone of {b', '.join(wrong).decode()} is not UTC, so times and ETags "
+            "of the rows there would differ: on the coordinator, run "
             f"ALTER DATABASE {engine.url.database} SET timezone = 'UTC'"
         )
 
@@ -136,7 +136,7 @@ async def _check_triggers(engine: AsyncEngine) -> None:
     """Where the rows of `tasks` are, its triggers have to find the tables that they write to."""
     for table in await fetch_all(engine, _LEFT_BEHIND):
         raise CannotStart(
-            f"The table {table.decode()} is not distributed as tasks is, and writes would fail: "
+            f"The table {table.decode()} is not distributed like tasks, so writes would fail: "
             "on the coordinator, run SET citus.enable_unsafe_triggers = on; "
             f"SELECT create_distributed_table('{table.decode()}', 'user_id', "
             "colocate_with => 'tasks')"

@@ -70,14 +70,14 @@ def check_database(facts: Facts) -> None:
     """Refuse a database that cannot hold every text, and one without a schema for our tables."""
     if facts["encoding"] != "UTF8":
         raise CannotStart(
-            f"The database {facts['database']} is encoded in {facts['encoding']}, which cannot "
-            "hold every text: create one WITH ENCODING 'UTF8' TEMPLATE template0"
+            f"The database {facts['database']} has the encoding {facts['encoding']}, which cannot "
+            "hold every text: create a database WITH ENCODING 'UTF8' TEMPLATE template0"
         )
     if facts["schema"] is None or re.match("pg_|information_schema$", facts["schema"]):
         raise CannotStart(
             f"The search_path of the role {facts['role']} is {facts['search_path'] or 'empty'} and "
-            "names no schema that the role may use: create such a schema, grant USAGE on it, or "
-            "change the search_path"
+            "names no schema that the role may use: create the schema, grant the role USAGE on the "
+            "schema, or change the search_path"
         )
 
 
@@ -108,8 +108,8 @@ def revision_number(versions: list[str], known: Iterable[str]) -> int:
         return int(version[:4])
     found = ", ".join(map(repr, versions)) or "nothing"
     raise CannotStart(
-        f"The tables cannot be brought up to date: {VERSION_TABLE} has {found} instead of one "
-        f"revision such as {max(known)}: restore that row, or use another database"
+        f"The service cannot upgrade the tables: {VERSION_TABLE} has {found} instead of "
+        f"one revision such as {max(known)}: restore that row, or use another database"
     )
 
 
@@ -129,14 +129,14 @@ def check_before_upgrade(facts: Facts, revision: int) -> None:
     for name, found in relations.items():
         if not found.get("is_ours", True):
             raise CannotStart(
-                f"The tables cannot be brought up to date: the table {name} belongs to the role "
-                f"{found['owner']}, so start this release once as {found['owner']}"
+                f"The service cannot upgrade the tables: the table {name} belongs to the "
+                f"role {found['owner']}, so start this release once as {found['owner']}"
             )
     if not facts["may_create"]:
         schema, role = facts["schema"], facts["role"]
         raise CannotStart(
-            f"The tables cannot be brought up to date: the role {role} may not create tables in "
-            f"the schema {schema}: run GRANT CREATE ON SCHEMA {schema} TO {role}, or start this "
+            f"The service cannot upgrade the tables: the role {role} may not create tables "
+            f"in the schema {schema}: run GRANT CREATE ON SCHEMA {schema} TO {role}, or start this "
             "release once as a role with that right"
         )
 
@@ -190,7 +190,7 @@ def failed(message: str, detail: str | None) -> CannotStart:
     """PostgreSQL refused a statement of a migration, and has undone the others."""
     why = f"{message} ({' '.join(detail.split())})" if detail else message
     return CannotStart(
-        f"The tables cannot be brought up to date: {why}; nothing was changed: remove the "
+        f"The service cannot upgrade the tables: {why}; nothing was changed: remove the "
         f"cause, or {WAYS_ON}"
     )
 
@@ -254,7 +254,7 @@ def _not_ours(name: str, misfit: str, *, ours: bool = False) -> CannotStart:
         "database"
     )
     return CannotStart(
-        f"The tables cannot be brought up to date: {name} {whose}{misfit}; "
+        f"The service cannot upgrade the tables: {name} {whose}{misfit}; "
         f"{ways if ours else ways_on}"
     )
 

@@ -17,7 +17,6 @@ from src.framework.web.links import page_link, path_of, path_of_new
 from src.framework.web.preferences import preferences
 from src.framework.web.problems import (
     BROKEN_PATH,
-    LONG_PATH,
     UNEXPECTED,
     WRONG_MEDIA_TYPE,
     Responses,
@@ -25,6 +24,7 @@ from src.framework.web.problems import (
     too_large,
 )
 from src.framework.web.responses import Fields, JSONArray, JSONBytes, conditional, etag_in, tagged
+from src.framework.web.routing import LONG_PATH
 from src.routers import problems
 from src.schemas.other_names import names_of_place
 from src.schemas.paging import Listing, cursor_text

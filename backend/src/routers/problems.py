@@ -42,9 +42,11 @@ CHANGES_GONE = (
     "The service no longer has the changes since this token; get a new token, then the list"
 )
 KEY_REUSED = "was used for another request; send a new key"
-KEYS_UNAVAILABLE = "The keys that check tokens cannot be fetched just now; try again in a moment"
-LIST_IS_KNOWN = "The list has one of the ETags in If-None-Match"
-LIST_IS_WEAK = "If-Match: a list's ETags are weak and never match here; send them in If-None-Match"
+KEYS_UNAVAILABLE = "The service cannot fetch the keys to check your token; try again in a moment"
+LIST_IS_KNOWN = (
+    "The list has an ETag that If-None-Match names; to add anyway, leave If-None-Match out"
+)
+LIST_IS_WEAK = "A list has only weak ETags, which If-Match never matches; leave If-Match out"
 NO_SIGN_IN = "Anyone may act for any user here (AUTH_MODE=open), so no request needs a token"
 NO_ROOM = "The list is too long to send just now; request pages with limit"
 NOT_AUTHENTICATED = "Send a token, as in Authorization: Bearer header.claims.signature"
@@ -55,7 +57,7 @@ TOO_MANY_KEYS = (
     "wait, or send the request without a key"
 )
 TOO_MANY_LISTENERS = "You have too many streams and long polls; end one, or try again later"
-TOO_MANY_TOKENS = "has 50 tokens; end one first"
+TOO_MANY_TOKENS = "has 50 tokens, and a user may have no more; end a token first"
 UNAVAILABLE = "The database cannot be reached just now; try again in a moment"
 
 logger = logging.getLogger(__name__)

@@ -30,9 +30,11 @@ MOST_LEVELS = 8
 LONGEST_CHANGE = 4 * MOST_BYTES
 """A change may be longer than what it leaves, because it may remove members."""
 
-ONE_TOO_MANY = f"is one too many; a task may have {MOST_MEMBERS} members beside its fields"
+ONE_TOO_MANY = f"does not fit; a task may have at most {MOST_MEMBERS} members beside its fields"
 NUL = "must not contain the NUL character"
-TOO_LONG = f"is too long; members beside a task's fields may have {MOST_BYTES} bytes in all"
+TOO_LONG = (
+    f"does not fit; members beside a task's fields may have at most {MOST_BYTES} bytes in all"
+)
 
 FurtherText = Annotated[SkipJsonSchema[str | None], Field(validation_alias=FURTHER)]
 

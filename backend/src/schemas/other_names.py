@@ -85,6 +85,9 @@ _SORTS: Words = _meanings(
     }
 )
 
+_SHOWN = {"true", "false", "all", "active", "completed", "exact", "asc", "desc"}
+"""The words that a message shows. Other words are spellings of these words."""
+
 _ZERO_TIME = re.compile(
     r"(0001-01-01|0000-00-00)([Tt ]00:00(:00([.,]0+)?)?([Zz]|[+-][0-9]{2}:?[0-9]{2})?)?"
 )
@@ -351,7 +354,7 @@ def _in_filter(sent_name: str, text: str, how: Spellings) -> list[_Other]:
             for name, texts in sent.items()
             for other in _others(name, [*map(str, texts)], how)
         ]
-    raise _wrong(sent_name, f"{_one_of(*COMPLETION)}, or a JSON object")
+    raise _wrong(sent_name, _must_be(COMPLETION, "a JSON object"))
 
 
 def _nested(filters: Sent, how: Spellings) -> bool:
@@ -381,7 +384,7 @@ def _add(ours: Sent, other: _Other, how: Spellings) -> None:
     elif name == "order" and (sort := _sort(value, how)) in how.orders:
         name, value = "sort", sort
     elif words:
-        raise _wrong(other.sent, _one_of(*words, *(how.orders if name == "order" else ())))
+        raise _wrong(other.sent, _must_be(words, *(how.orders if name == "order" else ())))
     _put(ours, name, other, value)
 
 
@@ -490,9 +493,9 @@ def _wrong(sent: str, message: str) -> ValidationError:
     )
 
 
-def _one_of(*words: str) -> str:
-    short = TRUTH.keys() - {"true", "false"}
-    return f"must be one of {', '.join(word for word in words if word not in short)}"
+def _must_be(words: Iterable[str], *others: str) -> str:
+    *first, last = [*(word for word in words if word in _SHOWN), *others]
+    return f"must be {', '.join(first)} or {last}"
 
 
 def several(texts: Any) -> list[Any]:  # noqa: ANN401 - a text, or several
@@ -549,7 +552,7 @@ def _members(task: Sent, own: Set[str], keep: Callable[[Sent], Sent] | None) -> 
             value = COMPLETION.get(_plain(value), _ANY)
             if value is _ANY:
                 words = (word for word, meaning in COMPLETION.items() if meaning is not _ANY)
-                raise _wrong(sent, _one_of(*words))
+                raise _wrong(sent, _must_be(words))
         if name == "all_day":
             value = TRUTH.get(_plain(value), value)
         if ours.setdefault(name, value) != value:

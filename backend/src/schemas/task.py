@@ -277,7 +277,7 @@ def _says_completed(body: object) -> object:
     if isinstance(ours, dict) and "completed" in ours:
         return ours
     missing = PydanticCustomError(
-        "missing", 'is missing; send {"completed": true}, or no body to toggle'
+        "missing", 'is missing; send {"completed": true}, or send no body to toggle the task'
     )
     raise ValidationError.from_exception_data(
         "Completion", [{"type": missing, "loc": ("completed",), "input": body}]

@@ -32,7 +32,7 @@ def test_an_absent_database_is_retried_with_growing_pauses_and_then_reported(
     assert len(waits) == 4
     assert pauses == sorted(pauses)
     assert all(line.endswith(")") for line in waits)
-    [sentence] = [line for line in server.log.splitlines() if "Cannot start" in line]
+    [sentence] = [line for line in server.log.splitlines() if "The service cannot start" in line]
     assert "The database cannot be reached" in sentence
     assert sentence.endswith("check DATABASE_URL.")
     assert "Traceback" not in server.log

@@ -102,8 +102,8 @@ class JWKS:
         parts = urlsplit(self.url)
         if parts.scheme == "http" and not is_on_this_machine(parts.hostname or ""):
             logger.warning(
-                "%s: keys are fetched over plain HTTP. Anyone on the network path can replace them "
-                "and act as any user; use https",
+                "%s: the service fetches keys over plain HTTP. Anyone on the network path can "
+                "replace the keys and act as any user; use https",
                 self.setting,
             )
 

@@ -16,8 +16,8 @@ from src.framework.addresses import is_loopback
 from src.framework.web.problems import problem
 
 MISDIRECTED = (
-    "Without tokens, this address accepts only localhost, names that end in .localhost, "
-    "127.0.0.0/8 and [::1] as Host"
+    "A service without tokens refuses this Host; use localhost, a name that ends in .localhost, "
+    "an address in 127.0.0.0/8, or [::1]"
 )
 
 # A name may have 253 characters, and a port five.

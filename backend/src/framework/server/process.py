@@ -100,7 +100,7 @@ class Config(uvicorn.Config):
         try:
             super().load()
         except Exception:
-            logger.critical("Cannot start.", exc_info=True)
+            logger.critical("The service cannot start.", exc_info=True)
             sys.exit(DO_NOT_RESTART)
 
 

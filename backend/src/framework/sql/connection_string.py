@@ -88,8 +88,8 @@ def parse(
         logger.warning("%s: the unknown parameter %s is ignored", setting, name)
     if not arguments["ssl"] and not is_plain_on_purpose:
         logger.warning(
-            "%s: the connection is not encrypted; set sslmode=require to encrypt it, "
-            "or sslmode=disable if that is intended",
+            "%s: the connection is not encrypted; set sslmode=require to encrypt the connection, "
+            "or sslmode=disable to end this warning",
             setting,
         )
     return url, arguments

@@ -42,7 +42,7 @@ _USED_HEADERS = {
     b"x-request-id",
 }
 
-CANNOT_START = "The service cannot start just now; its log says why"
+CANNOT_START = "The service cannot start just now; the service's log says why"
 
 logger = logging.getLogger(__name__)
 
@@ -186,7 +186,7 @@ class RequestMiddleware:
             await asyncio.shield(self.opened)
         except CannotStart as error:
             self.opened = None
-            logger.critical("Cannot start. %s.", error)
+            logger.critical("The service cannot start. %s.", error)
             raise HTTPException(503, CANNOT_START, {"Retry-After": "2"}) from None
         self.started_in = loop
 
@@ -243,7 +243,7 @@ def _in_one_sentence(send: Send) -> Send:
     async def send_sentence(message: Message) -> None:
         error: Any = sys.exception()
         if message["type"].endswith(".failed") and isinstance(error, CannotStart):
-            message["message"] = f"Cannot start. {error}."
+            message["message"] = f"The service cannot start. {error}."
         await send(message)
 
     return send_sentence

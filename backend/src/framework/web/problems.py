@@ -34,14 +34,13 @@ _DETAILS = {
     405: "This path does not allow that method",
 }
 BROKEN_QUERY = "The query must be percent-encoded UTF-8"
-ENCODED = "Send the body as it is, without a Content-Encoding"
+ENCODED = "Send the body without compression, and without Content-Encoding"
 BROKEN_PATH = "The path must be percent-encoded UTF-8"
-LONG_PATH = "The path is too long"
-LONG_QUERY = "The query is too long"
-MANY_PARAMETERS = "The query has too many parameters"
 NO_OBJECT = "Send a JSON object as the body"
 STOPPING = "The service is about to stop; try again in a moment"
-UNEXPECTED = "Something went wrong; the service's log has the reason, under this X-Request-ID"
+UNEXPECTED = (
+    "An unexpected error ended the request; the service's log has the error with this X-Request-ID"
+)
 WRONG_MEDIA_TYPE = "Send the body as JSON, with the header Content-Type: application/json"
 
 _PLAIN_WORDS = {

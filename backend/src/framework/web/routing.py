@@ -33,9 +33,6 @@ from src.framework.web.problems import (
     BROKEN_PATH,
     BROKEN_QUERY,
     ENCODED,
-    LONG_PATH,
-    LONG_QUERY,
-    MANY_PARAMETERS,
     MAX_BODY_BYTES,
     PATCH_TYPES,
     too_large,
@@ -46,11 +43,17 @@ from src.framework.web.strict_names import StrictNames, is_strict, strictly_hand
 MAX_PATH_BYTES = 4096
 """The longest user id has 255 characters of four bytes, and each byte takes three in the path."""
 
+LONG_PATH = f"The path may have at most {MAX_PATH_BYTES} bytes"
+
 MAX_QUERY_BYTES = 24 * 1024
 """The longest search and 20 of the longest tags take 18 KiB: each byte takes three in the query."""
 
+LONG_QUERY = f"The query may have at most {MAX_QUERY_BYTES} bytes"
+
 MOST_PARAMETERS = 100
 """How many parameters a query may have, with repeats."""
+
+MANY_PARAMETERS = f"The query may have at most {MOST_PARAMETERS} parameters"
 
 NOT_UTF8 = "must be JSON in UTF-8"
 
@@ -206,7 +209,7 @@ def parsed_body(body: bytes, content_type: str, method: str) -> object:
     try:
         return read_json(body.removeprefix(BOM_UTF8))
     except ValueError as error:
-        message = f"must be valid JSON: {error}" if _is_utf8(body) else NOT_UTF8
+        message = f"must be valid JSON ({error})" if _is_utf8(body) else NOT_UTF8
         raise _wrong_json(message) from None
 
 
