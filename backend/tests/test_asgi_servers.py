@@ -45,7 +45,7 @@ def anywhere(
     assert "Traceback" not in server.log, server.log[server.log.find("Traceback") :][:3000]
 
 
-def test_every_server_does_the_six_things(anywhere: Server, user: str) -> None:
+def test_every_server_serves_the_six_endpoints(anywhere: Server, user: str) -> None:
     user = f"{user} / ü%"
     with anywhere.client() as api:
         response = api.post(tasks_path(user), json={"title": "Buy milk"})
@@ -80,7 +80,7 @@ def test_every_server_streams_changes(anywhere: Server, user: str) -> None:
         assert any("Buy bread" in line for line in lines)
 
 
-def test_every_server_refuses_what_is_wrong_with_a_problem(anywhere: Server) -> None:
+def test_every_server_answers_a_wrong_request_with_a_problem(anywhere: Server) -> None:
     with anywhere.client() as api:
         assert_problem(api.get("/nothing"), 404)
         assert_problem(api.post("/api/ada/tasks", json={"title": ""}), 422)
@@ -174,7 +174,7 @@ def test_each_event_loop_opens_its_own_connections(postgres: str, user: str) -> 
     assert [status for status, _, _ in answers] == [200] * 6
 
 
-def test_a_service_that_cannot_start_says_so_in_each_answer() -> None:
+def test_each_answer_of_a_service_that_cannot_start_is_a_503() -> None:
     nobody = f"postgresql://ada:secret@127.0.0.1:{free_port()}/tasks"
 
     for status, headers, problem in called(nobody, {"path": "/health/live"}, {"path": "/"}):
@@ -250,7 +250,7 @@ for _ in range(3):
 
 
 @pytest.mark.parametrize("lifespan", ["auto", "off"])
-def test_a_serverless_adapter_can_call_it(postgres: str, lifespan: str) -> None:
+def test_a_serverless_adapter_can_call_the_service(postgres: str, lifespan: str) -> None:
     if find_spec("mangum") is None:
         pytest.skip("needs mangum: pip install mangum")
     status, said = ran(

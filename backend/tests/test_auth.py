@@ -114,13 +114,13 @@ def test_every_operation_asks_for_a_token_of_the_user_in_its_path(api: httpx.Cli
         assert own.status_code not in {401, 403}
 
 
-def test_head_asks_for_a_token_as_get_does(api: httpx.Client, user: str) -> None:
+def test_head_asks_for_a_token_like_get(api: httpx.Client, user: str) -> None:
     assert api.head(tasks_path(user)).status_code == 401
     assert api.head(tasks_path(user), headers=bearer(token("bob"))).status_code == 403
     assert api.head(tasks_path(user), headers=bearer(token(user))).status_code == 200
 
 
-def test_a_user_finds_what_the_same_user_made(secured: Server, user: str) -> None:
+def test_a_user_finds_the_users_own_task(secured: Server, user: str) -> None:
     with secured.client() as mine:
         mine.headers.update(bearer(token(user)))
 
@@ -145,7 +145,7 @@ def test_the_contract_names_the_scheme_and_its_answers(api: httpx.Client) -> Non
             assert ({"401", "403"} <= operation["responses"].keys()) is asks
 
 
-def test_a_page_may_read_why_it_was_refused(api: httpx.Client) -> None:
+def test_a_page_may_read_the_reason_of_a_refusal(api: httpx.Client) -> None:
     origin = {"Origin": FRONTEND_ORIGIN}
 
     for response in [
@@ -159,7 +159,7 @@ def test_a_page_may_read_why_it_was_refused(api: httpx.Client) -> None:
         assert "WWW-Authenticate" in response.headers["access-control-expose-headers"]
 
 
-def test_a_preflight_has_no_token_and_needs_none(api: httpx.Client) -> None:
+def test_a_preflight_needs_no_token(api: httpx.Client) -> None:
     asked = {
         "Origin": FRONTEND_ORIGIN,
         "Access-Control-Request-Method": "PUT",
@@ -175,12 +175,12 @@ def test_a_preflight_has_no_token_and_needs_none(api: httpx.Client) -> None:
 # Open mode
 
 
-def test_with_nothing_set_the_service_is_open_on_loopback_and_says_so(server: Server) -> None:
+def test_the_log_says_that_a_service_without_settings_is_open_on_loopback(server: Server) -> None:
     assert httpx.get(f"{server.url}/api/ada/tasks", verify=NO_TLS).status_code == 200
     assert "Users anyone (AUTH_MODE=open)\n" in server.log
 
 
-def test_an_open_service_ignores_tokens_and_asks_for_none(server: Server) -> None:
+def test_an_open_service_ignores_tokens_and_its_contract_asks_for_no_token(server: Server) -> None:
     response = httpx.get(f"{server.url}/api/ada/tasks", headers=bearer("a.b.c"), verify=NO_TLS)
     contract = httpx.get(f"{server.url}/openapi.json", verify=NO_TLS).text
 
@@ -189,7 +189,7 @@ def test_an_open_service_ignores_tokens_and_asks_for_none(server: Server) -> Non
     assert '"401"' not in contract
 
 
-def test_a_service_that_asks_for_tokens_says_so(secured: Server) -> None:
+def test_the_log_says_that_the_service_asks_for_tokens(secured: Server) -> None:
     assert "Users anyone with a token\n" in secured.log
 
 
@@ -408,7 +408,9 @@ def test_a_token_header_needs_no_type(api: httpx.Client) -> None:
         *("RS256", "ES256", "EdDSA", None, 0, True, ["HS256"], {"HS256": 1}),
     ],
 )
-def test_an_algorithm_that_is_not_the_keys_is_refused(api: httpx.Client, algorithm: object) -> None:
+def test_a_token_with_another_algorithm_than_its_key_is_refused(
+    api: httpx.Client, algorithm: object
+) -> None:
     tampered = handmade(HEADER | {"alg": algorithm}, claims_of("ada"))
 
     assert_refused(ask(api, tampered), "The token is not signed with its key's algorithm")
@@ -657,7 +659,7 @@ def test_user_ids_that_differ_in_any_character_are_different_users(
 @pytest.mark.parametrize(
     "user", ["Ada", "auth0|Ada", "a/b 50% \N{GRINNING FACE}\n", "../bob", "u" * 255]
 )
-def test_the_answer_to_another_users_path_leads_to_the_tokens_own(
+def test_the_refusal_of_another_users_path_names_the_path_of_the_tokens_user(
     api: httpx.Client, user: str
 ) -> None:
     headers = bearer(token(user))
@@ -728,7 +730,7 @@ def test_an_audience_may_be_one_of_several(strict: httpx.Client) -> None:
         ({"email": True}, "The token is not meant for this API"),
     ],
 )
-def test_issuer_audience_and_claim_must_be_as_set(
+def test_issuer_audience_and_claim_must_match_the_settings(
     strict: httpx.Client, changes: dict[str, Any], description: str
 ) -> None:
     assert_refused(ask(strict, email(**changes), "ada@app.example"), description)
@@ -830,7 +832,7 @@ async def test_bad_tokens_are_not_remembered() -> None:
 
 
 @pytest.mark.anyio
-async def test_a_refused_token_is_logged_once_a_minute_with_its_reason_and_what_to_set(
+async def test_the_log_names_a_refused_token_once_a_minute_with_reason_and_advice(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rules = Rules("https://app.example", "tasks", "sub", AUTH_ADVICE)
@@ -868,7 +870,7 @@ async def test_a_refused_token_is_logged_once_a_minute_with_its_reason_and_what_
     assert caplog.text.count("A token was refused. ") == 2 * len(refused)
 
 
-def test_every_advice_is_about_an_error_that_there_is() -> None:
+def test_every_advice_is_about_an_existing_error() -> None:
     names = {name for name in AUTH_ADVICE if hasattr(jwt.exceptions, name)}
     names |= {name for name in AUTH_ADVICE if hasattr(tokens_module, name)}
 

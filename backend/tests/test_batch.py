@@ -125,7 +125,7 @@ def test_a_batch_answers_as_the_endpoints_do(api: httpx.Client, user: str) -> No
 
 
 @pytest.mark.parametrize("changes", CHANGES)
-def test_what_is_sent_changes_and_what_is_absent_stays(
+def test_a_change_sets_only_the_fields_that_it_names(
     api: httpx.Client, user: str, changes: dict[str, object]
 ) -> None:
     task = create(api, user, description="Two litres", tags=["home"], due_date="2026-12-24")
@@ -177,7 +177,7 @@ def test_every_field_can_be_set_and_cleared(api: httpx.Client, user: str) -> Non
     assert unset["task"]["tags"] == []
 
 
-def test_read_only_members_and_unknown_ones_of_an_operation_are_ignored(
+def test_read_only_and_unknown_members_of_an_operation_are_ignored(
     api: httpx.Client, user: str
 ) -> None:
     task, other = create(api, user), create(api, user)
@@ -219,9 +219,7 @@ def test_the_same_task_may_be_created_twice(api: httpx.Client, user: str) -> Non
     assert one["task"]["id"] != two["task"]["id"]
 
 
-def test_a_change_is_dated_no_earlier_than_the_one_before(
-    api: httpx.Client, postgres: str, user: str
-) -> None:
+def test_updated_at_never_goes_back(api: httpx.Client, postgres: str, user: str) -> None:
     """The database's clock may be behind the clock that dated the row."""
     task = create(api, user)
     late = f"UPDATE tasks SET updated_at = '2999-01-01T00:00:00Z' WHERE id = '{task['id']}'"
@@ -486,7 +484,7 @@ def test_another_media_type_is_refused(api: httpx.Client, user: str) -> None:
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "PATCH", "DELETE"])
-def test_other_methods_are_refused_with_those_that_there_are(
+def test_another_method_is_405_and_the_answer_names_the_allowed_methods(
     api: httpx.Client, user: str, method: str
 ) -> None:
     answer = api.request(method, batch_path(user), json={"title": "Buy milk"})
@@ -627,7 +625,7 @@ def test_a_batch_that_only_deletes_is_repeated(api: httpx.Client, user: str) -> 
     assert_problem(post(api, user, delete(task)), 404)
 
 
-def test_the_same_batch_in_other_json_is_the_same(api: httpx.Client, user: str) -> None:
+def test_a_key_matches_the_same_batch_in_other_json(api: httpx.Client, user: str) -> None:
     task = create(api, user)
     first = post(api, user, MILK, update(task, priority="high", title="Now"), key="key")
 
@@ -730,7 +728,7 @@ def test_a_key_is_new_again_after_24_hours(api: httpx.Client, postgres: str, use
     assert_problem(post(api, user, MILK, key="key"), 422, REUSED)
 
 
-def test_an_expired_key_of_a_create_can_be_a_batchs_and_the_other_way_round(
+def test_a_batch_and_a_create_may_use_each_others_expired_keys(
     api: httpx.Client, postgres: str, user: str
 ) -> None:
     def single() -> httpx.Response:
@@ -869,7 +867,7 @@ async def test_a_repeated_batch_in_steps_gets_the_further_members_of_the_first_a
 
 
 @pytest.mark.anyio
-async def test_in_steps_only_one_of_20_batches_with_one_key_is_applied(
+async def test_only_one_of_20_batches_in_steps_with_one_key_is_applied(
     in_steps: AsyncEngine,
 ) -> None:
     task = await create_task(in_steps, "ada", TaskCreate(title="Once"))
@@ -1045,7 +1043,7 @@ async def test_a_batch_never_waits_for_another_users_task(
 
 
 @pytest.mark.anyio
-async def test_a_client_that_hangs_up_leaves_all_or_nothing(
+async def test_a_client_that_hangs_up_leaves_its_batch_applied_whole_or_not_at_all(
     server: Server, api: httpx.Client, user: str
 ) -> None:
     async def hang_up(number: int) -> None:

@@ -64,7 +64,7 @@ def test_a_body_with_more_values_than_any_legal_body_is_not_read(
     assert listed(api, user) == [task]
 
 
-def test_texts_may_have_whatever_looks_like_values(api: httpx.Client, user: str) -> None:
+def test_a_text_may_look_like_values(api: httpx.Client, user: str) -> None:
     text = '[{,"\\' * 1000
     operations = [
         {"op": "create", "task": {"title": f"Task {n}", "description": text}} for n in range(20)
@@ -94,7 +94,7 @@ def count(value: object) -> int:
 
 
 @given(value=values, most=st.integers(1, 20))
-def test_values_are_counted_as_a_parser_would(value: object, most: int) -> None:
+def test_a_body_has_as_many_values_as_a_parser_counts(value: object, most: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(bodies, "MOST_VALUES", most)
 
@@ -281,7 +281,7 @@ def test_an_error_names_only_the_first_wrong_tag_of_each_task(api: httpx.Client,
 # Memory
 
 
-def test_bodies_of_a_user_and_of_all_have_a_budget() -> None:
+def test_the_bodies_of_one_user_and_of_all_users_have_a_budget() -> None:
     def scope(user: str) -> Any:  # noqa: ANN401 - of ASGI
         return {"path_params": {"user_id": user}}
 
@@ -302,7 +302,7 @@ def test_bodies_of_a_user_and_of_all_have_a_budget() -> None:
 
 
 @pytest.mark.parametrize("app", ["src.main:app", "tests.plain:app"])
-def test_slow_bodies_beyond_the_budget_are_refused_until_others_end(
+def test_slow_bodies_beyond_the_budget_are_refused_until_other_bodies_end(
     postgres: str, user: str, tmp_path: Path, app: str
 ) -> None:
     command = with_limits(app, bodies_MOST_OF_USER=150_000)
@@ -340,7 +340,9 @@ def test_a_path_longer_than_any_user_needs_is_414(api: httpx.Client, method: str
         assert_problem(response, 414, "The path may have at most 4096 bytes")
 
 
-def test_heads_may_be_no_longer_by_a_byte_than_the_limits(api: httpx.Client, user: str) -> None:
+def test_a_path_and_a_query_at_their_limits_are_read_and_one_byte_more_is_414(
+    api: httpx.Client, user: str
+) -> None:
     path, query = f"/nothing/{'a' * 4087}", f"ignored={'a' * (24 * 1024 - 8)}"
 
     assert len(path) == 4096
@@ -385,7 +387,7 @@ def test_a_field_of_marks_is_read_at_once(
     assert answer.json()["changes"] == []
 
 
-def test_a_list_of_etags_has_an_end(api: httpx.Client, user: str) -> None:
+def test_a_list_of_etags_has_at_most_4096_characters(api: httpx.Client, user: str) -> None:
     task = create(api, user)
     etags = {"If-Match": '"a",' * 1000 + '"b"', "If-None-Match": '"a",' * 1000 + '"b"'}
     too_long = {"If-None-Match": '"a",' * 1100 + '"b"'}
@@ -417,7 +419,9 @@ def test_a_key_of_255_escaped_characters_is_accepted_and_a_longer_key_is_not_rea
 # Browsers
 
 
-def test_no_answer_is_taken_for_another_type(api: httpx.Client, user: str, server: Server) -> None:
+def test_no_browser_may_take_an_answer_for_another_type(
+    api: httpx.Client, user: str, server: Server
+) -> None:
     task = create(api, user)
     preflight = {"Origin": FRONTEND_ORIGIN, "Access-Control-Request-Method": "GET"}
     answers = [

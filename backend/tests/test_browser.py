@@ -339,7 +339,7 @@ async (url, headers) => {
 
 
 @OPEN
-def test_on_the_embedded_database_pages_of_loopback_origins_alone_are_let_in(
+def test_the_service_on_the_embedded_database_admits_only_pages_of_loopback_origins(
     page: Page, frontend: str, server: Server
 ) -> None:
     url, port = f"{server.url}/api/ada/tasks", urlsplit(frontend).port
@@ -380,7 +380,7 @@ def test_a_page_of_an_origin_that_was_not_named_cannot_call_the_api(
 
 
 @OPEN
-def test_a_page_cannot_reach_a_service_without_tokens_under_a_name_of_its_own(
+def test_a_page_cannot_reach_a_service_without_tokens_under_the_pages_name(
     page: Page, server: Server
 ) -> None:
     """DNS rebinding: the page's host now resolves to loopback, so that both are one origin."""

@@ -43,7 +43,7 @@ ELSEWHERE = [
 
 
 @pytest.mark.parametrize("elsewhere", ELSEWHERE)
-async def test_the_feed_has_what_is_written_under_any_search_path(
+async def test_the_feed_has_every_write_under_any_search_path(
     engine: AsyncEngine, own_database: str, user: str, elsewhere: str
 ) -> None:
     task = await created(engine, user)
@@ -70,7 +70,7 @@ async def numbers_in(driver: Any, schema: str, user: str) -> list[int]:  # noqa:
     return [row["seq"] for row in rows]
 
 
-async def test_tables_in_another_schema_log_there_although_public_has_some_too(
+async def test_tables_in_another_schema_log_to_that_schema_although_public_has_such_tables(
     own_database: str, user: str
 ) -> None:
     async with connected(own_database) as driver:
@@ -110,7 +110,7 @@ def restored(url: str, dump: bytes) -> None:
 
 
 @pytest.mark.parametrize("options", [["--table=tasks"], ["--exclude-table=task_api_version"]])
-async def test_data_is_restored_into_tables_that_are_there(
+async def test_a_dump_of_data_is_restored_into_existing_tables(
     engine: AsyncEngine, own_database: str, direct_database: str, user: str, options: list[str]
 ) -> None:
     task = await created(engine, user)
@@ -278,7 +278,7 @@ async def insert_many(driver: Any, user: str, number: int) -> None:  # noqa: ANN
     )
 
 
-async def test_a_token_of_now_outlives_the_changes_that_come_after_an_idle_month(
+async def test_a_present_token_outlives_the_changes_after_an_idle_month(
     engine: AsyncEngine, own_database: str, user: str
 ) -> None:
     for _ in range(5):

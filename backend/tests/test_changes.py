@@ -52,7 +52,7 @@ def test_a_request_without_a_token_gets_no_changes_but_a_token_for_later_changes
     assert changes(api, user, now["next"]) == now
 
 
-def test_each_changed_task_is_there_once_in_the_order_of_its_last_change(
+def test_the_feed_has_each_changed_task_once_in_the_order_of_last_changes(
     api: httpx.Client, user: str
 ) -> None:
     kept = create(api, user)
@@ -193,7 +193,7 @@ def assert_gone(response: httpx.Response, user: str) -> None:
 
 
 @pytest.mark.parametrize("position", ["[1,1]", "[0,1]", f"[{2**63 - 1},253402300799999999]"])
-def test_a_token_that_is_not_known_is_410(api: httpx.Client, user: str, position: str) -> None:
+def test_an_unknown_token_is_410(api: httpx.Client, user: str, position: str) -> None:
     create(api, user)
 
     assert_gone(api.get(changes_path(user), params={"since": encoded(position)}), user)

@@ -135,7 +135,9 @@ async def plan_cache_mode(engine: AsyncEngine) -> object:
 
 
 @pytest.mark.anyio
-async def test_plans_are_made_once_where_no_table_is_distributed(direct_database: str) -> None:
+async def test_a_statement_has_one_plan_in_a_database_without_distributed_tables(
+    direct_database: str,
+) -> None:
     engine = create_engine(direct_database, pool_size=1)
     assert await plan_cache_mode(engine) == "force_generic_plan"
     assert not is_distributed(engine)
@@ -143,7 +145,7 @@ async def test_plans_are_made_once_where_no_table_is_distributed(direct_database
 
 
 @pytest.mark.anyio
-async def test_plans_are_made_for_their_values_as_soon_as_citus_knows_a_table(local: str) -> None:
+async def test_a_plan_depends_on_its_values_as_soon_as_citus_knows_a_table(local: str) -> None:
     """While the first command of a move copies the rows, Citus lists the table as this does."""
     await make_tables(local)
     await execute(local, "SELECT citus_add_local_table_to_metadata('changes')")
@@ -156,7 +158,7 @@ async def test_plans_are_made_for_their_values_as_soon_as_citus_knows_a_table(lo
 
 
 @pytest.mark.anyio
-async def test_plans_are_made_for_their_values_where_tables_are_distributed(spread: str) -> None:
+async def test_a_plan_depends_on_its_values_when_tables_are_distributed(spread: str) -> None:
     engine = create_engine(spread, pool_size=1)
     assert await plan_cache_mode(engine) == "auto"
     assert is_distributed(engine)
@@ -164,7 +166,7 @@ async def test_plans_are_made_for_their_values_where_tables_are_distributed(spre
 
 
 @pytest.mark.anyio
-async def test_tables_count_as_distributed_also_while_a_connection_is_made(
+async def test_tables_count_as_distributed_also_while_a_connection_begins(
     spread: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Otherwise requests of that moment would send statements for one server."""
@@ -184,7 +186,7 @@ async def test_tables_count_as_distributed_also_while_a_connection_is_made(
 
 
 @pytest.mark.anyio
-async def test_requests_share_no_statement_where_tables_are_distributed(
+async def test_requests_on_distributed_tables_share_no_statement(
     spread: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A shared statement would go to every server."""
@@ -220,7 +222,7 @@ def answers_as_its_tables_come_and_go(url: str, database: str, log: Path) -> Non
         assert "ERROR" not in server.log
 
 
-def test_a_running_service_answers_as_its_tables_are_distributed_and_brought_back(
+def test_a_running_service_answers_while_its_tables_are_distributed_and_brought_back(
     local: str, tmp_path: Path
 ) -> None:
     answers_as_its_tables_come_and_go(local, local, tmp_path / "log")
@@ -236,7 +238,7 @@ def test_a_running_service_answers_through_a_pooler_after_its_tables_move_and_co
 
 
 @pytest.mark.anyio
-async def test_a_ping_sees_distributed_tables_where_no_statement_fails(
+async def test_a_ping_sees_distributed_tables_although_no_statement_fails(
     local: str, tmp_path: Path
 ) -> None:
     with pgbouncer(tool("pgbouncer"), local, tmp_path, prepared_statements=0) as url:

@@ -154,7 +154,7 @@ async def test_requests_that_share_a_statement_set_and_clear_the_time(engine: As
         ({"created_at": AHEAD, "completed_at": AHEAD}, True, ("now", "now")),
     ],
 )
-def test_a_new_task_has_the_times_that_it_had_elsewhere(
+def test_a_create_keeps_the_times_of_a_task_from_another_service(
     api: httpx.Client,
     user: str,
     way: str,
@@ -200,7 +200,7 @@ def test_a_key_covers_the_times(api: httpx.Client, user: str) -> None:
     assert_problem(other, 422)
 
 
-def test_a_batch_with_a_key_answers_the_same_times_again(api: httpx.Client, user: str) -> None:
+def test_a_repeated_batch_with_a_key_answers_the_same_times(api: httpx.Client, user: str) -> None:
     task, done = create(api, user), create(api, user, completed=True)
     operations = [
         {"op": "create", "task": {"title": "Buy milk", "completed": True, "created_at": AHEAD}},
@@ -356,9 +356,7 @@ async def test_an_update_of_completed_alone_sets_and_clears_the_time(
 
 
 @pytest.mark.anyio
-async def test_whoever_completes_a_task_by_hand_sets_the_time(
-    engine: AsyncEngine, own_database: str
-) -> None:
+async def test_a_completion_by_hand_sets_the_time(engine: AsyncEngine, own_database: str) -> None:
     made = json.loads(await task_service.create_task(engine, "ada", TaskCreate(title="Buy milk")))
 
     await execute(own_database, "UPDATE tasks SET completed = true")

@@ -237,7 +237,7 @@ def test_several_fields_are_one_list(api: httpx.Client, path: str) -> None:
     assert response.status_code == 304
 
 
-def test_head_has_the_same_etag_and_is_304_when_get_is(api: httpx.Client, path: str) -> None:
+def test_head_has_the_etag_of_get_and_is_304_like_get(api: httpx.Client, path: str) -> None:
     got, head = api.get(path), api.head(path)
 
     assert head.headers["etag"] == got.headers["etag"]

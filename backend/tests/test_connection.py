@@ -31,7 +31,7 @@ def stolen(user: str) -> bytes:
 @pytest.mark.parametrize("upgrade", UPGRADES)
 @pytest.mark.parametrize("is_chunked", [False, True])
 @pytest.mark.parametrize("segments", [1, 2, 3])
-def test_an_upgrade_is_ignored_and_the_body_stays_the_requests_own(
+def test_an_upgrade_is_ignored_and_the_body_belongs_to_the_request(
     server: Server, user: str, upgrade: str, is_chunked: bool, segments: int
 ) -> None:
     wish = ["Connection: keep-alive, Upgrade", f"Upgrade: {upgrade}"]
@@ -294,7 +294,7 @@ def test_a_head_of_64_kib_is_accepted_and_a_larger_one_is_431(server: Server) ->
         assert connection.is_closed()
 
 
-def test_200_fields_are_accepted_and_one_more_is_431(server: Server) -> None:
+def test_200_fields_are_accepted_and_201_fields_are_431(server: Server) -> None:
     with connected(server) as connection:
         connection.send(request("GET", "/health/live", *["X: x"] * 199))
         assert connection.read().status == 200

@@ -76,7 +76,7 @@ def settings(**more: str) -> dict[str, object]:
         f"postgresql://%61da:npg%5Fs3cret@{HOST.replace('.', '%2E')}/neon%64b?sslmode=verif%79-ca",
     ],
 )
-def test_every_way_to_write_neons_string_is_the_same(
+def test_every_spelling_of_neons_string_names_the_same_database(
     pasted: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert parsed(pasted) == (("ada", "npg_s3cret", HOST, 5432, "neondb"), VERIFIED)
@@ -378,7 +378,7 @@ def test_an_unknown_parameter_is_named_and_ignored(caplog: pytest.LogCaptureFixt
 
 
 @pytest.mark.parametrize("host", ["db.example", "10.0.0.5", "[2001:db8::5]"])
-def test_plain_text_that_was_not_requested_is_logged(
+def test_a_warning_names_an_unencrypted_connection_that_nobody_asked_for(
     host: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     _, arguments = parsed(f"postgresql://ada:s@{host}/tasks")

@@ -26,7 +26,7 @@ PID = compiled(select(literal_column("pg_backend_pid()")))
 NEW, NEWER = [compiled(select(literal_column(str(n)).label("n"))) for n in (1, 2)]
 
 
-def test_a_connection_of_any_number_is_looked_at() -> None:
+def test_the_service_sees_whether_a_connection_of_any_number_is_readable() -> None:
     """`select` takes no number above 1023."""
     allow_many_connections()
     ours, theirs = socket.socketpair()
@@ -162,7 +162,7 @@ async def test_slow_statements_share_half_of_the_connections(
 
 
 @pytest.mark.anyio
-async def test_waiting_for_a_share_times_out_as_for_a_connection(
+async def test_a_wait_for_a_share_times_out_like_a_wait_for_a_connection(
     direct_database: str, four: AsyncEngine
 ) -> None:
     async with closed_gate(direct_database):
@@ -201,7 +201,7 @@ async def test_a_cancelled_wait_takes_no_share() -> None:
 
 
 @pytest.mark.anyio
-async def test_a_request_that_is_refused_and_leaves_at_once_gives_nothing_back() -> None:
+async def test_a_refused_request_that_leaves_at_once_gives_no_share_back() -> None:
     shares = Shares(most=1, seconds=0)
     assert shares.take("ada")
 

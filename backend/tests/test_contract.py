@@ -171,14 +171,14 @@ def test_the_contract_begins_with_at_most_eight_lines_of_advice_for_clients() ->
         assert len(line) < 130
 
 
-def test_an_operation_begins_with_what_it_does() -> None:
+def test_the_description_of_an_operation_begins_with_a_verb() -> None:
     """Tools that agents get have the description, and the summary only where there is none."""
     verbs = ("Change", "Complete", "Create", "Delete", "End", "Get", "List", "Make", "Say")
     for name, (_, _, operation) in OPERATIONS.items():
         assert operation.get("description", operation["summary"]).startswith(verbs), name
 
 
-def test_no_condition_is_offered_that_only_a_star_meets() -> None:
+def test_the_contract_offers_no_condition_that_only_a_star_meets() -> None:
     offered = {
         name: [each["name"] for each in operation["parameters"] if each.get("in") == "header"]
         for name, (_, _, operation) in OPERATIONS.items()
@@ -189,7 +189,7 @@ def test_no_condition_is_offered_that_only_a_star_meets() -> None:
     assert "If-Match" not in offered["listChanges"]
 
 
-def test_a_create_takes_tags_as_a_change_does() -> None:
+def test_a_create_and_a_change_have_the_same_schema_of_tags() -> None:
     """A create's own default must not hide what else the schema says."""
     schemas = CONTRACT["components"]["schemas"]
     create, change = (schemas[name]["properties"]["tags"] for name in ("TaskCreate", "TaskUpdate"))
@@ -239,7 +239,7 @@ def test_everything_has_a_description_and_an_example() -> None:
         if int(status) < 500 and status != "429"
     ],
 )
-def test_an_answer_is_as_the_contract_says(
+def test_every_answer_matches_the_contract(
     server: Server, user: str, name: str, status: int
 ) -> None:
     method, path, operation = OPERATIONS[name]

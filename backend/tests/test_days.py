@@ -71,7 +71,7 @@ def test_a_new_task_is_due_on_a_day_or_at_a_moment(
 @sent_and_answered
 @pytest.mark.parametrize("method", ["PUT", "PATCH", "batch"])
 @pytest.mark.parametrize("before", [NOON, "2026-12-25"])
-def test_a_change_makes_it_due_on_a_day_or_at_a_moment(
+def test_a_change_makes_a_task_due_on_a_day_or_at_a_moment(
     api: httpx.Client,
     user: str,
     before: str,
@@ -94,7 +94,7 @@ def changed(api: httpx.Client, task: Task, method: str, sent: dict[str, object])
 
 
 @pytest.mark.parametrize("method", ["PUT", "PATCH", "batch"])
-def test_a_due_date_that_is_sent_back_unchanged_stays_what_it_was(
+def test_a_due_date_that_is_sent_back_unchanged_stays_a_day_or_a_moment(
     api: httpx.Client, user: str, method: str
 ) -> None:
     day, moment = create(api, user, due_date="2026-12-24"), create(api, user, due_date=MIDNIGHT)
@@ -137,7 +137,7 @@ def test_a_text_that_is_no_day_is_refused_as_a_day(
     assert listed(api, user) == [task]
 
 
-def test_an_update_that_only_says_all_day_is_asked_for_the_day(
+def test_an_update_of_all_day_alone_is_refused_and_must_name_the_day(
     api: httpx.Client, user: str
 ) -> None:
     task = create(api, user, due_date=NOON)
@@ -147,7 +147,7 @@ def test_an_update_that_only_says_all_day_is_asked_for_the_day(
     assert error["msg"] == "needs a due_date that is a day, or a time at midnight"
 
 
-def test_a_batch_with_a_key_answers_its_days_again(api: httpx.Client, user: str) -> None:
+def test_a_repeated_batch_with_a_key_answers_the_same_days(api: httpx.Client, user: str) -> None:
     task = create(api, user, due_date="2026-12-24")
     body = {
         "operations": [
@@ -214,7 +214,7 @@ def titles(api: httpx.Client, user: str, **query: str) -> list[str]:
 
 
 @pytest.mark.parametrize(("zone", "day", "hours"), DAYS)
-def test_a_day_has_the_tasks_that_are_due_on_it_and_at_its_moments(
+def test_a_day_lists_the_tasks_of_the_day_and_of_its_moments(
     api: httpx.Client, user: str, zone: str, day: str, hours: float
 ) -> None:
     begin, end = first_moment(zone, day), first_moment(zone, after(day))

@@ -25,7 +25,7 @@ DAY = 86_400
     ],
     ids=["secret only", "as set"],
 )
-def test_a_development_token_names_the_user_for_a_day_and_what_is_set(
+def test_a_development_token_lasts_a_day_and_names_the_user_and_the_settings(
     settings: dict[str, str], expected: dict[str, str]
 ) -> None:
     before = int(time.time())

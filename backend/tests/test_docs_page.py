@@ -203,7 +203,7 @@ def test_the_docs_page_says_that_an_answer_is_a_stream_and_leaves_the_stream(
 
 
 @OPEN
-def test_an_operation_shows_what_its_user_needs(page: Page) -> None:
+def test_an_operation_shows_no_answer_that_all_operations_share(page: Page) -> None:
     introduction = page.locator(".info .description")
     for shared in ["414: The path", "500: An unexpected error", "503: The database"]:
         expect(introduction).to_contain_text(shared)

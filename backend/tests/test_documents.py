@@ -182,9 +182,7 @@ def test_the_script_for_today_knows_the_readers_day(
         if STARTS_A_SERVER.search(block) and block != first_terminal(document)
     ],
 )
-def test_the_other_blocks_that_start_the_service_start_it(
-    script: str, postgres: str, tmp_path: Path
-) -> None:
+def test_the_other_blocks_start_the_service(script: str, postgres: str, tmp_path: Path) -> None:
     with started_by(script.replace(EXAMPLE_URL, postgres), tmp_path) as server:
         assert server.status("/health/ready") == 200
 
@@ -208,7 +206,7 @@ def figures(words: str, title: str = "requests/s") -> dict[str, list[float]]:
 BESIDE = "this service's rate divided by that of"
 
 
-def test_the_figures_of_the_readme_are_those_of_the_bench() -> None:
+def test_the_readme_has_the_figures_of_the_bench() -> None:
     readme = " ".join((TOP / "README.md").read_text().split())
     at_16, at_1 = figures("", BESIDE), figures(", 1 connection", BESIDE)
 
@@ -228,7 +226,7 @@ def test_the_readme_has_at_most_120_lines() -> None:
     assert len((TOP / "README.md").read_text().splitlines()) <= 120
 
 
-def test_the_figures_of_growing_are_those_of_the_bench() -> None:
+def test_the_page_about_growing_has_the_figures_of_the_bench() -> None:
     page = " ".join((TOP / "specs" / "growing.md").read_text().split())
     results = (BACKEND / "benchmarks" / "results" / "README.md").read_text()
     [rows] = re.findall(r"^\| requests/s \| 10,000 rows \|.*?\n\n", results, re.M | re.S)
@@ -258,7 +256,7 @@ def test_the_figures_of_growing_are_those_of_the_bench() -> None:
     assert f"carries about {gets:,.0f} gets or {creates:,.0f} creates a second" in page
 
 
-def test_the_figures_of_limits_are_those_of_the_faults() -> None:
+def test_the_page_about_limits_has_the_figures_of_the_faults() -> None:
     page = " ".join((TOP / "specs" / "limits.md").read_text().split())
     faults = (BACKEND / "benchmarks" / "results" / "faults.md").read_text()
     rows = dict(re.findall(r"^\| (\w[^|]+) \| (\d.*) \|$", faults, re.M))
@@ -300,7 +298,7 @@ def test_the_workers_of_a_compute_leave_neons_own_connections_free() -> None:
         assert int(workers) == (int(connections.replace(",", "")) - reserved) // pool
 
 
-def test_the_limits_in_documents_are_those_of_the_code() -> None:
+def test_the_documents_have_the_limits_of_the_code() -> None:
     kib = 1024
     sentences = {
         "limits.md": [
@@ -393,7 +391,7 @@ def test_links_are_not_broken(document: Path) -> None:
         assert (document.parent / target).exists(), target
 
 
-def test_files_that_documents_name_are_there() -> None:
+def test_files_that_documents_name_exist() -> None:
     """Documents name a file by its whole path, or by the end of the path."""
     files = subprocess.run(
         ["git", "ls-files"], cwd=TOP, capture_output=True, text=True, check=True
@@ -414,7 +412,7 @@ def _starts(path: str) -> list[int]:
     return [0, *(place.end() for place in re.finditer("/", path))]
 
 
-def test_the_index_of_decisions_has_each_of_them() -> None:
+def test_the_index_of_decisions_has_each_decision() -> None:
     folder = TOP / "specs" / "decisions"
     rows = re.findall(
         r"^\| ([\d-]+) \| \[(.+)\]\((.+)\) \|$", (folder / "README.md").read_text(), re.M

@@ -180,7 +180,7 @@ def test_a_server_that_an_earlier_release_left_running_is_closed_to_others(
         assert asyncio.run(answer(url, "SELECT count(*) FROM kept")) == 1
 
 
-def test_a_socket_that_others_could_have_put_there_is_not_trusted(
+def test_a_socket_that_another_user_could_have_made_is_not_trusted(
     tmp_path: Path, initialized: Callable[[Path], Path]
 ) -> None:
     data_dir = initialized(tmp_path / LONG / "data")

@@ -27,7 +27,7 @@ async def owners_of_keys(url: str) -> list[str]:
 
 
 @pytest.mark.anyio
-async def test_expired_keys_of_all_users_go_and_others_stay(
+async def test_the_sweep_deletes_expired_keys_of_all_users_and_no_other_key(
     engine: AsyncEngine, own_database: str
 ) -> None:
     for number in range(250):
@@ -41,7 +41,7 @@ async def test_expired_keys_of_all_users_go_and_others_stay(
 
 
 @pytest.mark.anyio
-async def test_old_changes_of_users_who_never_come_back_go_but_the_last(
+async def test_the_sweep_deletes_old_changes_of_absent_users_but_their_last_change(
     engine: AsyncEngine, own_database: str
 ) -> None:
     for user, total, old in (("gone", 30, 30), ("back", 30, 20), ("young", 5, 0)):

@@ -141,7 +141,7 @@ def sentence(log: str) -> str:
 
 
 @pytest.mark.anyio
-async def test_what_start_up_opens_is_closed_at_the_end(
+async def test_the_end_of_the_service_closes_the_connections_of_start_up(
     postgres: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     url = SecretStr(f"{postgres}&colour=red")
@@ -199,7 +199,7 @@ def test_tables_that_cannot_be_created_are_reported_in_one_sentence(
     assert "Traceback" not in server.log
 
 
-def test_connections_that_end_with_their_answer_or_before_it_leave_no_error_in_the_log(
+def test_a_connection_that_ends_with_or_before_its_answer_logs_no_error(
     postgres: str, tmp_path: Path
 ) -> None:
     with serving(tmp_path / "log", DATABASE_URL=postgres, WORKERS="1") as server:

@@ -189,7 +189,7 @@ async def test_an_unhandled_error_is_our_500(app: TaskAPI) -> None:
 
 
 @pytest.mark.anyio
-async def test_an_error_in_the_middle_of_an_answer_is_no_second_answer(app: TaskAPI) -> None:
+async def test_an_error_in_the_middle_of_an_answer_causes_no_second_answer(app: TaskAPI) -> None:
     async def numbers() -> AsyncIterator[bytes]:
         yield b"1"
         raise ZeroDivisionError

@@ -88,7 +88,7 @@ async def numbers(driver: Driver, user: str) -> list[int]:
 # By hand
 
 
-async def test_what_is_done_by_hand_is_in_the_feed(
+async def test_the_feed_has_changes_that_were_made_by_hand(
     engine: AsyncEngine, own_database: str, user: str
 ) -> None:
     position = await now(engine, user)
@@ -105,7 +105,7 @@ async def test_what_is_done_by_hand_is_in_the_feed(
     assert second == {"id": str(one), "deleted": True}
 
 
-async def test_a_transaction_that_is_undone_leaves_no_number_out(
+async def test_a_rolled_back_transaction_leaves_no_gap_in_the_numbers(
     engine: AsyncEngine, own_database: str, user: str
 ) -> None:
     await created(engine, user)
@@ -130,7 +130,7 @@ async def test_truncate_deletes_each_task(
     assert await since(engine, user, position) == [{"id": task["id"], "deleted": True}]
 
 
-async def test_a_task_that_gets_another_owner_is_deleted_for_the_first(
+async def test_the_first_owners_feed_has_a_task_that_gets_another_owner_as_deleted(
     engine: AsyncEngine, own_database: str, user: str, pytestconfig: pytest.Config
 ) -> None:
     if pytestconfig.getoption("citus"):
@@ -191,7 +191,7 @@ async def heard_of_late_commit(engine: AsyncEngine, url: str, locks: str, user: 
     return [{str(early): "early", str(late): "late"}[task] for task in replica.tasks]
 
 
-async def test_a_commit_that_comes_late_is_heard_of(
+async def test_the_feed_has_the_changes_of_a_late_commit(
     engine: AsyncEngine, own_database: str, locks: str, user: str
 ) -> None:
     assert await heard_of_late_commit(engine, own_database, locks, user) == ["early", "late"]
@@ -308,7 +308,7 @@ async def test_8_writers_through_two_servers_and_by_hand_are_followed_without_a_
         assert all(replica.tasks[task["id"]] == task for task in listed)
 
 
-async def test_a_client_that_syncs_page_by_page_while_others_write_has_what_is_there(
+async def test_a_client_that_syncs_page_by_page_while_others_write_has_every_task(
     two_servers: list[Server], own_database: str, user: str, full: bool
 ) -> None:
     tasks = 100_000 if full else 2000
@@ -360,7 +360,7 @@ async def aged(url: str, user: str, first: int, last: int) -> None:
     )
 
 
-async def test_a_months_old_changes_but_the_newest_go_and_their_tokens_with_them(
+async def test_changes_of_a_month_ago_and_their_tokens_go_except_the_newest(
     engine: AsyncEngine, own_database: str, user: str
 ) -> None:
     positions = [await now(engine, user)]
@@ -520,7 +520,7 @@ async def until_waiting(
             await asyncio.sleep(0.02)
 
 
-async def test_a_client_that_has_seen_no_change_yet_is_told_of_another_database(
+async def test_a_token_of_a_user_without_changes_is_gone_in_another_database(
     engine: AsyncEngine,
     postgres: str,
     user: str,

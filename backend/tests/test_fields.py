@@ -115,7 +115,7 @@ every_method = pytest.mark.parametrize("method", ["POST", "PUT", "PATCH"])
 
 @every_method
 @sent_and_read
-def test_a_field_is_kept_as_it_was_sent(
+def test_the_service_keeps_a_field_unchanged(
     api: httpx.Client, user: str, method: str, field: str, sent: object, read: object
 ) -> None:
     response = answered(api, user, method, {field: sent})
@@ -173,7 +173,7 @@ def test_a_toggle_leaves_the_other_fields(api: httpx.Client, user: str) -> None:
 
 
 @pytest.mark.parametrize("zone", ["-12:00", "-08:00", "+00:00", "+05:30", "+14:00"])
-def test_a_day_comes_back_as_the_day_that_was_sent(api: httpx.Client, user: str, zone: str) -> None:
+def test_a_day_comes_back_unchanged(api: httpx.Client, user: str, zone: str) -> None:
     """Wherever the client is: the first ten characters of an answer are the day."""
     task = create(api, user, due_date="2026-12-24")
     again = create(api, user, due_date=task["due_date"].replace("+00:00", "Z"))

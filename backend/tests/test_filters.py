@@ -99,7 +99,7 @@ def test_an_offset_that_was_not_encoded_is_read(api: httpx.Client, user: str, qu
     assert [task["title"] for task in response.json()] == ["a"]
 
 
-def test_what_is_overdue_was_due_before_now_and_is_not_completed(
+def test_an_overdue_task_was_due_before_now_and_is_not_completed(
     api: httpx.Client, user: str
 ) -> None:
     create(api, user, title="late", due_date=PAST)
@@ -180,7 +180,7 @@ SAME: list[tuple[object, object]] = [
 
 @pytest.mark.usefixtures("tasks")
 @pytest.mark.parametrize(("theirs", "ours"), SAME)
-def test_other_names_mean_the_same(
+def test_other_names_mean_the_same_filters(
     api: httpx.Client, user: str, theirs: object, ours: object
 ) -> None:
     assert titles(api, user, theirs) == titles(api, user, ours)
@@ -390,7 +390,7 @@ def test_other_preferences_are_ignored(api: httpx.Client, user: str, prefer: str
         ('count="", =, ;', {"count": ""}),
     ],
 )
-def test_preferences_are_read_without_parameters_and_the_first_of_two_alike_counts(
+def test_parameters_of_preferences_are_ignored_and_the_first_of_two_alike_counts(
     prefer: str | None, read: dict[str, str]
 ) -> None:
     assert preferences(prefer) == read
@@ -434,7 +434,7 @@ def test_weights_are_read_whatever_other_parameters_say(
     assert weights(accept) == read
 
 
-def test_a_cursor_leaves_the_number_of_all_as_it_is(
+def test_a_cursor_does_not_change_the_number_of_all_tasks(
     api: httpx.Client, user: str, tasks: list[Task]
 ) -> None:
     link = get(api, user, {"limit": 3}).links["next"]["url"]
@@ -458,9 +458,7 @@ def test_a_counted_list_has_an_etag_of_its_own(api: httpx.Client, user: str) -> 
     assert known.headers["x-total-count"] == "2"
 
 
-def test_of_every_pair_of_filters_both_apply(
-    api: httpx.Client, user: str, tasks: list[Task]
-) -> None:
+def test_both_filters_of_every_pair_apply(api: httpx.Client, user: str, tasks: list[Task]) -> None:
     single: list[tuple[str, str]] = [
         ("completed", "false"),
         ("priority", "low,high"),
@@ -505,7 +503,7 @@ def test_the_first_hundred_items_of_a_field_count() -> None:
     ],
 )
 @pytest.mark.usefixtures("tasks")
-def test_no_link_leads_to_itself_or_to_what_is_refused(
+def test_no_link_leads_to_itself_or_to_a_refusal(
     api: httpx.Client, user: str, query: dict[str, str], links: dict[str, dict[str, str]]
 ) -> None:
     response = get(api, user, query)

@@ -34,7 +34,7 @@ def flow_of(transport: Any) -> Flow:  # noqa: ANN401 - as much of one as Flow ne
 
 
 @pytest.mark.parametrize("taken", [0, 1])
-def test_a_peer_has_its_time_from_the_first_look_on(taken: int) -> None:
+def test_a_peers_time_begins_with_the_first_look(taken: int) -> None:
     transport = Transport()
     flow = flow_of(transport)
     flow.sent, transport.unsent = 5 + taken, 5
@@ -42,7 +42,7 @@ def test_a_peer_has_its_time_from_the_first_look_on(taken: int) -> None:
     assert [flow.stands_still(now, 30) for now in (1000, 1030, 1031)] == [False, False, True]
 
 
-def test_a_peer_that_takes_a_byte_or_has_taken_all_has_its_time_again() -> None:
+def test_a_peers_time_begins_again_when_the_peer_takes_a_byte_or_has_taken_all() -> None:
     transport = Transport()
     flow = flow_of(transport)
     flow.sent = 5
@@ -51,7 +51,7 @@ def test_a_peer_that_takes_a_byte_or_has_taken_all_has_its_time_again() -> None:
         assert not flow.stands_still(now, 30)
 
 
-def test_more_data_gives_a_peer_that_takes_nothing_no_more_time() -> None:
+def test_more_data_gives_no_more_time_to_a_peer_that_takes_none() -> None:
     transport = Transport()
     flow = flow_of(transport)
     stands = []
@@ -66,7 +66,7 @@ def test_more_data_gives_a_peer_that_takes_nothing_no_more_time() -> None:
 @pytest.mark.parametrize(
     ("closing", "calls"), [(False, ["pause", "parse", "resume"]), (True, ["pause"])]
 )
-async def test_what_arrived_before_a_pause_is_parsed_unless_the_connection_ends(
+async def test_bytes_from_before_a_pause_are_parsed_unless_the_connection_ends(
     *, closing: bool, calls: list[str]
 ) -> None:
     transport = Transport()

@@ -63,7 +63,7 @@ def since_now(api: httpx.Client, user: str) -> str:
     return token
 
 
-def test_every_answer_has_them_after_the_fields(api: httpx.Client, user: str) -> None:
+def test_every_answer_has_further_members_after_the_fields(api: httpx.Client, user: str) -> None:
     before = since_now(api, user)
     sent = {"recurrence": {"every": "week"}, "category": "home", "reminders": [15, 60]}
     created = create(api, user, **sent)
@@ -80,7 +80,7 @@ def test_every_answer_has_them_after_the_fields(api: httpx.Client, user: str) ->
     assert list(map(json.dumps, answers)) == [json.dumps(created)] * 5
 
 
-def test_a_batch_keeps_and_answers_them(api: httpx.Client, user: str) -> None:
+def test_a_batch_keeps_and_answers_further_members(api: httpx.Client, user: str) -> None:
     task = create(api, user)
 
     results = batch(
@@ -101,7 +101,9 @@ def test_a_batch_keeps_and_answers_them(api: httpx.Client, user: str) -> None:
 
 
 @pytest.mark.parametrize("way", ["PUT", "PATCH", "batch"])
-def test_absent_members_stay_and_null_removes_one(api: httpx.Client, user: str, way: str) -> None:
+def test_absent_members_stay_and_null_removes_a_member(
+    api: httpx.Client, user: str, way: str
+) -> None:
     task = create(api, user, **WEEKLY, category="home")
 
     assert further(task_in(changed(api, task, {"title": "Other"}, way))) == WEEKLY | {
@@ -189,7 +191,7 @@ def test_a_change_of_a_member_alone_is_a_change_of_the_task(
 
 
 @pytest.mark.parametrize("way", ["PUT", "PATCH", "batch"])
-def test_a_change_to_the_same_value_moves_the_time_as_with_a_field(
+def test_a_change_of_a_member_to_the_same_value_moves_updated_at(
     api: httpx.Client, user: str, way: str
 ) -> None:
     task = create(api, user, **WEEKLY)
@@ -225,7 +227,9 @@ def test_a_key_covers_further_members_and_a_repeat_gets_the_members_of_the_first
     assert len(listed(api, user)) == 1
 
 
-def test_a_repeated_batch_gives_the_merged_members_of_then(api: httpx.Client, user: str) -> None:
+def test_a_repeated_batch_answers_the_merged_members_of_the_first_answer(
+    api: httpx.Client, user: str
+) -> None:
     task, other = create(api, user, it={"a": 1}), create(api, user, gone=1)
     operations = [
         {"op": "update", "id": task["id"], "task": {"it": {"b": 2}, "x": 1}},
@@ -336,7 +340,7 @@ BEYOND = [
 
 @pytest.mark.parametrize("way", ["POST", "PUT", "PATCH", "batch"])
 @pytest.mark.parametrize(("members", "sentence"), BEYOND)
-def test_what_is_beyond_a_limit_is_422_and_named(
+def test_a_member_beyond_a_limit_is_422_and_the_answer_names_the_member(
     api: httpx.Client, user: str, way: str, members: dict[str, object], sentence: str
 ) -> None:
     task = create(api, user)
@@ -364,7 +368,7 @@ def test_what_is_beyond_a_limit_is_422_and_named(
         ({}, {"a": "x" * 9000, "b": [1e308] * 40}, "b", TOO_LONG),
     ],
 )
-def test_too_many_or_too_long_members_are_422_and_one_is_named(
+def test_too_many_or_too_long_members_are_422_and_the_answer_names_a_member(
     api: httpx.Client,
     user: str,
     way: str,
@@ -405,7 +409,7 @@ def test_a_change_may_remove_many_members_but_not_any_number(
 
 
 @pytest.mark.parametrize("way", ["PUT", "PATCH", "batch"])
-def test_as_much_as_the_limits_allow_is_kept_and_can_be_changed(
+def test_members_at_the_limits_are_kept_and_can_be_changed(
     api: httpx.Client, user: str, way: str
 ) -> None:
     most = IN_LIST | {"m31": NESTED}
@@ -512,7 +516,7 @@ def test_every_request_and_answer_keeps_a_whole_number_of_any_length(
         ("isDone", "isDone: must be true, false, active or completed"),
     ],
 )
-def test_a_field_refuses_a_long_number_as_it_refuses_any(
+def test_a_field_refuses_a_long_number_like_any_number(
     api: httpx.Client, user: str, number: str, field: str, sentence: str
 ) -> None:
     refused = api.post(
@@ -568,7 +572,7 @@ def test_times_keep_their_one_form_whatever_members_end_with(api: httpx.Client, 
         assert kept.status_code == 200
 
 
-def test_search_filters_and_order_do_not_look_at_them(api: httpx.Client, user: str) -> None:
+def test_search_filters_and_order_ignore_further_members(api: httpx.Client, user: str) -> None:
     task = create(api, user, note="needle", overdue=True, category="needle")
     other = create(api, user, note="hay")
 
@@ -578,7 +582,9 @@ def test_search_filters_and_order_do_not_look_at_them(api: httpx.Client, user: s
     assert_problem(api.get(tasks_path(user), params={"sort": "note"}), 422)
 
 
-def test_setting_completion_keeps_them_and_takes_none(api: httpx.Client, user: str) -> None:
+def test_a_completion_keeps_further_members_and_takes_no_new_member(
+    api: httpx.Client, user: str
+) -> None:
     task = create(api, user, **WEEKLY)
     path = f"{task_path(task)}/complete"
 
@@ -590,7 +596,7 @@ def test_setting_completion_keeps_them_and_takes_none(api: httpx.Client, user: s
 @pytest.mark.parametrize(
     "text", ['{"title": "x", "a": 1}', '{"title": "x"}', "{}", "[1]", '"x"', "7"]
 )
-async def test_whatever_is_written_by_hand_no_answer_has_a_name_twice_and_changes_go_on(
+async def test_members_written_by_hand_repeat_no_name_in_an_answer_and_changes_go_on(
     engine: AsyncEngine, own_database: str, text: str
 ) -> None:
     task = json.loads(await task_service.create_task(engine, "ada", TaskCreate(title="Buy milk")))
@@ -607,7 +613,7 @@ async def test_whatever_is_written_by_hand_no_answer_has_a_name_twice_and_change
 
 
 @pytest.mark.anyio
-async def test_many_patches_of_one_object_at_once_lose_none(engine: AsyncEngine) -> None:
+async def test_many_patches_of_one_object_at_once_lose_no_member(engine: AsyncEngine) -> None:
     task = json.loads(await task_service.create_task(engine, "ada", TaskCreate(title="Buy milk")))
     task_id = UUID(task["id"])
 

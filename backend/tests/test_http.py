@@ -32,7 +32,7 @@ PATCH = "application/json, application/merge-patch+json"
         ("POST", "/{id}/complete/", COMPLETE),
     ],
 )
-def test_a_method_that_is_not_allowed_names_all_that_are(
+def test_a_405_names_every_allowed_method(
     api: httpx.Client, user: str, method: str, path: str, allow: str
 ) -> None:
     task = create(api, user)
@@ -66,7 +66,7 @@ def test_options_answers_204_with_every_method_and_the_types_of_a_patch(
     "path",
     ["/docs", "/redoc", "/openapi.json", "/health/live", "/health/ready", "/assets/swagger-ui.css"],
 )
-def test_head_answers_what_get_does_without_a_body(api: httpx.Client, path: str) -> None:
+def test_head_answers_like_get_without_a_body(api: httpx.Client, path: str) -> None:
     got, head = api.get(path), api.head(path)
 
     assert got.status_code == head.status_code == 200
@@ -203,7 +203,7 @@ def test_a_larger_body_is_413_with_and_without_its_length(api: httpx.Client, use
     ],
 )
 @pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH"])
-def test_a_preflight_allows_the_frontend_and_what_its_libraries_send(
+def test_a_preflight_allows_the_frontend_and_the_headers_of_its_libraries(
     api: httpx.Client, user: str, method: str, sent: str
 ) -> None:
     response = api.options(
@@ -316,7 +316,7 @@ def test_every_answer_has_origin_in_vary_once(api: httpx.Client) -> None:
             assert api.get(path, headers=headers).headers["vary"] == "Origin"
 
 
-def test_another_origin_may_read_nothing(api: httpx.Client, user: str) -> None:
+def test_another_origin_may_read_no_answer(api: httpx.Client, user: str) -> None:
     response = api.get(tasks_path(user), headers={"Origin": "http://evil.example"})
 
     assert "access-control-allow-origin" not in response.headers

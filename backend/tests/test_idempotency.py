@@ -97,7 +97,7 @@ def test_the_same_key_with_another_task_is_refused(
     assert_same_answer(post(api, user, "key"), first)
 
 
-def test_the_same_task_in_other_json_is_the_same(api: httpx.Client, user: str) -> None:
+def test_a_key_matches_the_same_task_in_other_json(api: httpx.Client, user: str) -> None:
     first = post(api, user, "key")
 
     written_otherwise = json.dumps(
@@ -127,7 +127,7 @@ def test_the_first_answer_is_given_after_a_change_and_after_a_delete(
     assert listed(api, user) == []
 
 
-def test_odd_text_is_repeated_as_it_was(api: httpx.Client, user: str) -> None:
+def test_a_repeated_create_answers_odd_text_unchanged(api: httpx.Client, user: str) -> None:
     for number, text in enumerate(["😀", "\\\"'", "\u0001\u2028", "e\u0301", "</script>"]):
         body = {"title": text, "description": text}
         first = post(api, user, f"key-{number}", body)

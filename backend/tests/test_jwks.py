@@ -127,7 +127,9 @@ def test_an_unknown_key_is_refused(api: httpx.Client) -> None:
 
 
 @pytest.mark.parametrize("key", OURS, ids=lambda key: key.algorithm)
-def test_a_token_that_names_no_key_is_tried_with_each(api: httpx.Client, key: SigningKey) -> None:
+def test_a_token_that_names_no_key_is_tried_with_each_key(
+    api: httpx.Client, key: SigningKey
+) -> None:
     nameless = SigningKey(None, key.algorithm, key.private)
     stranger = signing_key(None, key.algorithm)
 
@@ -190,7 +192,7 @@ def test_many_unknown_keys_cause_few_fetches(
     assert issuer.fetches <= 1 + SEARCHES + seconds / SEARCH_SECONDS
 
 
-def test_an_unknown_key_does_not_delay_a_new_one(
+def test_an_unknown_key_does_not_delay_a_new_key(
     issuer: KeyServer, postgres: str, tmp_path: Path
 ) -> None:
     with trusting(issuer.url, postgres, tmp_path / "log") as (_, api):
@@ -383,7 +385,7 @@ async def test_the_first_search_after_start_up_does_not_wait(issuer: KeyServer) 
         assert await keys.find("second")
 
 
-async def test_after_a_few_searches_there_is_none_for_a_while(
+async def test_a_few_searches_are_followed_by_a_pause(
     issuer: KeyServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("src.framework.auth.jwks.SEARCH_SECONDS", 3600.0)
@@ -415,7 +417,7 @@ async def test_a_flood_of_invented_ids_delays_a_new_key_by_one_pause(
     assert issuer.fetches == fetches + 1
 
 
-async def test_every_search_comes_back_in_time(
+async def test_every_used_search_becomes_available_again(
     issuer: KeyServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("src.framework.auth.jwks.SEARCH_SECONDS", 0.01)
@@ -855,7 +857,9 @@ ODD_KEYS: dict[str, object] = {
 
 
 @pytest.mark.parametrize("odd", ODD_KEYS.values(), ids=ODD_KEYS)
-async def test_an_odd_key_is_ignored_and_the_others_are_not(issuer: KeyServer, odd: object) -> None:
+async def test_an_odd_key_is_ignored_and_the_other_keys_work(
+    issuer: KeyServer, odd: object
+) -> None:
     issuer.publish_set([FIRST.jwk, odd, SECOND.jwk])
     keys = keys_of(issuer)
     async with keys.kept_fresh():
@@ -864,7 +868,9 @@ async def test_an_odd_key_is_ignored_and_the_others_are_not(issuer: KeyServer, o
 
 
 @pytest.mark.parametrize("odd", ODD_KEYS.values(), ids=ODD_KEYS)
-async def test_an_odd_key_does_not_hide_another_with_its_id(issuer: KeyServer, odd: object) -> None:
+async def test_an_odd_key_does_not_hide_another_key_with_its_id(
+    issuer: KeyServer, odd: object
+) -> None:
     for documents in [[ODD.jwk, odd], [odd, ODD.jwk]]:
         issuer.publish_set(documents)
         keys = keys_of(issuer)
@@ -874,7 +880,7 @@ async def test_an_odd_key_does_not_hide_another_with_its_id(issuer: KeyServer, o
 
 @pytest.mark.parametrize("algorithm", ASYMMETRIC)
 @pytest.mark.parametrize("stated", [True, False])
-async def test_every_asymmetric_algorithm_works_that_fits_its_key(
+async def test_every_asymmetric_algorithm_works_with_a_fitting_key(
     issuer: KeyServer, algorithm: str, stated: bool
 ) -> None:
     key = signing_key("its own", algorithm)
@@ -886,7 +892,7 @@ async def test_every_asymmetric_algorithm_works_that_fits_its_key(
 
 
 @pytest.mark.parametrize("stated", ["RS256", "RS512", "PS256", "PS512"])
-async def test_a_key_that_states_its_algorithm_verifies_with_no_other(
+async def test_a_key_that_states_its_algorithm_verifies_with_no_other_algorithm(
     issuer: KeyServer, stated: str
 ) -> None:
     key = signing_key("its own", stated)
@@ -988,7 +994,7 @@ async def test_a_token_may_name_a_key_that_is_published_without_its_id(issuer: K
         assert await user_of(trusting_tokens(keys), key.token("ada")) == "ada"
 
 
-async def test_a_new_key_is_found_for_a_token_that_names_none(issuer: KeyServer) -> None:
+async def test_a_new_key_is_found_for_a_token_that_names_no_key(issuer: KeyServer) -> None:
     new = signing_key(None, "ES256")
     keys = keys_of(issuer)
     async with keys.kept_fresh():
@@ -1009,7 +1015,7 @@ async def test_tokens_that_name_no_key_share_the_budget_of_searches(
     assert issuer.fetches == 1 + SEARCHES
 
 
-async def test_a_token_that_names_no_key_is_tried_with_few_of_many(issuer: KeyServer) -> None:
+async def test_a_token_that_names_no_key_is_tried_with_few_of_many_keys(issuer: KeyServer) -> None:
     nameless = SigningKey(None, "EdDSA", FIRST.private)
     issuer.publish(*(signing_key(f"{number}") for number in range(TRIED_KEYS)), FIRST)
     keys = keys_of(issuer)

@@ -86,7 +86,7 @@ def test_a_key_of_creates_and_whole_updates_keeps_their_ids_and_times_only(
     assert size < 100 * 300
 
 
-def test_the_first_answer_is_given_whatever_became_of_tasks_that_were_changed_in_part(
+def test_later_changes_of_the_tasks_do_not_change_the_repeated_first_answer(
     api: httpx.Client, user: str
 ) -> None:
     due = "2026-02-03T04:05:06.70+09:00"
@@ -106,7 +106,7 @@ def test_the_first_answer_is_given_whatever_became_of_tasks_that_were_changed_in
 
 
 @pytest.mark.anyio
-async def test_a_key_of_the_release_before_gives_its_whole_answer_again(
+async def test_a_key_of_the_release_before_repeats_its_whole_answer(
     engine: AsyncEngine, own_database: str, user: str
 ) -> None:
     """That release stored whole answers, under a fingerprint that this release knows."""
@@ -159,7 +159,7 @@ async def keep(url: str, user: str, number: int, age: timedelta = timedelta()) -
 
 @pytest.mark.anyio
 @pytest.mark.usefixtures("_both_ways")
-async def test_beyond_10_000_keys_a_new_one_is_refused_and_an_old_one_repeated(
+async def test_beyond_10_000_keys_a_new_key_is_refused_and_an_old_key_repeats_its_answer(
     engine: AsyncEngine, own_database: str, user: str
 ) -> None:
     milk = TaskCreate(title="Buy milk")

@@ -121,7 +121,7 @@ def test_no_import_leads_back() -> None:
 
 
 @pytest.mark.parametrize("part", MAY_NOT_REACH)
-def test_a_part_never_reaches_the_libraries_of_another(part: str) -> None:
+def test_a_part_never_imports_the_libraries_of_another_part(part: str) -> None:
     for path in files(part):
         assert libraries(path, set()).isdisjoint(MAY_NOT_REACH[part]), path
 

@@ -59,7 +59,7 @@ def private_names(path: Path) -> set[str]:
     return used - (own - overridden) - PUBLIC
 
 
-def test_private_names_of_libraries_are_used_only_where_a_test_is_here() -> None:
+def test_every_private_name_of_a_library_in_src_has_a_test_here() -> None:
     used = {
         (str(path.relative_to(SRC)), name)
         for path in SRC.rglob("*.py")
@@ -96,7 +96,7 @@ NOTICE = packet(b"N", b"SNOTICE\0", b"C00000\0", b"Mthat was the farewell\0", b"
 
 
 @pytest.mark.anyio
-async def test_asyncpg_says_that_it_sends_nothing_after_a_farewell() -> None:
+async def test_asyncpg_says_whether_it_has_sent_its_farewell() -> None:
     connected, heard, closed = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -126,7 +126,7 @@ async def test_asyncpg_says_that_it_sends_nothing_after_a_farewell() -> None:
     )
 
 
-def test_uvicorns_protocol_has_what_ours_is_made_of() -> None:
+def test_uvicorns_protocol_has_the_members_that_our_protocol_uses() -> None:
     methods = {
         "connection_lost",
         "connection_made",
@@ -154,7 +154,7 @@ def test_uvicorns_protocol_has_what_ours_is_made_of() -> None:
     assert {"receive", "run_asgi"} <= set(dir(RequestResponseCycle))
 
 
-def test_pydantic_settings_keeps_what_it_read_of_a_file(
+def test_pydantic_settings_keeps_the_variables_that_it_read_from_a_file(
     tmp_path: Path,
 ) -> None:
     file = tmp_path / ".env"

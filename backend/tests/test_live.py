@@ -78,7 +78,7 @@ async def test_a_stream_begins_with_its_position(client: httpx.AsyncClient, user
     assert first.data == {"changes": [], "next": first.id, "more": False}
 
 
-async def test_each_change_is_an_event_as_the_feed_would_answer_it(
+async def test_each_change_is_an_event_with_the_answer_of_the_feed(
     client: httpx.AsyncClient, user: str
 ) -> None:
     async with streaming(client, user) as stream:
@@ -134,7 +134,7 @@ async def test_a_line_break_in_a_task_breaks_no_event(client: httpx.AsyncClient,
     assert task["description"] == text
 
 
-async def test_a_stream_from_a_position_that_is_not_known_sends_a_problem_and_ends(
+async def test_a_stream_from_an_unknown_position_sends_a_problem_and_ends(
     client: httpx.AsyncClient, user: str
 ) -> None:
     async with streaming(client, user, since=UNKNOWN) as stream:
@@ -187,7 +187,9 @@ async def test_only_a_client_that_asks_for_events_gets_them(
     assert "Accept" in response.headers.get_list("vary")
 
 
-async def test_head_has_an_end(client: httpx.AsyncClient, server: Server, user: str) -> None:
+async def test_the_answer_to_head_ends(
+    client: httpx.AsyncClient, server: Server, user: str
+) -> None:
     path = f"{tasks_path(user)}/changes"
 
     events = await client.head(path, headers={"Accept": "text/event-stream"})
@@ -233,7 +235,7 @@ async def test_a_stream_is_logged_when_it_ends(
     assert await asyncio.to_thread(eventually, line)
 
 
-async def test_a_client_that_leaves_while_it_waits_is_not_waited_for(
+async def test_a_waiting_request_ends_when_its_client_leaves(
     client: httpx.AsyncClient, server: Server, user: str
 ) -> None:
     since = await now(client, user)
@@ -267,7 +269,7 @@ async def test_a_reader_who_stands_still_holds_nobody_up(
             heard += (await stream.event()).data["changes"]
 
 
-async def test_writes_of_another_process_are_heard_of(
+async def test_a_stream_has_the_writes_of_another_process(
     postgres: str, user: str, tmp_path: Path
 ) -> None:
     with (
@@ -446,7 +448,7 @@ async def test_a_request_that_does_not_say_how_long_does_not_wait(
     assert "preference-applied" not in answer.headers
 
 
-async def test_no_request_waits_for_a_token_or_for_changes_that_are_there(
+async def test_no_request_waits_for_a_token_or_for_existing_changes(
     client: httpx.AsyncClient, user: str
 ) -> None:
     headers = {"Prefer": "wait=60"}
@@ -610,9 +612,7 @@ def fast(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("fast")
-async def test_one_query_asks_for_all_who_listen(
-    engine: AsyncEngine, sent: list[Statement]
-) -> None:
+async def test_one_query_serves_all_listeners(engine: AsyncEngine, sent: list[Statement]) -> None:
     hub = Listeners(engine, asyncio.Event(), 60, 1000)
     streams = [Recorded() for _ in range(50)]
     async with AsyncExitStack() as listening:
@@ -648,7 +648,7 @@ async def test_a_users_changes_are_read_once_for_all_streams_of_the_user(
     assert hub.pages == {}
 
 
-async def test_one_query_asks_every_half_second(
+async def test_the_listeners_send_one_query_every_half_second(
     engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch, user: str
 ) -> None:
     waited: list[object] = []
@@ -737,7 +737,7 @@ async def test_a_single_task_always_fits(engine: AsyncEngine, user: str) -> None
 
 
 @pytest.mark.usefixtures("fast")
-async def test_users_have_their_turns_at_reading(
+async def test_users_take_turns_at_reading(
     engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch, user: str
 ) -> None:
     """A client that comes back with many streams at different positions delays no other user."""
@@ -765,7 +765,7 @@ async def test_users_have_their_turns_at_reading(
     assert read.index(f"{user}-other") <= READERS + 1
 
 
-async def test_each_key_has_its_turn_before_any_has_another() -> None:
+async def test_each_key_has_its_turn_before_any_key_has_a_second_turn() -> None:
     turns = Turns(1)
     served: list[str] = []
 
@@ -869,7 +869,7 @@ async def test_a_slow_client_keeps_no_turn() -> None:
     assert slow.pieces == quick.pieces
 
 
-async def test_a_stream_that_fails_in_the_middle_of_an_event_sends_no_more_of_it() -> None:
+async def test_a_stream_that_fails_in_the_middle_of_an_event_sends_no_more_bytes() -> None:
     """A client takes an event that has its end for a whole event."""
     sent, turns = Sent(), Turns(1)
     stream = stream_to(sent)

@@ -154,7 +154,7 @@ async ([tasks, token]) => {
 """
 
 
-def test_what_one_page_writes_the_other_shows(
+def test_a_page_shows_the_changes_of_another_page(
     tabs: Tabs, closed: Server, api: httpx.Client, user: str
 ) -> None:
     writer, reader = tabs.open(), tabs.open()
@@ -176,7 +176,7 @@ def test_what_one_page_writes_the_other_shows(
         assert page.evaluate("window.wasNotLoadedAgain")
 
 
-def test_a_page_shows_first_what_was_there_before_it(
+def test_a_page_first_shows_the_tasks_from_before_its_start(
     tabs: Tabs, api: httpx.Client, user: str
 ) -> None:
     create(api, user, title="a")
@@ -187,7 +187,7 @@ def test_a_page_shows_first_what_was_there_before_it(
     shows(page, "a", "b")
 
 
-def test_a_page_that_had_no_network_has_missed_nothing(
+def test_a_page_without_a_network_misses_no_change(
     tabs: Tabs, network: Gate, api: httpx.Client, user: str
 ) -> None:
     changed, deleted = create(api, user, title="a"), create(api, user, title="b")
@@ -248,7 +248,7 @@ def hidden(page: Page, is_hidden: str) -> None:
     }}""")
 
 
-def test_a_hidden_page_asks_for_nothing_and_shows_all_when_it_is_seen(
+def test_a_hidden_page_sends_no_request_and_shows_all_changes_once_visible(
     tabs: Tabs, api: httpx.Client, user: str
 ) -> None:
     page, other = tabs.open(), tabs.open()
@@ -343,7 +343,7 @@ def titles_heard(page: Page) -> list[str]:
     return heard
 
 
-def test_an_event_source_goes_on_where_it_was_when_the_service_restarts(
+def test_an_event_source_misses_no_change_when_the_service_restarts(
     browser: Browser,
     frontend: str,
     restarting: dict[str, str],
@@ -365,7 +365,7 @@ def test_an_event_source_goes_on_where_it_was_when_the_service_restarts(
         page.context.close()
 
 
-def test_an_event_source_whose_token_is_gone_hears_so(
+def test_an_event_source_gets_the_problem_of_a_position_that_is_gone(
     browser: Browser,
     frontend: str,
     restarting: dict[str, str],

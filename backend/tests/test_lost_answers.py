@@ -99,7 +99,7 @@ READS: dict[str, Operation] = {
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("read", READS.values(), ids=READS)
-async def test_what_only_reads_is_sent_again(
+async def test_a_statement_that_only_reads_is_sent_again(
     distant: AsyncEngine, line: Line, read: Operation
 ) -> None:
     task_id = UUID((await create(distant))["id"])

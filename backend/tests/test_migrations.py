@@ -82,7 +82,7 @@ def indexes(connection: Connection) -> list[str | None]:
 
 
 @pytest.mark.anyio
-async def test_models_and_migrations_are_the_same(engine: AsyncEngine) -> None:
+async def test_models_and_migrations_make_the_same_tables(engine: AsyncEngine) -> None:
     async with engine.connect() as connection:
         assert await connection.run_sync(differences) == []
         assert await connection.run_sync(key) == ["user_id", "id"]
@@ -98,7 +98,7 @@ def lengths(connection: Connection) -> dict[tuple[str, str], int | None]:
 
 
 @pytest.mark.anyio
-async def test_a_text_of_a_table_is_as_long_as_its_model_says(engine: AsyncEngine) -> None:
+async def test_a_text_column_is_as_long_as_its_model_says(engine: AsyncEngine) -> None:
     """Alembic does not compare a length with none."""
     said = {
         (table.name, column.name): getattr(column.type, "length", None)
@@ -188,7 +188,7 @@ async def test_new_fields_rewrite_no_row_and_let_an_older_release_go_on(
 
 
 @pytest.mark.anyio
-async def test_a_row_without_further_members_has_no_byte_more(own_database: str) -> None:
+async def test_a_row_without_further_members_takes_no_more_bytes(own_database: str) -> None:
     """Where another column is null, the row has the bits for all columns anyway."""
     row = (
         "SELECT gen_random_uuid(), 'ada', 'x', NULL, false, now(), now(), 'low', NULL, '{}', false"
@@ -321,7 +321,7 @@ async def test_a_newer_releases_tables_are_left_alone(empty_database: str) -> No
 
 
 @pytest.mark.anyio
-async def test_an_error_names_a_table_that_is_not_distributed_in_the_same_way_as_tasks(
+async def test_an_error_names_a_table_that_is_not_distributed_like_tasks(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async def left_behind(_engine: None, _statement: Statement) -> list[bytes]:
@@ -334,7 +334,7 @@ async def test_an_error_names_a_table_that_is_not_distributed_in_the_same_way_as
 
 
 @pytest.mark.anyio
-async def test_facts_that_change_while_they_are_read_are_read_again(
+async def test_facts_that_change_during_the_read_are_read_again(
     empty_database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As when another process upgrades the tables: PostgreSQL then finds no such index."""

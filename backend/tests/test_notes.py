@@ -101,7 +101,7 @@ def test_a_note_is_created_read_and_listed_whole(api: httpx.Client, user: str) -
 
 @pytest.mark.parametrize("method", ["PUT", "PATCH"])
 @pytest.mark.parametrize("changes", [{"text": "Bought"}, {"colour": None}, {"colour": "blue"}])
-def test_what_is_sent_changes_and_what_is_absent_stays(
+def test_a_change_sets_only_the_fields_that_it_names(
     api: httpx.Client, user: str, method: str, changes: dict[str, Any]
 ) -> None:
     note, other = create(api, user, colour="red"), create(api, user)
@@ -259,7 +259,9 @@ def walked(api: httpx.Client, user: str, **query: str | int) -> list[Note]:
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 100])
 @pytest.mark.parametrize("backwards", ["", "-"])
-def test_pages_make_up_the_list(api: httpx.Client, user: str, limit: int, backwards: str) -> None:
+def test_the_pages_together_are_the_list(
+    api: httpx.Client, user: str, limit: int, backwards: str
+) -> None:
     step = -1 if backwards else 1
     notes = [create(api, user, colour=colour) for colour in ["red", None, "blue", None, "blue"]]
     by_colour = {"": [2, 4, 0, 1, 3], "-": [0, 4, 2, 3, 1]}[backwards]

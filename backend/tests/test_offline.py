@@ -98,7 +98,7 @@ def test_edits_without_a_network_arrive_and_others_changes_come(
 
 @pytest.mark.parametrize("overwrites", [True, False])
 @pytest.mark.parametrize("mine", [{"title": "Mine"}, None], ids=["change", "deletion"])
-def test_the_user_decides_where_both_changed_the_same(
+def test_the_user_decides_about_a_field_that_both_sides_changed(
     client: SimpleNamespace,
     come_back: Callable[..., None],
     device: Device,
@@ -175,7 +175,7 @@ def test_a_change_between_the_look_and_the_edit_makes_the_client_compare_again_a
 
 
 @pytest.mark.parametrize("when", ["before", "between"])
-def test_an_edit_of_a_task_that_was_deleted_can_be_made_a_new_task(
+def test_an_edit_of_a_deleted_task_can_become_a_new_task(
     client: SimpleNamespace, device: Device, api: httpx.Client, user: str, when: str
 ) -> None:
     milk, bread = the(device, "Buy milk"), the(device, "Buy bread")
@@ -197,7 +197,7 @@ def test_an_edit_of_a_task_that_was_deleted_can_be_made_a_new_task(
     assert new["created_at"] == milk["created_at"]
 
 
-def test_a_deletion_of_a_task_that_was_deleted_is_done(
+def test_a_deletion_of_a_deleted_task_counts_as_done(
     client: SimpleNamespace,
     come_back: Callable[..., None],
     device: Device,

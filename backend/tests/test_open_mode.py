@@ -128,9 +128,7 @@ def test_another_name_is_421_for_every_path_and_method(api: httpx.Client, path: 
         assert response.headers["x-request-id"]
 
 
-def test_a_page_under_a_name_of_its_own_writes_and_reads_nothing(
-    api: httpx.Client, user: str
-) -> None:
+def test_a_page_under_its_own_name_writes_and_reads_no_task(api: httpx.Client, user: str) -> None:
     """As after DNS rebinding: to the browser, the page and the service have the same origin."""
     page = {"Host": "tasks.example:8000", "Origin": "http://tasks.example:8000"}
 
@@ -270,7 +268,7 @@ def own_address() -> str:
 
 
 @pytest.mark.parametrize("server", [("/run/tasks.sock", None), ("192.0.2.1", 8000), None])
-def test_where_no_connection_is_on_loopback_every_name_is_accepted(server: object) -> None:
+def test_a_connection_without_a_loopback_address_accepts_every_name(server: object) -> None:
     assert host_check(())({"server": server}, b"tasks.example") is None
     assert host_check(())({}, b"tasks.example") is None
 
@@ -350,7 +348,7 @@ def test_a_service_without_an_authentication_setting_does_not_start_beyond_loopb
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "0.0.0.0"])
-def test_another_way_to_start_it_needs_an_authentication_setting(
+def test_another_way_to_start_the_service_needs_an_authentication_setting(
     unset: dict[str, str], address: str
 ) -> None:
     """Only `python -m src` knows where it listens."""

@@ -223,7 +223,7 @@ def test_lines_dropped_on_a_full_disk_are_counted_when_there_is_room(tmp_path: P
     )
 
 
-def test_lines_are_written_together_and_a_line_longer_than_a_write_alone() -> None:
+def test_short_lines_are_written_together_and_a_line_longer_than_a_write_alone() -> None:
     long = b"x" * logs.PIPE_BUF + b"\n"
     pieces = vars(logs)["_pieces"]
 

@@ -136,7 +136,7 @@ OTHERS = {
 
 
 @pytest.mark.parametrize(("sql", "misfit"), OTHERS.items())
-def test_another_programs_tasks_are_left_byte_for_byte(
+def test_another_programs_table_tasks_keeps_every_byte(
     without_tables: str, sql: str, misfit: str
 ) -> None:
     asyncio.run(execute(without_tables, sql))
@@ -151,7 +151,7 @@ def test_another_programs_tasks_are_left_byte_for_byte(
 
 @pytest.mark.parametrize("name", ["feeds", "changes", "idempotency_keys", "task_priority"])
 @pytest.mark.parametrize("kind", ["TABLE {} (id int)", "VIEW {} AS SELECT 1", "SEQUENCE {}"])
-def test_another_programs_table_of_any_name_of_ours_is_left_as_it_is(
+def test_another_programs_table_with_a_name_of_our_tables_stays_unchanged(
     without_tables: str, name: str, kind: str
 ) -> None:
     asyncio.run(execute(without_tables, f"CREATE {kind.format(name)}"))
@@ -176,7 +176,7 @@ IN_THE_WAY = {
 
 
 @pytest.mark.parametrize(("sql", "what"), IN_THE_WAY.items())
-def test_what_is_in_the_way_of_our_tables_is_named_and_left_as_it_is(
+def test_the_error_names_an_object_in_the_way_of_our_tables_which_stays_unchanged(
     without_tables: str, sql: str, what: str
 ) -> None:
     asyncio.run(execute(without_tables, sql))
@@ -412,7 +412,7 @@ def test_a_role_that_does_not_own_the_tables_cannot_upgrade_them(empty_database:
         asyncio.run(upgraded(url))
 
 
-def test_a_role_without_a_schema_is_told_so(empty_database: str) -> None:
+def test_the_error_names_the_search_path_of_a_role_without_a_schema(empty_database: str) -> None:
     name = empty_database.partition("?")[0].rpartition("/")[2]
     asyncio.run(execute(empty_database, f"ALTER DATABASE {name} SET search_path = nowhere"))
 
@@ -565,7 +565,7 @@ def test_only_the_owner_has_rights_on_a_new_table_whatever_the_default_privilege
         assert asyncio.run(readers(empty_database)) == set()
 
 
-def test_rights_that_everyone_has_are_taken_and_those_of_other_roles_stay(
+def test_the_upgrade_takes_rights_from_everyone_and_no_rights_from_other_roles(
     empty_database: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     with roles_of_a_host(empty_database) as other:

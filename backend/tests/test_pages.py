@@ -241,7 +241,9 @@ def id_of(task: Task) -> str:
 
 
 @every_sort
-def test_a_list_is_in_the_order_that_is_asked_for(api: httpx.Client, user: str, sort: str) -> None:
+def test_a_list_has_the_order_that_the_client_asks_for(
+    api: httpx.Client, user: str, sort: str
+) -> None:
     tasks = [create(api, user, title=title) for title in ["b", "a", "c", "a", "b"]]
     api.put(task_path(tasks[2]), json={"description": "last"})
     name, descends = sort.removeprefix("-"), sort.startswith("-")
@@ -293,7 +295,7 @@ def test_a_full_page_may_be_the_last(api: httpx.Client, user: str) -> None:
     assert list(pages(api, f"{user}-other", limit=6)) == [[]]
 
 
-def test_without_a_limit_a_list_has_all_and_no_link(
+def test_a_list_without_a_limit_has_all_tasks_and_no_link(
     api: httpx.Client, postgres: str, user: str
 ) -> None:
     insert(postgres, user, 2001)
@@ -355,9 +357,7 @@ ODD = ['a&b=c #%"<>é', 'x>; rel="first", <y', "%2541", "a+b c", "limit=1&cursor
 
 
 @pytest.mark.parametrize("text", ODD)
-def test_a_link_keeps_the_filters_whatever_they_are(
-    api: httpx.Client, user: str, text: str
-) -> None:
+def test_a_link_keeps_any_filters(api: httpx.Client, user: str, text: str) -> None:
     owner = f"{user}/{text}"
     tasks = [create(api, owner, title=f"x{text}x", description="d") for _ in range(5)]
     create(api, owner, title="other")
@@ -456,7 +456,9 @@ def test_a_cursor_of_another_order_is_refused(api: httpx.Client, user: str) -> N
     assert_problem(response, 422, "cursor: belongs to a list in another order")
 
 
-def test_a_cursor_works_without_a_limit_and_with_another(api: httpx.Client, user: str) -> None:
+def test_a_cursor_works_without_a_limit_and_with_another_limit(
+    api: httpx.Client, user: str
+) -> None:
     tasks = [create(api, user) for _ in range(5)]
     link = get(api, user, limit=1).links["next"]["url"]
     after = dict(parse_qsl(urlsplit(link).query))["cursor"]
@@ -465,7 +467,9 @@ def test_a_cursor_works_without_a_limit_and_with_another(api: httpx.Client, user
     assert get(api, user, cursor=after, limit=2).json() == tasks[1:3]
 
 
-def test_a_cursor_of_another_users_list_shows_nothing_of_it(api: httpx.Client, user: str) -> None:
+def test_a_cursor_of_another_users_list_shows_no_task_of_the_other_user(
+    api: httpx.Client, user: str
+) -> None:
     create(api, f"{user}-other")
     mine = create(api, user)
     create(api, f"{user}-other")
@@ -653,7 +657,7 @@ def test_pages_continue_after_a_deleted_task(api: httpx.Client, user: str, sort:
     assert api.get(link).json() == in_order[3:5]
 
 
-def test_a_task_added_before_the_cursor_repeats_none_on_the_next_page(
+def test_a_task_added_before_the_cursor_repeats_no_task_on_the_next_page(
     api: httpx.Client, user: str
 ) -> None:
     tasks = [create(api, user) for _ in range(4)]
@@ -689,7 +693,7 @@ async def change(api: httpx.AsyncClient, _: str, tasks: list[Task], number: int)
         *((sort, [come_and_go, change]) for sort in SORTS if not sort.endswith(OF_CHANGES)),
     ],
 )
-async def test_pages_have_each_task_once_while_others_come_go_and_change(
+async def test_pages_have_each_task_once_while_other_tasks_come_go_and_change(
     server: Server, user: str, sort: str, writers: list[Writer]
 ) -> None:
     async with server.async_client() as api:

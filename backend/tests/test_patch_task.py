@@ -28,7 +28,7 @@ def patch(
 
 @pytest.mark.parametrize("content_type", [MERGE_PATCH, "application/json"])
 @pytest.mark.parametrize("changes", CHANGES)
-def test_what_is_sent_changes_and_what_is_absent_stays(
+def test_a_change_sets_only_the_fields_that_it_names(
     api: httpx.Client, user: str, changes: dict[str, object], content_type: str
 ) -> None:
     task = create(api, user, description="Two litres")

@@ -229,7 +229,7 @@ async def test_a_user_has_at_most_50_tokens_also_when_many_come_at_once(
 
 
 @pytest.mark.anyio
-async def test_the_50th_token_waits_for_the_one_that_another_process_makes(
+async def test_the_50th_token_waits_for_the_token_of_another_process(
     engine: AsyncEngine, own_database: str, locks: str
 ) -> None:
     another = """
@@ -376,7 +376,7 @@ def test_a_scanner_finds_a_token_in_a_text() -> None:
     assert re.findall(PATTERN, f"x{text} {text}x {text[:-1]}") == []
 
 
-def test_a_text_that_was_made_once_stays_whole_and_keeps_its_hash() -> None:
+def test_the_text_of_an_old_token_stays_whole_and_keeps_its_hash() -> None:
     text = b"taskapi_0123456789abcdefghijklmnopqrstuvddurc2"
 
     assert is_whole(text)
@@ -425,7 +425,7 @@ def requests(api: httpx.Client, user: str) -> Iterator[tuple[str, str, object]]:
     yield "DELETE", one, None
 
 
-def test_a_token_to_write_does_all_that_a_token_of_the_sign_in_does(
+def test_a_token_with_the_scope_write_can_do_all_that_a_token_of_the_sign_in_can_do(
     api: httpx.Client, user: str
 ) -> None:
     headers = bearer(create_token(api, user)["token"])
@@ -436,7 +436,7 @@ def test_a_token_to_write_does_all_that_a_token_of_the_sign_in_does(
     assert len(listed(api, user)) == 2
 
 
-def test_a_token_to_read_only_reads(api: httpx.Client, user: str) -> None:
+def test_a_token_with_the_scope_read_cannot_write(api: httpx.Client, user: str) -> None:
     headers = bearer(create_token(api, user, scope="read")["token"])
     before: list[Any] | None = None
 
@@ -564,7 +564,9 @@ def test_two_tokens_at_once_are_refused(api: httpx.Client, user: str) -> None:
         assert_refused(ask(api, user, both), MISTYPED)
 
 
-def test_an_expired_token_says_the_day(api: httpx.Client, user: str, postgres: str) -> None:
+def test_the_refusal_of_an_expired_token_names_the_day(
+    api: httpx.Client, user: str, postgres: str
+) -> None:
     text = create_token(api, user)["token"]
     age = f"UPDATE personal_tokens SET expires_at = '2026-11-01 23:59Z' WHERE user_id = '{user}'"
     asyncio.run(execute(postgres, age))
@@ -994,7 +996,9 @@ def test_while_the_database_is_away_a_token_is_neither_right_nor_wrong(tmp_path:
 
 
 @pytest.mark.anyio
-async def test_tokens_go_30_days_after_they_expired(engine: AsyncEngine, own_database: str) -> None:
+async def test_the_sweep_deletes_tokens_30_days_after_their_expiry(
+    engine: AsyncEngine, own_database: str
+) -> None:
     for user, days in [("ada", 31), ("ada", 29), ("bob", 31), ("eve", -1)]:
         await make(engine, user)
         await execute(
@@ -1066,7 +1070,7 @@ def test_a_name_does_nothing_to_the_terminal_of_an_operator(
 
 
 @pytest.mark.parametrize("user", ["a$b", 'a"b', "a`id`b", "O'Hara", "$(shell id)", "a\\b", "-x"])
-def test_make_passes_every_user_on_as_it_is(user: str, tmp_path: Path) -> None:
+def test_make_passes_every_user_on_unchanged(user: str, tmp_path: Path) -> None:
     """A recipe with the user's id in it would make a token for somebody else."""
     said = {}
     for target, module in {"token": "personal_token", "jwt": "development_token"}.items():
@@ -1102,7 +1106,7 @@ def test_make_passes_every_user_on_as_it_is(user: str, tmp_path: Path) -> None:
         (["ada", "--name=\udcff"], "the arguments must be UTF-8"),
     ],
 )
-def test_an_operator_is_told_what_is_wrong(postgres: str, arguments: list[str], said: str) -> None:
+def test_make_token_names_a_wrong_argument(postgres: str, arguments: list[str], said: str) -> None:
     status, text = operator(postgres, *arguments, AUTH_MODE="open")
 
     assert status != 0
@@ -1129,7 +1133,7 @@ def test_an_operator_gets_help_on_each_argument(postgres: str) -> None:
         assert each in " ".join(arguments.split())
 
 
-def test_a_restored_backup_brings_ended_tokens_back_until_they_are_ended_again(
+def test_a_restored_backup_brings_ended_tokens_back_until_someone_ends_the_tokens_again(
     own_database: str, direct_database: str, pytestconfig: pytest.Config, tmp_path: Path
 ) -> None:
     if pytestconfig.getoption("citus"):

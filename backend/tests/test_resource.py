@@ -121,7 +121,7 @@ def test_an_enum_in_an_answer_and_a_patch_without_a_body_are_documented() -> Non
 # SQL
 
 
-def test_the_published_sql_is_what_the_service_sends() -> None:
+def test_the_service_sends_the_published_sql() -> None:
     published = {path.name: path.read_text() for path in FOLDER.glob("*.sql")}
 
     assert published == files(), "run `make contract`"

@@ -108,7 +108,7 @@ def test_releases_share_etags_if_they_answer_the_same_json_and_refuse_with_412_i
         )
 
 
-def test_a_key_of_a_create_is_known_to_both(apis: Pairs, user: str) -> None:
+def test_both_releases_know_a_key_of_a_create(apis: Pairs, user: str) -> None:
     for number, (one, other) in enumerate(apis):
         sent: dict[str, Any] = {
             "json": {"title": "Buy milk"},
@@ -148,7 +148,7 @@ def test_a_change_at_the_release_before_keeps_the_fields_that_it_does_not_know(
     ]
 
 
-def test_further_members_of_a_task_outlive_what_the_release_before_does_with_it(
+def test_further_members_of_a_task_outlive_changes_by_the_release_before(
     apis: Pairs, user: str
 ) -> None:
     [(before, now), _] = apis
@@ -169,7 +169,7 @@ def test_further_members_of_a_task_outlive_what_the_release_before_does_with_it(
 
 
 @only([RELEASE_BEFORE])
-def test_a_key_of_a_batch_is_known_to_the_newer_release_only(apis: Pairs, user: str) -> None:
+def test_only_the_newer_release_knows_a_key_of_a_batch(apis: Pairs, user: str) -> None:
     [(before, now), _] = apis
     sent: dict[str, Any] = {
         "json": {"operations": [{"op": "create", "task": {"title": "Buy milk"}}]}

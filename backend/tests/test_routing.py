@@ -127,7 +127,9 @@ BODIES: list[object] = [
 @pytest.mark.parametrize("method", ["POST", "PUT"])
 @pytest.mark.parametrize("path", PATHS, ids=["a task", "a bad id", "a long user", "a user"])
 @pytest.mark.parametrize("body", BODIES, ids=repr)
-async def test_a_request_is_read_as_fastapi_reads_it(method: str, path: str, body: object) -> None:
+async def test_the_service_reads_a_request_like_fastapi(
+    method: str, path: str, body: object
+) -> None:
     first, *others = await answers(method, path, json=body)
 
     assert others == [first, first]
@@ -151,7 +153,7 @@ QUERIES = [
 @pytest.mark.anyio
 @pytest.mark.parametrize("query", QUERIES)
 @pytest.mark.parametrize("etag", [None, "*", '"a"', 'W/"a", "b"', "a"])
-async def test_a_query_and_a_header_are_read_as_fastapi_reads_them(
+async def test_the_service_reads_a_query_and_a_header_like_fastapi(
     query: str, etag: str | None
 ) -> None:
     headers = {} if etag is None else {"If-None-Match": etag}
@@ -165,7 +167,9 @@ async def test_a_query_and_a_header_are_read_as_fastapi_reads_them(
     "body", [None, {}, {"completed": True}, {"completed": "yes"}, {"done": True}, [], 7]
 )
 @pytest.mark.parametrize("key", [None, "plain", '"quoted"', "~tilde~", "", "k" * 256])
-async def test_an_optional_body_is_read_as_fastapi_reads_it(body: object, key: str | None) -> None:
+async def test_the_service_reads_an_optional_body_like_fastapi(
+    body: object, key: str | None
+) -> None:
     headers = {} if key is None else {"Idempotency-Key": key}
     first, *others = await answers("PATCH", "/ada", json=body, headers=headers)
 
@@ -252,7 +256,7 @@ async def test_a_guard_of_another_kind_is_left_to_fastapi(guard: Callable[..., o
 
 
 @pytest.mark.parametrize("text", ["a", "a/b", "%", "%2F", "%25", "%0A", "a\n", "%2f%", "é"])
-def test_a_path_that_is_made_of_any_text_leads_back_to_it(text: str) -> None:
+def test_the_service_reads_any_text_back_from_a_path(text: str) -> None:
     route = StrictRoute("/{name:segment}", answer_of("any"))
     url = httpx.URL(f"http://test{route.url_path_for(route.name, name=text)}")
 
@@ -280,7 +284,7 @@ def answer_of(text: str) -> Callable[[], Awaitable[Response]]:
     ],
     ids=["mounted", "path"],
 )
-async def test_the_fast_path_finds_an_endpoint_where_fastapis_router_finds_it(
+async def test_the_fast_path_and_fastapis_router_find_the_same_endpoint(
     every_path: BaseRoute, answered: int, root_path: str
 ) -> None:
     router = APIRouter(route_class=StrictRoute)
@@ -338,7 +342,7 @@ async def test_the_fast_path_answers_without_fastapi() -> None:
 
 
 @pytest.mark.anyio
-async def test_an_endpoint_finds_in_its_scope_what_fastapis_router_puts_there() -> None:
+async def test_an_endpoint_has_the_members_of_a_scope_that_fastapis_router_sets() -> None:
     seen: list[Scope] = []
 
     async def endpoint(request: Request) -> Response:

@@ -79,7 +79,7 @@ def test_data_survives_a_restart_and_ctrl_c_leaves_no_process(
     assert not postgres_processes(data_dir)
 
 
-def test_it_prints_its_addresses_and_nothing_else(tmp_path: Path) -> None:
+def test_the_service_prints_its_addresses_and_nothing_else(tmp_path: Path) -> None:
     with made_to_run(tmp_path / "log", tmp_path / "data", LOG_LEVEL="warning") as server:
         url = server.url
 
@@ -109,7 +109,7 @@ def test_a_killed_service_loses_no_task_and_starts_again(
     assert not postgres_processes(data_dir)
 
 
-def test_everything_killed_at_once_loses_no_task(
+def test_a_kill_of_every_process_at_once_loses_no_task(
     tmp_path: Path, initialized: Callable[[Path], Path]
 ) -> None:
     data_dir = initialized(tmp_path / "data")
@@ -150,7 +150,9 @@ def test_two_services_on_the_same_data_share_one_server(
         assert not postgres_processes(tmp_path / "data")
 
 
-def test_services_that_start_and_stop_together_all_find_the_server(tmp_path: Path) -> None:
+def test_every_service_finds_the_server_when_services_start_and_stop_together(
+    tmp_path: Path,
+) -> None:
     data = str(tmp_path / "data")
     for _ in range(2):
         with (
@@ -164,7 +166,7 @@ def test_services_that_start_and_stop_together_all_find_the_server(tmp_path: Pat
     assert not postgres_processes(tmp_path / "data")
 
 
-def test_a_first_start_that_is_killed_midway_does_not_harm_the_next(tmp_path: Path) -> None:
+def test_a_killed_first_start_does_not_harm_the_next_start(tmp_path: Path) -> None:
     data_dir = tmp_path / "data"
     with started(tmp_path / "log", DATA_DIR=str(data_dir)) as server:
         assert eventually((data_dir / "postgres.unfinished" / "PG_VERSION").exists)
@@ -229,7 +231,7 @@ def test_a_folder_that_cannot_be_used_is_reported_in_one_sentence(
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_of_two_services_on_one_port_the_second_says_what_to_set(
+def test_the_second_service_on_a_port_names_the_setting_to_change(
     postgres: str, tmp_path: Path, workers: str
 ) -> None:
     """As in two terminals at once: neither listens yet when the other takes its port."""
@@ -284,7 +286,7 @@ def test_each_package_is_pinned_with_the_hashes_of_its_files(file: str) -> None:
 
 
 @pytest.mark.parametrize("file", ["Makefile", "Dockerfile", "README.md"])
-def test_whatever_installs_our_packages_compares_their_hashes(file: str) -> None:
+def test_every_installer_of_our_packages_compares_their_hashes(file: str) -> None:
     text = (BACKEND / file).read_text()
     installs = re.findall(
         r"pip install .*requirement.*|\$\(INSTALL\)|^INSTALL = .*", text, re.MULTILINE
@@ -310,7 +312,7 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return environment / "bin" / "python"
 
 
-def test_without_a_database_start_up_says_what_to_set_or_install(plain: Path) -> None:
+def test_start_up_without_a_database_names_the_setting_and_the_package(plain: Path) -> None:
     process = subprocess.run(
         [plain, "-m", "uvicorn", "src.main:app"],
         cwd=BACKEND,

@@ -174,7 +174,7 @@ def test_the_file_may_have_variables_of_other_programs(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("said", "read"), [("json", "json"), ("JSON", "json"), ("xml", "text"), ("", "text")]
 )
-def test_messages_about_settings_are_lines_of_text_unless_json_is_asked_for(
+def test_messages_about_settings_are_lines_of_text_unless_log_format_is_json(
     monkeypatch: pytest.MonkeyPatch, said: str, read: str
 ) -> None:
     monkeypatch.setattr("os.environ", environment(LOG_FORMAT=said))
@@ -245,7 +245,7 @@ def settings(**said: Any) -> Settings:  # noqa: ANN401 - of whatever type the se
         ({"auth_secret": "\N{LATIN SMALL LETTER E WITH ACUTE}" * 16}, "jwt"),
     ],
 )
-def test_open_mode_needs_an_explicit_setting_but_for_make_run(
+def test_open_mode_needs_an_explicit_setting_except_in_make_run(
     said: dict[str, str], mode: str | None
 ) -> None:
     assert settings(**said).auth_mode == mode
@@ -360,7 +360,7 @@ def test_a_pattern_of_origins_is_anchored(origin: str, is_in: bool) -> None:
         ("null", False),
     ],
 )
-def test_on_the_embedded_database_alone_any_loopback_origin_is_let_in(
+def test_only_the_service_on_the_embedded_database_admits_any_loopback_origin(
     origin: str, is_in: bool
 ) -> None:
     def lets_in(**said: Any) -> bool:  # noqa: ANN401 - as in `settings`

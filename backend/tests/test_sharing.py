@@ -94,7 +94,7 @@ async def outcomes(requests: Iterable[Awaitable[object]]) -> list[Any]:
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("at_once", [1, 2])
-async def test_few_requests_at_once_go_alone(
+async def test_a_few_requests_at_once_share_no_statement(
     engine: AsyncEngine, sent: list[Sent], at_once: int
 ) -> None:
     tasks = await some_tasks(engine, at_once)
@@ -122,7 +122,7 @@ async def test_many_requests_at_once_share_statements(
 
 
 @pytest.mark.anyio
-async def test_after_many_requests_even_the_first_waits_for_the_others(
+async def test_after_many_requests_even_the_first_request_waits_for_the_others(
     engine: AsyncEngine, sent: list[Sent]
 ) -> None:
     tasks = await some_tasks(engine, 40)
@@ -231,7 +231,7 @@ async def test_a_request_that_is_given_up_as_its_turn_comes_frees_its_place() ->
 
 
 @pytest.mark.anyio
-async def test_a_statement_that_does_not_return_holds_up_nobody_else(
+async def test_a_statement_that_does_not_return_delays_no_other_request(
     engine: AsyncEngine, sent: list[Sent], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tasks = await some_tasks(engine, 16)
@@ -277,7 +277,7 @@ async def test_a_statement_is_shared_by_a_limited_number(
 
 
 @pytest.mark.anyio
-async def test_a_shared_answer_is_byte_for_byte_that_of_a_request_alone(
+async def test_a_shared_statement_gives_each_request_the_bytes_of_its_own_statement(
     engine: AsyncEngine,
 ) -> None:
     given = TaskCreate.model_validate(
@@ -326,7 +326,7 @@ ONE_MORE: Any = {"further": '{"one": 1}'}
 
 
 @pytest.mark.anyio
-async def test_further_members_are_merged_and_replaced_in_shared_statements_as_alone(
+async def test_a_shared_statement_merges_and_replaces_further_members_like_a_single_one(
     engine: AsyncEngine, sent: list[Sent]
 ) -> None:
     tasks = await some_tasks(engine, 40)
@@ -353,7 +353,7 @@ async def test_further_members_are_merged_and_replaced_in_shared_statements_as_a
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("mixed", [False, True])
-async def test_a_task_with_too_many_members_is_refused_and_no_other_is_sent_again(
+async def test_a_task_with_too_many_members_is_refused_and_no_other_task_is_sent_again(
     engine: AsyncEngine, sent: list[Sent], mixed: bool
 ) -> None:
     tasks = await some_tasks(engine, 40)
@@ -376,7 +376,7 @@ async def test_a_task_with_too_many_members_is_refused_and_no_other_is_sent_agai
 
 
 @pytest.mark.anyio
-async def test_of_one_users_writes_those_with_too_many_members_alone_are_refused(
+async def test_only_the_writes_with_too_many_members_of_one_user_are_refused(
     engine: AsyncEngine,
 ) -> None:
     tasks = [("ada", await created(engine, "ada")) for _ in range(30)]
@@ -390,7 +390,9 @@ async def test_of_one_users_writes_those_with_too_many_members_alone_are_refused
 
 
 @pytest.mark.anyio
-async def test_a_locked_task_delays_nobody_else(engine: AsyncEngine, own_database: str) -> None:
+async def test_a_locked_task_delays_no_other_request(
+    engine: AsyncEngine, own_database: str
+) -> None:
     tasks = await some_tasks(engine, 30)
     locked = tasks[20]
 
@@ -490,7 +492,7 @@ async def test_a_request_that_is_refused_fails_alone(engine: AsyncEngine, refuse
 
 
 @pytest.mark.anyio
-async def test_a_request_that_is_given_up_takes_no_other_with_it(engine: AsyncEngine) -> None:
+async def test_a_request_that_is_given_up_fails_no_other_request(engine: AsyncEngine) -> None:
     tasks = await some_tasks(engine, 30)
 
     requests = [asyncio.create_task(task_service.get_task(engine, *task)) for task in tasks]
@@ -507,7 +509,7 @@ async def test_a_request_that_is_given_up_takes_no_other_with_it(engine: AsyncEn
 
 
 @pytest.mark.anyio
-async def test_without_postgresql_each_request_is_told_so() -> None:
+async def test_without_postgresql_each_request_fails_as_unavailable() -> None:
     engine = create_engine("postgresql://nobody@127.0.0.1:1/none?sslmode=disable", pool_size=5)
 
     answers = await outcomes(task_service.get_task(engine, "ada", uuid4()) for _ in range(200))

@@ -254,7 +254,7 @@ def get(api: httpx.Client, user: str, query: str) -> httpx.Response:
 
 
 @rows(LISTS)
-def test_a_list_is_the_one_that_the_client_means(
+def test_a_list_follows_every_spelling_of_its_query(
     api: httpx.Client, shelf: str, sent: str, means: str
 ) -> None:
     response = get(api, shelf, sent)
@@ -328,7 +328,7 @@ def test_a_value_that_nobody_understands_is_refused_if_it_would_change_the_list(
     assert sentence in response.json()["detail"]
 
 
-def test_a_name_of_one_value_is_refused_with_several(api: httpx.Client, user: str) -> None:
+def test_a_name_of_one_value_is_refused_with_several_values(api: httpx.Client, user: str) -> None:
     response = get(api, user, "query=milk&query=bread")
 
     assert_problem(response, 422, "query: has several values; send one")
@@ -478,7 +478,7 @@ BODIES: dict[str, dict[str, tuple[str, object]]] = {
 
 
 @rows(BODIES)
-def test_a_task_is_the_one_that_the_client_means(
+def test_a_task_follows_every_spelling_of_its_members(
     api: httpx.Client, user: str, sent: str, means: tuple[str, object]
 ) -> None:
     """In a create, a change, and either of a batch."""
@@ -498,7 +498,7 @@ def test_a_task_is_the_one_that_the_client_means(
 @pytest.mark.parametrize(
     "body", [{"status": "completed"}, {"isCompleted": True}, {"done": "yes"}, {"Completed": True}]
 )
-def test_a_toggle_with_completion_in_other_words_sets_it(
+def test_a_toggle_with_completion_in_other_words_sets_completed(
     api: httpx.Client, user: str, body: dict[str, object]
 ) -> None:
     path = f"{task_path(create(api, user))}/complete"
@@ -552,7 +552,7 @@ def test_a_search_finds_text_however_it_is_composed(api: httpx.Client, user: str
     assert [task["title"] for task in kana] == ["\uff76\uff8c\uff6a"]
 
 
-def test_tags_that_are_the_same_text_are_one_and_are_found_however_they_are_composed(
+def test_tags_of_the_same_text_are_one_tag_and_a_filter_finds_any_composition(
     api: httpx.Client, user: str
 ) -> None:
     """The service stores texts as they were sent. Half-width kana are another text."""
@@ -667,7 +667,7 @@ def test_another_encoding_than_utf_8_is_named(
 @pytest.mark.parametrize(
     "path", ["//api/{}/tasks", "/api//{}/tasks", "/api/{}//tasks", "//api///{}//tasks//"]
 )
-def test_slashes_in_a_row_are_one(api: httpx.Client, user: str, path: str) -> None:
+def test_slashes_in_a_row_are_one_slash(api: httpx.Client, user: str, path: str) -> None:
     url = httpx.URL(api.base_url, raw_path=path.format(user).encode())
 
     created = api.post(

@@ -118,7 +118,7 @@ def test_a_text_from_a_file_is_decompressed_with_64_kib_of_memory() -> None:
 
 
 @pytest.mark.anyio
-async def test_others_have_their_turn_between_the_pieces_of_a_long_array() -> None:
+async def test_other_tasks_run_between_the_pieces_of_a_long_array() -> None:
     turns = 0
 
     async def take_turns() -> None:

@@ -23,7 +23,7 @@ def test_a_service_that_cannot_start_ends_with_its_status(
 
 
 @pytest.mark.parametrize("command", [SERVICE, COMMAND], ids=["forked", "started"])
-def test_a_service_that_a_signal_ends_is_a_zombie_until_someone_asks(
+def test_a_service_that_a_signal_ends_is_a_zombie_until_its_status_is_read(
     postgres: str, tmp_path: Path, command: tuple[str, ...]
 ) -> None:
     with serving(tmp_path / "log", command, DATABASE_URL=postgres) as server:

@@ -397,7 +397,7 @@ async def test_a_list_finds_its_tasks_by_an_index_of_their_owner(engine: AsyncEn
 @pytest.mark.anyio
 @pytest.mark.parametrize("condition", [None, Condition([], wanted=False)], ids=["plain", "if"])
 @pytest.mark.parametrize("change", ["update", "toggle"])
-async def test_a_change_is_dated_no_earlier_than_the_one_before(
+async def test_updated_at_never_goes_back(
     engine: AsyncEngine, own_database: str, change: str, condition: Condition | None
 ) -> None:
     """The database's clock may be behind the clock that dated the row."""
@@ -498,12 +498,12 @@ class Counted(BaseModel):
     count: float
 
 
-def test_no_list_is_in_an_order_that_a_cursor_cannot_say() -> None:
+def test_a_cursor_can_say_every_order_of_a_list() -> None:
     with pytest.raises(TypeError, match=r"^cannot order by <class 'float'>$"):
         kinds_of(Counted, ["-count"])
 
 
-def test_a_statement_holds_no_value_but_takes_each_as_a_parameter() -> None:
+def test_a_statement_takes_each_value_as_a_parameter() -> None:
     with pytest.raises(TypeError, match="every value of a statement must be a bindparam"):
         compiled(select(literal(7)))
     with pytest.raises(TypeError, match="every value of a statement must be a bindparam"):

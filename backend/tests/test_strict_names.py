@@ -78,7 +78,9 @@ def test_a_batch_names_the_place_of_each_unknown_name(api: httpx.Client, user: s
     assert listed(api, user) == [task]
 
 
-def test_a_request_without_parameters_of_its_own_refuses_any(api: httpx.Client, user: str) -> None:
+def test_a_request_that_takes_no_parameters_refuses_every_parameter(
+    api: httpx.Client, user: str
+) -> None:
     task = create(api, user)
 
     assert_problem(
@@ -89,14 +91,14 @@ def test_a_request_without_parameters_of_its_own_refuses_any(api: httpx.Client, 
     assert listed(api, user) == [task]
 
 
-def test_probes_refuse_any(api: httpx.Client) -> None:
+def test_probes_refuse_every_parameter(api: httpx.Client) -> None:
     for path in ["/health/live", "/health/ready"]:
         assert api.get(f"{path}?a=1").status_code == 200
         assert_problem(api.get(f"{path}?a=1", headers=STRICT), 422, "a: is unknown")
 
 
 @pytest.mark.parametrize("prefer", ["handling=strict", 'return=minimal, Handling="Strict";a=1'])
-def test_known_names_are_taken_and_the_answer_says_that_they_were_checked(
+def test_the_answer_to_known_names_says_that_the_service_checked_the_names(
     api: httpx.Client, user: str, prefer: str
 ) -> None:
     headers = {"Prefer": prefer}
@@ -112,7 +114,7 @@ def test_known_names_are_taken_and_the_answer_says_that_they_were_checked(
 
 
 @pytest.mark.parametrize("prefer", ["handling=lenient", "handling", "strict", ""])
-def test_without_the_preference_unknown_names_of_a_query_are_ignored_and_members_kept(
+def test_without_the_preference_the_service_ignores_unknown_names_and_keeps_members(
     api: httpx.Client, user: str, prefer: str
 ) -> None:
     body = {"title": "Buy milk", "duedat": "2026-12-24"}
@@ -124,7 +126,7 @@ def test_without_the_preference_unknown_names_of_a_query_are_ignored_and_members
     assert "Preference-Applied" not in answer.headers
 
 
-def test_of_many_unknown_names_the_first_20_are_told(api: httpx.Client, user: str) -> None:
+def test_the_answer_tells_the_first_20_of_many_unknown_names(api: httpx.Client, user: str) -> None:
     body = {"title": "Buy milk"} | {f"name {number}": 1 for number in range(9000)}
 
     refused = api.post(tasks_path(user), json=body, headers=STRICT)
@@ -135,7 +137,7 @@ def test_of_many_unknown_names_the_first_20_are_told(api: httpx.Client, user: st
 @pytest.mark.parametrize(
     ("content", "status"), [(b"", 422), (b"{", 422), (b"null", 422), (b"[]", 422)]
 )
-def test_a_body_that_cannot_be_read_is_refused_as_ever(
+def test_the_preference_changes_no_refusal_of_an_unreadable_body(
     api: httpx.Client, user: str, content: bytes, status: int
 ) -> None:
     headers = {"Content-Type": "application/json"}

@@ -80,7 +80,7 @@ Generated cases are of seed 7; --seed=7 generates them again.
     assert drawn == again != other
 
 
-def test_nothing_is_said_of_programs_that_are_there() -> None:
+def test_the_summary_names_only_missing_programs() -> None:
     assert told([]) == []
     assert told(["Skipped: needs IPv6"]) == ["    1 skipped: needs IPv6"]
 
@@ -103,7 +103,7 @@ def test_the_readme_says_which_tests_to_run_for_each_package() -> None:
             assert list(BACKEND.glob(file)), file
 
 
-def test_every_module_has_tests_that_mutants_are_tried_with_and_no_accepted_one_is_gone() -> None:
+def test_every_module_has_tests_for_its_mutants_and_every_accepted_mutant_exists() -> None:
     """`modules` ends the process with a sentence for each fault."""
     assert {"src/config.py", "src/main.py"} <= {*modules()}
 

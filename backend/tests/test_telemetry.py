@@ -62,9 +62,7 @@ def collecting() -> Iterator[Collector]:
         thread.join()
 
 
-def test_requests_are_traced_by_route_where_otel_variables_say_whereto(
-    tmp_path: Path, own_database: str
-) -> None:
+def test_otel_variables_send_traces_of_requests_by_route(tmp_path: Path, own_database: str) -> None:
     with collecting() as collector:
         settings = {
             "DATABASE_URL": own_database,

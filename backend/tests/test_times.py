@@ -125,7 +125,7 @@ async def test_a_stream_has_its_times_in_one_form(server: Server, user: str) -> 
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("time", TIMES)
-async def test_times_written_by_hand_have_the_form_and_their_etags_hold(
+async def test_times_written_by_hand_have_the_form_and_the_etags_of_their_rows_hold(
     engine: AsyncEngine, own_database: str, time: str
 ) -> None:
     position = (await feed_service.changes(engine, "ada", None, 1)).position
@@ -150,7 +150,9 @@ async def test_times_written_by_hand_have_the_form_and_their_etags_hold(
 
 
 @pytest.mark.anyio
-async def test_the_form_is_what_python_writes(engine: AsyncEngine, own_database: str) -> None:
+async def test_the_form_of_a_time_is_the_form_that_python_writes(
+    engine: AsyncEngine, own_database: str
+) -> None:
     await execute(
         own_database,
         """
@@ -211,7 +213,7 @@ def test_texts_that_look_like_times_stay_as_they_are(api: httpx.Client, user: st
 
 @pytest.mark.parametrize("due_date", ["null", *(f'"{time}"' for time in TIMES)])
 @pytest.mark.parametrize("updated", TIMES)
-def test_the_form_can_be_undone(due_date: str, updated: str) -> None:
+def test_the_form_of_a_row_can_be_changed_back(due_date: str, updated: str) -> None:
     for created in TIMES:
         full = (
             f'{{"due_date":{due_date},"created_at":"{created}","updated_at":"{updated}"}}'.encode()
@@ -244,7 +246,7 @@ def test_rows_of_a_list_have_the_form_whichever_times_need_zeros() -> None:
 WHOLE = TIMES[-1]
 
 
-def test_nothing_is_searched_for_in_rows_that_need_no_zeros(
+def test_rows_that_need_no_zeros_are_not_searched(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(json_times, "_NEEDS_ZEROS", None)
@@ -256,7 +258,7 @@ def test_nothing_is_searched_for_in_rows_that_need_no_zeros(
 
 
 @pytest.mark.anyio
-async def test_nothing_is_searched_for_in_a_list_of_tasks_without_dates(
+async def test_a_list_of_tasks_without_dates_is_not_searched(
     engine: AsyncEngine, own_database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for title in ("Buy milk", "Buy bread"):
@@ -287,7 +289,7 @@ def test_short_rows_are_searched_too() -> None:
     ]
 
 
-def test_a_time_that_does_not_stand_with_the_others_has_six_digits_too() -> None:
+def test_a_time_apart_from_the_other_times_has_six_digits() -> None:
     texts = [Column(name, Text, nullable=False) for name in ("user_id", "id", "body")]
     remind, *others = [
         Column(name, DateTime(timezone=True), nullable=False)
@@ -351,7 +353,7 @@ func main() {
 
 
 @pytest.mark.parametrize("language", ["python3.9", "python3.10", "node", "go"])
-def test_other_languages_read_the_form(tmp_path: Path, language: str) -> None:
+def test_other_languages_read_the_form_of_a_time(tmp_path: Path, language: str) -> None:
     """With what they have for RFC 3339: fromisoformat, Date and time.RFC3339Nano."""
     program, arguments = tool(language), ["run"] if language == "go" else []
     suffix, source = READERS["python" if language.startswith("python") else language]

@@ -284,7 +284,7 @@ def test_a_user_and_password_that_the_string_leaves_out_may_come_from_the_enviro
     assert ours(url, "SELECT current_user") == [b"ada"]
 
 
-def test_options_arrive_without_neons_own(server: Postgres) -> None:
+def test_options_arrive_without_the_options_of_neon(server: Postgres) -> None:
     options = "endpoint%3Dep-x%20-c%20search_path%3Dours%20-c%20timezone%3DAsia%2FTokyo"
     url = server.url(f"sslmode=disable&options={options}")
 

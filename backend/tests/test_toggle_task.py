@@ -16,7 +16,9 @@ from tests.tasks import (
 )
 
 
-def test_a_toggle_completes_a_task_and_another_opens_it_again(api: httpx.Client, user: str) -> None:
+def test_a_toggle_completes_a_task_and_the_next_toggle_opens_the_task(
+    api: httpx.Client, user: str
+) -> None:
     task = create(api, user)
 
     first = api.patch(f"{task_path(task)}/complete")

@@ -15,7 +15,7 @@ from tests.tasks import (
 
 
 @pytest.mark.parametrize("changes", CHANGES)
-def test_what_is_sent_changes_and_what_is_absent_stays(
+def test_a_change_sets_only_the_fields_that_it_names(
     api: httpx.Client, user: str, changes: dict[str, object]
 ) -> None:
     task = create(api, user, description="Two litres")

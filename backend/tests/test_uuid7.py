@@ -27,7 +27,7 @@ def test_consecutive_ids_are_ordered_and_different() -> None:
     assert {(made.version, made.variant) for made in ids} == {(7, RFC_4122)}
 
 
-def test_a_tick_is_now() -> None:
+def test_a_tick_is_the_present_time() -> None:
     before = datetime.now(UTC)
     tick = next_tick()
     after = datetime.now(UTC)
@@ -43,7 +43,7 @@ def test_the_order_survives_a_clock_that_is_set_back(monkeypatch: pytest.MonkeyP
     assert next_tick() > before
 
 
-def test_a_clock_that_is_set_back_by_more_than_two_hours_is_followed(
+def test_ids_follow_a_clock_that_is_set_back_by_more_than_two_hours(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     ticks = next_tick()
@@ -56,7 +56,9 @@ def test_a_clock_that_is_set_back_by_more_than_two_hours_is_followed(
         assert (next_tick() < ticks) == is_followed
 
 
-def test_a_clock_that_had_jumped_ahead_is_followed_back(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ids_follow_a_clock_that_comes_back_from_a_jump_ahead(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     in_2099 = time.time_ns() + 73 * 365 * 86400 * 10**9
     with monkeypatch.context() as jumped:
         jumped.setattr(time, "time_ns", lambda: in_2099)

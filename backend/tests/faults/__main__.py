@@ -20,7 +20,7 @@ ALL = [
     "tests/test_contract.py::test_the_service_keeps_its_contract_with_tokens",
     "tests/test_feed.py::test_8_writers_through_two_servers_and_by_hand_are_followed_without_a_gap",
     "tests/test_feed.py::test_statements_over_several_users_do_not_deadlock",
-    "tests/test_feed.py::test_a_client_that_syncs_page_by_page_while_others_write_has_what_is_there",
+    "tests/test_feed.py::test_a_client_that_syncs_page_by_page_while_others_write_has_every_task",
     "tests/test_migrations.py::test_8_processes_start_at_once_on_an_empty_database_again_and_again",
     "tests/test_nginx.py::test_no_body_runs_as_another_users_request_through_kept_connections",
     "tests/test_poolers.py::test_40_clients_on_4_server_connections_each_get_their_own_answers",

@@ -125,7 +125,7 @@ async def sent_on_and_on(
 
 
 @pytest.mark.anyio
-async def test_the_worst_that_ten_clients_of_two_accounts_send_delays_others_little(
+async def test_the_worst_requests_of_ten_clients_of_two_accounts_delay_others_little(
     own: Cluster, tmp_path: Path, report: Report, full: bool
 ) -> None:
     seconds, number = (4.0, CLIENTS) if full else (0.3, len(ACCOUNTS))
@@ -344,7 +344,7 @@ async def closed(reading: list[asyncio.Task[None]]) -> None:
 
 @pytest.mark.usefixtures("many_files")
 @pytest.mark.anyio
-async def test_one_users_many_streams_delay_others_events_little(
+async def test_many_streams_of_one_user_delay_the_events_of_others_little(
     own: Cluster, tmp_path: Path, report: Report, full: bool
 ) -> None:
     """The user writes batches of large tasks, each of which goes to each of the user's streams."""
@@ -392,7 +392,7 @@ async def test_one_users_many_streams_delay_others_events_little(
 
 @pytest.mark.usefixtures("many_files")
 @pytest.mark.anyio
-async def test_streams_that_come_back_at_once_delay_others_events_little(
+async def test_streams_that_come_back_at_once_delay_the_events_of_others_little(
     own: Cluster, tmp_path: Path, report: Report, full: bool
 ) -> None:
     """Each stream goes on from another position, so that each has its own pages."""

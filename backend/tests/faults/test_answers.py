@@ -85,7 +85,7 @@ def changes(task: Task, title: str) -> Iterator[tuple[str, str, dict[str, Any] |
 
 
 @pytest.mark.anyio
-async def test_every_answer_is_the_askers_own(
+async def test_every_client_gets_the_answer_to_its_own_request(
     own: Cluster, tmp_path: Path, report: Report, full: bool
 ) -> None:
     requests = 300_000 if full else 10_000

@@ -74,7 +74,7 @@ async def watched(url: str, seconds: float) -> Watched:
 
 @pytest.mark.parametrize("users", [1, GREEDY])
 @pytest.mark.anyio
-async def test_20_clients_with_hard_searches_leave_others_their_share(
+async def test_20_clients_with_hard_searches_leave_other_clients_their_share(
     own: Cluster, tmp_path: Path, report: Report, full: bool, users: int
 ) -> None:
     seconds, turns = (2, 5) if full else (1, 1)
@@ -158,7 +158,7 @@ LISTS = {
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "users", "description"), LISTS.values(), ids=LISTS)
 @pytest.mark.anyio
-async def test_20_clients_that_do_not_read_cost_others_little(
+async def test_20_clients_that_do_not_read_cost_other_clients_little(
     own: Cluster, tmp_path: Path, report: Report, number: int, users: int, description: str
 ) -> None:
     """The clients request a long list, and read only its beginning."""

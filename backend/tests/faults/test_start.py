@@ -40,7 +40,7 @@ def test_an_absent_database_is_retried_with_growing_pauses_and_then_reported(
 
 
 @pytest.mark.anyio
-async def test_a_database_that_comes_up_late_is_served_from_at_once(
+async def test_a_service_serves_as_soon_as_a_late_database_is_up(
     own: Cluster, tmp_path: Path, report: Report
 ) -> None:
     own.stop()
@@ -69,7 +69,7 @@ def test_waiting_for_a_database_ends_when_told_to_stop(
     assert "Traceback" not in server.log
 
 
-def test_a_wrong_user_is_not_waited_for(own: Cluster, tmp_path: Path) -> None:
+def test_the_start_does_not_wait_for_a_wrong_database_user(own: Cluster, tmp_path: Path) -> None:
     url = own.url.replace("postgres:@", "nobody:secret@")
     with started(tmp_path / "log", DATABASE_URL=url, DATABASE_WAIT_SECONDS="3600") as server:
         assert server.process.wait(timeout=30) == 3
