@@ -502,7 +502,7 @@ def test_another_method_is_405_and_the_answer_names_the_allowed_methods(
     "text",
     ["😀", "e\u0301", "\u202eabc", "\x01\x1b[31m", "\\u0000", "</script>", "a\u2028b", "''--"],
 )
-def test_text_comes_back_as_it_was_sent(api: httpx.Client, user: str, text: str) -> None:
+def test_text_comes_back_unchanged(api: httpx.Client, user: str, text: str) -> None:
     task = create(api, user)
     fields = {"title": text, "description": text, "tags": [text]}
 
@@ -554,7 +554,7 @@ def test_100_of_the_largest_tasks_fit(api: httpx.Client, user: str) -> None:
 
 
 @pytest.mark.parametrize("cut", [iter, None], ids=["in chunks", "whole"])
-def test_a_body_of_3_mib_is_accepted_and_a_larger_one_is_413(
+def test_a_body_of_3_mib_is_accepted_and_a_larger_body_is_413(
     api: httpx.Client, user: str, cut: Callable[..., Any] | None
 ) -> None:
     body = as_json(MILK)
@@ -749,7 +749,7 @@ def test_a_batch_and_a_create_may_use_each_others_expired_keys(
     assert len(listed(api, user)) == 3
 
 
-def test_a_refused_batch_leaves_its_expired_key_as_it_is(
+def test_a_refused_batch_does_not_change_its_expired_key(
     api: httpx.Client, postgres: str, user: str
 ) -> None:
     post(api, user, MILK, key="key")
@@ -960,7 +960,7 @@ async def test_20_concurrent_batches_of_creates_with_one_key_create_once(
 
 
 @pytest.mark.anyio
-async def test_a_batch_waits_for_a_change_and_sees_it(
+async def test_a_batch_waits_for_a_change_and_sees_the_changed_task(
     server: Server, api: httpx.Client, direct: str, locks: str, user: str
 ) -> None:
     """Its snapshot is older than the row that it then changes."""

@@ -24,7 +24,7 @@ def test_a_percentile_beyond_a_second_is_read() -> None:
     assert read(SAID, 0.5, 0.2).p99 == 1130
 
 
-def test_processor_time_is_for_each_request() -> None:
+def test_the_bench_gives_the_processor_time_for_each_request() -> None:
     load = read(SAID, used=0.5, by_postgres=0.2)
 
     assert (load.processor, load.by_postgres) == (500, 200)

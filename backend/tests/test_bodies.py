@@ -142,7 +142,7 @@ def test_numbers_are_read_and_written_at_any_length(value: object, indent: int |
 
 
 @pytest.mark.parametrize("place", range(16))
-def test_a_number_of_128_digits_is_seen_wherever_it_is(place: int) -> None:
+def test_a_number_of_128_digits_is_seen_at_any_place(place: int) -> None:
     number = "1" * 128
 
     assert read_json((" " * place + number).encode()) == LongNumber(number)

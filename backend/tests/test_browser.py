@@ -257,7 +257,7 @@ def guide(
 
 
 @pytest.mark.parametrize("guide", ["open", "jwt"], indirect=True)
-def test_the_guide_for_pages_does_what_it_says(guide: Guide) -> None:
+def test_the_code_of_the_guide_for_pages_works(guide: Guide) -> None:
     result = guide.run("""
         await create({ title: "Buy bread" }, crypto.randomUUID());
         const pages = [];

@@ -80,7 +80,7 @@ def test_the_feed_and_the_path_of_a_task_answer_the_same_json_of_the_task(
     assert api.get(task_path(task)).text in response.text
 
 
-def test_nothing_is_logged_when_nothing_changes(api: httpx.Client, user: str) -> None:
+def test_a_request_that_changes_no_task_adds_no_change(api: httpx.Client, user: str) -> None:
     task = create(api, user)
     since = token(api, user)
 

@@ -114,7 +114,7 @@ def post_batch(api: httpx.Client, user: str, task: Task, etag: str) -> httpx.Res
 # The page
 
 
-def test_the_pages_commands_move_every_table_and_bring_it_back() -> None:
+def test_the_pages_commands_move_every_table_and_bring_every_table_back() -> None:
     """The tables that triggers of `tasks` write to go first and come last."""
     moved, brought = (re.findall(r"table\w*\('(\w+)'", " ".join(part)) for part in (MOVE, BACK))
     assert sorted(moved) == sorted(model.__tablename__ for model in MODELS)
@@ -289,7 +289,7 @@ async def sent(engine: AsyncEngine, work: Callable[[], Awaitable[object]]) -> li
 @pytest.mark.parametrize(
     ("step", "times"), [(1, 1), (9, 8)], ids=["every statement", "some, again and again"]
 )
-async def test_a_statement_is_one_command_to_one_server_unless_it_creates(
+async def test_every_statement_but_a_create_is_one_command_to_one_server(
     one: AsyncEngine, step: int, times: int
 ) -> None:
     """A statement that runs often may get a plan for all values."""
@@ -314,7 +314,7 @@ async def test_a_create_is_one_command(one: AsyncEngine) -> None:
 
 
 @pytest.mark.anyio
-async def test_personal_tokens_are_looked_up_listed_noted_and_ended_on_one_server(
+async def test_every_statement_about_personal_tokens_goes_to_one_server(
     one: AsyncEngine,
 ) -> None:
     text = ""
@@ -371,7 +371,7 @@ async def test_a_create_with_a_key_is_a_transaction_on_one_server(one: AsyncEngi
     assert len(set(made)) == 20
 
 
-def test_creates_and_readiness_take_two_round_trips_to_the_coordinator_and_others_take_one(
+def test_creates_and_readiness_take_two_round_trips_and_other_requests_take_one(
     spread: str, tmp_path: Path
 ) -> None:
     """A create with a key is a transaction: begin, count, keep the key, insert, write, commit.
@@ -540,7 +540,7 @@ def test_8_processes_upgrade_tables_with_rows_at_once(
     assert asyncio.run(selected(local, blue)) == 20
 
 
-def test_the_earlier_versions_table_is_upgraded_and_then_distributed(
+def test_the_earlier_versions_table_can_be_upgraded_and_distributed(
     local: str, tmp_path: Path
 ) -> None:
     rows = earlier_rows(1000)
@@ -633,7 +633,7 @@ def users_of(url: str, worker: Node, number: int) -> list[str]:
     return users
 
 
-def test_a_stopped_worker_fails_its_own_users_only_and_they_are_served_when_it_is_back(
+def test_a_stopped_worker_fails_only_its_own_users_until_the_worker_is_back(
     spread: str, tmp_path: Path
 ) -> None:
     _, up, down = asyncio.run(nodes(spread))
@@ -675,7 +675,7 @@ def test_a_stopped_worker_fails_its_own_users_only_and_they_are_served_when_it_i
     assert "Traceback" not in server.log
 
 
-def test_a_silent_workers_user_gets_503_in_time_and_another_user_an_answer(
+def test_users_of_a_silent_worker_get_503_in_time_and_other_users_get_answers(
     spread: str, tmp_path: Path
 ) -> None:
     _, up, down = asyncio.run(nodes(spread))

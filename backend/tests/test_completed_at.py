@@ -239,7 +239,7 @@ def test_a_value_that_is_no_time_is_refused(
 
 
 @pytest.mark.parametrize("way", ["PUT", "PATCH", "batch"])
-def test_a_change_leaves_both_times_and_further_members_as_they_are(
+def test_a_change_keeps_both_times_and_further_members(
     api: httpx.Client, user: str, way: str
 ) -> None:
     """A client may send a whole task back."""

@@ -68,7 +68,7 @@ def send(
 # ETags
 
 
-def test_a_tasks_etag_is_strong_and_hashes_what_postgresql_writes(
+def test_a_tasks_etag_is_strong_and_hashes_the_json_that_postgresql_writes(
     api: httpx.Client, user: str
 ) -> None:
     """PostgreSQL writes the times without the zeros at the end of their fractions."""
@@ -117,7 +117,7 @@ def test_the_answer_to_a_put_has_a_content_location(
     assert got.headers["etag"] == response.headers["etag"]
 
 
-def test_every_state_has_an_etag_of_its_own_and_keeps_it(api: httpx.Client, user: str) -> None:
+def test_every_state_keeps_an_etag_of_its_own(api: httpx.Client, user: str) -> None:
     task = create(api, user)
     etags = [(etag_of(api, task_path(task)), etag_of(api, tasks_path(user)))]
     for changes in [{"title": "Buy bread"}, {"description": ""}, {"description": None}, {}]:
@@ -326,7 +326,7 @@ def test_a_task_with_the_expected_etag_is_changed(
 
 @every_change
 @pytest.mark.parametrize("condition", [OTHER, f"W/{OTHER}", '""', f'W/"", {OTHER}, "\\"'])
-def test_a_task_with_another_etag_stays_as_it_is(
+def test_a_task_with_another_etag_stays_unchanged(
     api: httpx.Client, user: str, change: tuple[str, str, Any], condition: str
 ) -> None:
     task = create(api, user)
@@ -447,7 +447,7 @@ def test_rows_of_the_earlier_version_have_etags_too(empty_database: str, tmp_pat
 @pytest.mark.parametrize(
     "condition", ["{etag}", "W/{etag}", '"other", {etag}', '{etag},W/"other"', ", {etag},", "*"]
 )
-def test_a_task_with_an_excluded_etag_stays_as_it_is(
+def test_a_task_with_an_excluded_etag_stays_unchanged(
     api: httpx.Client, user: str, change: tuple[str, str, Any], condition: str
 ) -> None:
     task = create(api, user)
@@ -613,7 +613,7 @@ SAME = {"If-Match": 200, "If-None-Match": 412}
     ],
 )
 @pytest.mark.parametrize("header", SAME)
-async def test_a_change_that_waits_for_another_sees_its_result(
+async def test_a_change_that_waits_for_another_change_sees_its_result(
     api: httpx.Client,
     direct: str,
     locks: str,

@@ -285,7 +285,7 @@ def head_of(size: int) -> bytes:
     return short[:-4] + b"x" * (size - len(short)) + b"\r\n\r\n"
 
 
-def test_a_head_of_64_kib_is_accepted_and_a_larger_one_is_431(server: Server) -> None:
+def test_a_head_of_64_kib_is_accepted_and_a_larger_head_is_431(server: Server) -> None:
     with connected(server) as connection:
         connection.send(head_of(64 * 1024))
         assert connection.read().status == 200
@@ -404,7 +404,7 @@ async def connect(server: uvicorn.Server) -> tuple[asyncio.StreamReader, asyncio
 
 
 @pytest.mark.anyio
-async def test_a_response_is_made_no_faster_than_its_client_reads_it() -> None:
+async def test_the_service_makes_a_response_no_faster_than_its_client_reads() -> None:
     """Otherwise an application could make all 64 MB before the client takes any of them."""
     pieces, piece, made = 1000, b"x" * 65_536, 0
 
@@ -431,7 +431,7 @@ async def test_a_response_is_made_no_faster_than_its_client_reads_it() -> None:
 
 
 @pytest.mark.anyio
-async def test_while_a_request_waits_for_the_one_before_little_more_is_read() -> None:
+async def test_the_service_reads_little_more_while_a_request_waits_for_the_request_before() -> None:
     begun, may_end = asyncio.Event(), asyncio.Event()
 
     async def application(scope: Scope, _receive: Receive, send: Send) -> None:
@@ -471,7 +471,7 @@ async def test_while_a_request_waits_for_the_one_before_little_more_is_read() ->
         (request("GET", "/"), b"HTTP/1.1 200 OK\r\n"),
     ],
 )
-async def test_a_silent_connection_is_closed_and_a_quick_one_is_not(
+async def test_a_silent_connection_is_closed_and_a_quick_connection_is_not(
     monkeypatch: pytest.MonkeyPatch, sent: bytes, answer: bytes
 ) -> None:
     """The service looks at connections once a second; the first look finds nothing to close."""

@@ -129,7 +129,7 @@ def test_the_first_task_takes_four_clicks_and_one_paste_with_a_token(
 
 
 @CLOSED
-def test_a_token_that_names_no_user_leaves_the_field_as_it_is(page: Page) -> None:
+def test_a_token_that_names_no_user_does_not_change_the_field(page: Page) -> None:
     for other in ["", "a.b.c", "a.e30.c"]:
         assert page.evaluate("other => userOf(other) ?? null", other) is None
 
@@ -140,9 +140,7 @@ def test_a_token_that_names_no_user_leaves_the_field_as_it_is(page: Page) -> Non
 
 
 @OPEN
-def test_every_example_works_as_it_stands_and_in_order(
-    page: Page, server: Server, user: str
-) -> None:
+def test_every_example_works_unchanged_and_in_order(page: Page, server: Server, user: str) -> None:
     user = f"{user} / 😀"
     expect(page.locator(".opblock")).to_have_count(11)
     expect(page.get_by_role("button", name="Authorize")).to_have_count(0)
@@ -250,7 +248,7 @@ def test_nothing_is_cut_off_on_a_phone(page: Page) -> None:
 
 
 @OPEN
-def test_the_user_that_was_typed_into_one_operation_is_kept_for_all(page: Page) -> None:
+def test_the_page_keeps_the_typed_user_for_every_operation(page: Page) -> None:
     got = opened(page, "getTask")
     user_of(opened(page, "createTask")).fill("grace / 😀")
     for operation in [got, *(opened(page, name) for name in ["listUserTasks", "deleteTask"])]:

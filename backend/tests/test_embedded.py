@@ -167,7 +167,7 @@ def left_running_by_earlier_release(data_dir: Path) -> str:
 
 
 @short_and_long
-def test_a_server_that_an_earlier_release_left_running_is_closed_to_others(
+def test_a_server_of_an_earlier_release_is_closed_to_other_users(
     tmp_path: Path, initialized: Callable[[Path], Path], folder: str
 ) -> None:
     data_dir = initialized(tmp_path / folder / "data")

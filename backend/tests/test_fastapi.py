@@ -40,7 +40,7 @@ class Greeting(BaseModel):
 
 
 @pytest.mark.anyio
-async def test_a_plain_endpoint_works_whenever_it_is_added(app: TaskAPI) -> None:
+async def test_an_application_may_add_a_plain_endpoint_at_any_time(app: TaskAPI) -> None:
     @app.get("/hello/{name}", response_model=Greeting)
     async def hello(name: str, loud: bool = False) -> dict[str, str]:
         return {"text": name.upper() if loud else name, "secret": "left out"}
@@ -205,7 +205,7 @@ async def test_an_error_in_the_middle_of_an_answer_causes_no_second_answer(app: 
 
 
 @pytest.mark.anyio
-async def test_a_dependency_can_be_overridden_by_one_of_another_kind(
+async def test_a_dependency_of_another_kind_can_override_a_dependency(
     app: TaskAPI, engine: AsyncEngine
 ) -> None:
     used: list[str] = []

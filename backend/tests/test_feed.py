@@ -381,7 +381,7 @@ async def test_changes_of_a_month_ago_and_their_tokens_go_except_the_newest(
     assert len(await since(engine, user, positions[30])) == found[-1] - 30
 
 
-async def test_the_newest_change_stays_however_old_it_is(
+async def test_the_newest_change_stays_at_any_age(
     engine: AsyncEngine, own_database: str, user: str
 ) -> None:
     for _ in range(3):

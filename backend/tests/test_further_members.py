@@ -304,7 +304,7 @@ def text_of(api: httpx.Client, user: str, value: str) -> str:
         '{"due_at": "2026-01-01T00:00:00+00:00"}',
     ],
 )
-def test_a_value_comes_back_as_it_was_sent(api: httpx.Client, user: str, value: str) -> None:
+def test_a_value_comes_back_unchanged(api: httpx.Client, user: str, value: str) -> None:
     assert text_of(api, user, value) == value
 
 

@@ -108,7 +108,7 @@ def _python_reads_any_length() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("_python_reads_any_length")
-def test_generated_members_are_those_of_a_model_and_outlive_a_restart(
+def test_generated_members_match_a_model_and_outlive_a_restart(
     own_database: str, tmp_path: Path
 ) -> None:
     all_known: list[Known] = []

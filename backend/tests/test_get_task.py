@@ -3,7 +3,7 @@ import httpx
 from tests.tasks import assert_problem, create, task_path, tasks_path, unknown_path
 
 
-def test_a_task_is_returned_as_it_was_created(api: httpx.Client, user: str) -> None:
+def test_a_read_returns_the_task_that_the_create_returned(api: httpx.Client, user: str) -> None:
     task = create(api, user)
 
     response = api.get(task_path(task))

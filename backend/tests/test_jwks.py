@@ -385,7 +385,7 @@ async def test_the_first_search_after_start_up_does_not_wait(issuer: KeyServer) 
         assert await keys.find("second")
 
 
-async def test_a_few_searches_are_followed_by_a_pause(
+async def test_a_pause_follows_a_few_searches(
     issuer: KeyServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("src.framework.auth.jwks.SEARCH_SECONDS", 3600.0)
@@ -657,7 +657,7 @@ async def test_other_tasks_run_between_the_keys_of_a_set(
     assert turns >= 5000
 
 
-async def test_a_stopping_service_neither_waits_for_a_fetch_nor_starts_one(
+async def test_a_stopping_service_neither_waits_for_a_fetch_nor_starts_a_fetch(
     issuer: KeyServer,
 ) -> None:
     keys = keys_of(issuer)
@@ -760,7 +760,7 @@ def no_set(name: str) -> bytes:
 
 
 @pytest.mark.parametrize("name", NO_SETS)
-async def test_an_answer_that_is_not_a_set_leaves_the_keys_as_they_are(
+async def test_an_answer_that_is_not_a_set_does_not_change_the_keys(
     issuer: KeyServer, name: str
 ) -> None:
     keys = keys_of(issuer)

@@ -109,7 +109,7 @@ def test_every_part_has_its_place() -> None:
 
 
 @pytest.mark.parametrize("part", MAY_IMPORT)
-def test_a_part_imports_only_what_is_below_it(part: str) -> None:
+def test_a_part_imports_only_parts_below(part: str) -> None:
     imported = {part_of(file) for path in files(part) for file in imported_files(path)}
 
     assert imported - {part} <= MAY_IMPORT[part]

@@ -96,7 +96,7 @@ NOTICE = packet(b"N", b"SNOTICE\0", b"C00000\0", b"Mthat was the farewell\0", b"
 
 
 @pytest.mark.anyio
-async def test_asyncpg_says_whether_it_has_sent_its_farewell() -> None:
+async def test_asyncpg_reports_an_unsent_statement_after_the_servers_farewell() -> None:
     connected, heard, closed = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

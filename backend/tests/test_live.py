@@ -176,7 +176,7 @@ async def test_a_text_that_is_no_token_is_422(client: httpx.AsyncClient, user: s
         ("application/json", False),
     ],
 )
-async def test_only_a_client_that_asks_for_events_gets_them(
+async def test_only_a_client_that_asks_for_events_gets_events(
     client: httpx.AsyncClient, user: str, accept: str, is_stream: bool
 ) -> None:
     path = f"{tasks_path(user)}/changes"
@@ -255,7 +255,7 @@ async def test_a_stream_has_no_changes_of_other_users(client: httpx.AsyncClient,
         assert (await stream.event()).data["changes"] == [task]
 
 
-async def test_a_reader_who_stands_still_holds_nobody_up(
+async def test_a_reader_who_stands_still_delays_no_other_reader(
     client: httpx.AsyncClient, server: Server, user: str
 ) -> None:
     still = server.async_client()
@@ -423,7 +423,7 @@ async def test_a_waiting_request_is_answered_when_something_changes(
     assert answer.headers["preference-applied"] == "wait=60"
 
 
-async def test_a_request_that_waits_for_nothing_is_answered_in_the_end(
+async def test_a_request_that_waits_in_vain_is_answered_in_the_end(
     client: httpx.AsyncClient, user: str
 ) -> None:
     since = await now(client, user)

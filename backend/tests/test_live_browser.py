@@ -208,7 +208,7 @@ def test_a_page_without_a_network_misses_no_change(
 
 
 @pytest.mark.parametrize("tabs", ["stream"], indirect=True)
-def test_a_page_that_hears_nothing_begins_anew(
+def test_a_page_that_gets_no_event_begins_anew(
     tabs: Tabs, network: Gate, api: httpx.Client, user: str
 ) -> None:
     page = tabs.open(network.port)
@@ -271,7 +271,7 @@ def test_a_hidden_page_sends_no_request_and_shows_all_changes_once_visible(
     shows(page, "a", "b", "c")
 
 
-def test_a_page_that_was_sent_away_comes_back_when_it_is_seen(
+def test_a_page_that_was_sent_away_comes_back_once_visible(
     browser: Browser, frontend: str, postgres: str, api: httpx.Client, user: str, tmp_path: Path
 ) -> None:
     settings = {"DATABASE_URL": postgres, "CORS_ORIGINS": frontend, "LIVE_IDLE_SECONDS": "2"}

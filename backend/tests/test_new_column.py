@@ -123,7 +123,7 @@ def api(postgres: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[htt
             yield client
 
 
-def test_a_member_that_was_kept_becomes_the_column_of_its_name_if_it_fits(
+def test_a_further_member_that_fits_becomes_the_column_of_its_name(
     api: httpx.Client,
 ) -> None:
     """What does not fit stays in the table, and no answer has a name twice."""

@@ -67,7 +67,7 @@ def the(device: Device, title: str) -> Task:
     return task  # type: ignore[no-any-return]  # as JSON is
 
 
-def test_edits_without_a_network_arrive_and_others_changes_come(
+def test_edits_without_a_network_arrive_and_the_changes_of_other_clients_come(
     client: SimpleNamespace,
     come_back: Callable[..., None],
     device: Device,
@@ -251,7 +251,7 @@ def test_an_answer_may_get_lost_anywhere(
     assert sorted(task["title"] for task in listed(api, user)) == ["b", "c", "d"]
 
 
-def test_a_token_that_is_gone_costs_nothing_but_the_list(
+def test_a_client_whose_token_is_gone_reads_only_the_list_again(
     client: SimpleNamespace,
     come_back: Callable[..., None],
     device: Device,

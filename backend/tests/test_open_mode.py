@@ -240,7 +240,7 @@ def everywhere(postgres: str, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 
 @pytest.mark.parametrize("loopback", ["127.0.0.1", "127.0.0.2", "[::1]"])
-def test_on_loopback_any_other_name_is_421_whatever_else_the_service_listens_on(
+def test_on_loopback_any_other_name_is_421_on_a_service_with_more_addresses(
     everywhere: Server, loopback: str
 ) -> None:
     url = f"http://{loopback}:{urlsplit(everywhere.url).port}/health/live"

@@ -279,7 +279,7 @@ def test_tables_that_do_not_go_together_are_refused(
 
 
 @pytest.mark.parametrize("version", ["9999_newer", "0099_x"])
-def test_a_newer_release_may_be_beside_this_one(own_database: str, version: str) -> None:
+def test_a_newer_release_may_run_beside_this_release(own_database: str, version: str) -> None:
     asyncio.run(execute(own_database, f"UPDATE {VERSION_TABLE} SET version_num = '{version}'"))
 
     asyncio.run(upgraded(own_database))
@@ -395,7 +395,7 @@ def test_a_role_with_just_these_rights_serves(own_database: str, tmp_path: Path)
         assert "WARNING" not in server.log
 
 
-def test_a_role_that_may_not_create_tables_is_told_what_to_grant(without_tables: str) -> None:
+def test_the_error_names_the_right_that_a_role_needs_to_create_tables(without_tables: str) -> None:
     with (
         role(without_tables) as url,
         pytest.raises(CannotStart, match="run GRANT CREATE ON SCHEMA public TO role_"),
@@ -403,7 +403,7 @@ def test_a_role_that_may_not_create_tables_is_told_what_to_grant(without_tables:
         asyncio.run(upgraded(url))
 
 
-def test_a_role_that_does_not_own_the_tables_cannot_upgrade_them(empty_database: str) -> None:
+def test_a_role_that_does_not_own_the_tables_cannot_upgrade_the_tables(empty_database: str) -> None:
     asyncio.run(execute(empty_database, EARLIER))
     with (
         role(empty_database, "CREATE ON SCHEMA public", "ALL ON tasks") as url,
@@ -430,7 +430,9 @@ def test_a_schema_that_is_postgresqls_own_is_refused(empty_database: str, schema
     assert f"is {schema} and names no schema that the role may use" in refused(empty_database)
 
 
-def test_names_are_recognized_also_in_a_database_that_quotes_them_all(empty_database: str) -> None:
+def test_the_service_recognizes_names_also_in_a_database_that_quotes_every_name(
+    empty_database: str,
+) -> None:
     asyncio.run(execute(empty_database, EARLIER))
     name = empty_database.partition("?")[0].rpartition("/")[2]
     asyncio.run(execute(empty_database, f"ALTER DATABASE {name} SET quote_all_identifiers = on"))

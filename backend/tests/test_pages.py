@@ -126,7 +126,7 @@ HARD = {
 
 
 @pytest.mark.parametrize(("text", "q"), HARD.values(), ids=HARD)
-def test_no_text_is_much_harder_to_find_than_another(
+def test_no_text_is_much_harder_to_find_than_another_text(
     api: httpx.Client, postgres: str, user: str, text: str, q: str
 ) -> None:
     description = f"repeat('{text}', {5000 // len(text)})"
@@ -347,7 +347,7 @@ def test_every_wrong_parameter_is_named_at_once(api: httpx.Client, user: str) ->
     assert names == [["query", name] for name in ["sort", "limit", "cursor", "completed", "q"]]
 
 
-def test_a_wrong_parameter_is_refused_for_head_too(api: httpx.Client, user: str) -> None:
+def test_head_refuses_a_wrong_parameter_too(api: httpx.Client, user: str) -> None:
     assert api.head(f"{tasks_path(user)}?limit=0").status_code == 422
 
 

@@ -310,7 +310,7 @@ def test_a_personal_token_manages_no_tokens(api: httpx.Client, user: str, scope:
     assert [each["id"] for each in api.get(tokens_path(user)).json()] == [new["id"]]
 
 
-def test_nobody_else_manages_a_users_tokens(api: httpx.Client, user: str) -> None:
+def test_no_other_user_manages_a_users_tokens(api: httpx.Client, user: str) -> None:
     new = create_token(api, user)
     other = bearer(token("mallory"))
 
@@ -392,7 +392,7 @@ def test_a_text_with_one_digit_more_less_or_changed_is_not_whole() -> None:
     assert [other for other in others if is_whole(other.encode("latin-1"))] == []
 
 
-def test_the_table_has_the_hash_of_a_token_and_nothing_else_of_it(
+def test_the_table_has_only_the_hash_of_a_token(
     api: httpx.Client, user: str, postgres: str
 ) -> None:
     text = create_token(api, user)["token"]
@@ -425,7 +425,7 @@ def requests(api: httpx.Client, user: str) -> Iterator[tuple[str, str, object]]:
     yield "DELETE", one, None
 
 
-def test_a_token_with_the_scope_write_can_do_all_that_a_token_of_the_sign_in_can_do(
+def test_a_token_with_the_scope_write_can_do_all_that_a_sign_in_token_can_do(
     api: httpx.Client, user: str
 ) -> None:
     headers = bearer(create_token(api, user)["token"])
@@ -783,7 +783,7 @@ async def test_a_look_up_that_fails_when_its_client_has_left_leaves_nothing_in_t
 
 
 @pytest.mark.anyio
-async def test_a_worker_that_closes_waits_for_its_writes_and_forgets_them(
+async def test_a_worker_that_closes_waits_for_its_writes(
     engine: AsyncEngine, worker: KnownTokens, own_database: str
 ) -> None:
     await worker.find("ada", (await make(engine, "ada")).encode())
@@ -878,7 +878,7 @@ async def test_a_thousand_wrong_tokens_cost_a_statement_each_and_no_memory(
 
 
 @pytest.mark.anyio
-async def test_a_users_first_look_up_does_not_wait_for_all_of_anothers_wrong_tokens(
+async def test_a_users_first_look_up_does_not_wait_for_all_wrong_tokens_of_another_user(
     engine: AsyncEngine, worker: KnownTokens, statements: Counter[str]
 ) -> None:
     text = (await make(engine, "ada")).encode()
@@ -894,7 +894,7 @@ async def test_a_users_first_look_up_does_not_wait_for_all_of_anothers_wrong_tok
 
 
 @pytest.mark.anyio
-async def test_a_client_that_leaves_does_not_end_the_look_up_of_another(
+async def test_a_client_that_leaves_does_not_end_the_look_up_of_another_client(
     engine: AsyncEngine, worker: KnownTokens
 ) -> None:
     text = (await make(engine, "ada")).encode()

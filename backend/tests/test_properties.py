@@ -127,7 +127,7 @@ operations_lists = st.lists(
 
 @settings(thorough, max_examples=30)
 @given(operations=operations_lists)
-def test_a_batch_is_its_operations_one_by_one(
+def test_a_batch_does_the_same_as_its_operations_one_by_one(
     api: httpx.Client, user: str, operations: list[tuple[str, int | None, Any, str | None]]
 ) -> None:
     one_by_one, at_once = (f"{user}-{uuid4()}" for _ in range(2))

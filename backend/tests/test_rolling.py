@@ -89,7 +89,7 @@ async def test_two_releases_lose_nothing_and_fail_no_request(releases: Releases)
     assert set(figures.answers) == {"200", "201"}
 
 
-def test_releases_share_etags_if_they_answer_the_same_json_and_refuse_with_412_if_not(
+def test_releases_with_the_same_json_share_etags_and_other_releases_answer_412(
     apis: Pairs, user: str
 ) -> None:
     for one, other in apis:
@@ -133,7 +133,7 @@ def test_a_repeated_create_with_a_field_that_one_release_does_not_know_is_422(
 
 
 @only([WITHOUT_FIELDS])
-def test_a_change_at_the_release_before_keeps_the_fields_that_it_does_not_know(
+def test_a_change_at_the_release_before_keeps_the_fields_of_the_newer_release(
     apis: Pairs, user: str
 ) -> None:
     [(before, now), _] = apis

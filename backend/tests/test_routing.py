@@ -215,7 +215,7 @@ class Demanding(BaseModel):
         "a response",
     ],
 )
-def test_an_endpoint_with_a_parameter_of_another_kind_is_left_to_fastapi(kind: object) -> None:
+def test_fastapi_serves_an_endpoint_with_a_parameter_of_another_kind(kind: object) -> None:
     async def endpoint(more: str) -> Response:
         return Response(more)
 
@@ -237,7 +237,9 @@ class MadeOfTheRequest:
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("guard", [opened, of_a_header, answered_at_once, MadeOfTheRequest])
-async def test_a_guard_of_another_kind_is_left_to_fastapi(guard: Callable[..., object]) -> None:
+async def test_fastapi_serves_an_endpoint_with_a_guard_of_another_kind(
+    guard: Callable[..., object],
+) -> None:
     async def endpoint() -> Response:
         return JSONResponse("reached")
 

@@ -148,7 +148,7 @@ def test_a_wrong_value_stops_start_up_with_its_name_and_the_valid_values(
     assert "secret" not in said
 
 
-def test_environment_variables_override_the_file_and_an_empty_one_means_unset(
+def test_environment_variables_override_the_file_and_an_empty_variable_means_unset(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     file = tmp_path / ".env"
@@ -309,7 +309,7 @@ def test_no_setting_shows_a_password_or_secret() -> None:
         ("safari-web-extension://0198C0DE-5D3E", ["safari-web-extension://0198C0DE-5D3E"]),
     ],
 )
-def test_origins_are_as_browsers_send_them(said: str, sent: list[str]) -> None:
+def test_origins_have_the_form_that_browsers_send(said: str, sent: list[str]) -> None:
     settings = Settings.model_validate({"cors_origins": said})
 
     assert list(settings.cors_origins) == sent

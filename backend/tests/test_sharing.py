@@ -199,7 +199,7 @@ async def test_a_third_request_at_once_does_not_go_alone() -> None:
 
 
 @pytest.mark.anyio
-async def test_requests_wait_for_each_other_until_one_goes_alone() -> None:
+async def test_requests_wait_for_each_other_until_a_request_goes_alone() -> None:
     queue = queue_with(2 * WAIT_SECONDS, [])
 
     for clients, is_busy in [
@@ -326,7 +326,7 @@ ONE_MORE: Any = {"further": '{"one": 1}'}
 
 
 @pytest.mark.anyio
-async def test_a_shared_statement_merges_and_replaces_further_members_like_a_single_one(
+async def test_a_shared_statement_merges_and_replaces_members_like_a_single_statement(
     engine: AsyncEngine, sent: list[Sent]
 ) -> None:
     tasks = await some_tasks(engine, 40)
@@ -417,7 +417,9 @@ async def test_a_locked_task_delays_no_other_request(
 
 
 @pytest.mark.anyio
-async def test_absent_and_foreign_tasks_are_not_found_among_others(engine: AsyncEngine) -> None:
+async def test_absent_and_foreign_tasks_are_not_found_in_a_shared_statement(
+    engine: AsyncEngine,
+) -> None:
     tasks = await some_tasks(engine, 30)
     foreign = [("eve", task_id) for _, task_id in tasks]
     absent = [(user, uuid4()) for user, _ in tasks]
@@ -460,7 +462,7 @@ async def test_many_changes_of_one_task_are_each_applied_and_answered(engine: As
 
 
 @pytest.mark.anyio
-async def test_two_changes_of_one_task_in_one_statement_are_applied_one_after_the_other(
+async def test_two_changes_of_one_task_at_once_are_both_applied_in_order(
     engine: AsyncEngine, sent: list[Sent]
 ) -> None:
     tasks = await some_tasks(engine, ALONE + 1)
@@ -519,7 +521,7 @@ async def test_without_postgresql_each_request_fails_as_unavailable() -> None:
 
 
 @pytest.mark.anyio
-async def test_a_session_that_is_ended_under_a_shared_statement_fails_nobody(
+async def test_the_end_of_a_session_under_a_shared_statement_fails_no_request(
     direct_database: str,
 ) -> None:
     engine = create_engine(direct_database, pool_size=5)
@@ -748,7 +750,7 @@ async def test_writes_that_waited_together_see_the_rows_that_the_other_transacti
 
 @pytest.mark.usefixtures("is_shared")
 @pytest.mark.anyio
-async def test_held_users_leave_half_of_the_connections_to_others(
+async def test_held_users_leave_half_of_the_connections_to_other_users(
     engine: AsyncEngine, own_database: str
 ) -> None:
     tasks = await some_tasks(engine, 20)

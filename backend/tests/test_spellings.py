@@ -319,7 +319,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize(("sent", "sentence"), REFUSED.items())
-def test_a_value_that_nobody_understands_is_refused_if_it_would_change_the_list(
+def test_an_unknown_value_that_could_change_the_list_is_refused(
     api: httpx.Client, user: str, sent: str, sentence: str
 ) -> None:
     response = get(api, user, sent)
@@ -355,7 +355,7 @@ def test_an_unknown_name_is_ignored(api: httpx.Client, shelf: str, sent: str) ->
         "$top=2&$count=true",
     ],
 )
-def test_a_client_that_needs_the_number_of_all_rows_gets_it(
+def test_a_client_that_needs_the_number_of_all_rows_gets_the_number(
     api: httpx.Client, shelf: str, sent: str
 ) -> None:
     response = api.get(f"{tasks_path(shelf)}?{sent}", headers={"Origin": "http://localhost:3000"})
@@ -523,7 +523,7 @@ def test_a_toggle_with_completion_in_other_words_sets_completed(
     ],
 )
 @pytest.mark.parametrize("method", ["POST", "PATCH"])
-def test_a_task_that_nobody_understands_is_refused(
+def test_a_task_with_an_unknown_value_is_refused(
     api: httpx.Client, user: str, method: str, sent: str, sentence: str
 ) -> None:
     task = create(api, user)
@@ -613,7 +613,7 @@ def in_pages(api: httpx.Client, user: str, sort: str, limit: int) -> list[str]:
     return found
 
 
-def test_titles_are_in_the_order_that_people_expect(api: httpx.Client, user: str) -> None:
+def test_titles_have_the_order_that_people_expect(api: httpx.Client, user: str) -> None:
     for title in sorted(IN_ORDER, key=lambda title: title[::-1]):
         create(api, user, title=title)
 
@@ -624,7 +624,7 @@ def test_titles_are_in_the_order_that_people_expect(api: httpx.Client, user: str
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("locale", ["C", "C.UTF-8"])
-async def test_titles_are_in_the_same_order_in_any_locale_of_the_database_as_people_expect(
+async def test_titles_have_the_order_that_people_expect_in_any_locale_of_the_database(
     direct: str, locale: str
 ) -> None:
     name = f"test_{uuid4().hex}"

@@ -111,7 +111,7 @@ def waits_for_an_answer(supervisor: int) -> bool:
 
 
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="knows the number of one system's call")
-def test_the_supervisor_notices_the_end_of_a_worker_that_it_waits_for(
+def test_the_supervisor_notices_that_a_worker_ended_before_its_answer(
     postgres: str, tmp_path: Path
 ) -> None:
     """After Ctrl-C the supervisor waited for 5 s for each worker that had ended first."""

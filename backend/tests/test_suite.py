@@ -61,7 +61,7 @@ def outcome(folder: Path, processes: int, *options: str) -> tuple[str, str]:
     return said.stdout, (folder / "drawn").read_text()
 
 
-def test_a_run_ends_with_what_was_skipped_and_its_seed(tmp_path: Path) -> None:
+def test_a_run_ends_with_its_skipped_tests_and_its_seed(tmp_path: Path) -> None:
     said, drawn = outcome(tmp_path, 1, "--seed=7")
     _, again = outcome(tmp_path, 0, "--seed=7")
     _, other = outcome(tmp_path, 0, "--seed=8")

@@ -200,7 +200,7 @@ TRICKS = [
 ]
 
 
-def test_texts_that_look_like_times_stay_as_they_are(api: httpx.Client, user: str) -> None:
+def test_texts_that_look_like_times_stay_unchanged(api: httpx.Client, user: str) -> None:
     for text in TRICKS:
         tags = [text.replace(",", ";")[:50], "created_at", ":"]
         task = create(api, user, title=text, description=text, tags=tags, due_date="2026-12-24")
@@ -306,7 +306,7 @@ def test_a_time_apart_from_the_other_times_has_six_digits() -> None:
     assert end.with_six_digits([row]) == [row.replace(b"30:00+", b"30:00.000000+")]
 
 
-def test_a_text_before_the_last_two_times_stays_as_it_is() -> None:
+def test_a_text_before_the_last_two_times_stays_unchanged() -> None:
     row = (
         f'{{"body":"2026-12-24T09:30:00+00:00","created_at":"{TIMES[-1]}",'
         f'"updated_at":"{TIMES[-1]}"}}'

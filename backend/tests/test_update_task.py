@@ -47,7 +47,7 @@ def test_read_only_fields_are_ignored(api: httpx.Client, user: str) -> None:
     assert response.json() == task
 
 
-def test_a_task_can_be_sent_back_as_it_was_read(api: httpx.Client, user: str) -> None:
+def test_a_client_may_send_a_task_back_unchanged(api: httpx.Client, user: str) -> None:
     task = create(api, user)
 
     response = api.put(task_path(task), json=task)

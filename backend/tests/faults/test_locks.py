@@ -62,7 +62,7 @@ def p99(taken: list[list[float]]) -> float:
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [1, 3, 20])
 @pytest.mark.anyio
-async def test_rows_of_users_held_for_6_s_fail_nobody_else(
+async def test_rows_of_users_held_for_6_s_fail_no_other_user(
     own: Cluster, tmp_path: Path, report: Report, number: int
 ) -> None:
     seconds = 6.0

@@ -185,7 +185,7 @@ def hang_up(host: str | None, port: int | None, sent: bytes) -> None:
 
 
 @pytest.mark.anyio
-async def test_200_slow_clients_do_not_slow_down_others(
+async def test_200_slow_clients_do_not_slow_down_other_clients(
     own: Cluster, tmp_path: Path, report: Report, full: bool
 ) -> None:
     """Each client sends a byte a second, half of them in the headers and half in the body."""

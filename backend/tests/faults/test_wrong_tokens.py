@@ -30,7 +30,7 @@ MIB = 1024 * 1024
 
 @pytest.mark.slow
 @pytest.mark.anyio
-async def test_a_thousand_wrong_tokens_a_second_slow_nobody(
+async def test_a_thousand_wrong_tokens_a_second_slow_no_other_request(
     own: Cluster, tmp_path: Path, report: Report
 ) -> None:
     """The tokens have the right checksum. Half of them come with the path of the user who works."""
