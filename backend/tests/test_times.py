@@ -303,6 +303,7 @@ def test_a_time_apart_from_the_other_times_has_six_digits() -> None:
 
     end = select_list(table, "id", frozenset(), {}).end
 
+    assert end is not None
     assert end.with_six_digits([row]) == [row.replace(b"30:00+", b"30:00.000000+")]
 
 

@@ -25,8 +25,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from src.framework.spool import Spool, spool_array
 from src.framework.sql.engine import Statement, compiled_answer, fetch, fetch_all, fetch_into
-from src.framework.sql.members import with_json
-from src.framework.sql.statements import owned, row_end, select_for_many, table_of
+from src.framework.sql.members import in_parts, with_json
+from src.framework.sql.statements import owned, select_for_many, table_of
 from src.models.feed import Change
 from src.schemas.changes import Position, position_text
 from src.services.exceptions import ChangesGone
@@ -130,7 +130,7 @@ def _since_statement() -> Statement:
     place = func.json_build_array(known.c.is_known, end.c.seq, end.c.at, more)
     about = select(func.json_send(place)).select_from(known.outerjoin(end, true()))
     answer = compiled_answer(union_all(select(rows.c.state), about))
-    return replace(answer, end=row_end(TASKS))
+    return replace(answer, end=in_parts(task).end, has_footer=True)
 
 
 NOW = _now_statement()
@@ -157,7 +157,6 @@ async def changes(engine: AsyncEngine, user_id: str, since: Position | None, lim
             raise ChangesGone
         position = since if seq is None else Position(seq, at)
         number = len(rows)
-        rows = SINCE.end.with_six_digits(rows)
         return Changes(await _spooled(rows, position, more=more), number, position, more)
 
     return await fetch_into(

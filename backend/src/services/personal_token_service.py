@@ -19,6 +19,7 @@ from src.framework.sql.engine import (
     compiled_answer,
     fetch,
     fetch_in_transaction,
+    rows_of,
 )
 from src.framework.sql.rows import RowPage
 from src.framework.sql.statements import (
@@ -122,8 +123,7 @@ async def create_token(
         if await run(TOKENS_FULL, **values):
             raise TooManyTokens
         await run(CREATE_TOKEN.inserted, **values)
-        row: bytes
-        [(row,)] = await run(CREATE_TOKEN.written, **values)
+        [row] = rows_of(CREATE_TOKEN.written, await run(CREATE_TOKEN.written, **values))
         return row
 
     return await fetch_in_transaction(engine, create, user_id=user_id), text

@@ -7,5 +7,5 @@ WITH row AS (
                 CAST(CAST($6 AS timestamp with time zone) AS timestamp with time zone) AS expires_at,
                 CAST(CAST($7 AS timestamp with time zone) AS timestamp with time zone) AS last_used_at
        )
-  SELECT row_to_json(row) AS row_to_json_1
+  SELECT json_send(row_to_json(row)) AS json_send_1
   FROM row

@@ -3,5 +3,5 @@ WITH row AS (
          WHERE tasks.user_id = CAST($1 AS varchar) AND tasks.id = CAST($2 AS uuid)
          RETURNING tasks.user_id, tasks.id
        )
-  SELECT row_to_json(row) AS row_to_json_1
+  SELECT json_send(row_to_json(row)) AS json_send_1
   FROM row

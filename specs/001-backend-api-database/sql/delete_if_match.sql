@@ -50,5 +50,5 @@ WITH current AS (
                                     32) = ANY(CAST($3 AS text[])) = CAST($4 AS boolean))
          RETURNING tasks.user_id, tasks.id
        )
-  SELECT row_to_json(row) AS row_to_json_1
+  SELECT json_send(row_to_json(row)) AS json_send_1
   FROM current LEFT JOIN row ON TRUE

@@ -10,5 +10,5 @@ WITH row AS (
          WHERE personal_tokens.user_id = CAST($1 AS varchar)
            AND personal_tokens.id = CAST($2 AS uuid)
        )
-  SELECT row_to_json(row) AS row_to_json_1
+  SELECT json_send(row_to_json(row)) AS json_send_1
   FROM row

@@ -9,5 +9,5 @@ WITH row AS (
          WHERE personal_tokens.user_id = CAST($1 AS varchar)
            AND personal_tokens.hash = CAST($2 AS bytea)
        )
-  SELECT row_to_json(row) AS row_to_json_1
+  SELECT json_send(row_to_json(row)) AS json_send_1
   FROM row

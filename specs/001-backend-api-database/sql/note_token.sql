@@ -7,5 +7,5 @@ WITH row AS (
              OR now() - CAST('1 hour' AS interval) > personal_tokens.last_used_at)
          RETURNING personal_tokens.id
        )
-  SELECT row_to_json(row) AS row_to_json_1
+  SELECT json_send(row_to_json(row)) AS json_send_1
   FROM row

@@ -34,18 +34,13 @@ WITH locked AS (
                    tasks.created_at,
                    tasks.updated_at
        )
-  SELECT updated.user_id,
-         updated.id,
+  SELECT json_send(row_to_json(own)) AS json_send_1,
          CASE
            WHEN jsonb_typeof(updated.further) = 'object'
-             THEN CAST(concat_ws(',',
-                                 "left"(CAST(row_to_json(own) AS text), -1),
-                                 NULLIF("left"(substr(CAST(updated.further - CAST('{id,user_id,title,description,completed,priority,tags,all_day,completed_at,due_date,created_at,updated_at}' AS text[]) AS text),
-                                                      2),
-                                               -1),
-                                        '')) || '}' AS pg_catalog.json)
-           ELSE row_to_json(own)
-         END AS anon_1
+             THEN jsonb_send(updated.further - CAST('{id,user_id,title,description,completed,priority,tags,all_day,completed_at,due_date,created_at,updated_at}' AS text[]))
+         END AS further,
+         updated.user_id,
+         updated.id
   FROM updated
        INNER JOIN LATERAL (SELECT updated.id AS id,
                                   updated.user_id AS user_id,

@@ -23,7 +23,7 @@ WITH created AS (
                 asked.all_day AS all_day,
                 CASE
                   WHEN asked.completed THEN LEAST(asked.completed_at, asked.updated_at)
-                END AS anon_2,
+                END AS anon_1,
                 asked.due_date AS due_date,
                 LEAST(asked.created_at, asked.updated_at) AS least_1,
                 asked.updated_at AS updated_at
@@ -189,20 +189,15 @@ WITH created AS (
            AND tasks.ctid = ANY(ARRAY(SELECT locked.ctid
                                       FROM locked
                                       WHERE locked.op = 'delete'))
-         RETURNING tasks.user_id, tasks.id
+         RETURNING tasks.id, tasks.user_id, tasks.further
        )
-  (SELECT created.user_id,
-          created.id,
+  (SELECT json_send(row_to_json(own)) AS json_send_1,
           CASE
             WHEN jsonb_typeof(created.further) = 'object'
-              THEN CAST(concat_ws(',',
-                                  "left"(CAST(row_to_json(own) AS text), -1),
-                                  NULLIF("left"(substr(CAST(created.further - CAST('{id,user_id,title,description,completed,priority,tags,all_day,completed_at,due_date,created_at,updated_at}' AS text[]) AS text),
-                                                       2),
-                                                -1),
-                                         '')) || '}' AS pg_catalog.json)
-            ELSE row_to_json(own)
-          END AS anon_1
+              THEN jsonb_send(created.further - CAST('{id,user_id,title,description,completed,priority,tags,all_day,completed_at,due_date,created_at,updated_at}' AS text[]))
+          END AS further,
+          created.user_id,
+          created.id
    FROM created
         INNER JOIN LATERAL (SELECT created.id AS id,
                                    created.user_id AS user_id,
@@ -219,18 +214,13 @@ WITH created AS (
 
    UNION ALL
 
-   SELECT updated.user_id,
-          updated.id,
+   SELECT json_send(row_to_json(own)) AS json_send_2,
           CASE
             WHEN jsonb_typeof(updated.further) = 'object'
-              THEN CAST(concat_ws(',',
-                                  "left"(CAST(row_to_json(own) AS text), -1),
-                                  NULLIF("left"(substr(CAST(updated.further - CAST('{id,user_id,title,description,completed,priority,tags,all_day,completed_at,due_date,created_at,updated_at}' AS text[]) AS text),
-                                                       2),
-                                                -1),
-                                         '')) || '}' AS pg_catalog.json)
-            ELSE row_to_json(own)
-          END AS anon_3
+              THEN jsonb_send(updated.further - CAST('{id,user_id,title,description,completed,priority,tags,all_day,completed_at,due_date,created_at,updated_at}' AS text[]))
+          END AS further,
+          updated.user_id,
+          updated.id
    FROM updated
         INNER JOIN LATERAL (SELECT updated.id AS id,
                                    updated.user_id AS user_id,
@@ -247,5 +237,12 @@ WITH created AS (
 
   UNION ALL
 
-  SELECT deleted.user_id, deleted.id, row_to_json(deleted) AS row_to_json_1
+  SELECT json_send(row_to_json(own)) AS json_send_3,
+         CASE
+           WHEN jsonb_typeof(deleted.further) = 'object'
+             THEN jsonb_send(deleted.further - CAST('{id,user_id}' AS text[]))
+         END AS further,
+         deleted.user_id,
+         deleted.id
   FROM deleted
+       INNER JOIN LATERAL (SELECT deleted.id AS id, deleted.user_id AS user_id) AS own ON TRUE

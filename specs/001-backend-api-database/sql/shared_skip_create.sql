@@ -23,7 +23,7 @@ WITH created AS (
                 asked.all_day AS all_day,
                 CASE
                   WHEN asked.completed THEN LEAST(asked.completed_at, asked.updated_at)
-                END AS anon_2,
+                END AS anon_1,
                 asked.due_date AS due_date,
                 LEAST(asked.created_at, asked.updated_at) AS least_1,
                 asked.updated_at AS updated_at
@@ -60,18 +60,13 @@ WITH created AS (
                    tasks.created_at,
                    tasks.updated_at
        )
-  SELECT created.user_id,
-         created.id,
+  SELECT json_send(row_to_json(own)) AS json_send_1,
          CASE
            WHEN jsonb_typeof(created.further) = 'object'
-             THEN CAST(concat_ws(',',
-                                 "left"(CAST(row_to_json(own) AS text), -1),
-                                 NULLIF("left"(substr(CAST(created.further - CAST('{id,user_id,title,description,completed,priority,tags,all_day,completed_at,due_date,created_at,updated_at}' AS text[]) AS text),
-                                                      2),
-                                               -1),
-                                        '')) || '}' AS pg_catalog.json)
-           ELSE row_to_json(own)
-         END AS anon_1
+             THEN jsonb_send(created.further - CAST('{id,user_id,title,description,completed,priority,tags,all_day,completed_at,due_date,created_at,updated_at}' AS text[]))
+         END AS further,
+         created.user_id,
+         created.id
   FROM created
        INNER JOIN LATERAL (SELECT created.id AS id,
                                   created.user_id AS user_id,

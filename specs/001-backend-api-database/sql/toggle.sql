@@ -16,16 +16,11 @@ WITH row AS (
                    tasks.created_at,
                    tasks.updated_at
        )
-  SELECT CASE
+  SELECT json_send(row_to_json(own)) AS json_send_1,
+         CASE
            WHEN jsonb_typeof(row.further) = 'object'
-             THEN CAST(concat_ws(',',
-                                 "left"(CAST(row_to_json(own) AS text), -1),
-                                 NULLIF("left"(substr(CAST(row.further - CAST('{id,user_id,title,description,completed,priority,tags,all_day,completed_at,due_date,created_at,updated_at}' AS text[]) AS text),
-                                                      2),
-                                               -1),
-                                        '')) || '}' AS pg_catalog.json)
-           ELSE row_to_json(own)
-         END AS anon_1
+             THEN jsonb_send(row.further - CAST('{id,user_id,title,description,completed,priority,tags,all_day,completed_at,due_date,created_at,updated_at}' AS text[]))
+         END AS further
   FROM row
        INNER JOIN LATERAL (SELECT row.id AS id,
                                   row.user_id AS user_id,

@@ -5,5 +5,5 @@ WITH row AS (
          LIMIT 1
          OFFSET 49
        )
-  SELECT row_to_json(row) AS row_to_json_1
+  SELECT json_send(row_to_json(row)) AS json_send_1
   FROM row

@@ -10,7 +10,7 @@ import logging
 import select as polling
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import count
 from math import inf
@@ -19,7 +19,7 @@ from typing import Any, TypeAlias, TypeVar
 
 import asyncpg
 from pydantic_core import to_json
-from sqlalchemy import CTE, CompoundSelect, Select, event, exc, select, true
+from sqlalchemy import CTE, CompoundSelect, FromClause, Select, event, exc, select, true
 from sqlalchemy.dialects.postgresql.asyncpg import (
     AsyncAdapt_asyncpg_connection,
     PGDialect_asyncpg,
@@ -38,8 +38,8 @@ from src.framework.sql.exceptions import (
     NoConnectionFree,
     OutcomeUnknown,
 )
-from src.framework.sql.json_times import NO_TIMES_LAST, RowEnd, with_six_digits
-from src.framework.sql.members import MEMBER_REASONS, with_json
+from src.framework.sql.json_times import RowEnd, with_six_digits
+from src.framework.sql.members import MEMBER_REASONS, in_parts, joined
 from src.framework.sql.shares import Shares
 from src.framework.sql.sharing import Answers, Group, How, Queue, Turn, Values
 
@@ -128,8 +128,9 @@ class Statement:
 
     All statements with `takes_long` together get at most half of the pool. So do all statements
     with `writes`, which may wait for rows. `shared` makes the statement that many requests share.
-    To that statement, each request gives its values, and what its own statement `does`. `end` says
-    which times stand last in the rows of a list.
+    To that statement, each request gives its values, and what its own statement `does`. `end` is of
+    rows in one or, if they have `further` members, in two parts. A footer is a last row about the
+    other rows.
     """
 
     sql: str
@@ -139,7 +140,9 @@ class Statement:
     writes: bool = False
     shared: "Shared | None" = None
     does: Mapping[str, object] = field(default_factory=dict)
-    end: RowEnd = NO_TIMES_LAST
+    end: RowEnd | None = None
+    has_further: bool = False
+    has_footer: bool = False
 
 
 Shared: TypeAlias = Callable[[frozenset[Statement], How], Statement]
@@ -162,9 +165,19 @@ def compiled(
     If `current` has a row and the statement has none, the result is one None: a condition failed.
     Raises TypeError for a value that is not a bindparam.
     """
-    rows, json = with_json(statement.cte("row"))
-    answer = select(json).select_from(rows if current is None else current.outerjoin(rows, true()))
-    return compiled_answer(answer, repeatable)
+    rows = statement.cte("row")
+    parts = in_parts(rows)
+    source = parts.source if current is None else current.outerjoin(parts.source, true())
+    return compiled_rows(select(*parts.columns).select_from(source), rows, repeatable)
+
+
+def compiled_rows(
+    answer: Select[Any] | CompoundSelect[Any], rows: FromClause, repeatable: bool | None = None
+) -> Statement:
+    """Compile a statement whose first columns are the parts of these rows. Raises as `compiled`."""
+    parts = in_parts(rows)
+    statement = compiled_answer(answer, repeatable)
+    return replace(statement, end=parts.end, has_further=parts.further is not None)
 
 
 def compiled_answer(
@@ -370,7 +383,7 @@ async def _fetch_one(
     engine: AsyncEngine, statement: Statement, values: Values, came: float
 ) -> bytes | None:
     records = await _fetch_alone(engine, statement, values, came)
-    return records[0][0] if records else None
+    return rows_of(statement, records)[0] if records else None
 
 
 def _fetch_alone(
@@ -411,11 +424,12 @@ async def _fetch_together(engine: AsyncEngine, choose: Callable[[], Group]) -> A
             return {}
         except (asyncpg.PostgresError, MembersRefused, ValueError):
             return None
+        rows = rows_of(statement, records)
         if not is_shared:
-            return {turns[0].key: _first(records)}
+            return {turns[0].key: rows}
         answers: Answers = {}
-        for user_id, row_id, answer in records:
-            answers.setdefault((user_id, row_id.int), []).append(answer)
+        for record, row in zip(records, rows, strict=True):
+            answers.setdefault((record[-2], record[-1].int), []).append(row)
         return answers
 
     pool = _pool(engine)
@@ -449,7 +463,7 @@ async def fetch_all(engine: AsyncEngine, statement: Statement, /, **values: obje
     users do when the whole pool is taken.
     """
     send = partial(_fetch_alone, engine, statement, values)
-    return _first(await _alone(_pool(engine), statement, values, send))
+    return rows_of(statement, await _alone(_pool(engine), statement, values, send))
 
 
 def fetch_into(
@@ -468,7 +482,8 @@ def fetch_into(
     async def fetch_once(
         connection: PoolProxiedConnection, statement: Statement, arguments: list[object]
     ) -> T:
-        return await gather(_first(await _fetch_once(connection, statement, arguments)))
+        records = await _fetch_once(connection, statement, arguments)
+        return await gather(rows_of(statement, records))
 
     return _in_turn(engine, fetch_once, statement, values)
 
@@ -646,12 +661,22 @@ async def _batches(
     prepared = connection.info.get(statement) or await _prepare(driver, connection.info, statement)
     cursor = await prepared.cursor(*arguments)
     while records := await cursor.fetch(BATCH_ROWS):
-        yield _first(records)
+        yield rows_of(statement, records)
     await driver.execute("COMMIT")
 
 
-def _first(records: list[asyncpg.Record]) -> list[bytes]:
-    return [record[0] for record in records]
+def rows_of(statement: Statement, records: list[asyncpg.Record]) -> list[bytes]:
+    """Return the JSON of each row, with its further members and with six digits in its times."""
+    if statement.has_further:
+        rows = [
+            record[0] if record[1] is None else joined(record[0], record[1]) for record in records
+        ]
+    else:
+        rows = [record[0] for record in records]
+    if statement.end is None:
+        return rows
+    footer = [rows.pop()] if statement.has_footer else []
+    return statement.end.with_six_digits(rows) + footer
 
 
 def _driver(connection: PoolProxiedConnection) -> Driver:

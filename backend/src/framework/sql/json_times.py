@@ -8,8 +8,10 @@ has its quotes escaped. A column with such a name is a time: `table_of` checks t
 
 import re
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
+
+IS_NAME_OF_TIME = re.compile("_(at|date)$")
 
 _BEGIN = rb'(_(?:at|date)":"[0-9-]{10,12}T.{8})'
 _NEEDS_ZEROS = re.compile(_BEGIN + rb'(\.[0-9]{1,5}+)?+(?=\+00:00")', re.DOTALL)
@@ -73,8 +75,8 @@ class RowEnd:
                 else with_six_digits(row)
                 for row in rows
             ]
-        except struct.error:  # a row is too short, such as the row of a deleted task
-            return [*map(with_six_digits, rows)]
+        except (struct.error, TypeError):  # a row is short, as of a deleted task, or is None
+            return [row and with_six_digits(row) for row in rows]
 
 
 class _Form(NamedTuple):
@@ -96,5 +98,13 @@ def _form(names: list[str], kinds: list[tuple[str, bytes]]) -> _Form:
     return _Form(layout.unpack_from, -layout.size, marks)
 
 
-NO_TIMES_LAST = RowEnd([], [])
-"""For rows whose times stand elsewhere: Python searches each row."""
+def row_end(columns: Mapping[str, bool]) -> RowEnd:
+    """Return the end of rows with these columns. The values say which columns are nullable.
+
+    If their times stand elsewhere, Python searches each row.
+    """
+    times = {name: columns[name] for name in columns if IS_NAME_OF_TIME.search(name)}
+    nullable = [name for name in times if times[name]]
+    others = [name for name in times if not times[name]]
+    stand_last = [*columns][-len(times) :] == [*nullable, *others]
+    return RowEnd(nullable, others) if stand_last else RowEnd([], [])

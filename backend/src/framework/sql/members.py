@@ -5,7 +5,7 @@ removed. PostgreSQL applies changes with `change_members` and `members_fit`, fun
 migration 0011 creates.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import (
     JSON,
@@ -14,12 +14,15 @@ from sqlalchemy import (
     Text,
     case,
     cast,
+    false,
     func,
     literal_column,
     select,
     true,
 )
 from sqlalchemy.dialects.postgresql import JSONB
+
+from src.framework.sql.json_times import RowEnd, row_end
 
 MEMBER_REASONS = ("too many members", "too long members")
 """The messages of the functions' errors. Citus passes on the message alone, and no column."""
@@ -31,25 +34,66 @@ def holds_members(column: ColumnElement[Any]) -> bool:
     return isinstance(column.type, JSONB)
 
 
-def with_json(rows: Any) -> tuple[FromClause, ColumnElement[Any]]:  # noqa: ANN401 - a CTE or a subquery
-    """Return what to select from, and the JSON of each row.
+class Parts(NamedTuple):
+    """The JSON of each row in two parts: its columns, and its further members if it has some.
 
-    For a row without further members, this takes PostgreSQL no longer than `row_to_json` alone. A
-    member with the name of a column is not shown, so that no object has a name twice.
+    Both parts come from `source`. `further` is None if no row can have such members. `end` says
+    which times stand last in `json`.
     """
+
+    source: FromClause
+    json: ColumnElement[Any]
+    has_further: ColumnElement[bool]
+    further: ColumnElement[Any] | None
+    end: RowEnd
+
+    @property
+    def columns(self) -> list[ColumnElement[Any]]:
+        """What a statement selects. The driver reads `bytea` without calling Python."""
+        json = func.json_send(self.json)
+        if self.further is None:
+            return [json]
+        return [json, case((self.has_further, func.jsonb_send(self.further))).label("further")]
+
+
+def in_parts(rows: Any) -> Parts:  # noqa: ANN401 - a CTE or a subquery
     members = next((each for each in rows.c if holds_members(each)), None)
-    if members is None:
-        return rows, func.row_to_json(rows.table_valued())
     known = [each for each in rows.c if each is not members]
+    # A column that is computed may be null.
+    end = row_end({each.name: getattr(each, "nullable", True) for each in known})
+    if members is None:
+        return Parts(rows, func.row_to_json(rows.table_valued()), false(), None, end)
     own = select(*known).correlate(rows).lateral("own")
-    json: ColumnElement[Any] = func.row_to_json(own.table_valued())
+    json = func.row_to_json(own.table_valued())
+    has_further = func.jsonb_typeof(members) == literal_column("'object'")
+    # A member with the name of a column is not shown: no object has a name twice.
     names = ",".join(each.name for each in known)
-    shown = cast(members.op("-")(literal_column(f"'{{{names}}}'::text[]")), Text)
-    pairs = func.left(func.substr(shown, literal_column("2")), literal_column("-1"))
+    further = members.op("-")(literal_column(f"'{{{names}}}'::text[]"))
+    return Parts(rows.join(own, true()), json, has_further, further, end)
+
+
+_EMPTY = b"\x01{}"  # `jsonb` is sent with its version first
+
+
+def joined(json: bytes, further: bytes) -> bytes:
+    """Return the JSON of a row from its two parts."""
+    return json if further == _EMPTY else b"%b,%b" % (json[:-1], further[2:])
+
+
+def with_json(rows: Any) -> tuple[FromClause, ColumnElement[Any]]:  # noqa: ANN401 - a CTE or a subquery
+    """Return what to select from, and the whole JSON of each row.
+
+    PostgreSQL prepares this for each statement, which takes longer than the JSON of a row itself:
+    use it where the statement needs the whole JSON.
+    """
+    source, json, has_further, further, _ = in_parts(rows)
+    if further is None:
+        return source, json
+    text = func.substr(cast(further, Text), literal_column("2"))
+    pairs = func.left(text, literal_column("-1"))
     parts = (func.left(cast(json, Text), literal_column("-1")), func.nullif(pairs, _NOTHING))
     both = func.concat_ws(literal_column("','"), *parts).op("||")(literal_column("'}'"))
-    has_some = func.jsonb_typeof(members) == literal_column("'object'")
-    return rows.join(own, true()), case((has_some, cast(both, JSON)), else_=json)
+    return source, case((has_further, cast(both, JSON)), else_=json)
 
 
 def changed_members(

@@ -3,7 +3,6 @@
 Every function raises DatabaseUnavailable when PostgreSQL cannot be reached.
 """
 
-from collections.abc import AsyncIterator
 from typing import NamedTuple
 
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -65,16 +64,13 @@ async def get_page(
         has_more = len(rows) > length
         if has_more and limit is None:
             return None
-        rows = statement.end.with_six_digits(rows[:length])
+        rows = rows[:length]
         last = rows[-1] if has_more else None  # before `spool_array` changes the list
         return RowPage(await spool_array(rows), last, total)
 
-    async def spool_all(batches: AsyncIterator[list[bytes]]) -> Spool:
-        return await spool_batches(statement.end.with_six_digits(rows) async for rows in batches)
-
     found = await fetch_into(engine, counting or statement, spool_page, **values, limit=length + 1)
     if found is None:
-        batches = await fetch_batches_into(engine, statement, spool_all, **values, limit=None)
+        batches = await fetch_batches_into(engine, statement, spool_batches, **values, limit=None)
         return RowPage(batches, total=total)
     return found
 

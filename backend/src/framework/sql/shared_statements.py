@@ -34,7 +34,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import insert
 
-from src.framework.sql.engine import Shared, Statement, compiled_answer
+from src.framework.sql.engine import Shared, Statement, compiled_rows
 from src.framework.sql.members import changed_members, holds_members, members_fit
 from src.framework.sql.sharing import How
 from src.framework.sql.statements import (
@@ -180,10 +180,12 @@ def _write_many(  # noqa: PLR0913 - what a statement depends on
             answers.append(answers_of(row.returning(table).cte("updated")))
         if "delete" in ops:
             row = changed(delete(table), "delete")
-            answers.append(answers_of(row.returning(*table.primary_key).cte("deleted")))
+            # With the members, it has as many parts as the other rows.
+            parts = [each for each in table.c if each.primary_key or holds_members(each)]
+            answers.append(answers_of(row.returning(*parts).cte("deleted")))
 
     answer = answers[0] if len(answers) == 1 else union_all(*answers)
-    return compiled_answer(answer, repeatable=ops == {"create"})
+    return compiled_rows(answer, select(table).subquery(), repeatable=ops == {"create"})
 
 
 def _asked_rows(

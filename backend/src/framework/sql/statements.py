@@ -13,7 +13,6 @@ In a create, the parameter `updated_at` is the time of the write, or `created_at
 time of the write, because a client's clock may be ahead.
 """
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import timedelta
@@ -52,6 +51,7 @@ from sqlalchemy import (
     inspect,
     literal_column,
     not_,
+    null,
     or_,
     select,
     true,
@@ -64,10 +64,10 @@ from sqlalchemy.sql.dml import ReturningDelete
 from sqlalchemy.sql.visitors import iterate, replacement_traverse
 from sqlmodel import SQLModel
 
-from src.framework.sql.engine import Shared, Statement, compiled, compiled_answer
+from src.framework.sql.engine import Shared, Statement, compiled, compiled_answer, compiled_rows
 from src.framework.sql.etag import etag_of
-from src.framework.sql.json_times import NO_TIMES_LAST, RowEnd
-from src.framework.sql.members import changed_members, holds_members, with_json
+from src.framework.sql.json_times import IS_NAME_OF_TIME
+from src.framework.sql.members import changed_members, holds_members, in_parts, with_json
 from src.framework.sql.text import is_text, letters_and_marks
 
 KEY_LIFETIME = timedelta(hours=24)
@@ -82,8 +82,6 @@ MOST_KEYS = 10_000
 SENT_AS_TEXT = (Enum, JSONB)
 """The types whose values are parameters of text, which the driver knows."""
 
-_TIME = re.compile("_(at|date)$")
-
 MADE_HERE = ("id", "user_id", "created_at", "updated_at")
 
 Owned = TypeVar("Owned", Select[Any], Update, Delete)
@@ -96,7 +94,7 @@ def table_of(model: type[SQLModel]) -> Table:
     for each in table.c:
         kind: Any = each.type
         is_time = isinstance(getattr(kind, "impl_instance", kind), DateTime)
-        if _TIME.search(each.name) and not is_time:
+        if IS_NAME_OF_TIME.search(each.name) and not is_time:
             raise TypeError(f"{each}: only times may have a name that ends in _at or _date")
     return table
 
@@ -151,8 +149,7 @@ def select_row(table: Table) -> Statement:
     # LIMIT makes PostgreSQL look each row up by the index. Without it, while the table is small,
     # PostgreSQL would plan a join that reads the whole table, and keep that plan.
     found = with_values(row, asked).limit(literal_column("1")).lateral("row")
-    rows = answers_of(found, asked)
-    together = compiled_answer(rows, repeatable=True)
+    together = compiled_rows(answers_of(found, asked), found, repeatable=True)
     return replace(compiled(row), shared=lambda _statements, _how: together)
 
 
@@ -264,23 +261,14 @@ def select_list(  # noqa: PLR0913 - what a statement depends on
     page = select_page(table, sort, chosen, goes_on="position" in by, place=place)
     if "offset" in by:
         page = page.offset(bindparam("offset", type_=BigInteger))
-    rows, json = with_json(page.cte("row"))
-    # The driver reads `bytea` without calling Python.
-    answer: Any = select(func.json_send(json)).select_from(rows)
+    rows = page.cte("row")
+    parts = in_parts(rows)
+    answer: Any = select(*parts.columns).select_from(parts.source)
     if counted:
         count = owned(select(func.count()).select_from(table), table).where(*chosen)
-        total = select(func.json_send(func.to_json(count.scalar_subquery())))
-        answer = union_all(answer, total)
-    return replace(compiled_answer(answer), end=row_end(table))
-
-
-def row_end(table: Table) -> RowEnd:
-    columns = shown(table)
-    times = [each for each in columns if _TIME.search(each.name)]
-    nullable = [each.name for each in times if each.nullable]
-    others = [each.name for each in times if not each.nullable]
-    stand_last = [each.name for each in columns][-len(times) :] == [*nullable, *others]
-    return RowEnd(nullable, others) if stand_last else NO_TIMES_LAST
+        total = func.json_send(func.to_json(count.scalar_subquery()))
+        answer = union_all(answer, select(total, *(null() for _ in parts.columns[1:])))
+    return replace(compiled_rows(answer, rows), has_footer=counted)
 
 
 class Creation(NamedTuple):
@@ -562,6 +550,7 @@ def with_values(statement: Any, asked: FromClause) -> Any:  # noqa: ANN401 - any
 
 
 def answers_of(rows: FromClause, asked: FromClause | None = None) -> Select[Any]:
-    source, json = with_json(rows)
-    answers = select(rows.c.user_id, rows.c.id, json)
-    return answers.select_from(source if asked is None else asked.join(source, true()))
+    """Select the parts of each row, its owner and its id."""
+    parts = in_parts(rows)
+    source = parts.source if asked is None else asked.join(parts.source, true())
+    return select(*parts.columns, rows.c.user_id, rows.c.id).select_from(source)

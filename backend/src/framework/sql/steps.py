@@ -14,6 +14,7 @@ from src.framework.sql.engine import (
     Run,
     fetch,
     fetch_in_transaction,
+    rows_of,
 )
 from src.framework.sql.etag import etag
 from src.framework.sql.exceptions import TooManyKeys
@@ -43,8 +44,7 @@ async def create_in_steps(
             return None
         if kept["id"] == values["id"]:
             await run(creation.inserted, **values)
-        row: bytes
-        [(row,)] = await run(creation.written, **values)
+        [row] = rows_of(creation.written, await run(creation.written, **values))
         return row
 
     return await fetch_in_transaction(engine, create, user_id=str(values["user_id"]))
@@ -66,8 +66,8 @@ async def apply_in_steps(
             is_same = seen[0]["fingerprint"] in same
             return [each["row"] for each in seen] if is_same else [REUSED]
         ids = [each["id"] for each in operations if each["op"] != "create"]
-        locked = await run(batch.locked, ids=ids, **values)
-        current = {UUID(read_json(row)["id"]): row for (row,) in locked}
+        locked = rows_of(batch.locked, await run(batch.locked, ids=ids, **values))
+        current = {UUID(read_json(row)["id"]): row for row in locked}
         verdicts = [_verdict(each, current.get(each["id"])) for each in operations]
         if any(verdicts):
             return verdicts
@@ -119,6 +119,5 @@ async def _apply(
         return None
     else:
         statement = update_row(batch.table, frozenset(operation["fields"]))
-    [(answer,)] = await run(statement, **row)
-    json: bytes = answer
-    return json
+    [answer] = rows_of(statement, await run(statement, **row))
+    return answer
