@@ -1,5 +1,6 @@
 """What FastAPI's users expect of an application works here too."""
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from math import inf
@@ -31,7 +32,10 @@ def app(engine: AsyncEngine) -> TaskAPI:
 @asynccontextmanager
 async def calling(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
-    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+    async with (
+        asyncio.timeout(10),  # httpx has none for an application
+        httpx.AsyncClient(transport=transport, base_url="http://localhost") as client,
+    ):
         yield client
 
 
