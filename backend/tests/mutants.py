@@ -109,9 +109,10 @@ TESTS = {
     "src/main.py": """
         tests/test_contract.py tests/test_http.py tests/test_fastapi.py tests/test_bodies.py
         tests/test_auth.py tests/test_open_mode.py tests/test_telemetry.py tests/test_logs.py
+        tests/test_asgi_servers.py
         -k 'published or test_http and preflight or be_read_by or mounted or plain_endpoint
         or override or frames or must_be_as_set or 421_for_preflights or traced_by
-        or stop_is_logged'
+        or stop_is_logged or prefix'
     """,
     "src/framework/addresses.py": """
         tests/test_open_mode.py -k 'recognized or on_this_machine'
