@@ -168,9 +168,10 @@ TESTS = {
     "src/framework/sql/embedded.py": "tests/test_embedded.py",
     "src/framework/sql/engine.py": """
         tests/test_connections.py tests/test_round_trips.py tests/test_lost_answers.py
-        tests/test_failures.py tests/test_long_lists.py
-        -k 'not (pooler or jwt or test_failures or test_long_lists) or absent or may_have
-        or read_only or own_zone or snapshot or breaks or broken_off or takes_too_long'
+        tests/test_failures.py tests/test_long_lists.py tests/test_sharing.py
+        -k 'not (pooler or jwt or test_failures or test_long_lists or test_sharing) or absent
+        or may_have or read_only or own_zone or snapshot or is_read_again or broken_off
+        or takes_too_long or two_changes or are_each_applied'
     """,
     "src/framework/web/application.py": "tests/test_telemetry.py tests/test_fastapi.py",
     "src/framework/web/docs.py": """
