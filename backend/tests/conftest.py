@@ -152,7 +152,7 @@ MAKES_ITS_TABLES = {"tests.test_migrations"}
 
 @pytest.fixture
 def seed(pytestconfig: pytest.Config) -> int:
-    """The seed of generated cases, another number each day."""
+    """The seed of generated cases: each day has another number."""
     return int(pytestconfig.option.seed)
 
 
@@ -223,7 +223,7 @@ async def wait_for_no_disk(url: str) -> None:
 def initialized(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], Path]:
     """Make a DATA_DIR as a first start leaves it.
 
-    A copy takes a tenth of a second; PostgreSQL's `initdb` takes one, and waits for the disk.
+    A copy takes 0.1 s; PostgreSQL's `initdb` takes 1 s, and waits for the disk.
     """
     first = tmp_path_factory.mktemp("first")
     with embedded_server(first) as url:
@@ -297,7 +297,7 @@ def names_members(pytestconfig: pytest.Config) -> bool:
 
 @pytest.fixture
 def locks(pytestconfig: pytest.Config) -> str:
-    """The view that shows who waits for a lock; Citus has one of all servers."""
+    """The view that shows who waits for a lock; Citus has a view over all servers."""
     return "citus_locks" if pytestconfig.getoption("citus") else "pg_locks"
 
 
@@ -356,7 +356,7 @@ def open_server(
     data_dir: Path,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Server]:
-    """A service with no settings but its port and folder."""
+    """A service whose only settings are its port and folder."""
     if any(map(request.config.getoption, ("pooler", "citus", "postgres"))):
         settings = {"DATABASE_URL": postgres}
     else:
@@ -380,7 +380,7 @@ def jwt_server(postgres: str, tmp_path_factory: pytest.TempPathFactory) -> Itera
 def server(request: pytest.FixtureRequest) -> Server:
     """One service for all tests that need none of their own.
 
-    Both services go on running: tests ask for one and the other by turns.
+    Both services keep running, because tests ask for either service by turns.
     """
     server: Server = request.getfixturevalue(f"{request.param}_server")
     return server

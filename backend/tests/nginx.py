@@ -35,7 +35,7 @@ http {{
 def nginx(folder: Path, server: str, http: str = "") -> Iterator[str]:
     """Run nginx with these directives in `server` and `http`, and give its URL.
 
-    The folder, which has its log, need not exist. Skips the test where there is no nginx.
+    The folder, which has its log, need not exist. Skips the test if nginx is absent.
     """
     program = tool("nginx")
     folder.mkdir(exist_ok=True)

@@ -65,7 +65,7 @@ def strict(postgres: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 
 def assert_refused(response: httpx.Response, description: str) -> None:
-    """In the description, * stands for what a library says."""
+    """In the description, * stands for the words of a library."""
     assert_problem(response, 401)
     detail = response.json()["detail"]
     challenge = response.headers["www-authenticate"]

@@ -797,7 +797,7 @@ async def test_a_batch_with_a_key_deletes_some_of_its_users_expired_keys_only(
 
 @pytest.fixture
 async def in_steps(engine: AsyncEngine) -> AsyncIterator[AsyncEngine]:
-    """An engine that takes its tables for distributed, so that a batch is made in steps."""
+    """An engine that takes its tables for distributed, and so applies a batch in steps."""
     await asyncio.gather(*(ping(engine) for _ in range(5)))  # a new connection would look again
     _pool(engine).is_distributed = True
     yield engine
@@ -963,7 +963,7 @@ async def test_20_concurrent_batches_of_creates_with_one_key_create_once(
 async def test_a_batch_waits_for_a_change_and_sees_the_changed_task(
     server: Server, api: httpx.Client, direct: str, locks: str, user: str
 ) -> None:
-    """Its snapshot is older than the row that it then changes."""
+    """The snapshot of the batch is older than the row that the batch changes."""
     task = create(api, user, description="Two litres")
     changed, gone, stale = (create(api, user) for _ in range(3))
     etag = etag_of(api, stale)
@@ -1016,7 +1016,7 @@ async def until_waiting(
     request: asyncio.Task[Any],
     number: int = 1,
 ) -> None:
-    """Wait until so many statements wait for a lock, and the request for them."""
+    """Wait until so many statements wait for a lock, and the request waits for the statements."""
     waiting = f"SELECT count(*) FROM {locks} WHERE NOT granted"
     while await watcher.fetchval(waiting) < number:
         assert not request.done()

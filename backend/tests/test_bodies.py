@@ -120,7 +120,7 @@ json_values = st.recursive(
 
 
 def as_ours(value: object) -> object:
-    """The same value with LongNumber for what is too long for MOST_DIGITS."""
+    """Replace each number of more than MOST_DIGITS digits with a LongNumber."""
     if isinstance(value, dict):
         return {name: as_ours(each) for name, each in value.items()}
     if isinstance(value, list):

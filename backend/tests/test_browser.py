@@ -227,7 +227,7 @@ class Guide:
     user: str
 
     def run(self, script: str) -> Any:  # noqa: ANN401 - what the page makes of it
-        """Run the blocks, then this."""
+        """Run the blocks, and run this script after the blocks."""
         blocks = re.findall(r"^```js\n(.*?)^```", GUIDE.read_text(), re.MULTILINE | re.DOTALL)
         without_tokens, with_tokens, *others = blocks
         first = with_tokens if self.server.auth else without_tokens

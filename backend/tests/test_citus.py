@@ -62,7 +62,7 @@ def local(citus: str) -> Iterator[str]:
 
 @pytest.fixture
 def spread(local: str) -> str:
-    """The same, with distributed tables."""
+    """The connection string of a database in the cluster, with distributed tables."""
     asyncio.run(distribute(local))
     return local
 
@@ -146,7 +146,7 @@ async def test_a_statement_has_one_plan_in_a_database_without_distributed_tables
 
 @pytest.mark.anyio
 async def test_a_plan_depends_on_its_values_as_soon_as_citus_knows_a_table(local: str) -> None:
-    """While the first command of a move copies the rows, Citus lists the table as this does."""
+    """While the first command of a move copies the rows, Citus lists the table in the same way."""
     await make_tables(local)
     await execute(local, "SELECT citus_add_local_table_to_metadata('changes')")
     engine = create_engine(local, pool_size=1)
@@ -169,7 +169,7 @@ async def test_a_plan_depends_on_its_values_when_tables_are_distributed(spread: 
 async def test_tables_count_as_distributed_also_while_a_connection_begins(
     spread: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Otherwise requests of that moment would send statements for one server."""
+    """Otherwise requests during the connection's start would send statements for one server."""
     seen: list[object] = []
 
     def note(pool: object, name: str, value: object) -> None:

@@ -61,7 +61,7 @@ def test_an_agents_tools_are_small_and_drive_every_operation(
 def test_the_recipe_for_agents_lists_creates_completes_twice_and_batches(
     server: Server, api: httpx.Client, user: str, tmp_path: Path
 ) -> None:
-    """In 20 lines, with a personal token."""
+    """The recipe has 20 lines, and uses a personal token."""
     document = (BACKEND.parent / "specs/006-personal-tokens/quickstart.md").read_text()
     [recipe] = re.findall(r"^```python\n(.*?)^```", document, re.M | re.S)
     new = create_token(api, user)

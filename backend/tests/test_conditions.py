@@ -146,7 +146,7 @@ def test_a_list_has_another_etag_with_each_task_order_filter_and_page(
 def test_the_same_tasks_with_another_page_after_them_are_another_list(
     api: httpx.Client, user: str
 ) -> None:
-    """A client with the ETag of the last page learns that it is no longer the last."""
+    """A client with the ETag of the last page learns that the page is no longer the last."""
     path = f"{tasks_path(user)}?limit=1"
     create(api, user)
     last = api.get(path)
@@ -694,7 +694,7 @@ async def test_50_concurrent_changes_without_a_condition_are_all_made(
 async def test_no_update_is_lost_among_clients_that_read_before_they_write(
     server: Server, api: httpx.Client, user: str
 ) -> None:
-    """Each of ten clients adds one, three times, and tries again when another client was faster."""
+    """Each of ten clients adds 1, three times, and tries again when another client was faster."""
     path = task_path(create(api, user, title="0"))
 
     async def add(client: httpx.AsyncClient, _: int) -> None:

@@ -23,7 +23,7 @@ VERIFIED = PLAIN | {"ssl": (ssl.CERT_REQUIRED, True)}
 
 
 def parsed(pasted: str) -> tuple[tuple[object, ...], dict[str, Any]]:
-    """User, password, host, port and database; asyncpg's arguments with what `ssl` verifies."""
+    """User, password, host, port and database; asyncpg's arguments with the checks of `ssl`."""
     url, arguments = parse(pasted, "DATABASE_URL")
     assert url.drivername == "postgresql+asyncpg"
     assert not url.query

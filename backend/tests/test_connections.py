@@ -54,7 +54,7 @@ async def test_a_slow_statement_is_logged_whole(
 
 @pytest.mark.anyio
 async def test_a_connection_with_a_plan_that_citus_refuses_is_ended() -> None:
-    """The tables are distributed since it was opened, and the next connection sees that."""
+    """The tables are distributed after the connection began; the next connection sees that."""
     ended: list[str] = []
     driver = SimpleNamespace(terminate=lambda: ended.append("driver"))
     connection = SimpleNamespace(driver_connection=driver, info={"plans once": True})
@@ -116,7 +116,7 @@ async def four(direct_database: str) -> AsyncIterator[AsyncEngine]:
 
 
 async def taken(engine: AsyncEngine, url: str) -> int:
-    """Count the connections in use, once two wait at the gate and no other comes."""
+    """Count the connections in use, once two connections wait at the gate and no other comes."""
     pool: Any = engine.pool
     async with asyncio.timeout(30), connected(url) as driver:
         while await driver.fetchval(AT_THE_GATE) < 2:  # noqa: ASYNC110 - PostgreSQL has no event for it

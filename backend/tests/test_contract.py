@@ -172,7 +172,7 @@ def test_the_contract_begins_with_at_most_eight_lines_of_advice_for_clients() ->
 
 
 def test_the_description_of_an_operation_begins_with_a_verb() -> None:
-    """Tools that agents get have the description, and the summary only where there is none."""
+    """An agent's tool has the description, or the summary if there is no description."""
     verbs = ("Change", "Complete", "Create", "Delete", "End", "Get", "List", "Make", "Say")
     for name, (_, _, operation) in OPERATIONS.items():
         assert operation.get("description", operation["summary"]).startswith(verbs), name

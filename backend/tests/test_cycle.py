@@ -52,7 +52,7 @@ class Written(HTTPProtocol):
 
 @asynccontextmanager
 async def asking(app: Any, request: bytes) -> AsyncIterator[tuple[bytes, list[bytes]]]:  # noqa: ANN401 - of ASGI
-    """Send a request, and give all bytes of the answer, and the writes that they came in."""
+    """Send a request; return all bytes of the answer, and the writes that brought the bytes."""
     config = Config(app, lifespan="off", log_config=None)
     config.load()
     writes: list[bytes] = []

@@ -39,9 +39,9 @@ def browser(chromium: Path) -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def tab(browser: Browser) -> Page:
-    """One for all: a new one would compile the scripts of the documentation again.
+    """All tests share a tab: a new tab would compile the scripts of the documentation again.
 
-    It lets pass what the page's own policy would block, so that the tests see it.
+    The tab ignores the page's own policy, so that the tests see what the policy would block.
     """
     return browser.new_page(bypass_csp=True)
 
@@ -91,7 +91,7 @@ def user_of(operation: Locator) -> Locator:
 
 
 def executed(operation: Locator) -> Locator:
-    """Execute it, and return its answer."""
+    """Execute an operation, and return its answer."""
     operation.get_by_role("button", name="Execute").click()
     answer = operation.locator(".live-responses-table")
     expect(answer).to_be_visible()

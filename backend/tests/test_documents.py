@@ -75,7 +75,7 @@ def blocks(document: Path) -> list[str]:
 
 
 def first_terminal(document: Path) -> str:
-    """What starts the service for the blocks of a document: its own, or else the README's."""
+    """Return the block that starts the service for a document: its own, or else the README's."""
     return next(block for block in [*blocks(document), RUN] if f"\n{RUN}" in f"\n{block}")
 
 
@@ -148,7 +148,7 @@ def test_the_shell_blocks_run(
 def test_the_script_for_today_knows_the_readers_day(
     server: Server, api: httpx.Client, user: str, zone: str, tmp_path: Path
 ) -> None:
-    """A day is that day, a time is in the reader's zone."""
+    """A day stays the day, and the script shows a time in the reader's zone."""
     tool("jq")
     now = datetime.now(ZoneInfo(zone))
     midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)

@@ -156,7 +156,7 @@ def test_settings_in_the_data_do_not_open_the_server(
 
 
 def left_running_by_earlier_release(data_dir: Path) -> str:
-    """Start a server as that release did; return its connection string."""
+    """Start a server as an earlier release did; return its connection string."""
     started = subprocess.run(
         [sys.executable, "-c", EARLIER_RELEASE, data_dir],
         capture_output=True,

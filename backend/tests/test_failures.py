@@ -74,7 +74,7 @@ def test_an_absent_database_is_503_until_it_is_back(tmp_path: Path) -> None:
 
 
 def end_postgres(data_dir: Path) -> None:
-    """Kill the server, like a crash."""
+    """Kill the server, as a crash does."""
     pid = int((data_dir / "postgres" / "postmaster.pid").read_text().split()[0])
     postmaster = psutil.Process(pid)
     family = [postmaster, *postmaster.children()]

@@ -45,7 +45,7 @@ def apply(tasks: dict[str, Task], changes: list[dict[str, Any]]) -> None:
 
 
 class Replica:
-    """What a client that follows the feed keeps."""
+    """The tasks that a client keeps while it follows the feed."""
 
     def __init__(self, user: str, position: Position) -> None:
         self.user = user
@@ -174,7 +174,7 @@ END $$
 
 
 async def heard_of_late_commit(engine: AsyncEngine, url: str, locks: str, user: str) -> list[str]:
-    """Commit an earlier write after a later one, and say what a reader in between hears of."""
+    """Commit an earlier write after a later write; return the changes for a reader meanwhile."""
     await created(engine, user)
     replica = Replica(user, await now(engine, user))
     early, late = uuid4(), uuid4()
@@ -414,7 +414,7 @@ async def test_an_old_change_stays_as_long_as_an_earlier_change_is_too_young_to_
 async def test_a_change_costs_no_index_of_tasks_anything(
     engine: AsyncEngine, own_database: str, user: str
 ) -> None:
-    """Updates stay within their page (HOT), of tasks as of the counter."""
+    """Updates of tasks and of the counter stay within their page (HOT)."""
     task = await created(engine, user)
     for _ in range(50):
         await task_service.toggle_task(engine, user, UUID(task["id"]))
@@ -511,7 +511,7 @@ async def test_all_clients_can_be_told_to_begin_anew(
 async def until_waiting(
     url: str, locks: str, number: int, done: "asyncio.Task[Any] | None" = None
 ) -> None:
-    """Wait until so many wait for locks, or until this is done."""
+    """Wait until so many sessions wait for locks, or until this task is done."""
     async with connected(url) as driver, asyncio.timeout(10):
         while done is None or not done.done():
             waiting = f"SELECT count(*) FROM {locks} WHERE NOT granted"

@@ -174,7 +174,7 @@ def test_a_toggle_leaves_the_other_fields(api: httpx.Client, user: str) -> None:
 
 @pytest.mark.parametrize("zone", ["-12:00", "-08:00", "+00:00", "+05:30", "+14:00"])
 def test_a_day_comes_back_unchanged(api: httpx.Client, user: str, zone: str) -> None:
-    """Wherever the client is: the first ten characters of an answer are the day."""
+    """The first ten characters of an answer are the day, wherever the client is."""
     task = create(api, user, due_date="2026-12-24")
     again = create(api, user, due_date=task["due_date"].replace("+00:00", "Z"))
 

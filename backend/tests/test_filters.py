@@ -244,7 +244,7 @@ def test_a_wrong_value_is_refused_by_name(
 
 @pytest.mark.parametrize("query", ["tags=a&tag=a,a&tags= a ,b", "priority=high,HIGH&priority=low"])
 def test_a_repeated_value_reaches_no_statement(query: str) -> None:
-    """PostgreSQL would compare each with each row."""
+    """PostgreSQL would compare each repeat with each row."""
     sent: dict[str, list[str]] = parse_qs(query)
 
     listing = TaskListing.model_validate(sent)

@@ -378,7 +378,7 @@ def test_too_many_or_too_long_members_are_422_and_the_answer_names_a_member(
     sentence: str,
     names_members: bool,
 ) -> None:
-    """If a task has too many, the error names the member that the change adds."""
+    """If a task has too many members, the error names the member that the change adds."""
     task = create(api, user, **there)
     if way == "POST":
         refused = api.post(tasks_path(user), json={"title": "x"} | there | members)

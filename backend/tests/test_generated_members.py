@@ -83,7 +83,7 @@ def is_same(got: object, sent: object) -> bool:
 
 
 class Known(NamedTuple):
-    """A user's only task, the token of before it, and the members that it should have."""
+    """A user's only task, its expected members, and the token from before its creation."""
 
     task: Task
     since: str

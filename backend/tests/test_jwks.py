@@ -752,7 +752,7 @@ NO_SETS = {
 
 @cache
 def no_set(name: str) -> bytes:
-    """Pack the large one, which takes a second, only when a test needs it."""
+    """Pack the large answer, which takes a second, only when a test needs it."""
     if name == "500 MB, packed":
         packed = gzip.compress(b" " * 500_000_000, compresslevel=1)
         return http_answer(packed, headers="Content-Encoding: gzip\r\n")

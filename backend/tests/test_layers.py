@@ -91,7 +91,7 @@ def part_of(path: Path) -> str:
 
 
 def libraries(path: Path, seen: set[Path]) -> set[str]:
-    """Return the libraries that a module reaches, itself or through others."""
+    """Return the libraries that a module imports, itself or through other modules."""
     seen.add(path)
     found = {name.split(".")[0] for name in imports(path)}
     for file in imported_files(path) - seen:

@@ -870,7 +870,7 @@ async def test_a_slow_client_keeps_no_turn() -> None:
 
 
 async def test_a_stream_that_fails_in_the_middle_of_an_event_sends_no_more_bytes() -> None:
-    """A client takes an event that has its end for a whole event."""
+    """If an event has its end, its client takes the event for whole."""
     sent, turns = Sent(), Turns(1)
     stream = stream_to(sent)
     async with turns.turn("bob"):

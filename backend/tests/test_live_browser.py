@@ -84,7 +84,7 @@ def network(closed: Server) -> Iterator[Gate]:
 
 
 def lose(page: Page, network: Gate) -> None:
-    """End open requests, too: a browser that is told to be offline lets them go on."""
+    """End open requests, too: an offline browser lets its open requests go on."""
     page.context.set_offline(True)
     network.fall_silent()
     network.cut()

@@ -71,7 +71,7 @@ async def line(direct: str) -> AsyncIterator[Line]:
 
 @pytest.fixture
 async def distant(engine: AsyncEngine, line: Line) -> AsyncIterator[AsyncEngine]:
-    """An engine on the same database, with one connection, over the line."""
+    """An engine on the test's database, with one connection, over the line."""
     url = f"postgresql://postgres@127.0.0.1:{line.port}/{engine.url.database}?sslmode=disable"
     distant = create_engine(url, pool_size=1)
     yield distant

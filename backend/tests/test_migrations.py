@@ -337,7 +337,7 @@ async def test_an_error_names_a_table_that_is_not_distributed_like_tasks(
 async def test_facts_that_change_during_the_read_are_read_again(
     empty_database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As when another process upgrades the tables: PostgreSQL then finds no such index."""
+    """Another process may upgrade the tables, and PostgreSQL then finds no such index."""
     failed: list[Statement] = []
 
     async def fetch_late(engine: AsyncEngine, statement: Statement) -> bytes | None:

@@ -126,7 +126,7 @@ def api(postgres: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[htt
 def test_a_further_member_that_fits_becomes_the_column_of_its_name(
     api: httpx.Client,
 ) -> None:
-    """What does not fit stays in the table, and no answer has a name twice."""
+    """A member that does not fit stays in the table, and no answer has a name twice."""
     texts = [api.get(task_path(task)).text for task in listed(api, "kept")]
     tasks = listed(api, "kept")
 

@@ -512,7 +512,7 @@ times = st.datetimes(timezones=st.just(UTC))
 def test_a_cursor_at_any_position_leads_to_the_tasks_after_it(
     api: httpx.Client, titled: list[Task], data: st.DataObject
 ) -> None:
-    """Even where there is no task, such as after a task was deleted."""
+    """The position may have no task, because its task was deleted."""
     name = data.draw(st.sampled_from(["title", "created_at"]))
     readers: dict[str, Callable[[str], Any]] = {
         "title": str,

@@ -513,7 +513,7 @@ def test_a_token_outside_the_authorization_header_is_ignored(api: httpx.Client, 
 
 
 def changed(text: str) -> Iterator[str]:
-    """Yield what a typing error or an attacker makes of a token."""
+    """Yield the texts that a typing error or an attacker makes of a token."""
     yield text[:-1]
     yield text[:20]
     yield PREFIX
@@ -683,7 +683,7 @@ def statements(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
 
 @pytest.fixture
 async def worker(engine: AsyncEngine) -> AsyncIterator[KnownTokens]:
-    """What a worker knows, which is nothing yet."""
+    """The known tokens of a worker that has not looked up a token yet."""
     worker = KnownTokens(engine)
     yield worker
     await worker.close()
@@ -1018,7 +1018,7 @@ async def test_the_sweep_deletes_tokens_30_days_after_their_expiry(
 
 
 def operator(url: str, *arguments: str, **settings: str) -> tuple[int, str]:
-    """Run `make token` without make; return the exit status and what is said."""
+    """Run `make token` without make; return the exit status and the output."""
     return ran("src.personal_token", *arguments, DATABASE_URL=url, **settings)
 
 

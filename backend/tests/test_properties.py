@@ -193,7 +193,7 @@ def in_batch(
 
 
 def lasting(answer: Task) -> Task:
-    """Leave out what differs between two users, and say whether the task was changed."""
+    """Leave out the members that differ between two users, and say whether the task was changed."""
     own = {"id", "user_id", "completed_at", "created_at", "updated_at"}
     same = [answer.get(name) == answer.get("updated_at") for name in ("created_at", "completed_at")]
     return {name: value for name, value in answer.items() if name not in own} | {"same": same}

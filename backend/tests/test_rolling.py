@@ -51,7 +51,7 @@ class Releases(NamedTuple):
 def releases(
     earlier: Path, postgres: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Releases]:
-    """An earlier release, and this one, which upgrades the tables while the other serves."""
+    """An earlier release, and this release, which upgrades the tables while the other serves."""
     command = ["bash", "-c", f"cd {earlier} && exec {sys.executable} -m src"]
     logs = tmp_path_factory.mktemp("logs")
     with (
@@ -65,7 +65,7 @@ def releases(
 
 @pytest.fixture
 def apis(releases: Releases) -> Iterator[Pairs]:
-    """The earlier release and this one, and the other way round."""
+    """The earlier release and this release, in either order."""
     with releases.before.client() as before, releases.now.client() as now:
         yield [(before, now), (now, before)]
 

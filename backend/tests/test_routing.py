@@ -89,7 +89,7 @@ def application_of(route_class: type[APIRoute], *, is_fast: bool) -> FastAPI:
 
 @cache
 def applications() -> list[FastAPI]:
-    """With FastAPI's route, with ours, and with the fast path."""
+    """Applications with FastAPI's route, with our route, and with the fast path."""
     return [
         application_of(APIRoute, is_fast=False),
         application_of(StrictRoute, is_fast=False),
@@ -98,7 +98,7 @@ def applications() -> list[FastAPI]:
 
 
 async def answers(method: str, url: str, **options: Any) -> list[tuple[int, object]]:  # noqa: ANN401 - httpx's
-    """Return the answers of FastAPI's route, of ours, and of the fast path."""
+    """Return the answers of FastAPI's route, of our route, and of the fast path."""
     found = []
     for application in applications():
         transport = httpx.ASGITransport(application)
@@ -226,7 +226,7 @@ def test_fastapi_serves_an_endpoint_with_a_parameter_of_another_kind(kind: objec
 
 
 def answered_at_once(request: Request) -> None:
-    """Not a coroutine."""
+    """A guard that is not a coroutine."""
 
 
 class MadeOfTheRequest:

@@ -125,7 +125,7 @@ def test_a_kill_of_every_process_at_once_loses_no_task(
 def test_a_pid_that_another_program_has_now_is_not_a_server(
     tmp_path: Path, initialized: Callable[[Path], Path]
 ) -> None:
-    """As after a reboot: a dead server's pid file names a live process."""
+    """After a reboot, a dead server's pid file may name a live process."""
     data_dir = initialized(tmp_path / "data")
     with serving(tmp_path / "log", DATA_DIR=str(data_dir)) as server, server.client() as api:
         task = create(api, "ada")

@@ -543,7 +543,7 @@ async def test_the_end_of_a_session_under_a_shared_statement_fails_no_request(
 async def test_a_connection_that_breaks_fails_only_the_changes_in_its_statement(
     direct_database: str,
 ) -> None:
-    """Creates are sent again; whether a change was applied, nobody knows."""
+    """Creates are sent again. Nobody knows whether a change was applied."""
     with gate(host(direct_database)) as link:
         engine = create_engine(link.url.replace("/postgres?", f"/{name_of(direct_database)}?"), 10)
         tasks = await some_tasks(engine, 60)
@@ -721,7 +721,7 @@ async def test_one_statement_of_a_user_waits_for_rows_that_others_hold(
 async def test_writes_that_waited_together_see_the_rows_that_the_other_transaction_committed(
     engine: AsyncEngine, sent: list[Sent], own_database: str
 ) -> None:
-    """The snapshot of the requests' statement is older."""
+    """The snapshot of the requests' statement is older than the commit."""
     ids = await some_of_one(engine, "ada", 12)
     await asyncio.gather(*(task_service.toggle_task(engine, "ada", task) for task in ids))
     sent.clear()
@@ -857,7 +857,7 @@ async def test_an_owner_whose_rows_others_hold_goes_before_owners_who_came_later
 async def test_a_deadlock_with_a_transaction_by_hand_is_sent_again(
     engine: AsyncEngine, own_database: str
 ) -> None:
-    """The hand has locked one task, and then wants another, which the request has locked."""
+    """The transaction by hand has locked one task, and waits for the task of the request."""
     update: Any = {"title": "Changed"}
     any_tag = Condition(["none"], wanted=False)
     requests: list[Callable[[str, UUID], Awaitable[object]]] = [
@@ -980,7 +980,7 @@ SLOW_LINE = re.compile(
 
 @asynccontextmanager
 async def held(database: str, table: str) -> AsyncIterator[None]:
-    """Let statements wait for a table; for `changes`, only after they were sent."""
+    """Let statements wait for a table; statements wait for `changes` only after they were sent."""
     async with connected(database) as holder, holder.transaction():
         await holder.execute(f"LOCK TABLE {table}")
         yield

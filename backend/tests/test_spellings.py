@@ -481,7 +481,7 @@ BODIES: dict[str, dict[str, tuple[str, object]]] = {
 def test_a_task_follows_every_spelling_of_its_members(
     api: httpx.Client, user: str, sent: str, means: tuple[str, object]
 ) -> None:
-    """In a create, a change, and either of a batch."""
+    """A client sends the members in a create or a change, alone or in a batch."""
     task = f'{{"title": "x", {sent}}}'
     old = create(api, user, priority="low", tags=["old"], due_date="2030-01-01")
     created = api.post(tasks_path(user), content=task, headers=JSON).json()

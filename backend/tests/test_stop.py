@@ -70,11 +70,11 @@ def test_a_second_signal_ends_a_graceful_stop(
 def test_a_signal_sent_twice_at_once_counts_once(
     postgres: str, tmp_path: Path, workers: str
 ) -> None:
-    """As from `make`, which passes on a signal that its whole group gets."""
+    """`make` passes on a signal that its whole group gets."""
     by_default = DEFAULTS["DRAIN_SECONDS"]
 
     def signalled_twice(log: Path) -> tuple[float, float]:
-        """Return after how many seconds the second signal was sent, and the service ended."""
+        """Return the seconds until the second signal, and the seconds until the service's end."""
         with serving(
             log, DATABASE_URL=postgres, WORKERS=workers, DRAIN_SECONDS=by_default
         ) as server:
@@ -156,7 +156,7 @@ def test_a_request_in_flight_is_answered_after_ctrl_c(
 
 
 def test_a_stop_waits_only_five_seconds_for_a_slow_upload(postgres: str, tmp_path: Path) -> None:
-    """Without an end of its own, the request would end 20 seconds after its last byte."""
+    """Without this limit, the request would end 20 seconds after its last byte."""
     upload = request("POST", tasks_path("ada"), body=b'{"title": "Buy milk"}')[:-1]
     with (
         serving(tmp_path / "log", DATABASE_URL=postgres) as server,

@@ -42,7 +42,7 @@ def test_a_generated_case(bits):
 
 
 def outcome(folder: Path, processes: int, *options: str) -> tuple[str, str]:
-    """Run the tests above where no program is found; return what is said and what is drawn.
+    """Run the tests above where no program is found; return the output and the drawn values.
 
     They draw truth values: Hypothesis now and then takes a number or a text from a module that is
     loaded by then, and so not from the seed alone.
@@ -86,7 +86,7 @@ def test_the_summary_names_only_missing_programs() -> None:
 
 
 def test_the_readme_says_which_tests_to_run_for_each_package() -> None:
-    """And each file that the table names is there."""
+    """Each file that the table names exists."""
     rows = re.findall(
         r"^\| (`src/.*) \| `(tests/.*)` \|$", (BACKEND / "README.md").read_text(), re.M
     )

@@ -355,7 +355,7 @@ func main() {
 
 @pytest.mark.parametrize("language", ["python3.9", "python3.10", "node", "go"])
 def test_other_languages_read_the_form_of_a_time(tmp_path: Path, language: str) -> None:
-    """With what they have for RFC 3339: fromisoformat, Date and time.RFC3339Nano."""
+    """Each language has a function for RFC 3339: fromisoformat, Date and time.RFC3339Nano."""
     program, arguments = tool(language), ["run"] if language == "go" else []
     suffix, source = READERS["python" if language.startswith("python") else language]
     (file := tmp_path / f"read.{suffix}").write_text(source)

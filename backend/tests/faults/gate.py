@@ -21,7 +21,7 @@ class Gate:
         self.portal.call(self.passing.clear)
 
     def pass_again(self) -> None:
-        """Serve new connections; those from before are lost."""
+        """Serve new connections; earlier connections are lost."""
         self.cut()
         self.portal.call(self.passing.set)
 

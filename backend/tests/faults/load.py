@@ -327,7 +327,7 @@ class Load:
         client.close()
 
     async def audit(self) -> Figures:
-        """Compare what clients were told with what PostgreSQL did."""
+        """Compare the answers to clients with the changes in PostgreSQL."""
         async with connected(self.database) as connection:
             rows = await connection.fetch("SELECT operation, id::text, title FROM audit")
         inserted = Counter(title for operation, _, title in rows if operation == "INSERT")

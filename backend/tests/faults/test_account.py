@@ -254,7 +254,7 @@ FROM unnest($1::text[]) AS user_id, generate_series(1, 100) n
 
 
 def unread_by(port: int) -> float:
-    """How many MB the system keeps for the peers of this port: what was sent, and not read."""
+    """Return the MB of unread bytes that the system keeps for the peers of this port."""
     lines = Path("/proc/net/tcp").read_text().splitlines()[1:]
     fields = [line.split() for line in lines]
     queues = [each[4] for each in fields if each[1].endswith(f":{port:04X}")]
@@ -310,7 +310,7 @@ MOST_STREAMS: int = Settings.model_fields["live_streams_per_user"].default
 
 
 class Listening:
-    """Other users, each with a stream: how long a change takes to arrive."""
+    """Other users, each with a stream, measure how long a change takes to arrive."""
 
     def __init__(self, server: Server) -> None:
         self.server = server

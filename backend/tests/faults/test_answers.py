@@ -21,7 +21,7 @@ CONNECTIONS = 64
 
 
 class Person:
-    """One of many clients, who writes down what each of its tasks has to be."""
+    """One of many clients, who records the expected state of each of its tasks."""
 
     def __init__(
         self, client: Client, everyone: list[Task], number: int, users: list[str] = USERS

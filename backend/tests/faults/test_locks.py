@@ -71,7 +71,7 @@ async def test_rows_of_users_held_for_6_s_fail_no_other_user(
     others, held = Figures(), Figures()
 
     async def toggle(client: Client, task: Task) -> None:
-        """Toggle, again and again, until the hand lets go."""
+        """Toggle again and again until the transaction by hand ends."""
         while time.monotonic() < until:
             await client.request("PATCH", f"{task_path(task)}/complete")
 

@@ -122,7 +122,7 @@ async def silent(server: Server, number: int) -> AsyncIterator[dict[str, list[Cl
 
 
 async def answers(connections: list[Client]) -> set[bytes]:
-    """Wait until the service has closed each; return the first lines of its answers."""
+    """Wait until the service has closed each connection; return the first lines of the answers."""
     said = await asyncio.gather(*(client.reader.read() for client in connections))
     return {text.partition(b"\r\n")[0] for text in said}
 
