@@ -502,7 +502,7 @@ async def test_a_user_may_have_only_as_many_streams_and_waiting_requests_as_the_
         assert_problem(
             each,
             429,
-            "You have too many streams and long polls; end one, or try again later",
+            "You have too many streams and long polls; end a stream, or try again later",
         )
         assert each.headers["retry-after"] == "30"
     assert answer.status_code == 200

@@ -573,7 +573,7 @@ def test_the_refusal_of_an_expired_token_names_the_day(
 
     for _ in range(2):
         refused = ask(api, user, text)
-        assert_refused(refused, "The token expired on 2026-11-01; make a new one")
+        assert_refused(refused, "The token expired on 2026-11-01; make a new token")
 
 
 def test_a_token_that_ended_here_is_refused_at_once(api: httpx.Client, user: str) -> None:

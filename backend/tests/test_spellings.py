@@ -309,8 +309,8 @@ REFUSED = {
     "$filter=completed eq true": "$filter: must be true, false, all, active, completed or",
     'where={"filter":"done"}': "where: must be true, false, all, active, completed or",
     'filter={"where":"{}"}': "or a JSON object",
-    "dueDate=2030-01-10&dueDate=2030-01-20": "dueDate: has several values; send one",
-    "sort[]=title&sort[]=created_at": "sort[]: has several values; send one",
+    "dueDate=2030-01-10&dueDate=2030-01-20": "dueDate: has several values; send one value",
+    "sort[]=title&sort[]=created_at": "sort[]: has several values; send one value",
     "status=completed,cancelled": "status: must be true, false, all, active or completed",
     "pageIndex=-1&pageSize=2": "pageIndex: must be a whole number from 0",
     "pageIndex=1&page=1&pageSize=2": "contradicts page",
@@ -331,7 +331,7 @@ def test_an_unknown_value_that_could_change_the_list_is_refused(
 def test_a_name_of_one_value_is_refused_with_several_values(api: httpx.Client, user: str) -> None:
     response = get(api, user, "query=milk&query=bread")
 
-    assert_problem(response, 422, "query: has several values; send one")
+    assert_problem(response, 422, "query: has several values; send one value")
 
 
 @pytest.mark.parametrize(

@@ -56,7 +56,7 @@ TOO_MANY_KEYS = (
     "Idempotency-Key: you have sent 10,000 keys in 24 hours; "
     "wait, or send the request without a key"
 )
-TOO_MANY_LISTENERS = "You have too many streams and long polls; end one, or try again later"
+TOO_MANY_LISTENERS = "You have too many streams and long polls; end a stream, or try again later"
 TOO_MANY_TOKENS = "has 50 tokens, and a user may have no more; end a token first"
 UNAVAILABLE = "The database cannot be reached just now; try again in a moment"
 

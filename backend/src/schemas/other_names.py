@@ -397,7 +397,7 @@ def _one(other: _Other) -> Any:  # noqa: ANN401 - a text, or the meaning of seve
         if found <= {True, False, _ANY}:
             return words[0] if len(found) == 1 else "any"
     if len({*texts}) > 1:
-        raise _wrong(other.sent, "has several values; send one")
+        raise _wrong(other.sent, "has several values; send one value")
     return texts[-1]
 
 

@@ -45,7 +45,7 @@ AWAY_SECONDS = 1.0
 UNKNOWN = "The token is unknown, was ended, or belongs to another user"
 CLOSE_SECONDS = 1.0
 
-EXPIRED_ON = "The token expired on {}; make a new one"
+EXPIRED_ON = "The token expired on {}; make a new token"
 MISTYPED = "The token is incomplete or mistyped; copy all of it"
 
 T = TypeVar("T")

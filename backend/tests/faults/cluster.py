@@ -21,7 +21,7 @@ class Cluster:
         self.url = self.stack.enter_context(embedded_server(self.data_dir))
 
     def stop(self) -> None:
-        """Shut down fast and end all sessions, as a serverless compute does before its suspension."""
+        """Shut down fast and end all sessions, as before the suspension of a serverless compute."""
         [postmaster, *_] = self._processes()
         postmaster.send_signal(signal.SIGINT)
         postmaster.wait(timeout=30)

@@ -44,8 +44,8 @@ def bound_sockets(host: str, port: int, settings: tuple[str, str]) -> list[socke
         )
     except (OSError, UnicodeError):
         raise CannotStart(
-            f"{settings[0]}: {host} is no address or name of this machine; set it to 127.0.0.1, "
-            "or to :: for all of this machine's addresses"
+            f"{settings[0]}: {host} is no address or name of this machine; set {settings[0]} "
+            "to 127.0.0.1, or to :: for all of this machine's addresses"
         ) from None
     sockets, absent = [], None
     for family, _, _, _, address in found:
