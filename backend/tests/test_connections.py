@@ -17,7 +17,14 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from src.framework.server.process import allow_many_connections
 from src.framework.sql import engine as engines
-from src.framework.sql.engine import POOL_WAIT_SECONDS, Statement, compiled, create_engine, fetch
+from src.framework.sql.engine import (
+    POOL_WAIT_SECONDS,
+    Driver,
+    Statement,
+    compiled,
+    create_engine,
+    fetch,
+)
 from src.framework.sql.exceptions import DatabaseUnavailable
 from src.framework.sql.shares import Shares
 from tests.faults.load import connected
@@ -88,12 +95,31 @@ async def test_a_backend_that_stalls_while_it_prepares_a_statement_prepares_the_
     await engine.dispose()
 
 
+@pytest.mark.anyio
+async def test_a_connection_in_use_is_closed_if_the_engine_was_disposed_meanwhile(
+    direct_database: str, four: AsyncEngine
+) -> None:
+    async with connected(direct_database) as driver:
+        async with closed_gate(direct_database):
+            passing = asyncio.create_task(fetch(four, PASS, user_id="ada"))
+            await until_sessions(driver, AT_THE_GATE, 1)
+            await four.dispose()
+        assert await passing == b'"ada"'
+        await until_sessions(driver, OTHERS, 0)
+
+
 # Shares
 
 PASS_SQL = "SELECT to_json(pg_advisory_xact_lock_shared(1)::text || $1::text)"
 PASS = Statement(PASS_SQL, ("user_id",))
 PASS_AFTER_LONG = Statement(PASS_SQL, ("user_id",), takes_long=True)
 AT_THE_GATE = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+
+
+OTHERS = """
+SELECT count(*) FROM pg_stat_activity
+WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'
+"""
 
 
 @asynccontextmanager
@@ -115,12 +141,17 @@ async def four(direct_database: str) -> AsyncIterator[AsyncEngine]:
     await engine.dispose()
 
 
+async def until_sessions(driver: Driver, counted: str, number: int) -> None:
+    async with asyncio.timeout(30):
+        while await driver.fetchval(counted) != number:  # noqa: ASYNC110 - PostgreSQL has no event
+            await asyncio.sleep(0.02)
+
+
 async def taken(engine: AsyncEngine, url: str) -> int:
     """Count the connections in use, once two connections wait at the gate and no other comes."""
     pool: Any = engine.pool
-    async with asyncio.timeout(30), connected(url) as driver:
-        while await driver.fetchval(AT_THE_GATE) < 2:  # noqa: ASYNC110 - PostgreSQL has no event for it
-            await asyncio.sleep(0.02)
+    async with connected(url) as driver:
+        await until_sessions(driver, AT_THE_GATE, 2)
     await asyncio.sleep(0.5)  # only a wait can show that no other comes
     number: int = pool.checkedout()
     return number

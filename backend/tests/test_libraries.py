@@ -23,6 +23,8 @@ from tests.test_layers import SRC
 
 # Each private name, and the file that may use it.
 PRIVATE = {
+    ("framework/sql/engine.py", "_do_get"),
+    ("framework/sql/engine.py", "_do_return_conn"),
     ("framework/sql/engine.py", "_transport"),
 }
 
@@ -78,6 +80,21 @@ async def test_asyncpgs_connection_has_its_socket(engine: AsyncEngine) -> None:
     assert driver._transport.get_extra_info("socket").fileno() > 0, (
         "asyncpg.Connection no longer has _transport: the engine cannot see that a session was "
         "ended before it sends a write"
+    )
+
+
+@pytest.mark.anyio
+async def test_sqlalchemys_pool_gives_its_entries_and_takes_them_back(engine: AsyncEngine) -> None:
+    pool: Any = engine.pool
+    (await engine.raw_connection()).close()
+
+    entry = pool._do_get()
+    taken = pool.checkedout()
+    same = entry.get_connection() is entry.dbapi_connection is not None
+    pool._do_return_conn(entry)
+
+    assert (same, taken, pool.checkedout()) == (True, 1, 0), (
+        "SQLAlchemy's pool works otherwise now: see Pool.take in the engine"
     )
 
 

@@ -46,10 +46,10 @@ class Sent:
     @property
     def asked(self) -> int:
         """How many requests shared the statement."""
-        if "asked" not in self.statement.parameters:
-            return 1
-        asked: Any = self.arguments[self.statement.parameters.index("asked")]
-        return len(json.loads(asked))
+        arguments = dict(zip(self.statement.parameters, self.arguments, strict=True))
+        if "asked" in arguments:
+            return len(json.loads(arguments["asked"]))
+        return len(arguments.get("ids", "1"))
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ SELECT json_send(row_to_json(own)) AS json_send_1,
        END AS further,
        row.user_id,
        row.id
-FROM json_to_recordset(CAST($1 AS pg_catalog.json)) AS asked(user_id varchar(255), id uuid)
+FROM unnest(CAST($1 AS text[]), CAST($2 AS uuid[])) AS asked (user_id, id)
      INNER JOIN (LATERAL (SELECT tasks.id AS id,
                                  tasks.user_id AS user_id,
                                  tasks.title AS title,
