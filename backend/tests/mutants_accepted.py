@@ -90,7 +90,6 @@ ACCEPTED: dict[str, dict[str, str]] = {
         ),
     },
     "src/framework/sql/statements.py": {
-        "not each.nullable → each.nullable": "all times are searched for, more slowly",
         "f'{model} is not a table' → f'{model} is not a table~'": (
             "for the type checker: SQLModel maps every model to a table"
         ),
