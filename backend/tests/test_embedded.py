@@ -268,6 +268,7 @@ def test_a_folder_without_room_for_the_socket_is_reported_in_one_sentence(
     with started(tmp_path / "log", DATA_DIR=str(data_dir), TMPDIR=str(long)) as server:
         assert server.process.wait(timeout=30) == 3
 
+    assert f"The embedded PostgreSQL cannot run in {data_dir} (" in server.log
     assert "set DATA_DIR to another folder" in server.log
     assert "Traceback" not in server.log
     assert not list(long.glob("postgres-*"))
