@@ -282,7 +282,7 @@ TESTS = {
         tests/test_live.py
         -k 'query or read_once or turns_at_reading or goes_on or go_on or catch_up or idle
         or as_many or comment or waiting_request_is_answered or not_known or begins
-        or large_tasks or single_task or ends_at_once'
+        or large_tasks or single_task or ends_at_once or one_line_for'
     """,
     "src/services/*.py": """
         tests/test_contract.py tests/test_changes.py tests/test_batch.py -k 'not cases'

@@ -29,6 +29,7 @@ from src.schemas.task import TaskCreate
 from src.services import feed_service, listeners, task_service
 from src.services.feed_service import MOVED, SINCE
 from src.services.listeners import EVENT_BYTES, READERS, Listeners, TurnToWrite
+from tests.conftest import execute, name_of
 from tests.connections import connected, request
 from tests.serving import FRONTEND_ORIGIN, NO_TLS, Server, eventually, serving, with_limits
 from tests.streams import streaming
@@ -688,6 +689,35 @@ async def test_streams_go_on_after_an_unexpected_error_which_the_log_has(
         await until(lambda: not hub.tasks)
 
     assert caplog.messages == ["Streams cannot be served"]
+
+
+@pytest.mark.usefixtures("fast")
+async def test_the_log_has_one_line_for_each_time_that_streams_wait_for_the_database(
+    engine: AsyncEngine,
+    direct: str,
+    own_database: str,
+    caplog: pytest.LogCaptureFixture,
+    user: str,
+) -> None:
+    name = name_of(own_database)
+    end = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'"
+    hub, stream = Listeners(engine, asyncio.Event(), 60, 1000), Recorded()
+
+    async def be_without_it(lines: int) -> None:
+        await execute(direct, f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
+        await execute(direct, end)
+        await until(lambda: len(caplog.messages) == lines)
+        await execute(direct, f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
+        await write(engine, user, str(lines))
+        await until(lambda: stream.said[-1:] == [str(lines)])
+
+    with hub.stream(user, None, stream) as listen:
+        listen()
+        await until(lambda: stream.tokens != [])
+        await be_without_it(lines=1)
+        await be_without_it(lines=2)
+
+    assert all(said.startswith("Streams wait for the database: ") for said in caplog.messages)
 
 
 @pytest.mark.usefixtures("fast")
