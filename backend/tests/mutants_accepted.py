@@ -23,6 +23,9 @@ ACCEPTED: dict[str, dict[str, str]] = {
     "src/framework/server/logs.py": {
         "FLUSH_SECONDS = 0.1 → FLUSH_SECONDS = 1.1": "lines are the same, a second later",
     },
+    "src/framework/server/process.py": {
+        "SAME_SIGNAL_SECONDS = 1.0 → SAME_SIGNAL_SECONDS = 2.0": EXACT,
+    },
     "src/framework/web/application.py": AS_FALSE,
     "src/framework/auth/tokens.py": {
         "LEEWAY_SECONDS = 30 → LEEWAY_SECONDS = 31": EXACT,

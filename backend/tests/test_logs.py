@@ -124,6 +124,14 @@ def test_a_failed_start_is_logged_as_json_objects(
     assert any(said in message for message in messages(server))
 
 
+def test_an_error_of_an_import_is_logged_with_its_traceback(tmp_path: Path, broken: str) -> None:
+    with started(tmp_path / "log", LOG_FORMAT="json", PYTHONPATH=broken) as server:
+        assert server.process.wait(timeout=60) == 3
+
+    [said] = [line["traceback"] for line in objects(server.log) if "traceback" in line]
+    assert said.endswith("RuntimeError: broken")
+
+
 def test_uncaught_errors_are_logged_as_json_objects() -> None:
     script = """
 import threading, warnings
