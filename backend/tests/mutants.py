@@ -159,7 +159,7 @@ TESTS = {
     "src/framework/server/process.py": """
         tests/test_open_mode.py tests/test_logs.py tests/test_stop.py tests/test_run.py
         -k 'test_stop and not counts_once or closing or says_what_to_set or is_named
-        or used_again or error_of_an_import'
+        or used_again or does_not_listen or error_of_an_import'
     """,
     "src/framework/server/*.py": """
         tests/test_connection.py tests/test_cycle.py tests/faults/test_peers.py

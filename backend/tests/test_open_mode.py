@@ -11,6 +11,7 @@ import psutil
 import pytest
 
 from src.framework.addresses import is_loopback, is_on_this_machine
+from src.framework.server import process
 from src.framework.server.host_check import host_check
 from src.framework.server.process import bound_sockets
 from src.framework.sql.embedded import embedded_server
@@ -422,6 +423,17 @@ def test_a_port_can_be_used_again_at_once() -> None:
     for each in bound_sockets("localhost", 0, ("HOST", "PORT")):
         with each:
             assert each.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR) == 1
+
+
+def test_a_socket_that_does_not_listen_or_is_closed_is_noticed() -> None:
+    """Another service may have begun to listen on its port; uvloop closes such a socket."""
+    all_listen = vars(process)["_all_listen"]
+    for each in bound_sockets("localhost", 0, ("HOST", "PORT")):
+        with each:
+            assert not all_listen([each])
+            each.listen()
+            assert all_listen([each])
+        assert not all_listen([each])
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
