@@ -131,7 +131,7 @@ NOT_ON_CITUS = {
     "test_many_changes_of_one_task_are_few_transactions_and_all_are_in_the_feed": (
         "nothing is shared there"
     ),
-    "test_a_change_costs_no_index_of_tasks_anything": "the workers count these updates",
+    "test_a_change_writes_to_no_index_of_tasks": "the workers count these updates",
     "test_statements_over_several_users_do_not_deadlock": "several servers write theirs at once",
     "test_a_batch_without_a_key_is_applied_once_and_its_outcome_is_unknown": "there it is a "
     "transaction, which starts over",

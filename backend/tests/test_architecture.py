@@ -31,7 +31,7 @@ REFUSED: dict[int, Callable[[httpx.Client, str, str], httpx.Response]] = {
 }
 
 
-def test_each_stage_has_its_file_and_the_page_is_short() -> None:
+def test_the_page_names_the_file_of_each_stage_and_is_short() -> None:
     assert len(STAGES) == 12
     for file, _ in STAGES:
         assert (BACKEND / "src" / file).is_file(), file

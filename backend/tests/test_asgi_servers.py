@@ -195,7 +195,7 @@ def test_each_answer_of_a_service_that_cannot_start_is_a_503() -> None:
         ({"path": "/api/ada/tasks", "root_path": "/tasks-api"}, {"ROOT_PATH": "/tasks-api"}),
     ],
 )
-def test_a_prefix_is_in_every_link_whoever_strips_it(
+def test_every_link_has_the_prefix_whoever_strips_the_prefix(
     postgres: str, scope: dict[str, str], settings: dict[str, str]
 ) -> None:
     as_json = [("host", "localhost"), ("content-type", "application/json")]

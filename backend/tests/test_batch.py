@@ -110,7 +110,7 @@ def test_a_batch_creates_updates_and_deletes_and_answers_in_order(
         assert result["etag"] == etag_of(api, result["task"])
 
 
-def test_a_batch_answers_as_the_endpoints_do(api: httpx.Client, user: str) -> None:
+def test_a_batch_answers_like_the_endpoints(api: httpx.Client, user: str) -> None:
     one = api.post(tasks_path(user), json={"title": " Buy milk ", "tags": ["a"]})
     answer = post(api, user, {"op": "create", "task": {"title": " Buy milk ", "tags": ["a"]}})
 
@@ -283,7 +283,9 @@ def test_a_changed_task_refuses_the_batch(api: httpx.Client, user: str) -> None:
 
 
 @pytest.mark.parametrize("form", ["{}", "W/{}", '"another", {}', " , {} ,", "*"])
-def test_a_task_that_has_not_changed_is_changed(api: httpx.Client, user: str, form: str) -> None:
+def test_a_batch_changes_a_task_with_the_expected_etag(
+    api: httpx.Client, user: str, form: str
+) -> None:
     task, other = create(api, user), create(api, user)
     etags = [form.format(etag_of(api, each)) for each in (task, other)]
 

@@ -379,7 +379,7 @@ def test_a_query_is_no_longer_than_its_longest_texts(api: httpx.Client, user: st
     "field", ['"\\' * 30_000, '"a",' * 15_000, ";" * 60_000, "a/b;q=0.1;" * 6000, '"' * 60_000]
 )
 @pytest.mark.parametrize("name", ["Accept", "Accept-Encoding", "Prefer"])
-def test_a_field_of_marks_is_read_at_once(
+def test_a_header_field_of_marks_is_read_at_once(
     api: httpx.Client, user: str, name: str, field: str
 ) -> None:
     answer = api.get(f"{tasks_path(user)}/changes", headers={name: field})

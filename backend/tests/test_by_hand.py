@@ -198,7 +198,7 @@ async def test_a_user_who_is_deleted_everywhere_begins_anew(
 
 @pytest.mark.usefixtures("_soon")
 @pytest.mark.parametrize("last", ["3", "10"])
-async def test_a_restore_ends_an_open_stream_and_says_that_its_token_is_gone(
+async def test_a_restore_ends_an_open_stream_with_the_problem_that_its_token_is_gone(
     engine: AsyncEngine, own_database: str, user: str, last: str
 ) -> None:
     """The restored user has fewer changes than the stream heard of, or as many other changes."""

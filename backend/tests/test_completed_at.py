@@ -63,7 +63,7 @@ def now_of(api: httpx.Client, task: Task) -> Task:
 
 
 @ways
-def test_a_task_has_the_time_of_its_completion_until_it_is_open_again(
+def test_a_task_has_the_time_of_its_completion_until_the_task_is_open_again(
     api: httpx.Client, user: str, way: Change
 ) -> None:
     task = create(api, user)

@@ -114,7 +114,7 @@ def test_a_compressed_list_is_the_same_list(
         (";q=1", None),
     ],
 )
-def test_the_client_says_how_a_list_is_compressed(
+def test_accept_encoding_chooses_the_compression_of_a_list(
     api: httpx.Client, path: str, accepted: str, encoding: str | None
 ) -> None:
     assert encoding_for(api, path, accepted) == encoding

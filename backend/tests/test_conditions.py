@@ -143,9 +143,7 @@ def test_a_list_has_another_etag_with_each_task_order_filter_and_page(
     assert len(set(etags)) == len(etags)
 
 
-def test_the_same_tasks_with_another_page_after_them_are_another_list(
-    api: httpx.Client, user: str
-) -> None:
+def test_a_page_has_another_etag_once_another_page_follows(api: httpx.Client, user: str) -> None:
     """A client with the ETag of the last page learns that the page is no longer the last."""
     path = f"{tasks_path(user)}?limit=1"
     create(api, user)
@@ -229,7 +227,7 @@ def test_a_task_that_the_client_does_not_have_is_sent(
     assert response.content == got.content
 
 
-def test_several_fields_are_one_list(api: httpx.Client, path: str) -> None:
+def test_several_header_fields_are_one_list_of_etags(api: httpx.Client, path: str) -> None:
     etag = etag_of(api, path)
 
     response = api.get(path, headers=[("If-None-Match", '"other"'), ("If-None-Match", etag)])
@@ -521,7 +519,7 @@ def test_no_etag_of_a_list_matches_strongly(api: httpx.Client, user: str, query:
 
 
 @pytest.mark.parametrize("first", [[], ["Buy milk"]])
-def test_a_create_is_conditional_on_the_list_that_it_adds_to(
+def test_a_create_can_depend_on_the_state_of_its_list(
     api: httpx.Client, user: str, first: list[str]
 ) -> None:
     for title in first:

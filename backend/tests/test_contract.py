@@ -212,7 +212,7 @@ def test_generators_find_a_server_and_each_constant_also_as_an_enum() -> None:
     ]
 
 
-def test_everything_has_a_description_and_an_example() -> None:
+def test_the_whole_contract_has_descriptions_and_examples() -> None:
     for _, _, operation in OPERATIONS.values():
         assert operation["summary"]
         for parameter in map(resolved, operation["parameters"]):

@@ -296,7 +296,7 @@ def test_a_cursor_belongs_to_its_zone(api: httpx.Client, user: str) -> None:
 @pytest.mark.parametrize(
     "zone", ["Pacific/Kiritimati", "Asia/Kolkata", "UTC", "America/New_York", "Pacific/Pago_Pago"]
 )
-def test_a_day_is_overdue_when_it_is_over(api: httpx.Client, user: str, zone: str) -> None:
+def test_a_day_is_overdue_after_its_end(api: httpx.Client, user: str, zone: str) -> None:
     today = datetime.now(ZoneInfo(zone)).date().isoformat()
     soon = (datetime.now(UTC) + timedelta(minutes=5)).isoformat()
     past = (datetime.now(UTC) - timedelta(minutes=5)).isoformat()

@@ -131,7 +131,7 @@ def test_as_root_postgresql_has_only_its_own_users_group(
 
 
 @short_and_long
-def test_the_socket_and_its_folder_are_its_users_own(
+def test_the_socket_and_its_folder_belong_to_the_servers_user(
     tmp_path: Path, initialized: Callable[[Path], Path], folder: str
 ) -> None:
     with embedded_server(initialized(tmp_path / folder / "data")) as url:

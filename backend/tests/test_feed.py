@@ -411,7 +411,7 @@ async def test_an_old_change_stays_as_long_as_an_earlier_change_is_too_young_to_
         assert await numbers(driver, user) == list(range(1, 304))
 
 
-async def test_a_change_costs_no_index_of_tasks_anything(
+async def test_a_change_writes_to_no_index_of_tasks(
     engine: AsyncEngine, own_database: str, user: str
 ) -> None:
     """Updates of tasks and of the counter stay within their page (HOT)."""

@@ -283,7 +283,7 @@ def test_a_list_takes_thousands_of_repeats(api: httpx.Client, user: str, tasks: 
     assert len(tasks) == 4
 
 
-def test_the_last_day_can_be_asked_for(api: httpx.Client, user: str) -> None:
+def test_a_filter_can_name_the_last_day(api: httpx.Client, user: str) -> None:
     create(api, user, title="last", due_date="9999-12-31T23:59:59.999998Z")
 
     assert titles(api, user, {"due_date_to": "9999-12-31"}) == ["last"]
@@ -307,7 +307,7 @@ def test_a_cursor_and_an_offset_contradict_each_other(
         ({"skip": "0", "limit": "3"}, ["0", "3", "6", "9"]),
     ],
 )
-def test_a_list_by_number_links_both_ways_by_number(
+def test_a_list_with_page_numbers_links_both_ways_by_number(
     api: httpx.Client, user: str, query: dict[str, str], steps: list[str]
 ) -> None:
     for number in range(10):

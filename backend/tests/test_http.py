@@ -255,7 +255,7 @@ ADDED_HEADERS = [
 
 
 @pytest.mark.parametrize("header", ADDED_HEADERS)
-def test_a_preflight_allows_whatever_header_a_page_of_the_frontend_adds(
+def test_a_preflight_allows_every_header_that_a_page_of_the_frontend_adds(
     api: httpx.Client, user: str, header: str
 ) -> None:
     response = api.options(

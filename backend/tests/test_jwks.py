@@ -245,7 +245,7 @@ def test_the_client_adds_no_lines_to_the_log(
 
 
 @pytest.mark.parametrize("said", [{"AUTH_MODE": "open"}, {"AUTH_SECRET": SECRET}])
-def test_without_a_key_server_no_http_client_is_loaded(said: dict[str, str]) -> None:
+def test_a_service_without_a_key_server_loads_no_http_client(said: dict[str, str]) -> None:
     subprocess.run(
         [sys.executable, "-c", "import sys, src.main; sys.exit('httpx' in sys.modules)"],
         cwd=BACKEND,
@@ -1027,7 +1027,7 @@ async def test_a_token_that_names_no_key_is_tried_with_few_of_many_keys(issuer: 
 
 @pytest.mark.parametrize("left_out", [{"alg"}, {"alg", "key_ops"}, {"kid"}])
 @pytest.mark.parametrize("key", OURS, ids=lambda key: key.algorithm)
-async def test_a_key_may_have_few_members(
+async def test_a_key_may_lack_optional_members(
     issuer: KeyServer, key: SigningKey, left_out: set[str]
 ) -> None:
     issuer.publish_set([{name: key.jwk[name] for name in key.jwk.keys() - left_out}])
@@ -1076,7 +1076,7 @@ def lasting_issuer() -> Iterator[KeyServer]:
 
 @settings(deadline=None)
 @given(odd=st.lists(documents | json_values, max_size=3))
-def test_any_set_can_be_read(lasting_issuer: KeyServer, odd: list[object]) -> None:
+def test_the_service_reads_any_set_of_keys(lasting_issuer: KeyServer, odd: list[object]) -> None:
     lasting_issuer.publish_set([*odd, FIRST.jwk])
 
     async def keys_found() -> set[str | None]:

@@ -195,7 +195,7 @@ async def test_beyond_10_000_keys_a_new_key_is_refused_and_an_old_key_repeats_it
     assert made == 4
 
 
-def test_too_many_keys_are_429_and_say_when_to_come_back(
+def test_too_many_keys_are_429_with_retry_after(
     api: httpx.Client, postgres: str, user: str
 ) -> None:
     asyncio.run(keep(postgres, user, MOST_KEYS, timedelta(hours=23)))

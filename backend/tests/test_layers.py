@@ -115,7 +115,7 @@ def test_a_part_imports_only_parts_below(part: str) -> None:
     assert imported - {part} <= MAY_IMPORT[part]
 
 
-def test_no_import_leads_back() -> None:
+def test_no_chain_of_imports_is_a_circle() -> None:
     TopologicalSorter(MAY_IMPORT).prepare()
     TopologicalSorter({path: imported_files(path) for path in files()}).prepare()
 

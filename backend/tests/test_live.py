@@ -112,7 +112,7 @@ async def test_a_stream_goes_on_after_the_last_event_that_came(
         assert (await stream.event()).data["changes"] == [other]
 
 
-async def test_a_long_way_to_catch_up_is_several_events(
+async def test_a_stream_sends_many_missed_changes_as_several_events(
     client: httpx.AsyncClient, user: str
 ) -> None:
     since = await now(client, user)
@@ -409,7 +409,7 @@ def path(user: str) -> str:
     return f"{tasks_path(user)}/changes"
 
 
-async def test_a_waiting_request_is_answered_when_something_changes(
+async def test_a_waiting_request_is_answered_when_a_task_changes(
     client: httpx.AsyncClient, user: str
 ) -> None:
     since = await now(client, user)
@@ -666,7 +666,7 @@ async def test_the_listeners_send_one_query_every_half_second(
 
 
 @pytest.mark.usefixtures("fast")
-async def test_streams_go_on_after_an_unexpected_error_which_the_log_has(
+async def test_streams_go_on_after_an_unexpected_error_and_the_log_has_the_error(
     engine: AsyncEngine,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
@@ -813,7 +813,7 @@ async def test_each_key_has_its_turn_before_any_key_has_a_second_turn() -> None:
     assert (turns.free, turns.waiting) == (1, {})
 
 
-async def test_turns_of_work_are_one_at_a_time_with_a_rest_after_each() -> None:
+async def test_turns_of_work_run_one_at_a_time_and_a_rest_follows_each_turn() -> None:
     turns = Turns(1)
     served: list[tuple[str, float]] = []
 
@@ -873,7 +873,7 @@ def stream_to(sent: Sent) -> EventStream:
     return stream
 
 
-async def test_an_event_leaves_in_pieces_each_in_its_turn() -> None:
+async def test_each_piece_of_an_event_has_its_turn() -> None:
     sent, turns = Sent(), Turns(1)
     data = b"a" * (3 * WRITE_BYTES)
 

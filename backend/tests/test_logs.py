@@ -213,7 +213,7 @@ def test_an_unreadable_settings_file_is_reported_in_a_sentence(tmp_path: Path) -
 
 
 @pytest.mark.parametrize(("style", "host"), [("json", "127.0.0.1"), ("text", "::1")])
-def test_a_requests_line_names_its_peer(
+def test_the_log_line_of_a_request_names_its_peer(
     postgres: str, tmp_path: Path, style: str, host: str
 ) -> None:
     settings = {"DATABASE_URL": postgres, "LOG_FORMAT": style, "HOST": host}
@@ -284,7 +284,9 @@ def test_a_forged_peer_address_cannot_forge_a_line(
 
 
 @pytest.mark.parametrize("style", ["text", "json"])
-def test_a_peer_without_an_address_is_a_dash(postgres: str, tmp_path: Path, style: str) -> None:
+def test_the_log_shows_a_dash_for_a_peer_without_an_address(
+    postgres: str, tmp_path: Path, style: str
+) -> None:
     listening = str(tmp_path / "socket")
     with started(
         tmp_path / "log",

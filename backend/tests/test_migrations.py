@@ -253,7 +253,7 @@ async def test_keys_of_batches_let_an_older_release_go_on(empty_database: str) -
 
 
 @pytest.mark.anyio
-async def test_the_earlier_versions_table_is_upgraded_with_every_row_kept(
+async def test_the_upgrade_of_the_earlier_versions_table_keeps_every_row(
     empty_database: str,
 ) -> None:
     rows = earlier_rows(10_000)

@@ -43,7 +43,7 @@ def test_a_public_name_stands_for_one_thing() -> None:
     } == {}
 
 
-def test_no_package_is_named_as_one_of_the_standard_library() -> None:
+def test_no_package_has_the_name_of_a_standard_package() -> None:
     names = {path.stem for path in [*SRC.iterdir(), *(SRC / "framework").iterdir()]}
 
     assert names.isdisjoint(sys.stdlib_module_names)

@@ -51,7 +51,7 @@ def test_an_etag_that_nginx_weakened_allows_one_change(gzipped: httpx.Client, us
     assert listed(gzipped, user) == [patched.json()]
 
 
-def test_every_change_returns_an_etag_for_the_next(gzipped: httpx.Client, user: str) -> None:
+def test_every_change_returns_an_etag_for_the_next_change(gzipped: httpx.Client, user: str) -> None:
     path = task_path(create(gzipped, user))
     etag = weakened(gzipped.get(path))
     for method, end, body in [
@@ -144,7 +144,7 @@ def test_events_arrive_as_they_happen(
             assert next(told)["changes"] == [task]
 
 
-def test_an_answer_that_waits_arrives_as_soon_as_something_changes(
+def test_a_waiting_answer_arrives_as_soon_as_a_task_changes(
     plain: httpx.Client, api: httpx.Client, user: str
 ) -> None:
     waiting = {"Prefer": "wait=60"}

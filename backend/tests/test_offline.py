@@ -143,7 +143,7 @@ def meanwhile(api: httpx.Client, method: str, happens: Callable[[], object]) -> 
         ({"title": "Rye"}, {"description": "Dark"}, 1),
     ],
 )
-def test_a_change_between_the_look_and_the_edit_makes_the_client_compare_again_after_a_412(
+def test_the_client_compares_again_after_a_412(
     client: SimpleNamespace,
     device: Device,
     api: httpx.Client,
@@ -219,7 +219,7 @@ class Lost(Exception):
 
 
 @pytest.mark.parametrize("number", range(8))
-def test_an_answer_may_get_lost_anywhere(
+def test_a_lost_answer_does_no_harm_anywhere(
     client: SimpleNamespace,
     come_back: Callable[..., None],
     device: Device,

@@ -230,7 +230,7 @@ def test_short_lines_are_written_together_and_a_line_longer_than_a_write_alone()
     assert [*pieces(b"a\nb\n" + long + b"c\nd\n")] == [b"a\nb\n", long, b"c\nd\n"]
 
 
-def test_the_last_lines_are_waited_for_no_longer_than_until_they_are_read(
+def test_the_wait_for_the_last_lines_ends_when_a_reader_has_the_lines(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(logs, "LAST_LINES_SECONDS", 30)

@@ -285,7 +285,7 @@ def test_a_newer_release_may_run_beside_this_release(own_database: str, version:
     asyncio.run(upgraded(own_database))
 
 
-def test_a_table_that_hides_ours_is_refused(own_database: str) -> None:
+def test_a_table_that_hides_our_table_is_refused(own_database: str) -> None:
     name = own_database.partition("?")[0].rpartition("/")[2]
     asyncio.run(execute(own_database, "CREATE SCHEMA app; CREATE TABLE app.tasks (id int)"))
     asyncio.run(execute(own_database, f"ALTER DATABASE {name} SET search_path = app, public"))
@@ -382,7 +382,7 @@ def test_a_role_that_lacks_a_right_is_refused(with_tables: str, table: str, righ
         asyncio.run(upgraded(url))
 
 
-def test_a_role_with_just_these_rights_serves(own_database: str, tmp_path: Path) -> None:
+def test_a_role_with_only_the_needed_rights_serves(own_database: str, tmp_path: Path) -> None:
     with role(own_database, *grants_without()) as url:
         with serving(tmp_path / "log", DATABASE_URL=url) as server, server.client() as api:
             task = create(api, "ada")

@@ -268,7 +268,7 @@ def test_tasks_with_the_same_title_and_times_are_paged_by_their_ids(
 # Limits
 
 
-def test_a_page_has_at_most_limit_tasks_and_the_last_has_no_link(
+def test_a_page_has_at_most_limit_tasks_and_the_last_page_has_no_link(
     api: httpx.Client, user: str
 ) -> None:
     tasks = [create(api, user) for _ in range(7)]

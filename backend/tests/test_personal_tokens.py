@@ -135,7 +135,7 @@ def test_a_new_token_is_shown_once_and_nobody_keeps_the_answer(
     assert api.get(new["tasks"], headers=bearer(new["token"])).status_code == 200
 
 
-def test_the_path_of_a_strange_users_tasks_is_ready(api: httpx.Client, user: str) -> None:
+def test_the_answer_has_the_escaped_path_of_the_users_tasks(api: httpx.Client, user: str) -> None:
     user = f"{user}/łovelace @example.com"
     new = create_token(api, user)
 
@@ -325,7 +325,7 @@ def test_no_other_user_manages_a_users_tokens(api: httpx.Client, user: str) -> N
 
 
 @pytest.mark.parametrize("command", [SERVICE, PLAIN], ids=["fast", "plain"])
-def test_in_open_mode_there_are_no_tokens(
+def test_open_mode_has_no_personal_tokens(
     own_database: str, tmp_path: Path, command: tuple[str, ...]
 ) -> None:
     with (

@@ -174,7 +174,7 @@ def test_the_file_may_have_variables_of_other_programs(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("said", "read"), [("json", "json"), ("JSON", "json"), ("xml", "text"), ("", "text")]
 )
-def test_messages_about_settings_are_lines_of_text_unless_log_format_is_json(
+def test_messages_about_settings_are_text_unless_log_format_is_json(
     monkeypatch: pytest.MonkeyPatch, said: str, read: str
 ) -> None:
     monkeypatch.setattr("os.environ", environment(LOG_FORMAT=said))
@@ -193,7 +193,7 @@ def test_without_a_readable_file_messages_are_lines_of_text(
     assert log_format() == "text"
 
 
-def test_every_wrong_value_is_named_as_start_up_stops() -> None:
+def test_start_up_stops_and_names_every_wrong_value() -> None:
     process = start("src.main", PORT="http", LOG_FORMAT="xml")
 
     assert process.returncode == 3

@@ -179,7 +179,7 @@ async def test_clients_take_turns_in_two_halves() -> None:
 
 
 @pytest.mark.anyio
-async def test_all_requests_that_waited_for_a_connection_go_together() -> None:
+async def test_all_requests_that_waited_for_a_connection_share_a_statement() -> None:
     sizes: list[int] = []
 
     await ask(queue_with(2 * WAIT_SECONDS, sizes), clients=ALONE + 16)

@@ -382,7 +382,7 @@ def test_a_client_that_needs_the_number_of_all_rows_gets_the_number(
         "start=0&end=1",
     ],
 )
-def test_links_lead_through_all_pages_there_and_back(
+def test_links_lead_through_all_pages_forward_and_back(
     api: httpx.Client, shelf: str, sent: str
 ) -> None:
     response = get(api, shelf, sent)

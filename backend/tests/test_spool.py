@@ -37,7 +37,7 @@ async def test_an_array_is_whole_in_any_number_of_pieces(count: int) -> None:
     ("count", "length"),
     [(1, 10), (100, 700), (101, 700), (50, 10_000), (3, 200_000), (900, 1000), (2000, 1000)],
 )
-async def test_no_piece_is_longer_than_64_kib_unless_a_single_value_is(
+async def test_no_piece_is_longer_than_64_kib_unless_a_value_is_longer(
     count: int, length: int
 ) -> None:
     spool = await spool_array([b"7" * length] * count)

@@ -9,7 +9,7 @@ import pytest
 from src.framework.sql.uuid7 import instant, next_tick, uuid7
 
 
-def test_the_fields_are_where_the_standard_puts_them() -> None:
+def test_an_id_has_the_fields_of_the_standard() -> None:
     milliseconds = 0x017F22E279B0  # the standard's own example, appendix A.6
 
     made = uuid7(milliseconds << 12 | 0xCC3)

@@ -57,9 +57,7 @@ async def test_a_service_serves_as_soon_as_a_late_database_is_up(
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_waiting_for_a_database_ends_when_told_to_stop(
-    tmp_path: Path, number: signal.Signals
-) -> None:
+def test_a_signal_ends_the_wait_for_a_database(tmp_path: Path, number: signal.Signals) -> None:
     url = NOBODY.format(port=free_port())
     with started(tmp_path / "log", DATABASE_URL=url, DATABASE_WAIT_SECONDS="3600") as server:
         assert eventually(lambda: "Waiting" in server.log)
