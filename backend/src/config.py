@@ -202,7 +202,9 @@ class Settings(BaseSettings):
         if not all(
             re.fullmatch(r"(\*\.)?[\w.-]+|[\da-f.]*:[\da-f.]*:[\da-f:.]*", name) for name in lowered
         ):
-            raise ValueError("name each host without scheme and port, as in 10.0.2.2,*.example.com")
+            raise ValueError(
+                "must be hosts without scheme and port, such as 10.0.2.2,*.example.com"
+            )
         return lowered
 
     @field_validator("root_path")

@@ -69,7 +69,7 @@ from tests.tokens import (
 
 WITH_SECRET = {"AUTH_MODE": "jwt", "AUTH_SECRET": SECRET}
 UNKNOWN = "The token is unknown, was ended, or belongs to another user"
-MISTYPED = "The token is incomplete or mistyped; copy all of it"
+MISTYPED = "The token is incomplete or mistyped; copy the whole token"
 READ_ONLY = "This token may only read; use a token with the scope write"
 OF_SIGN_IN_ONLY = "A personal token cannot manage tokens; use a token of the sign-in"
 

@@ -46,7 +46,7 @@ UNKNOWN = "The token is unknown, was ended, or belongs to another user"
 CLOSE_SECONDS = 1.0
 
 EXPIRED_ON = "The token expired on {}; make a new token"
-MISTYPED = "The token is incomplete or mistyped; copy all of it"
+MISTYPED = "The token is incomplete or mistyped; copy the whole token"
 
 T = TypeVar("T")
 
