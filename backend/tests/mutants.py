@@ -19,6 +19,7 @@ import shutil
 import signal
 import socket
 import sys
+import tempfile
 import threading
 import traceback
 from argparse import ArgumentParser
@@ -780,6 +781,7 @@ def _start(backend: Path, tests: str, postgres: str, killers: list[str]) -> int:
         os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
         for name in [name for name in sys.modules if name.split(".")[0] in {"src", "tests"}]:
             del sys.modules[name]
+        tempfile.tempdir = None  # or services would keep this process's, whatever TMPDIR says
         _let_services_fork()
         given = [f"--postgres={postgres}", f"--basetemp={backend.parent}/tests"]
         arguments = [*OPTIONS, *given, *shlex.split(" ".join(tests.split()))]
