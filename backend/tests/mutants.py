@@ -76,9 +76,9 @@ MOST = 10
 _OF_STATEMENTS = """
     tests/test_resource.py tests/test_statements.py tests/test_idempotency.py
     tests/test_conditions.py tests/test_pages.py tests/test_notes.py tests/test_lost_answers.py
-    -k 'published_sql or not (test_resource or jwt) and (scoped or cursor_cannot_say
+    -k 'published_sql or not (test_resource or jwt) and (scoped or cursor_can_say
     or same_key_and_task or with_another_task or postgresql_computes or empty_update
-    or filters_combine or full_page or type_error or asked_for or any_position or sent_again
+    or filters_combine or full_page or type_error or asks_for or any_position or sent_again
     or completed_filters)'
 """
 
@@ -88,31 +88,32 @@ TESTS = {
     "src/__main__.py": """
         tests/test_starter.py tests/test_run.py tests/test_logs.py tests/test_open_mode.py
         tests/test_stop.py
-        -k 'starter or prints or says_what_to_set or json_object or forged
+        -k 'starter or prints or names_the_setting or json_object or forged
         or beyond_loopback and its or slow_upload or imports
         or is_served and 127.0.0.2'
     """,
     "src/config.py": "tests/test_settings.py -k 'not most_tests'",
     "src/database.py": """
         tests/test_failures.py tests/faults/test_start.py tests/test_starter.py
-        -k 'start_up or test_start and not comes_up_late'
+        -k 'start_up or test_start and not late_database'
     """,
     "src/dependencies.py": """
         tests/test_contract.py tests/test_idempotency.py tests/test_personal_tokens.py
         tests/test_auth.py
         -k 'published or quote or key_is_refused or last_character or is_not_part_of_it
-        or (end_with_their_token and fast) or every_operation or malformed_token or no_tokens'
+        or (end_with_their_token and fast) or every_operation or malformed_token
+        or no_personal_tokens or manages_no_tokens'
     """,
     "src/development_token.py": """
         tests/test_development_token.py tests/test_settings.py -k 'development or signed'
     """,
-    "src/personal_token.py": "tests/test_personal_tokens.py -k operator",
+    "src/personal_token.py": "tests/test_personal_tokens.py -k 'operator or make_token'",
     "src/main.py": """
         tests/test_contract.py tests/test_http.py tests/test_fastapi.py tests/test_bodies.py
         tests/test_auth.py tests/test_open_mode.py tests/test_telemetry.py tests/test_logs.py
         tests/test_asgi_servers.py
         -k 'published or test_http and preflight or be_read_by or mounted or plain_endpoint
-        or override or frames or must_be_as_set or 421_for_preflights or traced_by
+        or override or frames or match_the_settings or 421_for_preflights or traces_of
         or stop_is_logged or prefix'
     """,
     "src/framework/addresses.py": """
@@ -129,7 +130,7 @@ TESTS = {
     "src/framework/turns.py": "tests/test_live.py -k 'turn and not query'",
     "src/framework/auth/jwks.py": """
         tests/test_jwks.py
-        -k 'fetched_once or media_type or not_wait or few_searches or in_time or share_a_fetch
+        -k 'fetched_once or media_type or not_wait or few_searches or used_search or share_a_fetch
         or background or ends_with or continues or without_a_key_id or empty_set or odd_key_is
         or redirect_within or another_host or redirect or plain_http or huge or trickling_answer
         or no_proxy or remembered or unchanged or not_a_set or outage or without_an_answer
@@ -148,7 +149,7 @@ TESTS = {
     """,
     "src/framework/server/host_check.py": """
         tests/test_open_mode.py
-        -k 'no_connection or names_can_be or on_loopback_any_other or on_loopback_every'
+        -k 'without_a_loopback or names_can_be or on_loopback_any_other or on_loopback_every'
     """,
     "src/framework/server/listening.py": "tests/test_open_mode.py",
     "src/framework/server/logs.py": """
@@ -159,7 +160,7 @@ TESTS = {
     "src/framework/server/open_mode.py": "tests/test_open_mode.py",
     "src/framework/server/process.py": """
         tests/test_open_mode.py tests/test_logs.py tests/test_stop.py tests/test_run.py
-        -k 'test_stop and not counts_once or closing or says_what_to_set or is_named
+        -k 'test_stop and not counts_once or closing or names_the_setting or is_named
         or used_again or does_not_listen or error_of_an_import'
     """,
     "src/framework/server/*.py": """
@@ -189,16 +190,19 @@ TESTS = {
     """,
     "src/migrations/__init__.py": """
         tests/test_migrations.py tests/test_own_tables.py
-        -k 'test_migrations and not 8_processes or no_revision or do_not_go or beside or told'
+        -k 'test_migrations and not 8_processes or no_revision or do_not_go or beside
+        or role_needs or role_without'
     """,
     "src/migrations/checks.py": """
-        tests/test_own_tables.py -k 'in_the_way or refused or beside or policy or told or quotes'
+        tests/test_own_tables.py
+        -k 'in_the_way or refused or beside or policy or role_needs or role_without or quotes'
     """,
     "src/migrations/rights.py": "tests/test_own_tables.py -k 'right or policy or may_not'",
     "src/models/*.py": """
         tests/test_migrations.py tests/test_contract.py tests/test_fields.py
         tests/test_personal_tokens.py
-        -k 'the_same or as_long_as or published or kept or shown_once'
+        -k 'make_the_same or same_priorities or as_long_as or published or keeps_a_field
+        or keeps_every_row or kept or shown_once or like_tasks'
     """,
     "src/routers/introduction.py": "tests/test_contract.py -k 'published or no_token'",
     "src/routers/health.py": """
@@ -209,21 +213,21 @@ TESTS = {
         tests/test_contract.py tests/test_personal_tokens.py tests/test_days.py tests/test_batch.py
         tests/test_idempotency.py tests/test_further_members.py tests/test_changes.py
         tests/test_conditions.py tests/test_auth.py
-        -k 'published or (test_a_token_to_read and fast) or unknown_time_zone or is_410
-        or every_operation_asks or leads_to_the_tokens_own
+        -k 'published or (scope_read and fast) or unknown_time_zone or is_410
+        or every_operation_asks or path_of_the_tokens_user
         or not jwt and (same_key_with_another or changed_task_refuses or excluded_etag
         or too_many_or_too_long)'
     """,
     "src/routers/answers.py": """
         tests/test_contract.py tests/test_conditions.py tests/test_filters.py tests/test_pages.py
-        -k 'published or not jwt and (page_that_is_known or given_etag or conditional_on
+        -k 'published or not jwt and (page_that_is_known or given_etag or state_of_its_list
         or no_etag_of_a_list or content_location or number_of_all or by_number or link)
         and not (test_contract or come_go)'
     """,
     "src/routers/batches.py": """
         tests/test_contract.py tests/test_batch.py
-        -k 'published or not jwt and (endpoints_do or in_order or missing_task or changed_task
-        or not_changed or etag_of_a_result or 3_mib or repeated_batch)
+        -k 'published or not jwt and (like_the_endpoints or in_order or missing_task or changed_task
+        or expected_etag or etag_of_a_result or 3_mib or repeated_batch)
         and not (test_contract or outcome)'
     """,
     "src/routers/changes.py": """
@@ -244,7 +248,7 @@ TESTS = {
     """,
     "src/schemas/personal_token.py": """
         tests/test_personal_tokens.py tests/test_contract.py
-        -k 'not plain and (new or body or lives or pages or published)'
+        -k 'not plain and (new or body or other_user_manages or lives or pages or published)'
     """,
     "src/schemas/fields.py": """
         tests/test_contract.py tests/test_fields.py tests/test_filters.py tests/test_create_task.py
@@ -268,7 +272,7 @@ TESTS = {
         -k 'published_sql or not plain and (shown_once or pages_and_etags or the_50th or the_51st
         or starts_over or once_an_hour)'
     """,
-    "src/services/token_text.py": "tests/test_personal_tokens.py -k a_text",
+    "src/services/token_text.py": "tests/test_personal_tokens.py -k 'a_text or the_text'",
     "src/services/due_dates.py": """
         tests/test_resource.py tests/test_days.py -k 'published_sql or test_days'
     """,
@@ -281,8 +285,8 @@ TESTS = {
     """,
     "src/services/listeners.py": """
         tests/test_live.py
-        -k 'query or read_once or turns_at_reading or goes_on or go_on or catch_up or idle
-        or as_many or comment or waiting_request_is_answered or not_known or begins
+        -k 'query or read_once or turns_at_reading or goes_on or go_on or missed_changes or idle
+        or as_many or comment or waiting_request_is_answered or unknown_position or begins
         or large_tasks or single_task or ends_at_once or one_line_for'
     """,
     "src/services/*.py": """
@@ -312,7 +316,7 @@ TESTS = {
     """,
     "src/framework/sql/json_times.py": """
         tests/test_times.py
-        -k 'searched or undone or need_zeros or hides_no_time or six_digits or by_hand'
+        -k 'searched or changed_back or need_zeros or hides_no_time or six_digits or by_hand'
     """,
     "src/schemas/changes.py": """
         tests/test_changes.py tests/test_contract.py tests/test_routing.py
@@ -374,7 +378,8 @@ TESTS = {
     "src/framework/web/routing.py": """
         tests/test_odd_input.py tests/test_connection.py tests/test_bodies.py tests/test_routing.py
         tests/test_strict_names.py tests/test_http.py tests/test_pages.py tests/test_spellings.py
-        -k 'not jwt and (odd_input or test_routing or encod or longer or strict_names
+        -k 'not jwt and (odd_input or test_routing or encod or longer or at_their_limits
+        or strict_names
         or without_its_length or parameter_is_named)'
     """,
     "src/framework/spool.py": """
@@ -400,7 +405,7 @@ TESTS = {
     "src/services/feed_service.py": """
         tests/test_resource.py tests/test_changes.py tests/test_feed.py tests/test_live.py
         -k 'published_sql or (not test_resource and (not jwt and (test_changes or hand or old or
-        restored or new or seen_no or page_by_page or each_change)))'
+        restored or new or without_changes or page_by_page or each_change)))'
     """,
     "src/framework/sql/rows.py": """
         tests/test_filters.py tests/test_pages.py tests/test_idempotency.py
