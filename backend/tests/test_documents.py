@@ -274,7 +274,7 @@ def test_the_page_about_limits_has_the_figures_of_the_faults() -> None:
     [requests, *_], failed = of(plain, r"^[\d,]+"), of(plain, r"(?:5\d\d|cut): (\d+)")
     [ended] = of(plain, r"(\d+) sessions ended")
     assert f"failed {sum(failed)} of {requests:,} requests while {ended} sessions were" in page
-    [compared, *_] = of("every answer is", r"^[\d,]+")
+    [compared, *_] = of("every client gets", r"^[\d,]+")
     assert f"compared {compared:,} answers" in page
     [[slow, plain]] = re.findall(r"others' median ([\d.]+) ms, ([\d.]+) ms beside", faults)
     assert f"lists took {slow} ms in the median." in page
