@@ -449,13 +449,16 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="try it out; write nothing")
     parser.add_argument("--one-user", action="store_true", help="only one user's rows")
+    parser.add_argument(
+        "--rounds", type=int, default=FULL.rounds, help="how often to measure each row"
+    )
     return parser.parse_args()
 
 
 def main() -> None:
     asked = arguments()
     quick = asked.quick
-    size = QUICK if quick else FULL
+    size = QUICK if quick else replace(FULL, rounds=asked.rounds)
     compared = peers.build()
     fast = [peer for peer in compared if peer in peers.FAST or peer.name == report.THIS]
     if asked.one_user:

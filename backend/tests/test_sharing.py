@@ -3,8 +3,9 @@
 import asyncio
 import json
 import re
+import signal
 import statistics
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from math import inf
@@ -50,6 +51,23 @@ class Sent:
         if "asked" in arguments:
             return len(json.loads(arguments["asked"]))
         return len(arguments.get("ids", "1"))
+
+
+TEST_SECONDS = 60
+
+
+@pytest.fixture(autouse=True)
+def limit() -> Iterator[None]:
+    """End a test in which a request gets no answer."""
+
+    def end(*_: object) -> None:
+        raise TimeoutError(f"the test has taken {TEST_SECONDS} s")
+
+    before = signal.signal(signal.SIGALRM, end)
+    signal.alarm(TEST_SECONDS)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
 
 
 @pytest.fixture

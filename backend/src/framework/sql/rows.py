@@ -91,7 +91,8 @@ async def create_row(engine: AsyncEngine, creation: Creation, /, **values: objec
     """
     tick = next_tick()
     now = instant(tick)
-    values = {"created_at": None} | values | {"id": uuid7(tick), "updated_at": now}
+    values.setdefault("created_at", None)
+    values |= {"id": uuid7(tick), "updated_at": now}
     if "key" in values:
         values["kept_since"] = now - KEY_LIFETIME
     create = create_in_steps if is_distributed(engine) else _create_at_once
