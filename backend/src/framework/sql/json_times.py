@@ -1,9 +1,10 @@
 """The one form of times in answers: 2026-12-24T09:30:00.000000+00:00, always with six digits.
 
-PostgreSQL leaves out zeros at the end. When PostgreSQL wrote the zeros, a list of 100 took a tenth
-longer, and its plan behind a pooler three times as long. So Python adds the zeros when it reads a
-row's JSON. In JSON from PostgreSQL, only a name can end in `_at":"` or `_date":"`, because a text
-has its quotes escaped. A column with such a name is a time: `table_of` checks this.
+PostgreSQL leaves out the zeros at the end of a time. When our SQL made PostgreSQL write the zeros,
+a list of 100 took a tenth longer, and to plan the list behind a pooler took three times as long. So
+Python adds the zeros when it reads a row's JSON. In JSON from PostgreSQL, only a name can end in
+`_at":"` or `_date":"`, because a text has its quotes escaped. A column with such a name is a time:
+`table_of` checks this.
 """
 
 import re
@@ -21,7 +22,7 @@ _HAS_FRACTION = re.compile(_BEGIN + rb'(\.[0-9]{6})(?=\+00:00")', re.DOTALL)
 def with_six_digits(json: bytes) -> bytes:
     """Write the times of a row in the one form.
 
-    Other JSON, and years before 1, stay as they are.
+    The rest of the JSON stays as it is, and so do times in years before 1.
     """
     return _NEEDS_ZEROS.sub(_filled, json)
 
@@ -40,19 +41,22 @@ def _cut(time: re.Match[bytes]) -> bytes:
 
 
 _NULL, _SIX = ("3xcx", b"l"), ("20xc14x", b".")
-"""What follows the name of a time that is null, or that has six digits, up to the comma.
+"""A time that is null, and a time with six digits: what follows the name, up to the comma.
 
-Each has a layout for `struct`, and the one byte that `struct` reads there: the mark.
+Each has a layout for `struct`, and a mark. The mark is the one byte that `struct` reads.
 """
 
 
 class RowEnd:
-    """The times that stand last in the rows of a list: first the nullable times, then the others.
+    """The times that stand last in each row: first the nullable times, then the others.
 
-    Most rows need no zeros. In such a row, each nullable time is null, except perhaps the first.
-    All other times have six digits. One byte of each time shows this: the last byte of `null`, or
-    the `.` before the digits. The last name is compared in full. No text in a further member can
-    look like that name, because a text has its quotes escaped.
+    Most rows have one of two forms, and need no zeros. In the first form, every nullable time is
+    null. In the second form, the first nullable time has six digits, and every other nullable time
+    is null. In both forms, the times that are not nullable have six digits.
+
+    One byte of each time shows whether the time is null: the last byte of `null`, or the `.` before
+    the digits. The last name is compared in full. No text in a further member can look like that
+    name, because a text has its quotes escaped.
     """
 
     def __init__(self, nullable: Sequence[str], others: Sequence[str]) -> None:
@@ -75,14 +79,14 @@ class RowEnd:
                 else with_six_digits(row)
                 for row in rows
             ]
-        except (struct.error, TypeError):  # a row is short, as of a deleted task, or is None
+        except (struct.error, TypeError):  # a row is None, or as short as a deleted task's
             return [row and with_six_digits(row) for row in rows]
 
 
 class _Form(NamedTuple):
-    """A form of a row's end: `read` returns the row's marks, which begin at `place`.
+    """A form of a row's end. A row has this form if `read(row, place)` returns `marks`.
 
-    `place` counts from the end. A row has the form if its marks are these `marks`.
+    `place` is negative, because it counts from the end of the row.
     """
 
     read: Callable[[bytes, int], tuple[Any, ...]]
@@ -99,9 +103,9 @@ def _form(names: list[str], kinds: list[tuple[str, bytes]]) -> _Form:
 
 
 def row_end(columns: Mapping[str, bool]) -> RowEnd:
-    """Return the end of rows with these columns. The values say which columns are nullable.
+    """Return the `RowEnd` of rows with these columns. The values say which columns are nullable.
 
-    If their times stand elsewhere, Python searches each row.
+    If the times do not stand last in this order, Python searches each row for times.
     """
     times = {name: columns[name] for name in columns if IS_NAME_OF_TIME.search(name)}
     nullable = [name for name in times if times[name]]

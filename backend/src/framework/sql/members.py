@@ -1,8 +1,8 @@
 """Further members of a row: a `jsonb` column holds them, and answers show them after the columns.
 
-A table has at most one such column. A change is an object of JSON as text; a member that is null is
-removed. PostgreSQL applies changes with `change_members` and `members_fit`, functions that
-migration 0011 creates.
+A table has at most one such column. A change is a JSON object as text. A member that is null in a
+change is removed. PostgreSQL applies changes with `change_members` and `members_fit`, functions
+that migration 0011 creates.
 """
 
 from typing import Any, NamedTuple
@@ -35,10 +35,10 @@ def holds_members(column: ColumnElement[Any]) -> bool:
 
 
 class Parts(NamedTuple):
-    """The JSON of each row in two parts: its columns, and its further members if it has some.
+    """The two parts of each row: `json` has its columns, and `further` has its further members.
 
-    Both parts come from `source`. `further` is None if no row can have such members. `end` says
-    which times stand last in `json`.
+    A statement selects both parts from `source`. `further` is None if no row can have further
+    members. `end` says which times stand last in `json`.
     """
 
     source: FromClause
@@ -49,7 +49,10 @@ class Parts(NamedTuple):
 
     @property
     def columns(self) -> list[ColumnElement[Any]]:
-        """What a statement selects. The driver reads `bytea` without calling Python."""
+        """The columns that a statement selects, as `bytea`.
+
+        The driver reads `bytea` without a call of Python.
+        """
         json = func.json_send(self.json)
         if self.further is None:
             return [json]
@@ -66,25 +69,25 @@ def in_parts(rows: Any) -> Parts:  # noqa: ANN401 - a CTE or a subquery
     own = select(*known).correlate(rows).lateral("own")
     json = func.row_to_json(own.table_valued())
     has_further = func.jsonb_typeof(members) == literal_column("'object'")
-    # A member with the name of a column is not shown: no object has a name twice.
+    # Without the members that have the name of a column: no object may have a name twice.
     names = ",".join(each.name for each in known)
     further = members.op("-")(literal_column(f"'{{{names}}}'::text[]"))
     return Parts(rows.join(own, true()), json, has_further, further, end)
 
 
-_EMPTY = b"\x01{}"  # `jsonb` is sent with its version first
+_EMPTY = b"\x01{}"  # PostgreSQL sends a byte for the version of `jsonb` before the text
 
 
 def joined(json: bytes, further: bytes) -> bytes:
-    """Return the JSON of a row from its two parts."""
+    """Join the two parts of a row to one JSON object."""
     return json if further == _EMPTY else b"%b,%b" % (json[:-1], further[2:])
 
 
 def with_json(rows: Any) -> tuple[FromClause, ColumnElement[Any]]:  # noqa: ANN401 - a CTE or a subquery
-    """Return what to select from, and the whole JSON of each row.
+    """Return a source to select from, and an expression for the whole JSON of each row.
 
-    PostgreSQL prepares this for each statement, which takes longer than the JSON of a row itself:
-    use it where the statement needs the whole JSON.
+    Use the expression only in a statement that needs the whole JSON. PostgreSQL prepares the
+    expression each time the statement runs, which takes longer than to make the JSON of a row.
     """
     source, json, has_further, further, _ = in_parts(rows)
     if further is None:
@@ -104,8 +107,9 @@ def changed_members(
 ) -> ColumnElement[Any]:
     """Return the members after a change.
 
-    If it `merges`, objects are merged (RFC 7396), otherwise they are replaced. Too many or too long
-    members are an error of PostgreSQL that names the `place` of the change: see `MembersRefused`.
+    If `merges` is true, an object in the change is merged with the member's object (RFC 7396).
+    Otherwise, the object in the change replaces the member. For too many or too long members,
+    PostgreSQL raises an error that names the `place` of the change: see `MembersRefused`.
     """
     place = literal_column("NULL") if place is None else place
     changed: ColumnElement[Any] = func.change_members(before, change, merges, place, type_=JSONB)
@@ -113,6 +117,6 @@ def changed_members(
 
 
 def members_fit(before: Any, change: Any, merges: Any) -> ColumnElement[bool]:  # noqa: ANN401
-    """Say whether `changed_members` would return members, not raise an error."""
+    """Say whether `changed_members` would return members and raise no error."""
     fit: ColumnElement[bool] = func.members_fit(before, change, merges)
     return fit

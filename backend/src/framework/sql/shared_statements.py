@@ -180,7 +180,7 @@ def _write_many(  # noqa: PLR0913 - what a statement depends on
             answers.append(answers_of(row.returning(table).cte("updated")))
         if "delete" in ops:
             row = changed(delete(table), "delete")
-            # With the members, it has as many parts as the other rows.
+            # With the further members, a deleted row has as many parts as the other rows.
             parts = [each for each in table.c if each.primary_key or holds_members(each)]
             answers.append(answers_of(row.returning(*parts).cte("deleted")))
 

@@ -525,10 +525,10 @@ def _change(
 
 
 def _arrays(statement: Any) -> TableValuedAlias:  # noqa: ANN401 - any statement
-    """Make each parameter of a statement an array, whose name ends with s, and return their table.
+    """Make an array of each parameter of a statement, and return the table of the arrays.
 
-    PostgreSQL reads two arrays faster than JSON with as many values. It would compare each text
-    with the limit of a `varchar`.
+    An array has the parameter's name with an s. PostgreSQL reads two arrays faster than JSON with
+    as many values. Texts have no limit here: PostgreSQL would compare each text with the limit.
     """
     parameters = {each.key: each for each in iterate(statement) if isinstance(each, BindParameter)}
     arrays = (
