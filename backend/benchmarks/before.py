@@ -1,8 +1,9 @@
-"""`make before REF=…`: the service beside an earlier commit of itself, each with a database.
+"""`make before REF=…`: compare the service with an earlier commit of the service.
 
-The earlier commit also runs beside itself: this shows how much of a ratio is noise. A machine that
-others share may change its speed by half for some seconds. So services are loaded for a second
-each, in turn, and only loads that follow each other are compared.
+The earlier commit runs twice, and each service has a database of its own. The ratio between both
+services of the earlier commit shows how much of a ratio is noise. If others share the machine, its
+speed may change by half for some seconds. So each service is loaded for a second, one service after
+another, and only loads that follow each other are compared.
 """
 
 import argparse
@@ -67,7 +68,7 @@ def measure(
                     asyncio.run(data.fill(databases[name]))
             for row in rows:
                 progress.step(f"round {number + 1}, {row.name}")
-                for server in servers.values():  # warms up, and does not count
+                for server in servers.values():  # these loads warm up the servers and do not count
                     load(server, row, size.seconds)
                 for turn in range(TURNS):
                     names = [*servers][:: 1 if turn % 2 else -1]
@@ -84,7 +85,7 @@ def load(server: peers.Running, row: Row, seconds: int) -> Load:
 
 
 def cells(turns: list[dict[str, Load]]) -> list[str]:
-    """Return the medians of the rates, and the medians of each turn's ratios to `before`."""
+    """Return the median of each rate, and the median of each ratio to `before` over all turns."""
 
     def ratio(name: str, value: Callable[[Load], float]) -> str:
         return f"{median(value(each[name]) / value(each['before']) for each in turns):.2f}"

@@ -1,7 +1,7 @@
-"""`make bench`: every peer, side by side, in one run.
+"""`make bench`: measure the service and every peer in one run.
 
-Servers are measured in turn, in several rounds, and compared by the medians of the rounds: if the
-machine slows down for a moment, it slows down all servers.
+Each round measures one server after another. The medians of the rounds are compared: if the machine
+slows down for some time, it slows down all servers.
 """
 
 import argparse
@@ -53,7 +53,7 @@ CONNECTIONS = [
     *(Row("get one", connections) for connections in (1, 2, 4, 8, 64)),
     *(Row(operation, 64) for operation in ("create", "update", "toggle")),
 ]
-OF_ONE_USER = [  # who has 100 tasks that change, and more that go
+OF_ONE_USER = [  # this user has 100 tasks to change, and more tasks to delete
     *(
         Row(f"one user: {what}", connections)
         for what in ("create", "update", "toggle", "delete", "mix")
@@ -170,7 +170,7 @@ def measure(
 
 
 def settle(url: str, row: Row, seconds: int) -> None:
-    """Prepare the tasks for loads of so many seconds."""
+    """Prepare the tasks for a load of this many seconds."""
     deletes = 25_000 * seconds if row.operation.endswith("delete") else 0
     if row in OF_ONE_USER:
         asyncio.run(data.settle(url, deletes + 10_000, owners=1))
@@ -179,16 +179,19 @@ def settle(url: str, row: Row, seconds: int) -> None:
 
 
 def beside_this(one: Load, this: Load) -> Load:
-    """A machine's speed changes, so that only rates of the same round are compared."""
+    """Compare a server's rate with the rate of this service in the same round.
+
+    Rates of different rounds cannot be compared, because a machine's speed changes.
+    """
     return replace(one, behind=this.rate / one.rate if one.rate else float("nan"))
 
 
 @contextmanager
 def roomy_server(folder: Path) -> Iterator[str]:
-    """Run an embedded PostgreSQL that takes the connections of all pools."""
+    """Run an embedded PostgreSQL with room for the connections of all pools."""
     with embedded_server(folder) as url:
         asyncio.run(data.run(url, "ALTER SYSTEM SET max_connections = 200"))
-    with embedded_server(folder) as url:  # as only a start can change it
+    with embedded_server(folder) as url:  # only a new start changes max_connections
         yield url
 
 
@@ -200,7 +203,7 @@ async def prepare(url: str) -> None:
 
 
 async def without_feed(url: str) -> str:
-    """Make the same database for the peers: they have no feed, and need not write one."""
+    """Make the same database for the peers, without triggers: peers have no feed to write."""
     plain = await data.database(url, PEERS)
     await prepare(plain)
     await data.run(plain, "ALTER TABLE tasks DISABLE TRIGGER USER")
@@ -208,7 +211,7 @@ async def without_feed(url: str) -> str:
 
 
 def start_up(peer: Peer, url: str, times: int) -> float:
-    """Seconds from the command to the first answer, the median of several starts."""
+    """Return the median of several starts: the seconds from the command to the first answer."""
     seconds = []
     for _ in range(times):
         with peers.running(peer, url) as server:
@@ -217,7 +220,7 @@ def start_up(peer: Peer, url: str, times: int) -> float:
 
 
 def far_away(url: str, repeats: int) -> dict[str, float]:
-    """Each endpoint's median time in ms with PostgreSQL 20 ms away, each way."""
+    """Return each endpoint's median time in ms, with PostgreSQL 20 ms away each way."""
 
     def times(far: str) -> dict[str, float]:
         taken: dict[str, list[float]] = defaultdict(list)
@@ -237,7 +240,7 @@ def far_away(url: str, repeats: int) -> dict[str, float]:
 def many_from_afar(
     url: str, compared: list[Peer], size: Size, progress: Progress
 ) -> report.Results:
-    """Load the servers with PostgreSQL 20 ms away, and give each the service's default pool."""
+    """Load each server with PostgreSQL 20 ms away. Each pool has the service's default size."""
 
     def loads(far: str) -> report.Results:
         results: report.Results = {}
@@ -248,7 +251,7 @@ def many_from_afar(
                     progress.step(f"20 ms away: {row.name}, {peer.name}")
                     own = peer.name == report.THIS
                     asyncio.run(data.settle(url if own else beside(url, PEERS)))
-                    # A new server each time: the last one still answers clients that left.
+                    # Start a new server each time: an old server still answers clients that left.
                     database = far if own else beside(far, PEERS)
                     with peers.running(with_pool(peer, FAR_POOL), database) as server:
                         taken[peer.name].append(
@@ -261,7 +264,10 @@ def many_from_afar(
 
 
 def through_poolers(url: str, far: report.Results, size: Size, progress: Progress) -> None:
-    """Add the same load on this service with each PgBouncer that is here beside PostgreSQL."""
+    """Add the same load on this service through each PgBouncer that this machine has.
+
+    PgBouncer runs beside PostgreSQL.
+    """
     for version, program in POOLERS.items():
         if shutil.which(program) is None:
             continue
@@ -279,7 +285,7 @@ def with_pool(peer: Peer, connections: int) -> Peer:
 
 
 def from_afar(url: str, measured: Callable[[str], T]) -> T:
-    """Measure with the URL of a PostgreSQL that is 20 ms away, each way."""
+    """Call `measured` with the URL of a PostgreSQL that is 20 ms away each way."""
 
     async def run() -> T:
         folder = parse_qs(urlsplit(url).query)["host"][0]
@@ -309,11 +315,14 @@ def one_of_each(client: httpx.Client) -> Iterator[tuple[str, float]]:
 
 
 def large_list(url: str, size: Size) -> tuple[float, Load]:
-    """Peak MB of a worker that keeps answering a huge list, and the effect on other clients."""
+    """Load a worker while it answers a huge list again and again.
+
+    Return the worker's peak memory in MB, and the load of the other clients.
+    """
     asyncio.run(data.give(url, "huge", size.large_list))
     with peers.running(peers.ours(), url) as server:
         lists = f"{server.url}/api/huge/tasks?[1-1000000]"
-        # curl leaves the most of the two cores to the server and PostgreSQL.
+        # curl takes little of the two cores, and leaves the rest to the server and PostgreSQL.
         with subprocess.Popen(["curl", "--silent", "--fail", "-o", "/dev/null", lists]) as curl:
             others = load.wrk(server, GET_ONE, data.SMALL_USERS, size.long_seconds)
             if curl.poll() is not None:
@@ -323,7 +332,10 @@ def large_list(url: str, size: Size) -> tuple[float, Load]:
 
 
 def with_tokens(url: str, size: Size, progress: Progress) -> dict[str, Load]:
-    """Get one task, without tokens and with tokens, which every request checks."""
+    """Get one task at a time from services with and without tokens.
+
+    A service with tokens checks the token of every request.
+    """
     with ExitStack() as stack:
         issuers = {
             "open": Issuer({}, ""),
@@ -344,7 +356,7 @@ def with_tokens(url: str, size: Size, progress: Progress) -> dict[str, Load]:
 
 
 def pages(url: str, size: Size, times: int = 50) -> dict[str, float]:
-    """The median time in ms of each page of a huge list (see `large_list`)."""
+    """Return the median times in ms of three pages of a huge list (see `large_list`)."""
     path = "/api/huge/tasks"
     milliseconds = {}
     with peers.running(peers.ours(), url) as server, httpx.Client(base_url=server.url) as client:
@@ -363,7 +375,7 @@ def pages(url: str, size: Size, times: int = 50) -> dict[str, float]:
 
 
 def batches(url: str, repeats: int) -> dict[str, float]:
-    """The median time in ms of 100 creates, one request after another and in one batch."""
+    """Return the median times in ms of 100 creates: as 100 requests in turn, and as one batch."""
     tasks = [{"title": f"Task {number}"} for number in range(100)]
     operations = [{"op": "create", "task": task} for task in tasks]
     with peers.running(peers.ours(), url) as server, httpx.Client(base_url=server.url) as client:
@@ -390,7 +402,7 @@ def cursor_after(task: dict[str, object]) -> str:
 
 
 def by_postgres_alone(url: str, rows: list[Row], size: Size, progress: Progress) -> dict[str, Load]:
-    """The limit: pgbench with the service's own statements, prepared."""
+    """Measure the limit: pgbench runs the service's own statements, prepared."""
     loads = {}
     for row in rows:
         progress.step(f"{row.name}, pgbench")
@@ -411,9 +423,9 @@ def flat(url: str, size: Size, progress: Progress) -> tuple[report.Results, repo
 
 
 def three_services(stack: ExitStack, url: str) -> dict[str, list[Running]]:
-    """Start three services that know nothing of each other, on one database.
+    """Start three services on one database. No service knows of the others.
 
-    Each has as many connections as a single service has.
+    Each service has as many connections as a single service has.
     """
     start = stack.enter_context
     return {report.THREE: [start(peers.running(peers.ours(), url)) for _ in range(3)]}

@@ -1,4 +1,4 @@
-"""Checks that the servers give the same answers, before the benchmark compares them."""
+"""Checks that all servers give the same answers, before the benchmark compares the servers."""
 
 from datetime import datetime
 from typing import Any
@@ -20,7 +20,7 @@ TIMES = ("due_date", "created_at", "updated_at")
 
 
 def check(servers: dict[str, Running]) -> None:
-    """Raises RuntimeError when a server's answers differ from the first one's."""
+    """Raise RuntimeError if a server's answers differ from the first server's answers."""
     talks = {name: talk(server) for name, server in servers.items()}
     first, *_ = talks.values()
     for name, said in talks.items():
@@ -30,7 +30,7 @@ def check(servers: dict[str, Running]) -> None:
 
 
 def talk(server: Running) -> list[tuple[str, int, object]]:
-    """Send each operation once; return its status and answer, without new ids and times."""
+    """Send each operation; return each status and answer, without new ids and times."""
     path = "/api/contract/tasks"
     said: list[tuple[str, int, object]] = []
     with httpx.Client(base_url=server.url) as client:
@@ -63,7 +63,7 @@ def talk(server: Running) -> list[tuple[str, int, object]]:
 
 
 def plain(said: Any) -> object:  # noqa: ANN401 - JSON
-    """Leave out ids and times that are new each time; read other times in any form of RFC 3339."""
+    """Leave out ids and times that each run makes anew; read due dates in any form of RFC 3339."""
     if isinstance(said, list):
         return [plain(each) for each in said]
     if not isinstance(said, dict) or "id" not in said:
@@ -72,7 +72,7 @@ def plain(said: Any) -> object:  # noqa: ANN401 - JSON
     read = {name: said[name] and datetime.fromisoformat(said[name]) for name in TIMES}
     if read["updated_at"] < read["created_at"]:
         raise RuntimeError(f"updated before it was created: {said}")
-    # Peers have no days, times of completion and further members; Bun's shows every column.
+    # Peers have no days, times of completion or further members. Bun's answer has every column.
     ours = {"all_day", "completed_at", "further"}
     known = {name: value for name, value in said.items() if name not in ours}
     return known | {"id": "…", "due_date": read["due_date"], "created_at": "…", "updated_at": "…"}

@@ -1,4 +1,4 @@
-"""The rows that every server is measured on, made by PostgreSQL itself."""
+"""The rows with which every server is measured. PostgreSQL itself makes the rows."""
 
 from urllib.parse import urlsplit
 
@@ -6,7 +6,7 @@ import asyncpg
 
 SMALL_USERS = 150
 
-# Row n belongs to user n / 20; the id is the row's number.
+# A row's id has the row's number, and `user` computes the row's owner from this number.
 _INSERT = """
 INSERT INTO tasks
 SELECT id, user_id, 'Buy milk and bread ' || row, 'Two litres, whole, and rye', false, at, at
@@ -28,7 +28,7 @@ async def database(url: str, name: str) -> str:
 
 
 async def fill(url: str) -> None:
-    """Make 10,000 rows: 150 users of 20 tasks, 20 of 100, and 5 of 1,000."""
+    """Make 10,000 tasks: 150 users have 20 tasks, 20 users have 100, and 5 users have 1,000."""
     await run(
         url,
         _INSERT.format(user="'u' || row / 20", first=0, last=2_999),
@@ -39,9 +39,9 @@ async def fill(url: str) -> None:
 
 
 async def grow(url: str, rows: int) -> int:
-    """Fill the table up to this many rows: four of ten users have 20 tasks, the others 3 or 4.
+    """Fill the table up to this many rows, and return how many users have 20 tasks.
 
-    Return how many users have 20.
+    Four of ten users have 20 tasks. The other users have 3 or 4 tasks.
     """
     large = rows * 8 // 10
     others = rows * 6 // 100
@@ -56,12 +56,12 @@ async def grow(url: str, rows: int) -> int:
 
 
 async def give(url: str, user: str, rows: int) -> None:
-    """Give one user that many tasks."""
+    """Give one user this many tasks."""
     await run(url, _INSERT.format(user=f"'{user}'", first=10**9, last=10**9 + rows - 1))
 
 
 async def settle(url: str, rows_to_delete: int = 0, owners: int = 1000) -> None:
-    """Remove what creates left, add rows for deletes, and let PostgreSQL finish its work."""
+    """Remove rows of earlier creates, add rows to delete, and let PostgreSQL finish its work."""
     await run(
         url,
         "DELETE FROM tasks WHERE user_id >= 'c' AND user_id < 'e'",

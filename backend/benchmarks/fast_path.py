@@ -1,7 +1,8 @@
 """Measure what the fast path saves: `python -m benchmarks.fast_path`.
 
-Requests are answered in this process, with rows from memory, so that only the service's own work
-counts: microseconds of processor time per request, the lowest of several rounds.
+The service answers requests in this process, with rows from memory. So only the service's own work
+counts. The result is the processor time for one request in microseconds, in the fastest of several
+rounds.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""The feed of changes, by requests and as streams; no peer has a feed."""
+"""Measure the feed of changes, by requests and as streams. No peer has a feed."""
 
 import asyncio
 import statistics
@@ -15,7 +15,7 @@ WRITES = 20
 
 
 def asked_for(url: str, times: int = 100) -> dict[str, float]:
-    """The median time in ms of one client's requests."""
+    """Return the median time in ms of each kind of request of one client."""
     path = "/api/feed/tasks"
     with peers.running(peers.ours(), url) as server, httpx.Client(base_url=server.url) as client:
         before = client.get(f"{path}/changes").json()["next"]
@@ -70,6 +70,6 @@ async def _streams(server: peers.Running, seconds: int) -> dict[str, str]:
 
 
 def streamed(url: str, seconds: int) -> dict[str, str]:
-    """Keep streams open, for so many seconds without a change, and then with some."""
+    """Keep streams open, for this many seconds without a change, and then with some changes."""
     with peers.running(peers.ours(), url) as server:
         return asyncio.run(_streams(server, seconds))

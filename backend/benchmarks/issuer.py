@@ -1,4 +1,4 @@
-"""An issuer of tokens, with its key server."""
+"""Issuers of tokens: an issuer shares a secret with the service, or has a key server."""
 
 import json
 import time
@@ -15,7 +15,7 @@ from jwt.algorithms import OKPAlgorithm
 
 @dataclass(frozen=True)
 class Issuer:
-    """The settings to trust it, and one of its tokens."""
+    """The settings of a service that trusts the issuer, and a token of the issuer."""
 
     settings: dict[str, str]
     token: str
@@ -32,7 +32,7 @@ def sharing_a_secret(user: str) -> Issuer:
 
 @contextmanager
 def with_a_key_server(user: str) -> Iterator[Issuer]:
-    """EdDSA, like Better Auth's."""
+    """Run a key server with an EdDSA key, as Better Auth does."""
     key = Ed25519PrivateKey.generate()
     public = OKPAlgorithm.to_jwk(key.public_key(), as_dict=True) | {"kid": "1", "alg": "EdDSA"}
     keys = json.dumps({"keys": [public]}).encode()

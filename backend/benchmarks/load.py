@@ -1,4 +1,4 @@
-"""Drive a server with wrk and read what it says."""
+"""Drive a server with wrk, and read wrk's output."""
 
 import re
 import subprocess
@@ -14,7 +14,7 @@ HERE = Path(__file__).parent
 
 @dataclass(frozen=True)
 class Row:
-    """An operation, and how many connections ask for it at the same time."""
+    """An operation, and how many connections send the operation at the same time."""
 
     operation: str
     connections: int = 16
@@ -28,9 +28,11 @@ class Row:
 
 @dataclass(frozen=True)
 class Load:
-    """Requests per second, percentiles of latency in ms, processor time for each request in µs.
+    """What a server did under load, and what each request cost.
 
-    `behind` is the rate of this service divided by this rate, both of the same round.
+    `rate` is in requests per second. `p50` and `p99` are percentiles of latency in ms. `processor`
+    and `by_postgres` are µs of processor time for each request. `behind` is the rate of this
+    service divided by `rate`, where both rates come from the same round.
     """
 
     rate: float
@@ -50,9 +52,9 @@ def wrk(  # noqa: PLR0917 - what a load is
     number: int = 0,
     loads: int = 1,
 ) -> Load:
-    """Load a server; of several `loads` at once, each has a `number` from 0.
+    """Load a server. If several `loads` run at once, each load has a `number`, from 0 on.
 
-    Raises RuntimeError when any answer is not a success.
+    Raises RuntimeError if an answer is not a success.
     """
     used, before = server.processor_time(), server.processor_times_of_postgres()
     said = subprocess.run(
@@ -62,7 +64,7 @@ def wrk(  # noqa: PLR0917 - what a load is
             f"--connections={row.connections}",
             f"--duration={seconds}s",
             "--latency",
-            # A peer may be slow and not broken.
+            # A slow peer is not broken.
             "--timeout=30s",
             f"--script={HERE / 'load.lua'}",
             server.url,
@@ -79,13 +81,13 @@ def wrk(  # noqa: PLR0917 - what a load is
     ).stdout
     if "Non-2xx" in said or "Socket errors" in said:
         raise RuntimeError(f"{row.name} at {server.url}:\n{said}")
-    after = server.processor_times_of_postgres()  # a connection may have ended meanwhile
+    after = server.processor_times_of_postgres()  # without connections that have ended
     by_postgres = sum(seconds - before.get(pid, 0) for pid, seconds in after.items())
     return read(said, server.processor_time() - used, by_postgres)
 
 
 def together(servers: Sequence[Running], row: Row, users: int, seconds: int) -> Load:
-    """Load several servers at once: their rates in all, and the worst of their percentiles."""
+    """Load several servers at once. Return the sum of all rates, and the worst percentiles."""
     number = len(servers)
     if number == 1:
         return wrk(servers[0], row, users, seconds)
@@ -101,7 +103,7 @@ def together(servers: Sequence[Running], row: Row, users: int, seconds: int) -> 
 
 
 def read(said: str, used: float, by_postgres: float) -> Load:
-    """Read what wrk said, while server and PostgreSQL used so many seconds of processor time."""
+    """Read wrk's output. The server used `used` seconds of processor time for these answers."""
     answers = int(number(r"(\d+) requests in", said))
     return Load(
         float(number(r"Requests/sec:\s+([\d.]+)", said)),
@@ -121,6 +123,6 @@ def number(pattern: str, said: str) -> str:
 
 def _milliseconds(percentile: str, said: str) -> float:
     found = re.search(rf"^\s+{percentile}\s+([\d.]+)(us|ms|s) ?$", said, re.MULTILINE)
-    if found is None:  # too few answers for percentiles
+    if found is None:  # wrk had too few answers for percentiles
         return float("nan")
     return float(found[1]) * {"us": 0.001, "ms": 1, "s": 1000}[found[2]]

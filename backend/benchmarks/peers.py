@@ -46,16 +46,19 @@ class Running:
         return [self.process, *self.process.children(recursive=True)]
 
     def memory(self) -> float:
-        """Resident MB of the largest of the family."""
+        """The resident memory of the largest process of the family, in MB."""
         return max(process.memory_info().rss for process in self.family()) / 1e6
 
     def processor_time(self) -> float:
-        """Seconds that the family has used, in user mode and in the kernel."""
+        """The seconds of processor time of the family, in user mode and in the kernel."""
         times = [process.cpu_times() for process in self.family()]
         return sum(each.user + each.system for each in times)
 
     def processor_times_of_postgres(self) -> dict[int, float]:
-        """Seconds that each process of a PostgreSQL on this machine has used; none for one afar."""
+        """The seconds of processor time that each process of PostgreSQL has used.
+
+        The result is empty if PostgreSQL is not on this machine.
+        """
         folder = parse_qs(urlsplit(self.database_url).query).get("host", [""])[0]
         seconds = {}
         for process in psutil.process_iter():
@@ -66,14 +69,14 @@ class Running:
         return seconds
 
     def peak_memory(self) -> float:
-        """Peak resident MB of the process. Linux only."""
+        """The peak of the process's resident memory, in MB. This works only on Linux."""
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         [kilobytes] = re.findall(r"^VmHWM:\s+(\d+) kB$", status, re.MULTILINE)
         return int(kilobytes) / 1000
 
 
 def ours(workers: int = 1, settings: dict[str, str] | None = None, *, is_fast: bool = True) -> Peer:
-    """Without the fast path, FastAPI answers every request."""
+    """Return this service. Without the fast path, FastAPI answers every request."""
     module = "src" if is_fast else "tests.plain"
     name = "this service" if is_fast else "this service without its fast path"
     return Peer(
@@ -130,7 +133,7 @@ FAST = [FASTIFY, GO, BUN]
 
 
 def build() -> list[Peer]:
-    """Install what the peers need; leave out, with the reason, those that cannot be had."""
+    """Install what each peer needs. Leave out the peers that cannot be installed, and print why."""
     peers = [ours(), IDIOMATIC]
     for peer, install in [
         (FASTIFY, _install_fastify),
@@ -156,12 +159,12 @@ def _install_fastify() -> None:
 
 def _install_bun() -> None:
     _run("npm", "ci", "--silent", folder=BUN.folder)
-    # Not every processor and C library has a Bun.
+    # There is no Bun for some processors and C libraries.
     _said(str(BUN.folder / "node_modules" / ".bin" / "bun"), "--version")
 
 
 def _install_go() -> None:
-    """Build with the libraries of Debian's packages, which Go finds without its module mode."""
+    """Build with libraries from Debian's packages. Go finds these only with its module mode off."""
     for library in GO_LIBRARIES:
         if not (DEBIANS_GO / "src" / library).is_dir():
             raise LookupError(f"needs Debian's package of {library}")

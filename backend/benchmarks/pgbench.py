@@ -1,4 +1,4 @@
-"""Drive PostgreSQL alone with pgbench: the limit for every server."""
+"""Drive PostgreSQL alone with pgbench. No server can be faster."""
 
 import subprocess
 import tempfile
@@ -16,7 +16,7 @@ UPDATE = task_service.update_statement(frozenset({"title", "completed"}))
 
 
 def run(url: str, row: Row, seconds: int) -> Load:
-    """Run the service's own statement, prepared; latency is the mean, with no percentile."""
+    """Run the service's own statement, prepared. `p50` is the mean: pgbench has no percentiles."""
     with tempfile.TemporaryDirectory() as folder:
         script = Path(folder) / "script.sql"
         script.write_text(_script(row.operation))

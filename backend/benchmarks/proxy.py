@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass
 class Link:
-    """What a proxy saw: a round trip is when the client sends after the server."""
+    """What a proxy saw. A round trip begins each time the client sends after the server."""
 
     port: int = 0
     round_trips: int = 0
@@ -16,7 +16,10 @@ class Link:
 
 @asynccontextmanager
 async def proxy(host: str, port: int, delay: float = 0.0) -> AsyncIterator[Link]:
-    """Forward to `host`, or to the socket in the folder `host`, `delay` seconds late each way."""
+    """Forward to a host, or to the socket in a folder: `host` may be either.
+
+    Each way, the proxy forwards bytes `delay` seconds late.
+    """
     link = Link()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -30,7 +33,7 @@ async def proxy(host: str, port: int, delay: float = 0.0) -> AsyncIterator[Link]
         def answered() -> None:
             turns[:] = ["server"]
 
-        # Either side may break off, and the proxy may end before both do.
+        # Either side may break off, and the proxy may end before both sides end.
         with suppress(ConnectionError, asyncio.CancelledError):
             await asyncio.gather(
                 _forward(reader, server[1], delay, asked),
@@ -46,7 +49,7 @@ async def proxy(host: str, port: int, delay: float = 0.0) -> AsyncIterator[Link]
 
 
 async def connect(host: str, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """Connect to a PostgreSQL, of which `host` may be the folder of its socket."""
+    """Connect to a PostgreSQL. `host` may be the folder of PostgreSQL's socket."""
     if host.startswith("/"):
         return await asyncio.open_unix_connection(f"{host}/.s.PGSQL.{port}")
     return await asyncio.open_connection(host, port)

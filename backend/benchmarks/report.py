@@ -10,7 +10,7 @@ import psutil
 
 from benchmarks.load import Load
 
-Results = dict[str, dict[str, Load]]  # by operation, by server
+Results = dict[str, dict[str, Load]]  # first by operation, then by server
 
 THIS = "this service"
 PLAIN = f"{THIS} without its fast path"
@@ -21,7 +21,10 @@ COLOURS = ["#1f6feb", "#8b949e", "#2da44e", "#0e8a9e", "#bf3989", "#bf8700"]
 
 @dataclass(frozen=True)
 class Run:
-    """What a run measured. Memory in MB, times in s; `far`, `pages`, `batches`, `fed` in ms."""
+    """What a run measured.
+
+    Memory is in MB, and times are in s. The times of `far`, `pages`, `batches` and `fed` are in ms.
+    """
 
     results: Results
     connections: Results
@@ -152,7 +155,7 @@ def write(run: Run) -> Report:
 
 
 def of_one_user(results: Results, servers: list[str]) -> str:
-    """Write the tables of one user's writes."""
+    """Write the tables of the writes of one user."""
     two = f"{THIS}, 2 workers"
     others = [name for name in servers if name != THIS]
     return "\n".join(
@@ -242,7 +245,7 @@ def _times(loads: dict[str, Load], server: str) -> str:
 
 
 def chart(results: Results, servers: list[str]) -> str:
-    """Draw requests per second as bars, with a scale per operation."""
+    """Draw requests per second as bars. Each operation has a scale of its own."""
     row, left, width, names_in_a_line = 13, 96, 640, 3
     lines = -(-len(servers) // names_in_a_line)
     height = (row * len(servers) + 14) * len(results) + 40 + 16 * lines
@@ -276,5 +279,5 @@ def chart(results: Results, servers: list[str]) -> str:
 
 
 def _ms(milliseconds: float) -> str:
-    """Format a percentile or a ratio of two, or "none" if there were too few answers for one."""
+    """Format a percentile, or a ratio of two percentiles. With too few answers, return "none"."""
     return "none" if isnan(milliseconds) else f"{milliseconds:.1f}"
