@@ -1,4 +1,4 @@
-"""A browser, and a site that is not the service's."""
+"""A browser, and a site of another program than the service."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,8 +19,8 @@ expect.set_options(timeout=30_000)  # in ms: on a busy machine a page is slow
 HOSTS = {"open": "tasks.localhost", "jwt": "tasks.example"}
 
 WITHOUT = [
-    *("WebUIOmniboxPopup", "WebUIOmniboxAimPopup"),  # half of what a new context costs
-    # Playwright's own list has these; this list replaces it.
+    *("WebUIOmniboxPopup", "WebUIOmniboxAimPopup"),  # half of the cost of a new context
+    # Playwright's own list also has these features. Our list replaces Playwright's list.
     *("HttpsUpgrades", "HttpsFirstBalancedModeAutoEnable", "PaintHolding", "OptimizationHints"),
     *("AvoidUnnecessaryBeforeUnloadCheckSync", "DestroyProfileOnBrowserClose", "MediaRouter"),
 ]

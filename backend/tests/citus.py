@@ -1,7 +1,7 @@
-"""A Citus cluster that runs already: databases of the tests' own in it, their tables distributed.
+"""A Citus cluster that runs already. Tests make databases in the cluster and distribute the tables.
 
-Its servers let the user postgres in without a password; `pg_dist_node` says where they are, the
-coordinator with group 0.
+The servers of the cluster let the user postgres in without a password. `pg_dist_node` has the
+servers' addresses; the coordinator has group 0.
 """
 
 import asyncio
@@ -26,9 +26,10 @@ MOVE, BACK, ANEW = [
     [command.strip() for command in re.sub(r"--.*", "", part).split(";") if command.strip()]
     for part in _PARTS
 ]
-"""The commands of the page: they move the tables, bring them back, and make clients begin anew."""
+"""The page's commands to distribute the tables, to bring back the tables, and to begin anew."""
 
-# These commands take less time: they do not run concurrently, and make fewer shards.
+# These commands take less time than the page's: they do not move tables concurrently, and make
+# fewer shards.
 DISTRIBUTE = [
     "SET citus.shard_count = 8",
     *(command.replace("_concurrently", "") for command in MOVE[1:]),
@@ -121,7 +122,10 @@ async def undistribute(url: str) -> None:
 
 
 async def _execute_each(url: str, commands: list[str]) -> None:
-    """Use several transactions: copied rows are logged in tables that are there already."""
+    """Run each command in a transaction of its own.
+
+    A command copies rows, and a trigger logs the rows in tables that earlier commands moved.
+    """
     connection = await asyncpg.connect(url)
     try:
         for command in commands:
@@ -131,7 +135,7 @@ async def _execute_each(url: str, commands: list[str]) -> None:
 
 
 class Worker:
-    """One of a cluster's servers, on this machine, that can be stopped."""
+    """A server of a cluster. The server runs on this machine, and a test can stop the server."""
 
     def __init__(self, node: Node) -> None:
         asyncio.run(self._find(node))
@@ -159,7 +163,7 @@ class Worker:
 
     @contextmanager
     def silent(self) -> Iterator[None]:
-        """Let the server accept connections and data, and answer nothing."""
+        """Suspend the server: the system accepts connections and data, and nothing answers."""
         processes = self.processes()
         for process in processes:
             process.suspend()

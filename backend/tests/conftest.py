@@ -46,8 +46,8 @@ def pytest_configure(config: pytest.Config) -> None:
     if config.option.seed is None:  # workers get this value of the option
         config.option.seed = int(f"{datetime.now(UTC):%Y%m%d}")
     if config.option.basetemp is None:
-        # A run closes the folder that pytest shares among runs. PostgreSQL, which root starts as
-        # somebody else, would lose its data in the middle of another run.
+        # Each run closes pytest's shared folder to other users. If root runs the tests, PostgreSQL
+        # runs as another user, and would lose its data when another run begins.
         config.option.basetemp = tempfile.mkdtemp(prefix="task-api-")
         config.add_cleanup(partial(shutil.rmtree, config.option.basetemp, ignore_errors=True))
     if config.getoption("pooler"):
@@ -56,7 +56,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Generator[None, object, object]:
-    gc.disable()  # collection makes no garbage, and a search for garbage takes a second
+    gc.disable()  # to collect tests makes no garbage, and a search for garbage takes a second
     try:
         return (yield)
     finally:
@@ -64,7 +64,7 @@ def pytest_collection() -> Generator[None, object, object]:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave the slow half to `make faults`, and begin with the files that take longest."""
+    """Leave the slow tests to `make faults`, and begin with the files that take longest."""
     if not config.getoption("full", False):
         items[:] = [item for item in items if item.get_closest_marker("slow") is None]
     items.sort(key=lambda item: item.path.stem not in TAKE_LONGEST)
@@ -76,14 +76,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    # Hypothesis's own option would import Hypothesis, in 0.7 s, also for tests that do without it.
-    # The seed of a test counts where CI is set, too. Without one, Hypothesis draws alike each day.
+    # Hypothesis's own option for the seed would import Hypothesis, in 0.7 s, also for tests without
+    # Hypothesis. If the variable CI is set, Hypothesis draws the same cases each day, except for
+    # tests with a seed.
     if hypothesis := sys.modules.get("hypothesis"):
         for item in session.items:
             if hasattr(function := getattr(item, "function", None), "hypothesis"):
                 hypothesis.seed(session.config.option.seed)(function)
     gc.collect()
-    gc.freeze()  # there are 5,000 tests to look at for garbage
+    gc.freeze()  # otherwise each search for garbage looks at 5,000 tests
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -119,7 +120,7 @@ TAKE_LONGEST = {
     "test_run",
     "test_stop",
 }
-"""Their tests take longest: if one began last, it would run alone at the end."""
+"""The files whose tests take longest. A long test that began last would run alone at the end."""
 
 _PLANS = "the coordinator's plan does not show the indexes of the workers"
 _EARLIER = "a table with the earlier key cannot be distributed before it is upgraded"
@@ -144,25 +145,25 @@ NOT_ON_CITUS = {
     "test_times_are_in_utc_whatever_the_databases_own_zone": "there it refuses to start",
     "test_tables_that_cannot_be_created_are_reported_in_one_sentence": _EARLIER,
 }
-"""The tests that cannot hold where tables are distributed, and why."""
+"""The tests that cannot succeed with distributed tables, and the reasons."""
 
 MAKES_ITS_TABLES = {"tests.test_migrations"}
-"""The tests that make their tables in an empty database; all others find them distributed."""
+"""The modules whose tests make their own tables. Other modules get distributed tables."""
 
 
 @pytest.fixture
 def seed(pytestconfig: pytest.Config) -> int:
-    """The seed of generated cases: each day has another number."""
+    """The seed of generated cases: by default, each day has another seed."""
     return int(pytestconfig.option.seed)
 
 
 @pytest.fixture
 def full(pytestconfig: pytest.Config) -> bool:
-    """Whether to run at full length."""
+    """Whether a test runs at full length."""
     return bool(pytestconfig.getoption("full", False))
 
 
-# These tests run on the fast path without tokens, and without it with tokens.
+# These tests run twice: on the fast path without tokens, and with tokens without the fast path.
 IN_BOTH_MODES = {
     "batch",
     "create_task",
@@ -214,16 +215,16 @@ def direct(pytestconfig: pytest.Config, data_dir: Path) -> Iterator[str]:
 
 
 async def wait_for_no_disk(url: str) -> None:
-    """Do not wait for the disk: only a loss of power would lose data."""
+    """Let PostgreSQL not wait for the disk: only a loss of power would lose data."""
     await execute(url, "ALTER SYSTEM SET fsync = off")
     await execute(url, "SELECT pg_reload_conf()")
 
 
 @pytest.fixture(scope="session")
 def initialized(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], Path]:
-    """Make a DATA_DIR as a first start leaves it.
+    """Make a DATA_DIR in the state after a first start, by a copy.
 
-    A copy takes 0.1 s; PostgreSQL's `initdb` takes 1 s, and waits for the disk.
+    To copy takes 0.1 s. PostgreSQL's `initdb` takes 1 s, and waits for the disk.
     """
     first = tmp_path_factory.mktemp("first")
     with embedded_server(first) as url:
@@ -241,7 +242,7 @@ def initialized(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], Pa
 def postgres(
     direct: str, pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[str]:
-    """The connection string for most tests: of PostgreSQL, or of the --pooler in front of it."""
+    """The connection string for most tests: PostgreSQL's own, or that of the --pooler."""
     program: Path | None = pytestconfig.getoption("pooler")
     if program is None:
         yield direct
@@ -274,7 +275,7 @@ def own_database(request: pytest.FixtureRequest, postgres: str) -> Iterator[str]
 
 @pytest.fixture(scope="session")
 def template(direct: str) -> Iterator[str]:
-    """The name of a database with tables to copy, which nobody is connected to."""
+    """The name of a database with tables, for copies. Nobody is connected to this database."""
     with database(direct) as url:
         asyncio.run(make_tables(url))
         yield name_of(url)
@@ -291,19 +292,19 @@ def citus(pytestconfig: pytest.Config) -> str:
 
 @pytest.fixture
 def names_members(pytestconfig: pytest.Config) -> bool:
-    """Whether errors name the member at fault; errors that Citus passes on do not."""
+    """Whether an error names the wrong member. Citus passes on errors without the name."""
     return not pytestconfig.getoption("citus")
 
 
 @pytest.fixture
 def locks(pytestconfig: pytest.Config) -> str:
-    """The view that shows who waits for a lock; Citus has a view over all servers."""
+    """The view that shows who waits for a lock. Citus has a view of the locks of all servers."""
     return "citus_locks" if pytestconfig.getoption("citus") else "pg_locks"
 
 
 @pytest.fixture
 def direct_database(direct: str, template: str) -> Iterator[str]:
-    """The connection string, without any pooler, of a database of the test's own, with tables."""
+    """The connection string, without a pooler, of a database of the test's own, with tables."""
     with database(direct, template) as url:
         yield url
 
@@ -318,7 +319,7 @@ def database(postgres: str, template: str = "template1") -> Iterator[str]:
 
 @pytest.fixture(params=["pgbouncer", "pgbouncer-1.24"])
 def pooler(request: pytest.FixtureRequest, direct: str, tmp_path: Path) -> Iterator[str]:
-    """The connection string of a pooler without prepared statements, and of one with them."""
+    """The connection string of a pooler: first without prepared statements, then with them."""
     if request.param == "pgbouncer":
         program, prepared_statements = tool("pgbouncer"), 0
     else:
@@ -356,7 +357,7 @@ def open_server(
     data_dir: Path,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Server]:
-    """A service whose only settings are its port and folder."""
+    """A service without tokens. Its only settings are its port and folder."""
     if any(map(request.config.getoption, ("pooler", "citus", "postgres"))):
         settings = {"DATABASE_URL": postgres}
     else:
@@ -378,9 +379,10 @@ def jwt_server(postgres: str, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 @pytest.fixture(scope="session")
 def server(request: pytest.FixtureRequest) -> Server:
-    """One service for all tests that need none of their own.
+    """One service for all tests that need no service of their own.
 
-    Both services keep running, because tests ask for either service by turns.
+    The service is `open_server` or `jwt_server`. Both keep running, because the tests use both in
+    turn.
     """
     server: Server = request.getfixturevalue(f"{request.param}_server")
     return server
@@ -388,7 +390,7 @@ def server(request: pytest.FixtureRequest) -> Server:
 
 @pytest.fixture(scope="session")
 def api(server: Server) -> Iterator[httpx.Client]:
-    """A client that sends a token of the user in the path if the service needs one."""
+    """A client. If the service needs tokens, the client sends a token of the user in the path."""
     with server.client() as client:
         yield client
 
@@ -403,7 +405,7 @@ async def engine(own_database: str) -> AsyncIterator[AsyncEngine]:
 
 @pytest.fixture
 def user() -> str:
-    """A user of this test only: tests share a database but not their users."""
+    """A user of this test only: tests share a database, but they share no user."""
     return f"user-{uuid4().hex}"
 
 
@@ -413,20 +415,20 @@ def chromium() -> Path:
 
 
 def tool(*names: str) -> Path:
-    """Find a program, or skip the test where the machine has none."""
+    """Find a program by one of its names. Skip the test if the machine has no such program."""
     for name in names:
         if found := shutil.which(name):
             return Path(found)
     pytest.skip(f"needs {names[0]}")
 
 
-# What npm, pip and uv say of a registry that cannot be reached.
+# The errors of npm, pip and uv for a registry that they cannot reach.
 UNREACHABLE = re.compile(
     r"\bE(CONN[A-Z]+|NETUNREACH|HOSTUNREACH|NOTFOUND|AI_AGAIN|TIMEDOUT|RR_SOCKET_TIMEOUT|5\d\d)\b"
     r"|connection broken by|Max retries exceeded|Failed to fetch"
 )
-# Without these, npm waits for a minute before its last try, and asks the registry about
-# packages that it has, and for news of them.
+# Without these settings, npm waits for a minute before its last try, and asks the registry about
+# packages that npm has already.
 FEW_PAUSES = {
     "npm_config_fetch_retry_mintimeout": "500",
     "npm_config_fetch_retry_maxtimeout": "2000",
@@ -438,7 +440,7 @@ FEW_PAUSES = {
 
 
 def install(*command: str | Path, folder: Path) -> None:
-    """Run npm, pip or uv there, or skip the test where its registry cannot be reached."""
+    """Run npm, pip or uv in a folder. Skip the test if the program cannot reach its registry."""
     done = subprocess.run(
         command,
         cwd=folder,

@@ -1,4 +1,4 @@
-"""A client's connection that sends exactly these bytes, in these segments."""
+"""A client's connection that sends exactly the bytes of a test, in the test's segments."""
 
 import json
 import socket
@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from tests.serving import Server
 
 SEGMENT_SECONDS = 0.05
-"""How long to wait between two segments, so that the server reads them apart."""
+"""How long to wait between two segments, so that the server reads each segment by itself."""
 
 
 @dataclass
@@ -50,7 +50,7 @@ class Connection:
         return Answer(int(status), fields, self.received.read(int(fields["content-length"])))
 
     def is_closed(self) -> bool:
-        """Wait until the server closes the connection; discard what it still sent."""
+        """Wait until the server closes the connection. Discard all that the server sends before."""
         try:
             while self.received.read(65536):
                 pass
@@ -72,7 +72,7 @@ def connected(server: Server) -> Iterator[Connection]:
 def request(
     method: str, path: str, *fields: str, body: bytes = b"", host: str = "Host: localhost"
 ) -> bytes:
-    """Build a request, with Content-Length if it has a body and no Transfer-Encoding."""
+    """Build a request. A request with a body and no Transfer-Encoding gets a Content-Length."""
     lines = [f"{method} {path} HTTP/1.1", *filter(None, [host]), *fields]
     if body and not any(field.startswith("Transfer-Encoding") for field in fields):
         lines += [f"Content-Length: {len(body)}", "Content-Type: application/json"]

@@ -1,4 +1,7 @@
-"""Schemathesis calls this before each request that it generates."""
+"""Changes to the requests that Schemathesis generates.
+
+Schemathesis calls `before_call` before each request.
+"""
 
 import json
 from contextlib import suppress
@@ -18,7 +21,7 @@ from src.schemas.task_listing import TaskListing
 
 NO_TASKS_ETAG = '"5d41402abc4b2a76"'
 ENDS_OF_TIME = ("0001-01-01", "9999-12-31")
-"""The days that are not wholly within the times of Python and PostgreSQL."""
+"""The first and the last day. In some time zones, part of these days is outside Python's times."""
 FITTING = {"If-Match": "*", "If-None-Match": '"another"'}
 
 
@@ -38,7 +41,10 @@ def have_more_than_white_space(body: Any) -> None:  # noqa: ANN401 - whatever wa
 
 
 def keep_within_names(body: Any) -> None:  # noqa: ANN401 - whatever was generated
-    """Drop further members whose names no schema describes: an agent's tool would be too long."""
+    """Drop further members whose names are empty or too long.
+
+    The schema leaves out the limits of names, because an agent's tool would be too long with them.
+    """
     for task in [body, *(operation.get("task") for operation in operations_of(body))]:
         for name in [*task] if isinstance(task, dict) else []:
             if not 1 <= len(name) <= LONGEST_NAME:
@@ -55,7 +61,7 @@ def keep_off_the_ends_of_time(case: Case[Any]) -> None:
 
 
 def keep_wrong(case: Case[Any]) -> None:
-    """Replace a value that the contract forbids, but that is right as another spelling."""
+    """Replace a value that the contract forbids and that the service understands all the same."""
     for name in {"completed", "has_due_date", "overdue", "sort"} & case.query.keys():
         with suppress(ValidationError):
             text = str(several(case.query[name])[-1])
@@ -67,11 +73,11 @@ def keep_wrong(case: Case[Any]) -> None:
         if isinstance(task, dict) and str(task.get("priority")) in PRIORITY_WORDS:
             task["priority"] = "?"
     if case.path.endswith("/complete") and case.body is None:
-        case.body = []  # null means no body there
+        case.body = []  # null would mean that there is no body
 
 
 def keep_days(case: Case[Any]) -> str:
-    """Send days with `all_day`, and a time zone that exists; return the zone, or nothing."""
+    """Put days beside `all_day`, and a time zone that exists. Return the zone, or an empty text."""
     for task in [case.body, *(each.get("task") for each in operations_of(case.body))]:
         if isinstance(task, dict) and task.get("all_day"):
             task["due_date"] = "2026-12-24"
@@ -83,7 +89,7 @@ def keep_days(case: Case[Any]) -> str:
 
 @schemathesis.hook
 def before_call(_context: HookContext, case: Case[Any], _kwargs: dict[str, Any]) -> None:
-    """Make a valid case valid where its schema cannot express the rule."""
+    """Make a case follow the rules that the schema cannot express, if the case has to be valid."""
     if case.meta is None:
         return
     if case.meta.generation.mode is GenerationMode.NEGATIVE:
@@ -108,14 +114,14 @@ def before_call(_context: HookContext, case: Case[Any], _kwargs: dict[str, Any])
     have_more_than_white_space(case.body)
     keep_within_names(case.body)
     if case.path.endswith("/complete") and isinstance(case.body, dict) and case.body:
-        case.body.setdefault("completed", True)  # otherwise the body is empty
+        case.body.setdefault("completed", True)  # the service needs this member, or an empty body
     for operation in operations_of(case.body):
         if operation["op"] != "create":
-            operation["id"] = str(uuid4())  # no task may be there twice
+            operation["id"] = str(uuid4())  # a batch may name each task only once
     if len(case.headers.get("Idempotency-Key", "")) in range(1, 200):
         key = case.headers["Idempotency-Key"]
         case.headers["Idempotency-Key"] = key[0] + uuid4().hex + key[1:]
     for name in FITTING.keys() & case.headers.keys():
-        # Schemathesis makes no value in quotes, except for the example, which matches no task.
+        # Schemathesis generates no value in quotes, except the example, which matches no task.
         if case.headers[name] == NO_TASKS_ETAG or not is_etag_list(case.headers[name]):
             case.headers[name] = FITTING[name]

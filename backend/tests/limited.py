@@ -1,4 +1,4 @@
-"""The service with other limits: `python -m tests.limited src.main:app '{"tokens_…": 0.5}'`."""
+"""Run the service with other limits: `python -m tests.limited src.main:app '{"tokens_…": 0.5}'`."""
 
 import json
 import sys

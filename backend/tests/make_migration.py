@@ -34,7 +34,7 @@ def upgrade() -> None:
 
 
 def write(connection: Connection, name: str) -> Path:
-    """Bring an empty database up to date, and write what its tables lack."""
+    """Create the tables in an empty database, and write a migration for what the tables lack."""
     config = Config(attributes={"connection": connection, "schema": "public"})
     config.set_main_option("script_location", str(VERSIONS.parent))
     command.upgrade(config, "head")
@@ -60,7 +60,7 @@ def write(connection: Connection, name: str) -> Path:
 
 
 def written(_kind: str, item: object, _context: object) -> str | Literal[False]:
-    """Write SQLModel's types as SQLAlchemy's."""
+    """Write SQLModel's types as types of SQLAlchemy."""
     if isinstance(item, TypeDecorator):
         arguments = {
             AutoString: f"{getattr(item.impl, 'length', '')}",

@@ -1,11 +1,11 @@
 """Change the code in many small ways, one at a time, and see that a test fails: `make mutants`.
 
-Maintained tools do not fit. mutmut leaves out decorated functions and all that runs on import,
-which is where our statements and validators are made. cosmic-ray starts Python anew for each
-mutant, which takes hours. This one forks a process that has every library already.
+The tools that others maintain do not fit. mutmut leaves out decorated functions and all code that
+runs on import, but our code makes statements and validators on import. cosmic-ray starts Python
+anew for each mutant, which takes hours. This module forks a process that has every library already.
 
-A mutant is dead if a test fails, also by a time limit of its own. If all tests of the module
-pass, or hang, then the mutant survives.
+A mutant is dead if a test fails. A test that passes a time limit of its own fails, too. If all
+tests of the module pass, or if a test hangs, the mutant survives.
 """
 
 import ast
@@ -47,19 +47,19 @@ BACKEND = Path(__file__).resolve().parent.parent
 TABLE = BACKEND / "benchmarks" / "results" / "mutants.md"
 WANTED = 0.9
 LONG = 100
-"""The table shows a constant alone if the code around the constant has so many characters."""
+"""The table shows a constant alone if the code around the constant has this many characters."""
 
 SECONDS = 90
-"""After this time, a test hangs, and the run of the tests ends."""
+"""After this time, the run of the tests counts as hanging, and ends."""
 
 MORE_SECONDS, TIMES_SLOWER = 70, 3
-"""How much longer than without a mutant the tests may take with it. Tests that hang run again.
+"""How much longer the tests may take with a mutant than without. Tests that hang run again.
 
-Most tests wait up to 30 s, and twice: a test that waited and failed runs once more.
+Most tests wait for up to 30 s. A test that waited and failed runs once more, and waits again.
 """
 
 START_SECONDS = 60
-"""After this time, a service does not come up. It takes a second or two on an idle machine."""
+"""How long to wait for a service to start. On an idle machine, a start takes a second or two."""
 
 QUICK_SECONDS = 2
 """A test that fails sooner did not wait for anything."""
@@ -68,10 +68,13 @@ AGAIN = 77
 """The exit status if the tests did not begin in time."""
 
 LOOK_SECONDS = 0.1
-"""How often to look for a mutant that is done. While this process stands still, no time counts."""
+"""The time between two looks for a run that has ended.
+
+If the machine stops this process for some time, the time does not count for the runs.
+"""
 
 MOST = 10
-"""How many mutants of a module to try, from all its parts alike: all mutants take hours."""
+"""How many mutants of a module to try, from all parts alike. To try all mutants takes hours."""
 
 _OF_STATEMENTS = """
     tests/test_resource.py tests/test_statements.py tests/test_idempotency.py
@@ -82,8 +85,8 @@ _OF_STATEMENTS = """
     or completed_filters)'
 """
 
-# The quick tests about each module, the quickest first. A module without an entry of its own has
-# the entry of a pattern that its name matches.
+# The quick tests of each module, the quickest tests first. A module without an entry of its own has
+# the entry of a pattern that matches the module's name.
 TESTS = {
     "src/__main__.py": """
         tests/test_starter.py tests/test_run.py tests/test_logs.py tests/test_open_mode.py
@@ -434,7 +437,7 @@ NOT_TRIED = {
     "src/migrations/env.py": "Alembic reads it from its file, once for each database",
     "src/migrations/versions/*.py": "of releases that are out; their tables are compared",
 }
-"""The modules that no mutant is made of, and why."""
+"""The modules without mutants, and the reasons."""
 
 OPTIONS = shlex.split(
     "-x -q -p no:cacheprovider -p no:schemathesis -p no:xdist "
@@ -490,10 +493,10 @@ OTHER: dict[type[ast.AST], Any] = {
     ast.Sub: ast.Add,
 }
 
-# What takes one argument less.
+# The functions that also work with one argument less.
 OF_ANY_NUMBER = {"and_", "func.greatest", "max", "min", "or_"}
 
-# Code for readers and type checkers, or that only makes things faster.
+# Code for readers and type checkers, and decorators, some of which only make the code faster.
 LEFT_ALONE = {"annotation", "decorator_list", "returns", "type_params"}
 
 
@@ -521,9 +524,9 @@ class Mutant(NamedTuple):
 
 @cache
 def modules() -> list[str]:
-    """Return every module that a mutant can be made of.
+    """Return every module that has mutants.
 
-    Ends the process if one of them has no tests here, or if an accepted mutant does not exist.
+    Ends the process if a module has no tests in `TESTS`, or if an accepted mutant does not exist.
     """
     found = [
         str(file.relative_to(BACKEND))
@@ -541,7 +544,7 @@ def modules() -> list[str]:
 
 
 def tests_of(module: str) -> str | None:
-    """Return the arguments of pytest for this module's tests; its own entry precedes a pattern."""
+    """Return pytest's arguments for a module's tests: those of the module, or of a pattern."""
     fitting = (tests for pattern, tests in TESTS.items() if Path(module).match(pattern))
     return TESTS.get(module) or next(fitting, None)
 
@@ -557,7 +560,7 @@ def every_mutant_of(module: str) -> list[Mutant]:
 
 
 def mutants_of(module: str, most: int) -> list[Mutant]:
-    """Choose some of them, from the module's beginning to its end."""
+    """Choose some mutants, from the module's beginning to the module's end."""
     every = every_mutant_of(module)
     number = min(most, len(every))
     return [every[len(every) * each // number] for each in range(number)]
@@ -569,7 +572,7 @@ def _mutants(source: str) -> Iterator[Mutant]:
 
 
 def _changes(source: str) -> Iterator[tuple[int, str, ast.Module]]:
-    """Change the tree in each way, one way at a time: each change is undone before the next."""
+    """Change the tree in each way, one change at a time. Undo each change before the next."""
     tree = ast.parse(source)
     modules = {
         alias.asname or alias.name
@@ -589,7 +592,7 @@ def _changes(source: str) -> Iterator[tuple[int, str, ast.Module]]:
 
 
 def _places(parent: ast.AST) -> Iterator[tuple[ast.AST, str, int | None, ast.expr | ast.stmt]]:
-    """Walk all nodes that a mutant may change, each with its place."""
+    """Yield each node that a mutant may change, with the node's place."""
     for field, value in ast.iter_fields(parent):
         if field in LEFT_ALONE:
             continue
@@ -669,13 +672,13 @@ def _is_none(node: ast.expr) -> bool:
 
 
 def _short(node: ast.AST) -> str:
-    """Name a change in a line by the line, and a change of a block by its head."""
+    """Return the code of a node, or only the first line of a block."""
     return ast.unparse(node).split("\n", 1)[0]
 
 
 @dataclass
 class Run:
-    """The tests on one mutant, in their own copy of the project."""
+    """A run of the tests on one mutant, in a copy of the project."""
 
     mutant: Mutant
     copy: Path
@@ -686,11 +689,11 @@ class Run:
 def survivors_of(
     module: str, mutants: list[Mutant], copies: list[Path], postgres: str
 ) -> list[Mutant] | None:
-    """Run the tests of the module on each mutant, as many at a time as there are copies.
+    """Run the module's tests on each mutant, in all copies of the project at the same time.
 
-    None if they fail without a mutant.
+    Return None if the tests fail without a mutant.
     """
-    # First the unchanged code, written without comments as a mutant is.
+    # The first run has the unchanged code, without comments, like the code of a mutant.
     unchanged = Mutant(0, "", ast.unparse(ast.parse(_source(module))))
     waiting, free = [Run(unchanged, copies[0])], list(copies)
     running: dict[int, Run] = {}
@@ -745,7 +748,7 @@ def _said(copy: Path) -> str:
 
 
 def _wait(running: dict[int, Run]) -> tuple[int, int]:
-    """Wait until the tests on a mutant have ended. Return their process and its exit status.
+    """Wait until the tests on a mutant have ended. Return the tests' process and exit status.
 
     Ends the processes that the tests left behind.
     """
@@ -771,7 +774,7 @@ def _end_what_is_left_of(copy: Path) -> None:
 
 
 def _start(backend: Path, tests: str, postgres: str, killers: list[str]) -> int:
-    """Run tests in a copy of this process, which has all libraries and nothing of the project."""
+    """Run tests in a fork of this process, which has all libraries and no code of the project."""
     _failed(backend).unlink(missing_ok=True)
     if pid := os.fork():
         return pid
@@ -786,19 +789,19 @@ def _start(backend: Path, tests: str, postgres: str, killers: list[str]) -> int:
         os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
         for name in [name for name in sys.modules if name.split(".")[0] in {"src", "tests"}]:
             del sys.modules[name]
-        tempfile.tempdir = None  # or services would keep this process's, whatever TMPDIR says
+        tempfile.tempdir = None  # otherwise services would not look at TMPDIR
         _let_services_fork()
         given = [f"--postgres={postgres}", f"--basetemp={backend.parent}/tests"]
         arguments = [*OPTIONS, *given, *shlex.split(" ".join(tests.split()))]
         os._exit(pytest.main(arguments, plugins=[Changes(arguments, backend, killers)]))
     except BaseException:
         traceback.print_exc()
-    finally:  # never back into what only the parent may end
+    finally:  # the fork may not run on: only the parent may end servers and folders
         os._exit(1)
 
 
 class Changes:
-    """How tests run here."""
+    """Changes in how pytest runs the tests on a mutant."""
 
     def __init__(self, arguments: list[str], backend: Path, killers: list[str]) -> None:
         names = [Path(argument).name for argument in arguments]
@@ -807,24 +810,24 @@ class Changes:
         self.order = {test: place for place, test in enumerate(killers)}
 
     def pytest_ignore_collect(self, collection_path: Path) -> bool | None:
-        """Collect only the given files; pytest would look at all files for each."""
+        """Collect only the files in pytest's arguments. pytest would look at all files for each."""
         return (collection_path.suffix == ".py" and collection_path.name not in self.files) or None
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        """Begin with the tests that failed with the mutants before: most mutants die of few.
+        """Begin with tests that failed with earlier mutants: few tests kill most mutants.
 
-        The others follow in the order of the given files; a run of all tests has another order.
+        The other tests follow in the order of the arguments. `conftest.py` would change this order.
         """
         items.sort(key=lambda item: self.files[item.path.name])
         items.sort(key=lambda item: self.order.get(item.nodeid, len(self.order)))
 
     def pytest_runtest_protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> bool:
-        """Run a test that waited and then failed once more: the machine may have been busy."""
+        """Run a test once more if it waited and then failed: the machine may have been busy."""
         reports = runtestprotocol(item, log=False, nextitem=nextitem)
         failed = [report for report in reports if report.failed]
         if failed and max(report.duration for report in reports) > QUICK_SECONDS:
-            if failed[0].when == "setup":  # of a service, which others would miss, too
+            if failed[0].when == "setup":  # a service did not start, and other tests need it, too
                 os._exit(AGAIN)
             reports = runtestprotocol(item, log=False, nextitem=nextitem)
         if any(report.failed for report in reports):
@@ -839,7 +842,7 @@ class Changes:
 
 
 def _let_services_fork() -> None:
-    """Fork the process that starts services, too: a new one would import the libraries anew."""
+    """Fork the process that starts services: a new process would import the libraries anew."""
     starter = import_module("tests.starter")
     here, there = socket.socketpair(type=socket.SOCK_SEQPACKET)
     if os.fork() == 0:
@@ -875,7 +878,7 @@ def _copy(top: Path, number: int) -> Path:
     backend = top / str(number) / "backend"
     ignored = shutil.ignore_patterns(".*", "node_modules", "peers", "results")
     shutil.copytree(BACKEND, backend, ignore=ignored)
-    # Tests read these; without the last, `make run` would install everything.
+    # Tests read these files. Without the last, `make run` would install everything.
     for name in ("README.md", "specs", "backend/.env.example", "backend/.venv"):
         (backend.parent / name).symlink_to(BACKEND.parent / name)
     return backend
@@ -891,7 +894,7 @@ async def _wait_for_no_disk(postgres: str) -> None:
 
 
 def write_table(module: str, tried: int, survivors: list[Mutant]) -> None:
-    """Write the results of a module, and keep those of other modules in the table."""
+    """Write the results of a module into the table, and keep the results of other modules."""
     old = TABLE.read_text().splitlines() if TABLE.exists() else []
     every = modules()
     rows = {each: [line for line in old if line.startswith(f"| `{each}` ")] for each in every}

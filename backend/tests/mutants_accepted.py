@@ -1,4 +1,4 @@
-"""The changes of each module's code that no test notices, each with the reason why it may stay."""
+"""The mutants that no test kills, for each module, and the reason why each mutant may survive."""
 
 AS_FALSE = {"return False → return None": "None is as false as False"}
 

@@ -33,15 +33,15 @@ http {{
 
 @contextmanager
 def nginx(folder: Path, server: str, http: str = "") -> Iterator[str]:
-    """Run nginx with these directives in `server` and `http`, and give its URL.
+    """Run nginx with these directives in `server` and `http`, and give nginx's URL.
 
-    The folder, which has its log, need not exist. Skips the test if nginx is absent.
+    nginx writes its log into the folder, which need not exist. Skips the test if nginx is absent.
     """
     program = tool("nginx")
     folder.mkdir(exist_ok=True)
     port = free_port()
     config = folder / "nginx.conf"
-    # If root starts nginx, it reads the folder as another user.
+    # If root starts nginx, nginx would read the folder as another user.
     user = "user root;" if folder.owner() == "root" else ""
     config.write_text(CONFIG.format(user=user, folder=folder, http=http, port=port, server=server))
     with subprocess.Popen([program, "-c", config, "-e", folder / "log"]) as process:

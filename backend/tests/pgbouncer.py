@@ -14,11 +14,11 @@ from tests.serving import eventually
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
 BUILT = CACHE / "task-api" / "pgbouncer-1.24"
-"""Where build_pgbouncer.sh puts the version that keeps prepared statements."""
+"""Where build_pgbouncer.sh puts a PgBouncer that keeps prepared statements."""
 
 SERVER_CONNECTIONS = 4
 POSTGRES_USER = "pgserver"
-"""The user of the embedded server when tests run as root; PgBouncer also refuses root."""
+"""The user who runs the embedded server when root runs the tests. PgBouncer refuses root, too."""
 
 
 @contextmanager
@@ -29,10 +29,10 @@ def pgbouncer(
     server_connections: int = SERVER_CONNECTIONS,
     prepared_statements: int = 1000,
 ) -> Iterator[str]:
-    """Run a pooler with a socket in this folder and give its connection string.
+    """Run a pooler with a socket in this folder, and give the pooler's connection string.
 
-    It has so many connections to each database, and keeps so many prepared statements on each
-    where its version knows how to.
+    The pooler has `server_connections` to each database. If the pooler's version can keep prepared
+    statements, the pooler keeps at most `prepared_statements` on each connection.
     """
     socket_file = folder / ".s.PGSQL.5432"
     settings = {
@@ -65,7 +65,7 @@ def pgbouncer(
 
 
 def host(url: str) -> str:
-    """Return the folder of a server's socket, or the host of a cluster."""
+    """Return the folder of a server's socket, or the host of a cluster's coordinator."""
     return parse_qs(urlsplit(url).query)["host"][0]
 
 

@@ -23,28 +23,29 @@ from tests import starter
 BACKEND = Path(__file__).resolve().parent.parent
 COMMAND = (sys.executable, "-m", "src")
 FORKED = "forked"
-"""The first word of a command that `tests.starter` runs: a module and its arguments follow."""
+"""The first word of a command for `tests.starter`. A module and its arguments follow."""
 SERVICE = (FORKED, "src")
 PLAIN = (FORKED, "tests.plain")
-"""Without the fast path."""
+"""The command of a service without the fast path."""
 
 FRONTEND_ORIGIN = "http://localhost:3000"
 
-# Every setting as it is when nobody sets it: an empty variable hides what a developer's .env says.
+# Every setting has its default: an empty variable counts as unset, and hides a developer's .env.
 DEFAULTS = dict.fromkeys([*map(str.upper, Settings.model_fields), "BETTER_AUTH_SECRET"], "")
 
-# A service with a database is open only by AUTH_MODE. Waits for a database or clients take time.
+# With DATABASE_URL, only AUTH_MODE opens a service. Tests have no time to wait for a database or
+# for clients.
 SETTINGS = DEFAULTS | {"AUTH_MODE": "open", "DATABASE_WAIT_SECONDS": "0", "DRAIN_SECONDS": "0"}
 
 READ_LATE = {*DEFAULTS, "SSL_CERT_FILE", "TMPDIR"}
-"""The variables that the service and its libraries do not read while Python imports them."""
+"""The variables that no module reads while Python imports the service and its libraries."""
 
 NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 """For clients without TLS: httpx takes 20 ms to make a context for each client."""
 
 
 def kill_all(processes: list[psutil.Process]) -> None:
-    """End these processes as a crash does. Without its first, PostgreSQL's others end, too."""
+    """End processes as a crash does. When PostgreSQL's first process ends, its others end, too."""
     for process in processes:
         with suppress(psutil.NoSuchProcess):
             process.kill()
@@ -69,7 +70,7 @@ class Server:
         return httpx.AsyncClient(base_url=self.url, timeout=timeout, auth=self.auth, verify=NO_TLS)
 
     def status(self, path: str) -> int | None:
-        """Ask for a path; None where nobody answers."""
+        """Return the status of the answer for a path, or None if nobody answers."""
         try:
             return httpx.get(f"{self.url}{path}", verify=NO_TLS).status_code
         except httpx.TransportError:
@@ -102,7 +103,7 @@ def free_port() -> int:
 
 
 def environment(**settings: str) -> dict[str, str]:
-    # Without the variables that `make test` passes to its children.
+    # Leave out the variables that `make test` passes to its children.
     inherited = {
         name: value for name, value in os.environ.items() if "MAKE" not in name and name != "ARGS"
     }
@@ -110,7 +111,10 @@ def environment(**settings: str) -> dict[str, str]:
 
 
 def eventually(holds: Callable[[], bool], seconds: float = 30) -> bool:
-    """Wait, also on a busy machine, until the condition holds; False if it does not in time."""
+    """Wait until the condition holds. Return False if it does not hold in time.
+
+    The time is enough for a busy machine.
+    """
     deadline = time.monotonic() + seconds
     while not holds():
         if time.monotonic() > deadline:
@@ -139,9 +143,10 @@ def start(
 
 @contextmanager
 def started(log_file: Path, command: Sequence[str] = SERVICE, **settings: str) -> Iterator[Server]:
-    """Start the service, without waiting until it is ready.
+    """Start the service, and do not wait until the service is ready.
 
-    `SERVICE` forks it from a process that has imported most of it; `COMMAND` starts a new Python.
+    With `SERVICE`, a process that has imported most modules forks the service. With `COMMAND`, a
+    new Python starts.
     """
     port = settings["PORT"] = settings.get("PORT") or str(free_port())
     with log_file.open("wb") as log:
@@ -156,14 +161,14 @@ def started(log_file: Path, command: Sequence[str] = SERVICE, **settings: str) -
 
 @contextmanager
 def serving(log_file: Path, command: Sequence[str] = SERVICE, **settings: str) -> Iterator[Server]:
-    """Start the service, as `started` does, and wait until it is ready."""
+    """Start the service as `started` does, and wait until the service is ready."""
     with started(log_file, command, **settings) as server:
         wait_until_ready(server)
         yield server
 
 
 def ran(*module: str, **settings: str) -> tuple[int, str]:
-    """Run a module with its arguments; return its exit status and what it said."""
+    """Run a module with its arguments. Return the exit status and the output."""
     with TemporaryFile() as said:
         process = starter.fork(module, environment(**settings), said.fileno(), said.fileno())
         status = process.wait(timeout=60)
@@ -172,9 +177,10 @@ def ran(*module: str, **settings: str) -> tuple[int, str]:
 
 
 def with_limits(app: str = "src.main:app", /, **limits: float) -> tuple[str, ...]:
-    """The service with other limits, so that tests need not reach the real ones.
+    """Return the command of a service with other limits: tests need not reach the real limits.
 
-    `events_CHECK_SECONDS` is that constant of the module that `tests.limited` names.
+    For example, `events_CHECK_SECONDS` is the constant `CHECK_SECONDS` of the module that
+    `tests.limited` calls `events`.
     """
     return (FORKED, "tests.limited", app, json.dumps(limits))
 

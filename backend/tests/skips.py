@@ -1,4 +1,4 @@
-"""Says at the end of a run which tests were skipped for want of what, and how to get it."""
+"""Says at the end of a run why tests were skipped, and how to install the programs they need."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -21,11 +21,11 @@ PACKAGES = {
 """The Debian package of each program that a test may need."""
 
 COMMANDS = {str(BUILT): "bash tests/build_pgbouncer.sh"}
-"""What makes the other programs."""
+"""The command that builds each other program."""
 
 
 def told(reasons: Iterable[str]) -> list[str]:
-    """Return a line for each missing program, one for each other reason, and how to install all."""
+    """Return a line for each reason of skipped tests, and a line to install missing programs."""
     counts = Counter(reason.removeprefix("Skipped: ") for reason in reasons)
     missing = [
         name

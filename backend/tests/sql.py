@@ -1,4 +1,4 @@
-"""Every statement that the service sends, formatted, a file each: `make contract`."""
+"""Write every statement that the service sends, formatted, into a file each: `make contract`."""
 
 from collections.abc import Iterator
 from typing import get_args
@@ -34,7 +34,7 @@ FILTERS = ("completed", "text", "position", "more")
 def statements() -> Iterator[tuple[str, Statement]]:
     """Yield each statement with its name.
 
-    If a statement depends on fields, filters or orders, yield one of each kind.
+    If a statement depends on fields, filters or orders, yield a statement of each kind.
     """
     yield from of_one_task()
     yield from of_many_tasks()

@@ -1,9 +1,10 @@
-"""Starts services for tests: one process imports what they need, and forks for each of them.
+"""Starts services for tests: one process imports the modules of a service, and forks each service.
 
-Python takes 1.2 s of a processor to import a service, and the tests start some 200. A forked one is
-a process like any other, with its own environment, session, sockets and signals, and runs all of
-`python -m src` or `python -m uvicorn …`. Services only share what was imported before, and nothing
-of that depends on the environment. The workers of a service are forked in the same way.
+To import a service takes 1.2 s of processor time, and the tests start some 200 services. A forked
+service is a process like any other, with its own environment, session, sockets and signals. The
+service runs all of `python -m src` or `python -m uvicorn …`. Services share only the modules that
+were imported before, and no such module depends on the environment. A service forks its workers in
+the same way.
 """
 
 import atexit
@@ -41,23 +42,23 @@ LIBRARIES = (
     "uvicorn.supervisors",
     "uvloop",
 )
-"""What services import as they start, besides the imports in `src`."""
+"""The modules that services import as they start, besides the imports in `src`."""
 
 REQUEST_BYTES = 2**17
-"""More than a command and its environment have."""
+"""The most bytes of a request. A command and its environment have fewer."""
 
 
 WORKER = "worker"
 """The name of a forked worker's process."""
 
 SIGNALS = {signal.SIGHUP, signal.SIGINT, signal.SIGTERM}
-"""Those that a test sends to a whole group of processes."""
+"""The signals that a test sends to a whole group of processes."""
 
 PR_SET_NAME, PR_SET_CHILD_SUBREAPER = 15, 36
 
 
 class Process(Protocol):
-    """What tests use of `subprocess.Popen`."""
+    """The part of `subprocess.Popen` that tests use."""
 
     @property
     def pid(self) -> int: ...
@@ -77,8 +78,9 @@ class Process(Protocol):
 class Forked:
     """A forked process, used like a `subprocess.Popen`.
 
-    Its parent is a keeper, a process that sends the pid and later the exit status to `connection`.
-    As with `Popen`, the process stays a zombie until a test asks for its status.
+    The parent of the process is a keeper. The keeper is a process that sends the pid, and later the
+    exit status, to `connection`. As with `Popen`, the forked process stays a zombie until a test
+    asks for the status.
     """
 
     def __init__(self, connection: socket.socket) -> None:
@@ -120,7 +122,7 @@ class Forked:
 def fork(module: Sequence[str], environment: Mapping[str, str], output: int, errors: int) -> Forked:
     """Run a module with its arguments, as `python -m` does, in a session of its own.
 
-    Python reads its own variables, PYTHON…, only when it starts: those have no effect.
+    Variables of Python itself, PYTHON…, have no effect: Python reads them only when it starts.
     """
     here, there = socket.socketpair(type=socket.SOCK_SEQPACKET)
     with there:
@@ -131,7 +133,7 @@ def fork(module: Sequence[str], environment: Mapping[str, str], output: int, err
 
 @cache
 def _starter() -> tuple[subprocess.Popen[bytes], socket.socket]:
-    """Start the process that forks. It ends when this one closes the socket."""
+    """Start the process that forks. The new process ends when this process closes the socket."""
     here, there = socket.socketpair(type=socket.SOCK_SEQPACKET)
     with there:
         process = subprocess.Popen(
@@ -142,13 +144,13 @@ def _starter() -> tuple[subprocess.Popen[bytes], socket.socket]:
             pass_fds=[there.fileno()],
             start_new_session=True,
         )
-    atexit.register(process.wait, 10)  # only so does `time make test` count its services' time
+    atexit.register(process.wait, 10)  # without this, `time make test` leaves out all services
     atexit.register(here.close)
     return process, here
 
 
 def _serve(requests: socket.socket) -> list[str]:
-    """Fork for each request. Return, in the process that is forked, what it is to run."""
+    """Fork for each request. In the forked process, return the command that the process runs."""
     while True:
         request, descriptors, _, _ = socket.recv_fds(requests, REQUEST_BYTES, 3)
         with suppress(ChildProcessError):
@@ -193,11 +195,11 @@ def _become(environment: dict[str, str], output: int, errors: int) -> None:
 
 
 def _fork_workers() -> None:
-    """Let `multiprocessing` fork each worker from this process as it is now, and not start Python.
+    """Let `multiprocessing` fork each worker and not start Python.
 
-    A helper process stays as it is and forks twice for each worker. The first fork ends, so the
-    second fork is an orphan. Its parent becomes the nearest process above that adopts orphans: the
-    supervisor.
+    A fork of this process is the helper. The helper keeps the state of this moment, and forks twice
+    for each worker. The first fork ends, so the second fork is an orphan. The nearest process above
+    that adopts orphans becomes the parent of the second fork: this is the supervisor.
     """
     here, there = socket.socketpair(type=socket.SOCK_SEQPACKET)
     if os.fork() == 0:
@@ -249,7 +251,7 @@ def _become_worker(
     environment: dict[str, str],
     blocked: list[signal.Signals],
 ) -> None:
-    """Do what a new Python would, with descriptors of the same numbers as in the supervisor."""
+    """Do what a new Python would do. Each descriptor has the same number as in the supervisor."""
     ctypes.CDLL(None).prctl(PR_SET_NAME, WORKER.encode())
     free = max(numbers) + 1
     moved = [fcntl(descriptor, F_DUPFD, free) for descriptor in received]
@@ -261,7 +263,7 @@ def _become_worker(
     os.environ.update(environment)
     sys.argv = ["-c", "--multiprocessing-fork"]
     signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
-    exec(code, {})  # as `python -c` would
+    exec(code, {})  # as `python -c` does
 
 
 def _modules() -> Iterator[str]:
@@ -272,12 +274,15 @@ def _modules() -> Iterator[str]:
 
 
 def serve(requests: socket.socket) -> None:
-    """Import what services need when the first is asked for; run each in a fork of this process."""
+    """Wait for the first request, import the modules of services, and fork for each request.
+
+    In a fork, run the service.
+    """
     requests.recv(1, socket.MSG_PEEK)
     for name in _modules():
         import_module(name)
     gc.collect()
-    gc.freeze()  # or each service looks at all of this for garbage, and so copies it
+    gc.freeze()  # otherwise each service searches all modules for garbage, which copies memory
     module, *sys.argv[1:] = _serve(requests)
     if os.environ.get("WORKERS", "1") not in {"", "1"}:
         _fork_workers()

@@ -15,12 +15,12 @@ from src.framework.web.events import EVENT_STREAM
 from tests.tasks import tasks_path
 
 SECONDS = 10
-"""How long to wait for an event that has to come."""
+"""How many seconds to wait for an event that has to come."""
 
 
 @dataclass
 class Event:
-    """The fields of an event; a comment is one named ``."""
+    """The fields of an event. A comment is a field with an empty name."""
 
     fields: dict[str, str] = field(default_factory=dict)
 
@@ -34,7 +34,7 @@ class Event:
 
 
 async def lines(response: httpx.Response) -> AsyncIterator[str]:
-    """Split at line feeds only: JSON may have characters that `aiter_lines` takes for one."""
+    """Split at line feeds only. `aiter_lines` would also split at other characters in JSON."""
     text = b""
     async for part in response.aiter_raw():
         *whole, text = (text + part).split(b"\n")
@@ -48,7 +48,7 @@ class Stream:
         self.lines = lines(response)
 
     async def next(self) -> Event | None:
-        """Wait for the next event; None is the end."""
+        """Wait for the next event, and return it. Return None at the stream's end."""
         async with asyncio.timeout(SECONDS):
             event = Event()
             async for line in self.lines:
@@ -82,7 +82,7 @@ async def streaming(
 
 
 class Reader:
-    """A client of which there can be thousands."""
+    """A client so small that a test can have thousands."""
 
     def __init__(self, url: str, user: str) -> None:
         self.address = urlsplit(url)
@@ -94,7 +94,7 @@ class Reader:
         self.ended_at = 0.0
 
     async def read(self) -> None:
-        """Read to the end, from where the last stream ended."""
+        """Read a stream to its end. Begin where the client's last stream ended."""
         reader, writer = await asyncio.open_connection(
             self.address.hostname, self.address.port, limit=2**20
         )

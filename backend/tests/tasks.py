@@ -24,7 +24,7 @@ FIELDS = [
     "updated_at",
 ]
 
-# Changes to a task that is open and has a description.
+# Changes to a task that is not completed and has a description.
 CHANGES: list[dict[str, object]] = [
     {"title": "Buy bread"},
     {"description": "Whole grain"},
@@ -65,7 +65,7 @@ def listed(api: httpx.Client, user: str) -> list[Task]:
 
 
 def assert_problem(response: httpx.Response, status: int, detail: str | None = None) -> None:
-    """Every error has the same format: RFC 9457."""
+    """Check an error: every error has the format of RFC 9457."""
     assert response.status_code == status, response.text
     assert response.headers["content-type"] == "application/problem+json"
     problem = response.json()
@@ -84,7 +84,7 @@ def assert_problem(response: httpx.Response, status: int, detail: str | None = N
 
 
 def task_after(task: Task, changes: Task, answer: Task) -> Task:
-    """Return a task with these changes, and the times that this answer has to have for them."""
+    """Return the task after these changes, with the times that the answer has to have."""
     now, is_done = answer["updated_at"], changes.get("completed", task["completed"])
     done_at = (task["completed_at"] if task["completed"] else now) if is_done else None
     return task | changes | {"completed_at": done_at, "updated_at": now}

@@ -1,4 +1,4 @@
-"""Tokens as an issuer or an attacker would make them, and a key server."""
+"""Tokens of issuers and attackers, and a key server."""
 
 import hashlib
 import hmac
@@ -31,7 +31,7 @@ SECRET = "a secret of 32 bytes, for tests only"
 
 
 def token(user: object, secret: str = SECRET, **claims: object) -> str:
-    """Sign a token for this user with HS256; claims that are None are left out."""
+    """Sign a token for this user with HS256. Leave out claims that are None."""
     return jwt.encode(claims_of(user, **claims), secret)
 
 
@@ -42,7 +42,7 @@ def claims_of(user: object, **claims: object) -> dict[str, Any]:
 
 
 def handmade(header: object, claims: object, secret: bytes = SECRET.encode()) -> str:
-    """Sign with HS256, whatever the header says; bytes are used as they are, not as JSON."""
+    """Sign with HS256, whatever the header says. Write bytes as they are, and not as JSON."""
     signed = f"{_segment(header)}.{_segment(claims)}"
     signature = hmac.digest(secret, signed.encode(), hashlib.sha256)
     return f"{signed}.{_segment(signature)}"
@@ -114,11 +114,11 @@ _GENERATE: dict[str, Callable[[], PrivateKey]] = {
     "ES384": partial(ec.generate_private_key, ec.SECP384R1()),
     "ES512": partial(ec.generate_private_key, ec.SECP521R1()),
     "RS256": partial(rsa.generate_private_key, 65537, 2048),
-    # One key for all of these: it takes a tenth of a second.
+    # These algorithms share one key, because to make an RSA key takes a tenth of a second.
     **dict.fromkeys(["RS384", "RS512", "PS256", "PS384", "PS512"], _RSA),
 }
 ASYMMETRIC = list(_GENERATE)
-"""The asymmetric algorithms of RFC 7518 and 8037, also by their names of RFC 9864."""
+"""The asymmetric algorithms of RFC 7518 and RFC 8037, also by the names of RFC 9864."""
 
 
 def signing_key(key_id: str | None, algorithm: str = "EdDSA") -> SigningKey:
@@ -126,7 +126,7 @@ def signing_key(key_id: str | None, algorithm: str = "EdDSA") -> SigningKey:
 
 
 class KeyServer(ThreadingTCPServer):
-    """Sends the bytes of `answer` to every request; if empty, closes the connection."""
+    """Sends the bytes of `answer` to every request. If `answer` is empty, closes the connection."""
 
     allow_reuse_address = True
     daemon_threads = True
