@@ -1,4 +1,4 @@
-"""`specs/architecture.md` says where a PUT is refused, and the service refuses it so."""
+"""`specs/architecture.md` says how each stage refuses a PUT. The service does what it says."""
 
 import re
 from collections.abc import Callable
@@ -41,7 +41,7 @@ def test_the_page_names_the_file_of_each_stage_and_is_short() -> None:
 def test_the_page_names_each_refusal_that_a_test_shows() -> None:
     named = {int(status) for _, statuses in STAGES for status in re.findall(r"\d+", statuses)}
 
-    # test_open_mode.py shows the 421, test_connections.py the 503.
+    # test_open_mode.py shows the 421, and test_connections.py shows the 503.
     assert named == REFUSED.keys() | {421, 503}
 
 

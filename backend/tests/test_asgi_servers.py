@@ -1,4 +1,4 @@
-"""Any ASGI server or adapter can serve: what the specification leaves optional may be absent."""
+"""Any ASGI server or adapter can serve the application, also without ASGI's optional parts."""
 
 import json
 import sys
@@ -32,7 +32,7 @@ SERVERS = {
 def anywhere(
     request: pytest.FixtureRequest, postgres: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Server]:
-    """The service, run by one of these servers."""
+    """The service on each of the servers in `SERVERS`."""
     port = str(free_port())
     name, *arguments = [each.replace("PORT", port) for each in SERVERS[request.param]]
     if find_spec(name) is None:
@@ -74,7 +74,7 @@ def test_every_server_streams_changes(anywhere: Server, user: str) -> None:
     ):
         lines = stream.iter_lines()
         assert next(lines).startswith("retry: ")
-        assert any(line.startswith("data: ") for line in lines)  # from here on, it tells
+        assert any(line.startswith("data: ") for line in lines)  # later changes are in the stream
         with anywhere.client() as other:
             create(other, user, title="Buy bread")
         assert any("Buy bread" in line for line in lines)
@@ -131,7 +131,7 @@ for _ in range(int(sys.argv[2])):
 def called(
     postgres: str, *scopes: Mapping[str, Any], loops: int = 1, **settings: str
 ) -> list[tuple[int, dict[str, str], Any]]:
-    """Call the application as an adapter does that gives nothing more; return its answers."""
+    """Call the application as an adapter with only these scopes does. Return the answers."""
     sent = json.dumps([{**REQUIRED, "headers": [("host", "localhost")], **each} for each in scopes])
     settings = {"DATABASE_URL": postgres, "LOG_LEVEL": "warning"} | settings
     status, said = ran("tests.script", BARE, sent, str(loops), **settings)
@@ -168,7 +168,7 @@ def test_a_scope_may_have_only_the_members_that_every_scope_must_have(
 
 
 def test_each_event_loop_opens_its_own_connections(postgres: str, user: str) -> None:
-    """Some adapters run each request in a loop of its own."""
+    """Some adapters run each request in an event loop of its own."""
     answers = called(postgres, {"path": f"/api/{user}/tasks"}, {"path": "/health/ready"}, loops=3)
 
     assert [status for status, _, _ in answers] == [200] * 6
@@ -265,7 +265,7 @@ def test_a_serverless_adapter_can_call_the_service(postgres: str, lifespan: str)
     assert answers[0]["headers"]["location"].startswith("/api/ada/tasks/")
 
 
-# A system without what Windows lacks
+# A system without the functions and modules that Windows lacks
 
 
 WITHOUT = """

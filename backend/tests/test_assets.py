@@ -1,4 +1,4 @@
-"""The pages' assets are read once, and browsers cache them until they change."""
+"""The service reads the assets of its pages once, and browsers cache an asset until it changes."""
 
 import re
 import shutil
@@ -50,7 +50,7 @@ def test_a_page_names_the_version_of_its_assets_and_browsers_keep_them(
 
 @pytest.mark.parametrize("query", ["", "?v=", "?v=another", "?w=another"])
 def test_an_asset_of_another_version_is_not_kept_for_long(api: httpx.Client, query: str) -> None:
-    """While two versions of the service run, one may get requests from the other's page."""
+    """While two versions of the service run, one may get requests from the other version's page."""
     response = api.get(ASSET + query)
 
     assert response.status_code == 200

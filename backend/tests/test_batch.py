@@ -799,8 +799,8 @@ async def test_a_batch_with_a_key_deletes_some_of_its_users_expired_keys_only(
 
 @pytest.fixture
 async def in_steps(engine: AsyncEngine) -> AsyncIterator[AsyncEngine]:
-    """An engine that takes its tables for distributed, and so applies a batch in steps."""
-    await asyncio.gather(*(ping(engine) for _ in range(5)))  # a new connection would look again
+    """An engine that believes that its tables are distributed, and applies batches in steps."""
+    await asyncio.gather(*(ping(engine) for _ in range(5)))  # a later connection would look again
     _pool(engine).is_distributed = True
     yield engine
     assert is_distributed(engine)
@@ -895,7 +895,7 @@ async def test_only_one_of_20_batches_in_steps_with_one_key_is_applied(
 async def at_once(
     server: Server, url: str, locks: str, lock: str, requests: list[tuple[str, list[Operation]]]
 ) -> list[httpx.Response]:
-    """Send batches with one key, and let none of them go on before one waits for the lock."""
+    """Hold a lock, send batches with one key, and let go of the lock once a batch waits."""
     writer, watcher = await asyncpg.connect(url), await asyncpg.connect(url)
     transaction = writer.transaction()
     await transaction.start()
@@ -921,7 +921,7 @@ async def at_once(
 async def test_only_one_of_20_concurrent_batches_with_one_key_is_applied(
     server: Server, api: httpx.Client, direct: str, locks: str, user: str
 ) -> None:
-    """Each but the first finds its tasks changed and gone when it gets their locks."""
+    """When a later batch gets the locks, one of its tasks is changed and the other is deleted."""
     task, other = create(api, user), create(api, user)
     operations = [update(task, etag_of(api, task), completed=True), delete(other), MILK]
     lock = f"SELECT FROM tasks WHERE user_id = '{user}' AND id = '{task['id']}' FOR UPDATE"
@@ -1018,7 +1018,7 @@ async def until_waiting(
     request: asyncio.Task[Any],
     number: int = 1,
 ) -> None:
-    """Wait until so many statements wait for a lock, and the request waits for the statements."""
+    """Wait until this many statements wait for a lock. The request must not end before that."""
     waiting = f"SELECT count(*) FROM {locks} WHERE NOT granted"
     while await watcher.fetchval(waiting) < number:
         assert not request.done()
@@ -1073,7 +1073,7 @@ def members_of(task: Task) -> dict[str, Any]:
 async def test_tasks_that_are_written_in_steps_keep_the_same_further_members(
     in_steps: AsyncEngine,
 ) -> None:
-    """As on Citus, but on one server: a batch is a transaction, and Python merges the members."""
+    """A batch runs as on Citus, but on one server: in a transaction, and Python merges members."""
     engine = in_steps
     sent = {"it": {"a": 1, "b": None}, "n": 12345678901234567890123}
     task = TaskCreate.model_validate({"title": "x"} | sent)

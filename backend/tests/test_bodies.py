@@ -1,4 +1,4 @@
-"""The time and memory of bodies and heads is bounded, before the service reads them."""
+"""Bodies and heads take limited time and memory. The limits hold before the service reads them."""
 
 import asyncio
 import gc
@@ -105,7 +105,7 @@ def test_a_body_has_as_many_values_as_a_parser_counts(value: object, most: int) 
 
 numbers = st.integers() | st.builds(
     lambda digits, sign: sign * (10**digits + 7),
-    st.integers(1, 4000),  # more is no number to Python's own parser
+    st.integers(1, 4000),  # Python's own parser refuses numbers with more digits
     st.sampled_from([-1, 1]),
 )
 json_values = st.recursive(
@@ -195,7 +195,7 @@ LARGE = {
 
 @pytest.mark.parametrize("operations", LARGE.values(), ids=LARGE)
 def test_no_body_takes_long_to_read(operations: bytes) -> None:
-    """Each of these took 0.12 s to 1 s once, and takes 0.05 s or less."""
+    """Each of these bodies once took 0.12 s to 1 s, and now takes 0.05 s or less."""
     body = b'{"operations":[%b]}' % operations
     took = []
     for _ in range(5):
@@ -296,7 +296,7 @@ def test_the_bodies_of_one_user_and_of_all_users_have_a_budget() -> None:
         hold(scope("another"), 1)
     for each in [first, *others]:
         release(each)
-        release(each)  # which is nothing
+        release(each)  # a second release changes nothing
 
     assert bodies.held == {}
 

@@ -30,7 +30,7 @@ def browser(chromium: Path) -> Iterator[Browser]:
 
 @pytest.fixture
 def page(browser: Browser) -> Iterator[Page]:
-    # So that the test sees what the pages' own policy would block.
+    # Without the pages' own policy: the test has to see requests that the policy would block.
     context = browser.new_context(bypass_csp=True)
     yield context.new_page()
     context.close()
@@ -38,7 +38,7 @@ def page(browser: Browser) -> Iterator[Page]:
 
 @pytest.fixture
 def refused(page: Page, server: Server) -> list[str]:
-    """Block all hosts but the service, and collect what the page requested from them."""
+    """Block all hosts but the service, and collect the page's requests to blocked hosts."""
     refused: list[str] = []
 
     def decide(route: Route, request: Request) -> None:
@@ -109,7 +109,7 @@ async (api) => {
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The files of a page that is not the service's."""
+    """A folder for the frontend's page, which is not a page of the service."""
     return tmp_path_factory.mktemp("site")
 
 
@@ -220,14 +220,17 @@ def test_a_page_of_the_frontends_origin_sends_and_reads_every_header(
 
 @dataclass
 class Guide:
-    """A page of the frontend, a service that lets it in, and how the blocks of spa.md run in it."""
+    """A page of the frontend, and a service that lets the page in.
+
+    The page runs the code blocks of spa.md.
+    """
 
     page: Page
     server: Server
     user: str
 
     def run(self, script: str) -> Any:  # noqa: ANN401 - what the page makes of it
-        """Run the blocks, and run this script after the blocks."""
+        """Run the code blocks, and then this script."""
         blocks = re.findall(r"^```js\n(.*?)^```", GUIDE.read_text(), re.MULTILINE | re.DOTALL)
         without_tokens, with_tokens, *others = blocks
         first = with_tokens if self.server.auth else without_tokens
@@ -383,7 +386,7 @@ def test_a_page_of_an_origin_that_was_not_named_cannot_call_the_api(
 def test_a_page_cannot_reach_a_service_without_tokens_under_the_pages_name(
     page: Page, server: Server
 ) -> None:
-    """DNS rebinding: the page's host now resolves to loopback, so that both are one origin."""
+    """DNS rebinding: the page's name resolves to loopback, so page and service have one origin."""
     rebound = f"http://{HOSTS['jwt']}:{urlsplit(server.url).port}"
 
     answer = page.goto(f"{rebound}/health/live")

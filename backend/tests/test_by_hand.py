@@ -1,4 +1,4 @@
-"""Whoever writes by hand, restores or empties tables: the feed stays whole and writes go on."""
+"""If someone writes by hand, restores or empties tables, the feed stays whole and writes go on."""
 
 import asyncio
 import json
@@ -201,7 +201,7 @@ async def test_a_user_who_is_deleted_everywhere_begins_anew(
 async def test_a_restore_ends_an_open_stream_with_the_problem_that_its_token_is_gone(
     engine: AsyncEngine, own_database: str, user: str, last: str
 ) -> None:
-    """The restored user has fewer changes than the stream heard of, or as many other changes."""
+    """After the restore, the user has fewer changes than the stream sent, or as many others."""
     for _ in range(10):
         await created(engine, user)
     hub, stream = Listeners(engine, asyncio.Event(), 60, 100), Recorded()
@@ -242,7 +242,7 @@ async def test_a_restore_is_noticed_within_40_seconds() -> None:
     assert listeners.REREAD_SECONDS + listeners.POLL_SECONDS < 40
 
 
-# What is kept of the log
+# Which changes the log keeps
 
 LONG_AGO = timedelta(days=31)
 

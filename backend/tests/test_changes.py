@@ -1,4 +1,4 @@
-"""`GET /api/{user_id}/tasks/changes`: what changed since, with nothing left out."""
+"""`GET /api/{user_id}/tasks/changes`: all changes since a token, with no change left out."""
 
 from base64 import urlsafe_b64encode
 from typing import Any

@@ -76,7 +76,7 @@ async def selected(url: str, sql: str) -> Any:  # noqa: ANN401 - whatever is sel
 
 
 def statuses(api: httpx.Client, user: str) -> list[int]:
-    """Send requests of each kind."""
+    """Send requests of each kind. Return the statuses of the answers."""
     task = create(api, user)
     key = {"Idempotency-Key": task["id"]}
     etag = {"If-Match": api.get(task_path(task)).headers["etag"]}
@@ -115,14 +115,14 @@ def post_batch(api: httpx.Client, user: str, task: Task, etag: str) -> httpx.Res
 
 
 def test_the_pages_commands_move_every_table_and_bring_every_table_back() -> None:
-    """The tables that triggers of `tasks` write to go first and come last."""
+    """Triggers of `tasks` write to other tables, which move before `tasks` and return after."""
     moved, brought = (re.findall(r"table\w*\('(\w+)'", " ".join(part)) for part in (MOVE, BACK))
     assert sorted(moved) == sorted(model.__tablename__ for model in MODELS)
     assert moved[-1] == "tasks"
     assert brought == moved[::-1]
 
 
-# Whether it is distributed
+# Whether the tables are distributed
 
 
 async def plan_cache_mode(engine: AsyncEngine) -> object:
@@ -146,7 +146,7 @@ async def test_a_statement_has_one_plan_in_a_database_without_distributed_tables
 
 @pytest.mark.anyio
 async def test_a_plan_depends_on_its_values_as_soon_as_citus_knows_a_table(local: str) -> None:
-    """While the first command of a move copies the rows, Citus lists the table in the same way."""
+    """Citus also lists a table in this way while the first command of a move copies the rows."""
     await make_tables(local)
     await execute(local, "SELECT citus_add_local_table_to_metadata('changes')")
     engine = create_engine(local, pool_size=1)
@@ -267,7 +267,7 @@ async def one(spread: str) -> AsyncIterator[AsyncEngine]:
 
 
 async def sent(engine: AsyncEngine, work: Callable[[], Awaitable[object]]) -> list[str]:
-    """The commands that the coordinator sends to the workers meanwhile."""
+    """Do the work, and return the commands that the coordinator sends to the workers meanwhile."""
     connection = await engine.raw_connection()
     driver: Any = connection.driver_connection
     connection.close()
@@ -340,7 +340,8 @@ async def test_every_statement_about_personal_tokens_goes_to_one_server(
         partial(personal_token_service.end_token, one, "ada", token_id)
     ]
     commands = [counted, inserted]
-    for work in [*again_and_again * 8, *once]:  # what runs often may get a plan for all values
+    # A statement that runs often may get a plan for all values.
+    for work in [*again_and_again * 8, *once]:
         [command] = await sent(one, work)
         commands.append(command)
     tables = [re.findall(r"public\.personal_tokens_\d+", each) for each in commands]
@@ -391,7 +392,7 @@ def test_creates_and_readiness_take_two_round_trips_and_other_requests_take_one(
 
 @pytest.mark.anyio
 async def test_a_create_returns_the_same_json_as_a_later_read(one: AsyncEngine) -> None:
-    """The coordinator writes a new task's JSON; when a client reads the task, a worker does."""
+    """The coordinator writes the JSON of a new task. A worker writes the JSON of later reads."""
     odd = "\\\"'\u2028\t\x01😀"
     task = {"title": odd, "description": odd, "tags": ["a b", '"'], "priority": "urgent"}
 
@@ -605,7 +606,7 @@ CREATE TRIGGER count_writes BEFORE UPDATE ON tasks FOR EACH ROW EXECUTE FUNCTION
 
 
 async def counted(url: str) -> tuple[int, dict[str, int]]:
-    """Return how many tasks of one title there are at most, and how often each was written."""
+    """Return the largest number of tasks with one title, and how often each task was written."""
     async with load_connected(url) as connection:
         rows = await connection.fetch("SELECT id::text, title, writes FROM tasks")
     titles = Counter(title for _, title, _ in rows)
@@ -618,7 +619,7 @@ async def all_of(url: str, sql: str) -> list[str]:
 
 
 def users_of(url: str, worker: Node, number: int) -> list[str]:
-    """New users whose rows are on this worker."""
+    """Return names of new users whose rows will be on this worker."""
 
     async def chosen() -> list[str]:
         async with load_connected(url) as connection:
@@ -733,7 +734,10 @@ WHERE table_name = 'tasks'::regclass
 """
 
 AUDIT_TOO = MOVE[-1].replace("'tasks'", "'audit'")
-"""Moves the table that the test's own trigger of `tasks` writes to: before `tasks`, as the feed."""
+"""The command to move the table of the test's own trigger of `tasks`.
+
+Like the feed's tables, this table has to move before `tasks`.
+"""
 
 
 class Follower:
@@ -749,7 +753,7 @@ class Follower:
         self.is_running = True
 
     async def follow(self) -> None:
-        """Follow until told to stop, and then to the end."""
+        """Follow the feed until the test ends `is_running`, and then to the feed's end."""
         is_last = False
         while not is_last:
             was_running = self.is_running  # a change may follow an empty page
@@ -758,7 +762,7 @@ class Follower:
         self.client.close()
 
     async def _read_page(self) -> bool:
-        """Return whether there may be more."""
+        """Read a page. Return whether there may be more changes."""
         answer = await self.client.request("GET", f"{self.path}/changes?since={self.token}")
         if answer.status == "410":
             self.began_anew += 1
@@ -779,10 +783,10 @@ class Follower:
 def test_tables_that_are_distributed_under_load_and_brought_back_fail_no_request(
     local: str, tmp_path: Path
 ) -> None:
-    """The rows tell what was applied twice; the audit does not.
+    """The rows show which writes were applied twice. The audit cannot show this.
 
-    While `tasks` is on the coordinator, Citus keeps what a trigger has written elsewhere even if
-    the statement fails. So followers, too, are right only after they have begun anew.
+    While `tasks` is on the coordinator, a trigger writes to tables on other servers. Citus keeps
+    these rows even if the statement fails. So followers are right only after they have begun anew.
     """
     users = [f"user-{number}" for number in range(28)]
     refused: list[int] = []

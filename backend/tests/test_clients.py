@@ -1,4 +1,4 @@
-"""One command makes a typed client: it compiles, and can call every operation."""
+"""One command makes a typed client. The client compiles, and can call every operation."""
 
 import json
 import os
@@ -72,7 +72,10 @@ def test_the_recipe_for_agents_lists_creates_completes_twice_and_batches(
 
 
 def with_fastmcp(folder: Path) -> tuple[str, ...]:
-    """Python in an environment of its own: FastMCP brings a library that uvicorn would use here."""
+    """Return the command of a Python with FastMCP, in an environment of its own.
+
+    FastMCP installs a library that uvicorn would use if it were in our environment.
+    """
     python = ("uv", "run", "--no-project", "--with", f"fastmcp=={FASTMCP}", "python")
     install(Path(sys.executable).parent / python[0], *python[1:], "-c", "", folder=folder)
     return python
@@ -83,7 +86,7 @@ GENERATORS = ["hey-api", "oazapfts", "orval", "swagger-typescript-api"]
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the client that each generator makes of the contract, all of them compiled."""
+    """A folder with a compiled client from each generator."""
     folder = tmp_path_factory.mktemp("generators") / "clients"
     shutil.copytree(HERE / "generators", folder)
     shutil.copy(CONTRACT, folder)
@@ -116,7 +119,7 @@ def test_the_client_of_another_generator_compiles_and_creates_lists_changes_and_
 
 
 def run(command: Sequence[str | Path], folder: Path, **settings: str) -> str:
-    """Run a program, also one of the virtual environment, and return what it said."""
+    """Run a program of the machine or of the virtual environment, and return the output."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     said = subprocess.run(
         command,

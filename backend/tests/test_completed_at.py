@@ -1,4 +1,4 @@
-"""When a task was completed, and when it was created elsewhere."""
+"""The time when a task was completed, and the time when another program created the task."""
 
 import asyncio
 import json

@@ -374,7 +374,7 @@ def test_the_first_connection_of_a_process_is_served(postgres: str, tmp_path: Pa
 
 
 def listens(server: Server) -> bool:
-    """Check for the socket without connecting to it."""
+    """Say whether the server listens, without a connection to the server."""
     connections = psutil.Process(server.process.pid).net_connections("tcp")
     return any(each.status == psutil.CONN_LISTEN for each in connections)
 
@@ -451,7 +451,7 @@ async def test_the_service_reads_little_more_while_a_request_waits_for_the_reque
         assert isinstance(connection, protocol.HTTPProtocol)
         other_reader, other_writer = await connect(server)
         other_writer.write(request("GET", "/"))
-        await other_reader.readuntil(b"ok")  # by now, the service has read what arrived before
+        await other_reader.readuntil(b"ok")  # the service has now read all earlier bytes
         waiting = len(connection.waiting)
         may_end.set()
         for _ in range(times):

@@ -1,4 +1,4 @@
-"""Any console's string can be pasted; an error names what is wrong and shows no password."""
+"""The string from any provider's console works. An error says what is wrong without a password."""
 
 import ssl
 import string
@@ -23,7 +23,10 @@ VERIFIED = PLAIN | {"ssl": (ssl.CERT_REQUIRED, True)}
 
 
 def parsed(pasted: str) -> tuple[tuple[object, ...], dict[str, Any]]:
-    """User, password, host, port and database; asyncpg's arguments with the checks of `ssl`."""
+    """Return user, password, host, port and database, and asyncpg's other arguments.
+
+    Of `ssl`, the arguments have only the checks.
+    """
     url, arguments = parse(pasted, "DATABASE_URL")
     assert url.drivername == "postgresql+asyncpg"
     assert not url.query
@@ -207,7 +210,7 @@ def test_an_unescaped_slash_or_question_mark_in_a_password_is_refused(
         parse(f"postgresql://ada:{first}{cut}{rest}@localhost/tasks")
 
 
-# No part of this may be shown.
+# No message may show a part of this password.
 PASSWORD = "xyzzy", "plugh"
 
 SHAPE = (

@@ -61,7 +61,7 @@ async def test_a_slow_statement_is_logged_whole(
 
 @pytest.mark.anyio
 async def test_a_connection_with_a_plan_that_citus_refuses_is_ended() -> None:
-    """The tables are distributed after the connection began; the next connection sees that."""
+    """The tables became distributed after the connection began. The next connection sees this."""
     ended: list[str] = []
     driver = SimpleNamespace(terminate=lambda: ended.append("driver"))
     connection = SimpleNamespace(driver_connection=driver, info={"plans once": True})
@@ -124,7 +124,7 @@ WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type 
 
 @asynccontextmanager
 async def closed_gate(url: str) -> AsyncIterator[None]:
-    """Block PASS statements while the block runs."""
+    """Let PASS statements wait until the block ends."""
     connection = await asyncpg.connect(url)
     await connection.execute("SELECT pg_advisory_lock(1)")
     try:
@@ -135,7 +135,7 @@ async def closed_gate(url: str) -> AsyncIterator[None]:
 
 @pytest.fixture
 async def four(direct_database: str) -> AsyncIterator[AsyncEngine]:
-    """An engine of four connections."""
+    """An engine with four connections."""
     engine = create_engine(direct_database, pool_size=4)
     yield engine
     await engine.dispose()
@@ -148,11 +148,11 @@ async def until_sessions(driver: Driver, counted: str, number: int) -> None:
 
 
 async def taken(engine: AsyncEngine, url: str) -> int:
-    """Count the connections in use, once two connections wait at the gate and no other comes."""
+    """Wait until two connections wait at the gate and no other comes. Count those in use."""
     pool: Any = engine.pool
     async with connected(url) as driver:
         await until_sessions(driver, AT_THE_GATE, 2)
-    await asyncio.sleep(0.5)  # only a wait can show that no other comes
+    await asyncio.sleep(0.5)  # only a wait can show that no other connection comes
     number: int = pool.checkedout()
     return number
 
@@ -224,7 +224,7 @@ async def test_a_cancelled_wait_takes_no_share() -> None:
         await asyncio.sleep(0)
         impatient.cancel()
         shares.give_back("ada")
-        unlucky.cancel()  # in the same turn of the loop as its share came
+        unlucky.cancel()  # in the turn of the event loop in which its share comes
 
     assert served == ["patient"]
     assert not shares.taken
@@ -238,7 +238,7 @@ async def test_a_refused_request_that_leaves_at_once_gives_no_share_back() -> No
 
     late = asyncio.create_task(shares.turn("ada"))
     await asyncio.sleep(0)
-    asyncio.get_running_loop().call_later(0, late.cancel)  # in the turn in which it is refused
+    asyncio.get_running_loop().call_later(0, late.cancel)  # in the turn that refuses `late`
 
     with pytest.raises(asyncio.CancelledError):
         await late

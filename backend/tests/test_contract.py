@@ -1,4 +1,4 @@
-"""The published contract is the service's own, is complete, and is kept."""
+"""The published contract is the service's own and is complete, and the service keeps it."""
 
 import json
 import os
@@ -53,8 +53,8 @@ BODIES: dict[str, Any] = {
 NEVER = 2**33
 KINDS = ["Create", "Update", "Delete"]
 
-# How to get each of these answers from any operation that has it. 500 and 503 need a fault, and 429
-# needs 10,000 keys: see `test_key_storage.py`.
+# How to get each of these answers from any operation that has the answer. 500 and 503 need a fault,
+# and 429 needs 10,000 keys: see `test_key_storage.py`.
 PATHS: dict[int, dict[str, object]] = {
     400: {"user_id": "%FF"},
     404: {"task_id": uuid4(), "token_id": uuid4()},
@@ -71,13 +71,13 @@ REQUESTS: dict[int, dict[str, Any]] = {
     415: {"content": b"title=Buy+milk", "headers": {"Content-Type": "text/plain"}},
 }
 
-# Where an operation's answers need another request.
+# The requests for answers of a batch. Other operations need other requests.
 OF_BATCHES: dict[int, dict[str, Any]] = {
     404: {"json": {"operations": [{"op": "delete", "id": str(uuid4())}]}},
     413: {"content": b"x" * 4_000_000, "headers": {"Content-Type": "application/json"}},
 }
 
-# Of the message itself, or of the connection: RFC 9110 §6.6.1, §7.6.1, §8.
+# Headers of the message itself, or of the connection: RFC 9110 §6.6.1, §7.6.1, §8.
 OF_ANY_MESSAGE = {
     "connection",
     "content-encoding",
@@ -277,7 +277,8 @@ def test_the_service_keeps_its_contract_with_tokens(
     config = SCHEMATHESIS + WITH_TOKEN.format(token=token(user), user=user)
     (tmp_path / "schemathesis.toml").write_text(config)
 
-    some = () if full else ("--phases=fuzzing,stateful",)  # the others are as without a token
+    # The other phases do the same as without a token.
+    some = () if full else ("--phases=fuzzing,stateful",)
     assert passed_cases(server, tmp_path, seed, 20 if full else 8, *some) >= (400 if full else 100)
 
 

@@ -23,7 +23,7 @@ MIDNIGHT = "2026-12-24T00:00:00.000000+00:00"
 NOON = "2026-12-24T12:00:00.000000+00:00"
 ANOTHER = "2026-12-25T00:00:00.000000+00:00"
 
-# What is sent, and what is answered.
+# What a client sends, and what the service answers.
 SENT: list[tuple[dict[str, object], tuple[str | None, bool]]] = [
     ({"due_date": "2026-12-24"}, (MIDNIGHT, True)),
     ({"due_date": "2026-12-24", "all_day": True}, (MIDNIGHT, True)),
@@ -185,10 +185,10 @@ DAYS = [
     ("Pacific/Kiritimati", "2026-12-24", 24),
     ("Pacific/Pago_Pago", "2026-12-24", 24),
     ("Australia/Lord_Howe", "2026-04-05", 24.5),
-    ("Africa/Cairo", "2026-04-24", 23),  # has no midnight
-    ("America/Havana", "2026-11-01", 25),  # has two
-    ("America/Asuncion", "2023-03-26", 24),  # its clocks go back to the day before
-    ("Pacific/Apia", "2011-12-29", 24),  # the day after was left out
+    ("Africa/Cairo", "2026-04-24", 23),  # this day has no midnight
+    ("America/Havana", "2026-11-01", 25),  # this day has two midnights
+    ("America/Asuncion", "2023-03-26", 24),  # the clocks go back to the day before
+    ("Pacific/Apia", "2011-12-29", 24),  # the zone left out the day after
 ]
 """Zones, and days with their lengths in hours."""
 
@@ -196,7 +196,7 @@ TICK = timedelta(microseconds=1)
 
 
 def first_moment(zone: str, day: str) -> datetime:
-    """Look at each quarter of an hour: a day begins when its date does."""
+    """Look at each quarter of an hour until the zone has this date."""
     moment = datetime.fromisoformat(f"{day}T00:00:00+00:00") - timedelta(hours=30)
     while moment.astimezone(ZoneInfo(zone)).date() < date.fromisoformat(day):
         moment += timedelta(minutes=15)

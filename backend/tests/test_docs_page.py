@@ -48,7 +48,7 @@ def tab(browser: Browser) -> Page:
 
 @pytest.fixture
 def page(tab: Page, server: Server) -> Iterator[Page]:
-    """The page as it is opened for the first time, on a laptop that only reaches the service."""
+    """The page, opened for the first time on a laptop that reaches only the service."""
     elsewhere, errors = list[str](), list[str]()
 
     def note(error: Error) -> None:

@@ -75,18 +75,21 @@ def blocks(document: Path) -> list[str]:
 
 
 def first_terminal(document: Path) -> str:
-    """Return the block that starts the service for a document: its own, or else the README's."""
+    """Return the code block that starts the service for a document.
+
+    If the document has no such block, return the README's block.
+    """
     return next(block for block in [*blocks(document), RUN] if f"\n{RUN}" in f"\n{block}")
 
 
 @contextmanager
 def bash(script: str, said: Path, **own: str) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a script with the variables that it sets itself: a reader has no others."""
+    """Run a script without the settings of the tests: a reader has no settings but the script's."""
     with said.open("wb") as output:
         process = subprocess.Popen(
             ["bash", "-euo", "pipefail", "-c", script],
             cwd=TOP,
-            # A `make test` in a document only collects a file: this test is in it.
+            # `make test` in a document only collects a file: otherwise it would run this test.
             env=environment(
                 PYTEST_ADDOPTS="--collect-only tests/test_get_task.py", **DEFAULTS | own
             ),
@@ -104,7 +107,7 @@ def bash(script: str, said: Path, **own: str) -> Iterator[subprocess.Popen[bytes
 
 @contextmanager
 def started_by(script: str, folder: Path) -> Iterator[Server]:
-    """Start the service as a block does, but on a port and in a folder that nobody else has."""
+    """Start the service by a code block, but with a port and a folder of its own."""
     port = str(free_port())
     script = script.replace("8000", port)
     with bash(script, folder / "log", PORT=port, DATA_DIR=str(folder / "data")) as process:
@@ -114,7 +117,7 @@ def started_by(script: str, folder: Path) -> Iterator[Server]:
 
 
 def like_it(folder: Path) -> AbstractContextManager[Server]:
-    """Start the service as `make run` does, from a process that has imported most of it."""
+    """Start the service with the settings of `make run`, but forked, which takes less time."""
     return serving(folder / "log", **DEFAULTS | {"DATA_DIR": str(folder / "data")})
 
 
@@ -127,7 +130,8 @@ def test_the_shell_blocks_run(
     if "jq " in "".join(scripts):
         tool("jq")
     first = first_terminal(document)
-    # One document shows that `make run` starts what the other services are, on no data.
+    # Only for the README, the service starts by `make run` and without data. The service of another
+    # document is forked and has a copy of the first data, which takes less time.
     if document.parent != TOP:
         initialized(tmp_path / "data")
     is_forked = first == RUN and document.parent != TOP
@@ -188,7 +192,7 @@ def test_the_other_blocks_start_the_service(script: str, postgres: str, tmp_path
 
 
 def figures(words: str, title: str = "requests/s") -> dict[str, list[float]]:
-    """Each server's figures in the rows of the bench whose names end with these words, if any."""
+    """Return each server's figures in the rows of the bench whose names end with these words."""
     results = (BACKEND / "benchmarks" / "results" / "README.md").read_text()
     tables = re.findall(rf"^\| {title} \|.*?\n\n", results, re.M | re.S)
     servers: dict[str, list[float]] = {}

@@ -59,7 +59,7 @@ def temporary(
     monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Path]:
     """A temporary folder for this test: short, and open to everyone like the machine's own."""
-    # Otherwise the first test's folder would hold those of all tests.
+    # First make pytest's own folder. Otherwise it would be inside the folder of the first test.
     tmp_path_factory.getbasetemp()
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o1777)
@@ -70,7 +70,7 @@ def temporary(
 
 @pytest.fixture
 def more_groups() -> Iterator[None]:
-    """Root in another group, as on most machines."""
+    """Put root into another group, too, as on most machines."""
     before = os.getgroups()
     os.setgroups([0, 54321])
     yield
@@ -82,7 +82,7 @@ def socket_file(url: str) -> Path:
 
 
 def connected_as(user: pwd.struct_passwd, url: str) -> str:
-    """The result of a connection by another user of the machine."""
+    """Connect as another user of the machine, and return the result."""
     return subprocess.run(
         [sys.executable, "-c", CONNECT, socket_file(url), str(user.pw_uid), str(user.pw_gid)],
         capture_output=True,
@@ -100,7 +100,7 @@ async def answer(url: str, sql: str) -> object:
 
 
 async def groups(url: str) -> str:
-    """The groups of a program that PostgreSQL runs."""
+    """Return the groups of a program that PostgreSQL runs."""
     connection = await asyncpg.connect(url)
     try:
         await connection.execute("CREATE TEMP TABLE said (line text)")

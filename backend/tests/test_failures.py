@@ -135,7 +135,7 @@ def test_times_are_in_utc_whatever_the_databases_own_zone(
 
 
 def sentence(log: str) -> str:
-    """The one line that says why the service cannot start."""
+    """Return the one line that says why the service cannot start."""
     [line] = [line for line in log.splitlines() if "The service cannot start" in line]
     return line
 

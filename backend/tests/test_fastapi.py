@@ -1,4 +1,4 @@
-"""What FastAPI's users expect of an application works here too."""
+"""Everything that FastAPI's users expect of an application works here, too."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
@@ -33,7 +33,7 @@ def app(engine: AsyncEngine) -> TaskAPI:
 async def calling(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with (
-        asyncio.timeout(10),  # httpx has none for an application
+        asyncio.timeout(10),  # httpx has no time limit for an application
         httpx.AsyncClient(transport=transport, base_url="http://localhost") as client,
     ):
         yield client
@@ -259,7 +259,7 @@ ODD_REQUESTS: list[tuple[str, str, dict[str, Any]]] = [
 async def test_an_override_and_the_fast_path_change_no_limit_and_no_sentence(
     engine: AsyncEngine,
 ) -> None:
-    """Three applications answer each request: to make them takes far longer than to ask."""
+    """All requests go to the same three applications: to make an application takes long."""
     answers: list[dict[str, tuple[int, bytes, str | None]]] = []
     for is_fast, overrides in [(True, {}), (True, {get_engine: lambda: engine}), (False, {})]:
         app = create_app(Settings(auth_mode="open", log_level="warning"), is_fast=is_fast)

@@ -53,7 +53,7 @@ class Replica:
         self.tasks: dict[str, Task] = {}
 
     async def follow(self, engine: AsyncEngine, limit: int = 1000) -> None:
-        """Read to the end."""
+        """Read the feed to the end."""
         more = True
         while more:
             page = await feed_service.changes(engine, self.user, self.position, limit)
@@ -389,7 +389,7 @@ async def test_the_newest_change_stays_at_any_age(
     await aged(own_database, user, 1, 3)
     position = await now(engine, user)
 
-    # Others' writes, and deletes of old changes, do not touch it.
+    # Writes of other users, and deletes of old changes, do not touch this position.
     for _ in range(300):
         await created(engine, f"{user}-other")
 
@@ -438,7 +438,7 @@ async def test_a_change_writes_to_no_index_of_tasks(
 
 @asynccontextmanager
 async def copied(url: str) -> AsyncIterator[str]:
-    """A copy of a database, as a branch or a restore makes it."""
+    """A copy of a database, as a branch or a restore makes a copy."""
     name = f"copy_{uuid4().hex}"
     original = url.partition("?")[0].rpartition("/")[2]
     server = url.replace(f"/{original}", "/postgres", 1)
@@ -483,8 +483,8 @@ async def test_all_clients_can_be_told_to_begin_anew(
 ) -> None:
     """After tables move to or from Citus, all clients must begin anew.
 
-    A client that follows writes of the meantime must begin anew, too. Here, a locked row of another
-    user's log stops the commands halfway.
+    A client that followed the feed while the commands ran must begin anew, too. Here, a locked row
+    of another user's log stops the commands halfway.
     """
     other = f"{user}-other"
     nothing_yet = await now(engine, user)
@@ -511,7 +511,7 @@ async def test_all_clients_can_be_told_to_begin_anew(
 async def until_waiting(
     url: str, locks: str, number: int, done: "asyncio.Task[Any] | None" = None
 ) -> None:
-    """Wait until so many sessions wait for locks, or until this task is done."""
+    """Wait until this many sessions wait for locks, or until the task `done` has ended."""
     async with connected(url) as driver, asyncio.timeout(10):
         while done is None or not done.done():
             waiting = f"SELECT count(*) FROM {locks} WHERE NOT granted"

@@ -13,7 +13,7 @@ from tests.tasks import Task, assert_problem, create, listed, task_path, tasks_p
 
 UNSET: dict[str, object] = {"completed": False, "priority": "medium", "due_date": None, "tags": []}
 
-# What is sent of a field, and what is answered.
+# What a client sends for a field, and what the service answers.
 READ: list[tuple[str, object, object]] = [
     ("completed", True, True),
     ("priority", "low", "low"),
@@ -97,7 +97,7 @@ WRONG_TAGS = [("", "1 to 50"), (" ", "1 to 50"), ("x" * 51, "1 to 50"), ("a,b", 
 
 
 def answered(api: httpx.Client, user: str, method: str, body: dict[str, object]) -> httpx.Response:
-    """Send fields with a create, or to a task that has none of its fields unset."""
+    """Send fields in a create, or in a change of a task that already has other values."""
     if method == "POST":
         return api.post(tasks_path(user), json={"title": "Buy milk"} | body)
     task = create(

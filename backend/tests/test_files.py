@@ -1,4 +1,4 @@
-"""When the files that this process may have open are scarce."""
+"""Files are scarce when this process may open only few more files."""
 
 import os
 import resource
@@ -16,7 +16,7 @@ LIMIT = 400
 
 @pytest.fixture
 def limited() -> Iterator[ExitStack]:
-    """Let this process open few files, and close at the end those that the test has opened."""
+    """Let this process open few files. At the end, close the files that the test has opened."""
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (LIMIT, before[1]))
     with ExitStack() as opened:

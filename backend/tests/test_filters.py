@@ -143,7 +143,7 @@ def test_pages_by_rank_and_due_date_have_each_task_once(
     assert walked(api, user, sort=sort, limit=limit) == ORDERS[sort]
 
 
-# Pairs of queries that mean the same; each is a client's own.
+# Pairs of queries with one meaning: the names of another client, and our names.
 SAME: list[tuple[object, object]] = [
     ({"status": "all"}, {}),
     ({"status": ""}, {}),
@@ -244,7 +244,7 @@ def test_a_wrong_value_is_refused_by_name(
 
 @pytest.mark.parametrize("query", ["tags=a&tag=a,a&tags= a ,b", "priority=high,HIGH&priority=low"])
 def test_a_repeated_value_reaches_no_statement(query: str) -> None:
-    """PostgreSQL would compare each repeat with each row."""
+    """PostgreSQL would compare each repeated value with each row."""
     sent: dict[str, list[str]] = parse_qs(query)
 
     listing = TaskListing.model_validate(sent)

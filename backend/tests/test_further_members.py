@@ -117,7 +117,8 @@ def test_absent_members_stay_and_null_removes_a_member(
     assert further(task_in(changed(api, task, WEEKLY, way))) == WEEKLY
 
 
-# The examples of RFC 7396, appendix A, whose target and patch are objects; each as a member.
+# The examples of RFC 7396, appendix A, whose target and patch are objects. Each example becomes a
+# member.
 MERGES: list[tuple[object, object, object]] = [
     ({"a": "b"}, {"a": "c"}, {"a": "c"}),
     ({"a": "b"}, {"b": "c"}, {"a": "b", "b": "c"}),

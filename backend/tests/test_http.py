@@ -251,7 +251,7 @@ ADDED_HEADERS = [
     "bypass-tunnel-reminder",
     "x-colour",
 ]
-"""What monitoring, gateways and libraries add to a page's requests."""
+"""Headers that monitoring, gateways and libraries add to a page's requests."""
 
 
 @pytest.mark.parametrize("header", ADDED_HEADERS)

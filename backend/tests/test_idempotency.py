@@ -325,7 +325,7 @@ async def test_a_create_does_not_delete_its_own_expired_key(
 
 
 async def engine_with_50_connections(url: str) -> AsyncEngine:
-    """All connections are open, so that no statement waits for one."""
+    """Return an engine whose connections are all open: no statement waits for a connection."""
     engine = create_engine(url, pool_size=50)
     await asyncio.gather(*(ping(engine) for _ in range(50)))
     return engine

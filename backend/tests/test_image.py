@@ -37,7 +37,10 @@ class Image:
     config: dict[str, Any]
 
     def command(self, *command: str, **settings: str) -> list[str]:
-        """Say how it runs as the first process, and the user, that a container has."""
+        """Return a command that runs another command of the image as a container would.
+
+        The other command is the first process, and runs as the image's user.
+        """
         user, group = self.config["User"].split(":")
         isolated = ("--pid", "--fork", "--kill-child", "--mount-proc", f"--root={self.files}")
         place = (f"--wd={self.config['WorkingDir']}", f"--setuid={user}", f"--setgid={group}")
@@ -55,7 +58,7 @@ class Image:
 
 @pytest.fixture(scope="module")
 def image() -> Iterator[Image]:
-    """The Dockerfile's image, of a folder with what a developer's has in it."""
+    """The Dockerfile's image. The folder that it comes from also has a developer's own files."""
     with TemporaryDirectory() as temporary:
         folder = Path(temporary)
         storage = (f"--root={folder}/root", f"--runroot={folder}/run", "--storage-driver=vfs")
@@ -165,10 +168,10 @@ def test_the_image_stops_gently_and_in_order(
         [process] = psutil.Process(server.process.pid).children()
         with socket.create_connection(("127.0.0.1", int(server.url.rsplit(":", 1)[1]))) as client:
             client.sendall(head.encode() + b"Content-Length: %d\r\n\r\n" % len(body))
-            time.sleep(0.5)  # until it is under way
+            time.sleep(0.5)  # until the request is under way
             began = time.monotonic()
             process.terminate()
-            time.sleep(0.5)  # until it has heard of it
+            time.sleep(0.5)  # until the service has got the signal
             client.sendall(body)
             answer = HTTPResponse(client)
             answer.begin()

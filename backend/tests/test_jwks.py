@@ -1,4 +1,4 @@
-"""The key server's keys: found, kept, refreshed and removed (RFC 7517)."""
+"""How the service finds, keeps, refreshes and removes the key server's keys (RFC 7517)."""
 
 import asyncio
 import gzip
@@ -374,7 +374,7 @@ async def test_a_fetch_names_its_media_type_and_no_library(issuer: KeyServer) ->
 
     assert b"\r\nAccept: application/json\r\n" in issuer.requests[0]
     assert b"\r\nAccept-Encoding: identity\r\n" in issuer.requests[0]
-    assert b"httpx" not in issuer.requests[0]  # some firewalls refuse such names
+    assert b"httpx" not in issuer.requests[0]  # some firewalls refuse the name of a library
 
 
 async def test_the_first_search_after_start_up_does_not_wait(issuer: KeyServer) -> None:
@@ -929,7 +929,7 @@ def published(key: SigningKey, *left_out: str, **members: object) -> dict[str, A
 
 
 def as_in(provider: str) -> tuple[list[SigningKey], list[dict[str, Any]]]:
-    """Make keys, and the set that this provider publishes of them."""
+    """Make keys, and the set of keys that this provider would publish."""
     algorithms = {
         "Better Auth": ["EdDSA", "ES256", "RS256", "PS256", "ES512"],
         "Logto": ["ES384"],
@@ -939,11 +939,11 @@ def as_in(provider: str) -> tuple[list[SigningKey], list[dict[str, Any]]]:
     keys = [signing_key(f"{provider} {n}", name) for n, name in enumerate(algorithms)]
     x5 = {"x5t": "NTQ3", "x5c": ["MIIC"]}
     match provider:
-        case "Better Auth":  # its table has the key and its id; `alg` and `crv` beside them
+        case "Better Auth":  # it publishes `alg`, but no `use` and no `key_ops`
             return keys, [published(key, "use", "key_ops") for key in keys]
         case "Supabase":
             return keys, [published(key, "use", ext=True, key_ops=["verify"]) for key in keys]
-        case "Entra":  # no `alg` at all
+        case "Entra":  # its keys have no `alg`
             issuer = "https://login.microsoftonline.com/{tenantid}/v2.0"
             more = {"cloud_instance_name": "microsoftonline.com", "issuer": issuer, **x5}
             return keys, [published(key, "alg", "key_ops", use="sig", **more) for key in keys]

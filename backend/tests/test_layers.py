@@ -143,7 +143,7 @@ def test_a_package_of_the_framework_has_a_docstring(package: str) -> None:
 
 
 def test_the_framework_names_no_table_schema_or_setting() -> None:
-    """Sentences that name a setting get its name passed in."""
+    """Code of the framework that names a setting in a sentence gets the name as an argument."""
     settings = map(str.upper, Settings.model_fields)
     tables = ("tasks", "idempotency_keys")
     words = "|".join([*settings, *tables, "Task[A-Z][a-z]+", "Toggle"])
@@ -158,4 +158,4 @@ def test_the_framework_names_no_table_schema_or_setting() -> None:
         for match in named.finditer(node.value)
     }
 
-    assert found == {("middleware.py", "tasks")}  # an event loop's
+    assert found == {("middleware.py", "tasks")}  # tasks of an event loop

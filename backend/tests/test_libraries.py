@@ -1,6 +1,6 @@
-"""What the service uses of libraries that they do not promise.
+"""The parts of libraries that the service uses, although the libraries do not promise them.
 
-A test each, so that an upgrade says what changed.
+Each part has a test. If an upgrade changes a part, its test says what has changed.
 """
 
 import ast
@@ -28,7 +28,7 @@ PRIVATE = {
     ("framework/sql/engine.py", "_transport"),
 }
 
-# By their documentation, though they begin with an underscore.
+# These names are public by Python's documentation, although they begin with an underscore.
 PUBLIC = {"_asdict", "_replace"}
 
 

@@ -1,4 +1,4 @@
-"""The feed as a stream of events, and held open until something changes."""
+"""The feed as a stream of events, and as a request that waits until something changes."""
 
 import asyncio
 import json
@@ -488,11 +488,11 @@ async def test_a_user_may_have_only_as_many_streams_and_waiting_requests_as_the_
                         await others.event()
                 ask = partial(client.get, path(user), params={"since": since})
                 while (await ask(headers={"Prefer": "wait=1"})).status_code == 429:  # noqa: ASYNC110 - no event says so
-                    await asyncio.sleep(0.02)  # the other stream has ended a moment ago
+                    await asyncio.sleep(0.02)  # until the other stream's end is noticed
                 waiting = asyncio.create_task(ask(headers=waits))
                 await asyncio.wait([waiting], timeout=0.3)
                 while (await ask(headers={"Prefer": "wait=1"})).status_code != 429:
-                    waiting.cancel()  # this one has come first
+                    waiting.cancel()  # the service refused it, because the request above came first
                     waiting = asyncio.create_task(ask(headers=waits))
                     await asyncio.wait([waiting], timeout=0.3)
                 refused.append(await client.get(path(user), headers=events))
@@ -559,7 +559,7 @@ async def test_a_stream_to_http_1_0_has_no_chunks_and_ends_with_the_connection(
 
 @pytest.fixture
 def sent(monkeypatch: pytest.MonkeyPatch) -> list[Statement]:
-    """Every statement that is sent."""
+    """Every statement that the service sends."""
     logged: list[Statement] = []
     fetch_once = engine_room._fetch_once
 
@@ -756,7 +756,7 @@ async def test_an_event_of_large_tasks_has_few_tasks(
 @pytest.mark.usefixtures("fast")
 async def test_a_single_task_always_fits(engine: AsyncEngine, user: str) -> None:
     hub, stream = Listeners(engine, asyncio.Event(), 60, 1000), Recorded()
-    text = "\x01"  # the longest in JSON
+    text = "\x01"  # a character that is longest in JSON
     with hub.stream(user, None, stream) as listen, pytest.MonkeyPatch.context() as patch:
         patch.setattr(listeners, "EVENT_BYTES", 1000)
         listen()
@@ -900,7 +900,7 @@ async def test_a_slow_client_keeps_no_turn() -> None:
 
 
 async def test_a_stream_that_fails_in_the_middle_of_an_event_sends_no_more_bytes() -> None:
-    """If an event has its end, its client takes the event for whole."""
+    """A client that gets the end of an event believes that the event is whole."""
     sent, turns = Sent(), Turns(1)
     stream = stream_to(sent)
     async with turns.turn("bob"):

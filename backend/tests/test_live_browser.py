@@ -47,7 +47,7 @@ def browser(chromium: Path) -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def frontend(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The origin of a site that is not the service's."""
+    """The origin of a site that does not belong to the service."""
     with published(tmp_path_factory.mktemp("site")) as origin:
         yield origin
 
@@ -66,7 +66,7 @@ def closed(
 
 @pytest.fixture(scope="module")
 def restarting(frontend: str, postgres: str) -> dict[str, str]:
-    """Start a service without tokens again and again, always on one port."""
+    """The settings of a service without tokens that starts again and again on one port."""
     return {"DATABASE_URL": postgres, "CORS_ORIGINS": frontend, "PORT": str(free_port())}
 
 
@@ -84,7 +84,7 @@ def network(closed: Server) -> Iterator[Gate]:
 
 
 def lose(page: Page, network: Gate) -> None:
-    """End open requests, too: an offline browser lets its open requests go on."""
+    """Take the page offline, and end its open requests, which the browser would let go on."""
     page.context.set_offline(True)
     network.fall_silent()
     network.cut()
@@ -257,7 +257,7 @@ def test_a_hidden_page_sends_no_request_and_shows_all_changes_once_visible(
     hidden(page, "true")
     create(api, user, title="b")
     shows(other, "a", "b")
-    tabs.wait_until_idle(page)  # it may have asked before it was hidden
+    tabs.wait_until_idle(page)  # the page may have sent a request before it was hidden
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
     page.clock.fast_forward(6_000)  # longer than any pause
@@ -279,7 +279,7 @@ def test_a_page_that_was_sent_away_comes_back_once_visible(
         tabs = Tabs(browser, frontend, server, user, DOCUMENTS["stream"])
         page = tabs.open()
         assert eventually(lambda: "GET /api/{user_id}/tasks/changes 200" in server.log)
-        tabs.wait_until_idle(page)  # it hears of its own requests only while it waits
+        tabs.wait_until_idle(page)  # Playwright counts the page's requests only while it waits
         asked: list[str] = []
         page.on("request", lambda request: asked.append(request.url))
         page.clock.fast_forward(60_000)
@@ -299,7 +299,7 @@ def forget(postgres: str, user: str) -> None:
         DELETE FROM changes AS old USING feeds
         WHERE old.user_id = '{user}' AND feeds.user_id = old.user_id AND old.seq < feeds.seq
     """
-    with start_blocking_portal() as portal:  # because the browser's loop has this thread
+    with start_blocking_portal() as portal:  # this thread runs the browser's event loop
         portal.call(execute, postgres, old)
 
 
