@@ -235,7 +235,7 @@ def test_the_log_line_of_a_request_names_its_peer(
 def believing(
     postgres: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[dict[str, Server]]:
-    """Plain uvicorn with each style: it believes what a proxy on this machine passes on."""
+    """A plain uvicorn for each style of the log. uvicorn believes a proxy on this machine."""
     folder = tmp_path_factory.mktemp("believing")
     with ExitStack() as stack:
         yield {

@@ -39,7 +39,7 @@ def insert(url: str, user: str, number: int, length: int = 0) -> None:
     )
 
 
-# The same list, however it is read
+# The same list, however a client reads it
 
 SIZES = {
     "none": (0, 0),
@@ -116,7 +116,7 @@ def test_a_long_list_works_through_a_pooler(pooler: str, user: str, tmp_path: Pa
 
 
 def chunks(server: Server, path: str, encoding: str) -> Iterator[int]:
-    """The lengths of a body's chunks: RFC 9112 §7.1."""
+    """Yield the lengths of the chunks of a body: RFC 9112 §7.1."""
     with socket.create_connection(("127.0.0.1", urlsplit(server.url).port or 0)) as client:
         request = f"GET {path} HTTP/1.1\r\nHost: localhost\r\nAccept-Encoding: {encoding}\r\n\r\n"
         client.sendall(request.encode())
@@ -141,7 +141,7 @@ def test_a_long_list_is_sent_in_pieces(
 
 
 def test_a_long_list_takes_few_round_trips(direct: str, user: str, tmp_path: Path) -> None:
-    """The statement of a page, BEGIN, the cursor, its batches, and COMMIT."""
+    """The trips are a page's statement, BEGIN, the cursor, three batches, and COMMIT."""
     with counted(direct) as link:
         url = f"postgresql://postgres@127.0.0.1:{link.port}/postgres?sslmode=disable"
         with (
@@ -169,7 +169,7 @@ RUNNING = Statement(
 
 @pytest.fixture
 async def one(direct_database: str) -> AsyncIterator[AsyncEngine]:
-    """An engine of one connection."""
+    """An engine with one connection."""
     engine = create_engine(direct_database, pool_size=1)
     yield engine
     await engine.dispose()

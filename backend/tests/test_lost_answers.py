@@ -27,7 +27,7 @@ Operation: TypeAlias = Callable[[AsyncEngine, UUID], Awaitable[Any]]
 
 @dataclass
 class Line:
-    """A way to PostgreSQL that breaks instead of delivering the next answer, when it is told to."""
+    """A way to PostgreSQL. When a test says so, the way breaks before the next answer arrives."""
 
     port: int = 0
     breaks: asyncio.Event = field(default_factory=asyncio.Event)

@@ -1,4 +1,4 @@
-"""The tables are created, or upgraded from the earlier version's, at start-up."""
+"""At start-up, the service creates the tables, or upgrades the tables of an earlier version."""
 
 import asyncio
 import json
@@ -99,7 +99,7 @@ def lengths(connection: Connection) -> dict[tuple[str, str], int | None]:
 
 @pytest.mark.anyio
 async def test_a_text_column_is_as_long_as_its_model_says(engine: AsyncEngine) -> None:
-    """Alembic does not compare a length with none."""
+    """Alembic does not notice that only one of two columns has a length."""
     said = {
         (table.name, column.name): getattr(column.type, "length", None)
         for table in SQLModel.metadata.tables.values()
@@ -138,7 +138,7 @@ def to_revision(connection: Connection, revision: str) -> None:
     command.upgrade(config, revision)
 
 
-# As the release before priorities, due dates and tags has them.
+# The columns and statements of the release before priorities, due dates and tags.
 OLD_COLUMNS = "id, user_id, title, description, completed, created_at, updated_at"
 OLD_CREATE = f"""
 WITH row AS (
@@ -189,7 +189,7 @@ async def test_new_fields_rewrite_no_row_and_let_an_older_release_go_on(
 
 @pytest.mark.anyio
 async def test_a_row_without_further_members_takes_no_more_bytes(own_database: str) -> None:
-    """Where another column is null, the row has the bits for all columns anyway."""
+    """A row with a null in another column already has a bit for each column."""
     row = (
         "SELECT gen_random_uuid(), 'ada', 'x', NULL, false, now(), now(), 'low', NULL, '{}', false"
     )
@@ -204,7 +204,7 @@ async def test_a_row_without_further_members_takes_no_more_bytes(own_database: s
     assert sizes[0] == sizes[1]
 
 
-# As the release before batches has it.
+# The statement of the release before batches.
 OLD_KEEP = """
 INSERT INTO idempotency_keys (user_id, key, fingerprint, created_at, task_id)
 VALUES ($1, $2, $3, now(), $4) ON CONFLICT (user_id, key) DO UPDATE SET

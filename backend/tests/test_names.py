@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tests.test_layers import SRC, files, part_of
 
-# Each module may have its own of these, as in any FastAPI application.
+# Each module may define these names, as in any FastAPI application.
 OF_EACH_MODULE = {"logger", "main", "router"}
 
 
@@ -29,7 +29,7 @@ def test_a_public_name_stands_for_one_thing() -> None:
     places: dict[str, list[Path]] = defaultdict(list)
     for path in files():
         if path.parent.name == "versions":
-            continue  # a migration stays as it was
+            continue  # nobody changes a migration later
         for name in public_names(path):
             places[name].append(path)
 

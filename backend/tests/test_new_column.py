@@ -19,8 +19,8 @@ from tests.tasks import FIELDS, Task, assert_problem, create, listed, task_path,
 JSON = {"Content-Type": "application/json"}
 NOON, LATER = "2026-11-21T12:00:00.000000+00:00", "2026-11-22T12:00:00.500000+00:00"
 
-# The lines in each file after which the new ones go: a time, a text, a whole number, a truth value
-# and a list, as the README says.
+# For each file: a line of the file, and the new lines that follow this line. The new lines add a
+# time, a text, a whole number, a truth value and a list, as the README says.
 MORE = {
     "models/task.py": {
         "    description: str | None = Field(sa_type=Text)\n": """\
@@ -69,7 +69,7 @@ Links = Annotated[list[Place], Field(max_length=3)]
         )
     },
 }
-# What the README says for names that clients may have used.
+# The README's lines for names that clients may have used already.
 TAKEN_OVER = '''
     op.execute("""
         UPDATE tasks SET place = further ->> 'place', further = nullif(further - 'place', '{}')
@@ -81,7 +81,10 @@ NEW = ["due_at", "place", "minutes", "pinned", "links"]
 
 
 def copy_with_new_columns(folder: Path) -> dict[str, str]:
-    """Edit a copy of `src`, let `make migration` write the migration, and return where it is."""
+    """Edit a copy of `src`, and let `make migration` write the migration.
+
+    Return the variables for a service that runs the copy.
+    """
     shutil.copytree(BACKEND / "src", folder / "src")
     for name, lines in MORE.items():
         path = folder / "src" / name
@@ -114,7 +117,7 @@ def api(postgres: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[htt
         with (
             serving(
                 folder / "log",
-                (program, "-P", *arguments),  # not the folder that it starts in
+                (program, "-P", *arguments),  # Python must not import from the working folder
                 DATABASE_URL=url,
                 **environment,
             ) as server,

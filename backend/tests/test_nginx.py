@@ -104,8 +104,9 @@ def test_no_body_runs_as_another_users_request_through_kept_connections(
     thief, victim = f"thief-{user}", f"victim-{user}"
     with upgrading.client() as api:
         task = create(api, victim)
-        # Long enough for nginx to send it apart from its head. The next request on the connection
-        # would end the head in it, with its own token.
+        # The body is so long that nginx sends it apart from the request's head. The body has the
+        # beginning of another head. The next request on the connection, with its own token, would
+        # end this head.
         half = (
             b"\r\n" * 30_000
             + f"DELETE {task_path(task)} HTTP/1.1\r\nHost: localhost\r\nX: ".encode()
@@ -123,7 +124,7 @@ def test_no_body_runs_as_another_users_request_through_kept_connections(
 
 @pytest.fixture(scope="module")
 def plain(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
-    """A client behind an nginx that has nothing set but the address of the service."""
+    """A client behind an nginx whose only setting is the address of the service."""
     passing = f"location / {{ proxy_pass {server.url}; }}"
     folder = tmp_path_factory.mktemp("plain")
     with nginx(folder, passing) as url, httpx.Client(base_url=url, verify=NO_TLS) as client:

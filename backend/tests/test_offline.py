@@ -44,7 +44,7 @@ def come_back(client: SimpleNamespace, api: httpx.Client, user: str) -> Callable
 
 
 def in_step(device: Device, api: httpx.Client, user: str) -> bool:
-    """Whether the device has what the service has, and nothing left to send."""
+    """Whether the device has the same tasks as the service, and no edit to send."""
     known = {task["id"]: task for task in listed(api, user)}
     return bool(device["tasks"] == known and device["edits"] == [])
 

@@ -327,9 +327,9 @@ NO_KEY = (
 def unset(
     initialized: Callable[[Path], Path], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[dict[str, str]]:
-    """Settings without authentication, database or host, as a developer starts with.
+    """Settings without authentication, database or host, as in a developer's first start.
 
-    PostgreSQL runs on the data already: to start and stop it for each test takes time.
+    PostgreSQL already runs on the data: to start and to stop PostgreSQL for each test takes time.
     """
     data_dir = initialized(tmp_path_factory.mktemp("unset") / "data")
     with embedded_server(data_dir):
@@ -352,7 +352,7 @@ def test_a_service_without_an_authentication_setting_does_not_start_beyond_loopb
 def test_another_way_to_start_the_service_needs_an_authentication_setting(
     unset: dict[str, str], address: str
 ) -> None:
-    """Only `python -m src` knows where it listens."""
+    """Only a service that starts by `python -m src` knows where it listens."""
     status, said = ran("uvicorn", "src.main:app", "--host", address, **unset)
 
     assert status == 3
@@ -419,14 +419,17 @@ def test_a_host_that_is_no_address_is_named(tmp_path: Path, host: str) -> None:
 
 
 def test_a_port_can_be_used_again_at_once() -> None:
-    """Connections that have ended wait there for some time."""
+    """Without SO_REUSEADDR, connections that have ended would block the port for some time."""
     for each in bound_sockets("localhost", 0, ("HOST", "PORT")):
         with each:
             assert each.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR) == 1
 
 
 def test_a_socket_that_does_not_listen_or_is_closed_is_noticed() -> None:
-    """Another service may have begun to listen on its port; uvloop closes such a socket."""
+    """If another service has begun to listen on the port first, `listen` fails.
+
+    uvloop closes such a socket.
+    """
     all_listen = vars(process)["_all_listen"]
     for each in bound_sockets("localhost", 0, ("HOST", "PORT")):
         with each:

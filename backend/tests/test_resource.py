@@ -1,4 +1,4 @@
-"""What a field and a resource take, and that nothing of either is forgotten."""
+"""How much code a resource takes, and that no part of a field or a resource is missing."""
 
 import ast
 from collections.abc import Iterable
@@ -42,7 +42,7 @@ DATA_MODEL = (BACKEND.parent / "specs/001-backend-api-database/data-model.md").r
 def test_a_field_is_created_updated_and_answered(
     create: type[BaseModel], update: type, answer: type[BaseModel], columns: list[str]
 ) -> None:
-    """A field that an update does not have would be ignored, with 200."""
+    """If an update lacked a field, the service would ignore the field and answer with 200."""
     sent = of_clients(create.model_fields)
 
     assert of_clients(update.__annotations__) == sent
@@ -51,7 +51,7 @@ def test_a_field_is_created_updated_and_answered(
 
 
 def of_clients(names: Iterable[str]) -> list[str]:
-    """Leave out what the service makes, what no update takes, and what holds further members."""
+    """Leave out fields that the service makes or no update takes, and the further members."""
     return [name for name in names if name not in {*MADE_HERE, "completed_at", "further"}]
 
 
@@ -74,7 +74,7 @@ def test_the_data_model_names_every_column_and_every_migration() -> None:
 
 
 def lines(path: Path) -> tuple[int, int]:
-    """Count a file's lines, and those without imports and blank lines."""
+    """Count all lines of a file, and the lines without imports and blank lines."""
     text = path.read_text().splitlines()
     imports = {
         number

@@ -77,7 +77,7 @@ only = partial(pytest.mark.parametrize, "earlier", indirect=True)
 async def test_two_releases_lose_nothing_and_fail_no_request(releases: Releases) -> None:
     load = Load(releases.before.url, releases.database)
     async with load.under_way(7), asyncio.TaskGroup() as group:
-        await asyncio.sleep(0)  # these seven know where to send
+        await asyncio.sleep(0)  # the first seven clients now send to the earlier release
         load.url = releases.now.url
         for work in (load._create, load._toggle, load._update_if_unchanged, load._create_once):
             group.create_task(work(next(load.users)))

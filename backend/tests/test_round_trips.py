@@ -18,7 +18,7 @@ from tests.serving import serving, with_limits
 from tests.tasks import Task, create, task_path, tasks_path, unknown_path
 
 NO_SWEEP = with_limits(expiry_FIRST_SECONDS=3600)
-"""A service whose first sweep would come among the requests that a busy machine answers late."""
+"""The command of a service whose first sweep comes late: otherwise it could come among requests."""
 
 
 @contextmanager

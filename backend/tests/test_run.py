@@ -234,7 +234,7 @@ def test_a_folder_that_cannot_be_used_is_reported_in_one_sentence(
 def test_the_second_service_on_a_port_names_the_setting_to_change(
     postgres: str, tmp_path: Path, workers: str
 ) -> None:
-    """As in two terminals at once: neither listens yet when the other takes its port."""
+    """Both services start at once, as in two terminals: each looks before the other listens."""
     settings = {"DATABASE_URL": postgres, "PORT": str(free_port()), "WORKERS": workers}
     with (
         started(tmp_path / "one", **settings) as one,
@@ -299,12 +299,12 @@ def test_every_installer_of_our_packages_compares_their_hashes(file: str) -> Non
 
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A Python with the packages of requirements.txt alone, as they are in .venv."""
+    """A Python with only the packages of requirements.txt, in the versions of .venv."""
     environment = tmp_path_factory.mktemp("plain") / "venv"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", environment], check=True)
     [packages] = environment.glob("lib/*/site-packages")
     for name in re.findall(r"^([\w.-]+)(?:\[.*\])?==", REQUIREMENTS.read_text(), re.MULTILINE):
-        with suppress(PackageNotFoundError):  # of another system
+        with suppress(PackageNotFoundError):  # a package for another system
             installed = distribution(name)
             for top in {Path(file).parts[0] for file in installed.files or []} - {".."}:
                 if not (packages / top).exists():

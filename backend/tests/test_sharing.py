@@ -78,7 +78,7 @@ def is_shared(pytestconfig: pytest.Config) -> None:
 
 @pytest.fixture
 def sent(is_shared: None, monkeypatch: pytest.MonkeyPatch) -> list[Sent]:  # noqa: ARG001 - skips
-    """Every statement that is sent."""
+    """Every statement that the service sends."""
     logged: list[Sent] = []
     fetch_once = engine_room._fetch_once
 
@@ -158,7 +158,7 @@ async def test_after_many_requests_even_the_first_request_waits_for_the_others(
 
 
 def queue_with(connecting: float, sizes: list[int]) -> Queue:
-    """A queue whose statements take no time, and note how many requests each is for."""
+    """A queue whose statements take no time, and note how many requests share each statement."""
 
     async def together(choose: Callable[[], Group]) -> Answers:
         await asyncio.sleep(connecting)
@@ -193,7 +193,7 @@ async def test_clients_take_turns_in_two_halves() -> None:
     await ask(queue_with(0, sizes), clients=16, times=30)
 
     assert len(sizes) > 40
-    assert statistics.mode(sizes) == 8  # on a busy machine, some wait long and go together
+    assert statistics.mode(sizes) == 8  # on a busy machine, more requests may share a statement
 
 
 @pytest.mark.anyio
@@ -900,7 +900,8 @@ async def test_a_deadlock_with_a_transaction_by_hand_is_sent_again(
         async with connected(own_database) as hand:
             transaction = hand.transaction()
             await transaction.start()
-            await hand.execute("SET LOCAL deadlock_timeout = '60s'")  # so as not to be the victim
+            # PostgreSQL has to end the other transaction.
+            await hand.execute("SET LOCAL deadlock_timeout = '60s'")
             await hand.execute(change, user, first)
             asked = asyncio.ensure_future(request(user, second))
             await until_rows_wait(admin, 1)
@@ -998,7 +999,10 @@ SLOW_LINE = re.compile(
 
 @asynccontextmanager
 async def held(database: str, table: str) -> AsyncIterator[None]:
-    """Let statements wait for a table; statements wait for `changes` only after they were sent."""
+    """Let statements wait for a table.
+
+    For `changes`, a statement waits in PostgreSQL, after the service has sent it.
+    """
     async with connected(database) as holder, holder.transaction():
         await holder.execute(f"LOCK TABLE {table}")
         yield

@@ -26,7 +26,7 @@ LATE = (datetime.now(UTC) - timedelta(days=3)).isoformat()
 
 @pytest.fixture(scope="module")
 def shelf(api: httpx.Client) -> str:
-    """A user with the tasks that the letters of each row below stand for."""
+    """A user with four tasks, whose titles are the letters in the rows below."""
     user = f"shelf-{datetime.now(UTC).timestamp()}"
     create(api, user, title="d", priority="low", due_date="2030-01-10", tags=["home", "x"])
     create(api, user, title="b", priority="high", due_date=LATE)
@@ -37,8 +37,8 @@ def shelf(api: httpx.Client) -> str:
 
 TRUE, FALSE = "True TRUE 1 yes Yes on ON t y", "False FALSE 0 no No off f n"
 
-# What a client sends, and the tasks that it means, in their order. Of each kind, at least three
-# rows come from no user's report.
+# The query of a client, and the tasks of the answer, in their order. At least three rows of each
+# kind come from nobody's report.
 LISTS: dict[str, dict[str, str]] = {
     "an array in brackets": {
         "tags[]=home&tags[]=x": "dc",
@@ -423,7 +423,7 @@ def test_a_relative_link_leads_on_from_the_url_of_its_list(api: httpx.Client, sh
     assert [task["title"] for task in second.json()] == ["a"]
 
 
-# What a body has beside its title, and what the task has then.
+# Members of a body beside its title, and a member of the task after the request.
 BODIES: dict[str, dict[str, tuple[str, object]]] = {
     "completion in other words": {
         '"status": "completed"': ("completed", True),
@@ -651,7 +651,7 @@ def test_a_byte_order_mark_is_ignored(api: httpx.Client, user: str) -> None:
     ("title", "encoding"),
     [
         *(("Übung", each) for each in ("utf-16", "utf-16-le", "utf-16-be", "utf-32", "latin-1")),
-        ("Run", "utf-16-le"),  # whose bytes are also UTF-8
+        ("Run", "utf-16-le"),  # these bytes are also UTF-8
     ],
 )
 def test_another_encoding_than_utf_8_is_named(

@@ -1,4 +1,4 @@
-"""JSON arrays on their way to a client: made a piece at a time, the long ones in a file."""
+"""The service makes JSON arrays for clients a piece at a time, and keeps long arrays in a file."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""A forked service is to a test what a started one is."""
+"""For a test, a forked service is like a service that a new Python runs."""
 
 import os
 import signal

@@ -248,7 +248,7 @@ async def test_a_statement_finds_its_tasks_by_the_keys_index(
 
 @pytest.mark.anyio
 async def test_no_statement_is_compiled_to_machine_code(direct_database: str) -> None:
-    """PostgreSQL would spend seconds on compiling, because it expects the scan to be expensive."""
+    """PostgreSQL would compile for seconds, because it expects the scan to be expensive."""
     engine = create_engine(direct_database, pool_size=1)
     async with engine.connect() as connection:
         assert await connection.scalar(text("SHOW enable_seqscan")) == "off"

@@ -24,7 +24,7 @@ POLL = "7"
 GO_ON = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 LONG = "30"
-"""DRAIN_SECONDS so long that no test waits for it."""
+"""A value of DRAIN_SECONDS that is so long that no test waits for the end of this time."""
 
 
 def is_draining(server: Server) -> bool:
@@ -60,7 +60,7 @@ def test_a_second_signal_ends_a_graceful_stop(
     ) as server:
         os.kill(server.process.pid, signal.SIGTERM)
         assert eventually(lambda: is_draining(server))
-        time.sleep(1.5)  # otherwise it would count as the same signal
+        time.sleep(1.5)  # otherwise the next signal would count as the same signal
         assert is_draining(server)
         os.kill(server.process.pid, second)
         assert ends_at_once(server)
@@ -70,7 +70,7 @@ def test_a_second_signal_ends_a_graceful_stop(
 def test_a_signal_sent_twice_at_once_counts_once(
     postgres: str, tmp_path: Path, workers: str
 ) -> None:
-    """`make` passes on a signal that its whole group gets."""
+    """A service under `make` gets a signal twice: from the terminal, and from `make`."""
     by_default = DEFAULTS["DRAIN_SECONDS"]
 
     def signalled_twice(log: Path) -> tuple[float, float]:
@@ -93,7 +93,7 @@ def test_a_signal_sent_twice_at_once_counts_once(
 
 
 def test_only_the_supervisor_can_cut_a_workers_stop_short(postgres: str, tmp_path: Path) -> None:
-    """A service manager may signal every process, and the supervisor forward it later."""
+    """A service manager may signal every process. The supervisor signals its workers later."""
     with serving(tmp_path / "log", DATABASE_URL=postgres, WORKERS="2", DRAIN_SECONDS="3") as server:
         began = time.monotonic()
         workers = workers_of(server.process.pid)
@@ -114,7 +114,7 @@ def waits_for_an_answer(supervisor: int) -> bool:
 def test_the_supervisor_notices_that_a_worker_ended_before_its_answer(
     postgres: str, tmp_path: Path
 ) -> None:
-    """After Ctrl-C the supervisor waited for 5 s for each worker that had ended first."""
+    """Otherwise the supervisor would wait after Ctrl-C, for 5 s for each worker that has ended."""
     with serving(tmp_path / "log", COMMAND, DATABASE_URL=postgres, WORKERS="2") as server:
         worker, other = workers_of(server.process.pid)
         worker.suspend()
@@ -145,9 +145,9 @@ def test_a_request_in_flight_is_answered_after_ctrl_c(
         address = ("127.0.0.1", urlsplit(server.url).port or 0)
         with socket.create_connection(address) as client:
             client.sendall(head.encode() + b"Content-Length: %d\r\n\r\n" % len(body))
-            assert client.recv(len(GO_ON)) == GO_ON  # it is under way
+            assert client.recv(len(GO_ON)) == GO_ON  # the request is under way
             os.killpg(server.process.pid, signal.SIGINT)
-            assert eventually(lambda: is_refused(address))  # of every process
+            assert eventually(lambda: is_refused(address))  # every process has closed its socket
             client.sendall(body)
             answer = HTTPResponse(client)
             answer.begin()

@@ -1,4 +1,4 @@
-"""The tests say at their end what did not run, and with which seed the others did."""
+"""At their end, the tests say which tests did not run, and with which seed the others ran."""
 
 import os
 import re
@@ -42,10 +42,10 @@ def test_a_generated_case(bits):
 
 
 def outcome(folder: Path, processes: int, *options: str) -> tuple[str, str]:
-    """Run the tests above where no program is found; return the output and the drawn values.
+    """Run the tests above without any program. Return the output and the drawn values.
 
-    They draw truth values: Hypothesis now and then takes a number or a text from a module that is
-    loaded by then, and so not from the seed alone.
+    The tests draw truth values. Hypothesis may take a number or a text from a module that Python
+    has loaded, so numbers and texts do not depend on the seed alone.
     """
     (folder / "drawn").unlink(missing_ok=True)
     (folder / "test_skipping.py").write_text(SKIPPING)

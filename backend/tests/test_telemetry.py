@@ -15,7 +15,7 @@ from tests.tasks import tasks_path, unknown_path
 
 
 class Collector(ThreadingHTTPServer):
-    """Takes what OTLP exporters send: https://opentelemetry.io/docs/specs/otlp/#otlphttp."""
+    """Takes the data of OTLP exporters: https://opentelemetry.io/docs/specs/otlp/#otlphttp."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Receiver)

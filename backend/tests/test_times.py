@@ -44,7 +44,7 @@ TIMES = [
     "2026-12-24T09:30:00.000007+00:00",
     "9999-12-31T23:59:59.999998+00:00",
 ]
-"""In the one form, with each number of zeros at the end."""
+"""Times in the one form, with every number of zeros at the end."""
 
 
 NAMES = {"completed_at", "created_at", "due_date", "updated_at"}
@@ -366,7 +366,7 @@ def test_other_languages_read_the_form_of_a_time(tmp_path: Path, language: str) 
         text=True,
         check=False,
     )
-    if "pyenv" in read.stderr:  # its shims are there for versions that are not chosen, too
+    if "pyenv" in read.stderr:  # pyenv has the command also for a version that nobody has chosen
         pytest.skip(f"needs {language}")
     assert read.returncode == 0, read.stderr
     milliseconds = [

@@ -300,7 +300,7 @@ def test_the_service_trusts_the_cas_of_the_system(server: Postgres, tmp_path: Pa
     """
 
     with (
-        # Where OpenSSL looks for CAs.
+        # OpenSSL looks for CAs in the file SSL_CERT_FILE.
         serving(tmp_path / "log", DATABASE_URL=url, SSL_CERT_FILE=str(server.right_ca)) as service,
         service.client() as api,
     ):

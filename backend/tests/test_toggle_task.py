@@ -84,7 +84,7 @@ def test_a_merge_patch_sets_completed(api: httpx.Client, user: str) -> None:
 def test_a_body_without_content_toggles(
     api: httpx.Client, user: str, body: str, content_type: str
 ) -> None:
-    """Some clients send null or an empty object when told to send no body."""
+    """Some clients send null or an empty object if their caller wants no body."""
     path = f"{task_path(create(api, user))}/complete"
     headers = {"Content-Type": content_type}
 
