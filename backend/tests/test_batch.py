@@ -336,7 +336,7 @@ def test_412_comes_before_404_and_each_failing_operation_is_named(
     assert listed(api, user) == [task, other]
 
 
-# What is refused before anything is looked up
+# What the service refuses before a look into the database
 
 ID = str(uuid4())
 
@@ -762,7 +762,7 @@ def test_a_refused_batch_does_not_change_its_expired_key(
     assert len(listed(api, user)) == 2
 
 
-# The service, on the engine alone
+# The functions of the service, with an engine and without HTTP
 
 
 @pytest.mark.anyio

@@ -1,4 +1,4 @@
-"""What a browser without internet shows, and what a page of the frontend may do."""
+"""A browser without internet shows our pages. A page of the frontend may use the service."""
 
 import re
 from collections.abc import Iterator
@@ -53,7 +53,7 @@ def refused(page: Page, server: Server) -> list[str]:
 
 
 def errors_of(page: Page) -> list[str]:
-    """Collect the page's errors from now on."""
+    """Return a list, to which the page's later errors are added."""
     errors: list[str] = []
     page.on("pageerror", lambda error: errors.append(str(error)))
     page.on("console", lambda line: errors.append(line.text) if line.type == "error" else None)

@@ -148,7 +148,7 @@ async def until_sessions(driver: Driver, counted: str, number: int) -> None:
 
 
 async def taken(engine: AsyncEngine, url: str) -> int:
-    """Wait until two connections wait at the gate and no other comes. Count those in use."""
+    """Wait until two connections wait at the gate and no other comes. Count all in use."""
     pool: Any = engine.pool
     async with connected(url) as driver:
         await until_sessions(driver, AT_THE_GATE, 2)
@@ -224,7 +224,7 @@ async def test_a_cancelled_wait_takes_no_share() -> None:
         await asyncio.sleep(0)
         impatient.cancel()
         shares.give_back("ada")
-        unlucky.cancel()  # in the turn of the event loop in which its share comes
+        unlucky.cancel()  # in the turn of the event loop that gives `unlucky` a share
 
     assert served == ["patient"]
     assert not shares.taken

@@ -1,4 +1,4 @@
-"""A due date is a day or a moment. A day is over when it is over in the client's time zone."""
+"""A due date is a day or a moment. A day ends when the day ends in the client's time zone."""
 
 import json
 import re

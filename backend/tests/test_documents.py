@@ -107,7 +107,7 @@ def bash(script: str, said: Path, **own: str) -> Iterator[subprocess.Popen[bytes
 
 @contextmanager
 def started_by(script: str, folder: Path) -> Iterator[Server]:
-    """Start the service by a code block, but with a port and a folder of its own."""
+    """Start the service as a code block says, but with another port and another folder."""
     port = str(free_port())
     script = script.replace("8000", port)
     with bash(script, folder / "log", PORT=port, DATA_DIR=str(folder / "data")) as process:

@@ -1,4 +1,4 @@
-"""Who can connect to the embedded server, and where it may keep its data."""
+"""Who can connect to the embedded server, and where the server may keep its data."""
 
 import asyncio
 import os

@@ -349,7 +349,7 @@ async def listed_text(engine: AsyncEngine, user: str) -> bytes:
     return text
 
 
-# What is kept
+# Which changes the feed keeps
 
 
 async def aged(url: str, user: str, first: int, last: int) -> None:
@@ -471,7 +471,7 @@ async def test_in_a_restored_database_tokens_from_after_the_backup_are_gone(
         with pytest.raises(ChangesGone):
             await since(second, user, later)
         await created(second, user)
-        with pytest.raises(ChangesGone):  # the same number, at another time
+        with pytest.raises(ChangesGone):  # this change has the number of `later`, and another time
             await since(second, user, later)
         assert len(await since(second, user, known)) == 1
         await second.dispose()

@@ -227,7 +227,7 @@ async def test_only_one_of_two_concurrent_tasks_with_one_key_is_made(
 
 
 def age(url: str, user: str, seconds: int) -> None:
-    """Make the user's new keys this old."""
+    """Set the age of the user's keys to this many seconds."""
     sql = f"created_at = now() - interval '{seconds} seconds' WHERE user_id = '{user}'"
     asyncio.run(execute(url, f"UPDATE idempotency_keys SET {sql}"))
 
@@ -286,7 +286,7 @@ async def insert_keys(driver: Any, user: str, number: int, hours: int) -> None: 
 
 
 async def keys(driver: Any) -> dict[str, int]:  # noqa: ANN401 - has no types
-    """How many keys each user has."""
+    """Return how many keys each user has."""
     return dict(await driver.fetch("SELECT user_id, count(*) FROM idempotency_keys GROUP BY 1"))
 
 

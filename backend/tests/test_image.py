@@ -1,4 +1,4 @@
-"""The image that the Dockerfile makes: what is in it, and how it runs. `make image`."""
+"""What is in the Dockerfile's image, and how the image runs: `make image`."""
 
 import json
 import os
@@ -58,7 +58,7 @@ class Image:
 
 @pytest.fixture(scope="module")
 def image() -> Iterator[Image]:
-    """The Dockerfile's image. The folder that it comes from also has a developer's own files."""
+    """The Dockerfile's image, built in a folder that also has a developer's own files."""
     with TemporaryDirectory() as temporary:
         folder = Path(temporary)
         storage = (f"--root={folder}/root", f"--runroot={folder}/run", "--storage-driver=vfs")

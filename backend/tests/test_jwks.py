@@ -45,7 +45,7 @@ OURS = [signing_key(algorithm, algorithm) for algorithm in ("EdDSA", "ES256", "R
 FIRST, SECOND = signing_key("first"), signing_key("second")
 
 AT_ONCE = 3.0
-"""Seconds that a stop may take on a busy machine; a fetch may take five."""
+"""How many seconds a stop may take on a busy machine. A fetch may take five seconds."""
 
 
 @contextmanager
@@ -336,7 +336,7 @@ def test_requests_with_a_known_key_do_not_wait_for_a_search(
         assert waiting.result().status_code == 200
 
 
-# In this process, where pauses can be shortened
+# Tests in this process, which can shorten pauses
 
 
 pytestmark = pytest.mark.anyio

@@ -39,7 +39,7 @@ def batch(api: httpx.Client, user: str, operations: list[Any], key: str) -> http
 
 
 def stored(url: str, user: str) -> list[int]:
-    """The bytes that each of a user's keys takes."""
+    """Return how many bytes each key of a user takes."""
 
     async def sizes() -> list[int]:
         async with connected(url) as driver:
@@ -138,7 +138,7 @@ async def test_the_release_before_does_not_take_a_part_of_an_answer_for_the_whol
     assert kept != batch_service.batch_fingerprint(operations)
 
 
-# How many
+# How many keys a user may have
 
 
 @pytest.fixture(params=[False, True], ids=["at once", "in steps"])

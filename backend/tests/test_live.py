@@ -288,7 +288,7 @@ async def test_a_stream_has_the_writes_of_another_process(
             assert (await stream.event()).data["changes"] == [task]
 
 
-# How it ends
+# How a stream ends
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -465,7 +465,7 @@ async def test_no_request_waits_for_a_token_or_for_existing_changes(
     assert_problem(third, 410, GONE)
 
 
-# How many there may be
+# How many streams a user may have
 
 
 async def test_a_user_may_have_only_as_many_streams_and_waiting_requests_as_the_limit_says(
@@ -554,7 +554,7 @@ async def test_a_stream_to_http_1_0_has_no_chunks_and_ends_with_the_connection(
     assert task["id"].encode() in heard[1]
 
 
-# What it costs
+# What streams cost
 
 
 @pytest.fixture
@@ -572,7 +572,7 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> list[Statement]:
 
 
 class Recorded:
-    """A stream in this process."""
+    """A stream in this process, which records what a client would get."""
 
     def __init__(self) -> None:
         self.loop = asyncio.get_running_loop()
@@ -855,7 +855,7 @@ async def test_a_turn_that_comes_to_a_client_that_has_just_left_is_free_for_the_
 
 
 class Sent:
-    """What an EventStream sends, while its client `may_go_on`."""
+    """The pieces that an EventStream sends. The stream waits while `may_go_on` is not set."""
 
     def __init__(self) -> None:
         self.pieces: list[bytes] = []

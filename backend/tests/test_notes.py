@@ -129,7 +129,7 @@ def test_a_deleted_note_is_gone(api: httpx.Client, user: str) -> None:
     assert listed(api, user) == [other]
 
 
-# Missing notes, and other users'
+# Missing notes, and notes of other users
 
 ENDPOINTS = [("GET", None), ("PUT", {"text": "x"}), ("PATCH", {"text": "x"}), ("DELETE", None)]
 every_endpoint = pytest.mark.parametrize(("method", "body"), ENDPOINTS)

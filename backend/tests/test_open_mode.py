@@ -130,7 +130,7 @@ def test_another_name_is_421_for_every_path_and_method(api: httpx.Client, path: 
 
 
 def test_a_page_under_its_own_name_writes_and_reads_no_task(api: httpx.Client, user: str) -> None:
-    """As after DNS rebinding: to the browser, the page and the service have the same origin."""
+    """After DNS rebinding, the page and the service have the same origin for the browser."""
     page = {"Host": "tasks.example:8000", "Origin": "http://tasks.example:8000"}
 
     for headers in [page, page | {"Origin": FRONTEND_ORIGIN}]:
@@ -313,7 +313,7 @@ def test_allowed_hosts_are_answered(postgres: str, tmp_path: Path) -> None:
         assert_problem(refused, 421, MISDIRECTED)
 
 
-# Ways to start it
+# Ways to start the service
 
 
 NO_KEY = (

@@ -169,7 +169,7 @@ def test_a_late_reader_gets_every_line(postgres: str, workers: str, number: sign
         wait_until_ready(server)
         ask(server, 60)  # three times the pipe's size
         os.kill(server.process.pid, number)
-        time.sleep(0.5)  # by then the service waits for a reader, as it does for 2 s
+        time.sleep(0.5)  # until the service waits for a reader, which it does for 2 s
         reader = Reader(file)
         server.process.wait(timeout=10)
         reader.join(timeout=10)
@@ -293,7 +293,7 @@ def test_a_full_disk_does_not_stop_the_service(postgres: str) -> None:
 
 
 def test_a_closed_output_does_not_become_another_file(postgres: str) -> None:
-    """Otherwise lines would go to the next file with its number, such as PostgreSQL's socket."""
+    """Otherwise lines would go to the next file with the output's number, such as a socket."""
     settings = {"PORT": str(free_port()), "DATABASE_URL": postgres, "WORKERS": "2"}
     process = subprocess.Popen(
         ["bash", "-c", 'exec "$@" <&- >&- 2>&-', "bash", *COMMAND],

@@ -289,7 +289,7 @@ def test_the_51st_token_is_refused_with_a_sentence(
     create_token(api, user)
 
 
-# Who manages them
+# Who manages tokens
 
 
 @pytest.mark.parametrize("scope", ["read", "write"])
@@ -407,11 +407,11 @@ def test_the_table_has_only_the_hash_of_a_token(
     assert text.removeprefix(PREFIX)[:8] not in str(kept)
 
 
-# What they may do
+# What tokens may do
 
 
 def requests(api: httpx.Client, user: str) -> Iterator[tuple[str, str, object]]:
-    """Method, path and body of each kind of request for tasks; the reads come first."""
+    """Yield method, path and body of each kind of request for tasks. The reads come first."""
     path, milk = tasks_path(user), {"title": "Buy milk"}
     one = task_path(create(api, user))
     for method in ("GET", "HEAD"):
@@ -613,7 +613,7 @@ def test_a_token_that_ended_elsewhere_is_refused_soon(
 async def test_streams_and_waiting_requests_end_with_their_token(
     server: Server, api: httpx.Client, forgetful: Server, user: str, ended_in: str
 ) -> None:
-    """They end at once in the worker that ends the token, and soon in another worker.
+    """Streams end at once in the worker that ends the token, and soon in another worker.
 
     Both workers remember tokens.
     """

@@ -1,4 +1,4 @@
-"""Through PgBouncer in transaction mode, as at Neon: many clients on few connections."""
+"""Many clients share few connections through PgBouncer in transaction mode, as at Neon."""
 
 import asyncio
 import json

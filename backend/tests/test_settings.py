@@ -1,4 +1,4 @@
-"""Settings are read, documented, and refused with a sentence."""
+"""The service reads and documents its settings, and refuses a wrong value with a sentence."""
 
 import re
 import subprocess

@@ -1,4 +1,4 @@
-"""Requests that wait together share a statement, and nobody can tell."""
+"""Requests that wait together share a statement, and no client can notice this."""
 
 import asyncio
 import json
@@ -900,7 +900,7 @@ async def test_a_deadlock_with_a_transaction_by_hand_is_sent_again(
         async with connected(own_database) as hand:
             transaction = hand.transaction()
             await transaction.start()
-            # PostgreSQL has to end the other transaction.
+            # To solve the deadlock, PostgreSQL has to end the other transaction.
             await hand.execute("SET LOCAL deadlock_timeout = '60s'")
             await hand.execute(change, user, first)
             asked = asyncio.ensure_future(request(user, second))

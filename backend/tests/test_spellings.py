@@ -1,4 +1,4 @@
-"""The service understands other clients' words as they mean them, or refuses them by name."""
+"""The service understands the words of other clients, or refuses a word and names it."""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -263,7 +263,7 @@ def test_a_list_follows_every_spelling_of_its_query(
     assert [task["title"] for task in response.json()] == [*means]
 
 
-# What is refused, and a part of the sentence that says what is understood.
+# What the service refuses, and a part of the sentence that says what the service understands.
 REFUSED = {
     "sort=colour": "'created_at', '-created_at',",
     "_sort=user_id": "'title', '-title',",
@@ -414,7 +414,7 @@ def test_a_cursor_leads_through_all_pages_in_any_spelling(
 
 
 def test_a_relative_link_leads_on_from_the_url_of_its_list(api: httpx.Client, shelf: str) -> None:
-    """Follow the link as the library `requests` has to: it takes no relative URL."""
+    """Follow the link as a client of the library `requests` has to: no URL may be relative."""
     first = get(api, shelf, "limit=3")
 
     second = api.get(urljoin(str(first.url), first.links["next"]["url"]))

@@ -1,4 +1,4 @@
-"""One statement per request, scoped by its owner, served by the key's index."""
+"""A request sends one statement, which reads only its owner's rows, by the key's index."""
 
 import asyncio
 import json

@@ -99,7 +99,7 @@ def test_only_the_supervisor_can_cut_a_workers_stop_short(postgres: str, tmp_pat
         workers = workers_of(server.process.pid)
         for worker in workers:
             worker.send_signal(signal.SIGTERM)
-        time.sleep(1.5)  # otherwise it would count as the same signal
+        time.sleep(1.5)  # otherwise the next signal would count as the same signal
         server.process.send_signal(signal.SIGTERM)
         psutil.wait_procs(workers, timeout=30)
 
@@ -114,7 +114,7 @@ def waits_for_an_answer(supervisor: int) -> bool:
 def test_the_supervisor_notices_that_a_worker_ended_before_its_answer(
     postgres: str, tmp_path: Path
 ) -> None:
-    """Otherwise the supervisor would wait after Ctrl-C, for 5 s for each worker that has ended."""
+    """Otherwise the supervisor, after Ctrl-C, would wait 5 s for each worker that has ended."""
     with serving(tmp_path / "log", COMMAND, DATABASE_URL=postgres, WORKERS="2") as server:
         worker, other = workers_of(server.process.pid)
         worker.suspend()

@@ -1,4 +1,4 @@
-"""With `Prefer: handling=strict` (RFC 7240 §4.4), no name is ignored."""
+"""With `Prefer: handling=strict` (RFC 7240 §4.4), the service ignores no name."""
 
 import httpx
 import pytest

@@ -1,4 +1,4 @@
-"""Traces and metrics, by the usual variables: FastAPI's own OpenTelemetry."""
+"""FastAPI's own OpenTelemetry sends traces and metrics if the usual variables are set."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
