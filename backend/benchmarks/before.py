@@ -1,9 +1,9 @@
 """`make before REF=…`: compare the service with an earlier commit of the service.
 
 The earlier commit runs twice, and each service has a database of its own. The ratio between both
-services of the earlier commit shows how much of a ratio is noise. If others share the machine, its
-speed may change by half for some seconds. So each service is loaded for a second, one service after
-another, and only loads that follow each other are compared.
+services of the earlier commit shows how much of a ratio is noise. If others share the machine, the
+machine's speed may change by half for some seconds. So each service is loaded for a second, one
+service after another, and only loads that follow each other are compared.
 """
 
 import argparse

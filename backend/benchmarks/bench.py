@@ -1,7 +1,7 @@
 """`make bench`: measure the service and every peer in one run.
 
 Each round measures one server after another. The medians of the rounds are compared: if the machine
-slows down for some time, it slows down all servers.
+slows down for some time, all servers slow down.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""`specs/architecture.md` says how each stage refuses a PUT. The service does what it says."""
+"""`specs/architecture.md` says how each stage refuses a PUT. The service does the same."""
 
 import re
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Bodies and heads take limited time and memory. The limits hold before the service reads them."""
+"""The service limits the time and memory of bodies and heads before it reads any of them."""
 
 import asyncio
 import gc

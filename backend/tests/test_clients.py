@@ -74,7 +74,7 @@ def test_the_recipe_for_agents_lists_creates_completes_twice_and_batches(
 def with_fastmcp(folder: Path) -> tuple[str, ...]:
     """Return the command of a Python with FastMCP, in an environment of its own.
 
-    FastMCP installs a library that uvicorn would use if it were in our environment.
+    FastMCP installs a library. In our environment, uvicorn would use this library.
     """
     python = ("uv", "run", "--no-project", "--with", f"fastmcp=={FASTMCP}", "python")
     install(Path(sys.executable).parent / python[0], *python[1:], "-c", "", folder=folder)

@@ -492,7 +492,7 @@ async def test_a_user_may_have_only_as_many_streams_and_waiting_requests_as_the_
                 waiting = asyncio.create_task(ask(headers=waits))
                 await asyncio.wait([waiting], timeout=0.3)
                 while (await ask(headers={"Prefer": "wait=1"})).status_code != 429:
-                    waiting.cancel()  # the service refused it, because the request above came first
+                    waiting.cancel()  # the service refused it: the request above came first
                     waiting = asyncio.create_task(ask(headers=waits))
                     await asyncio.wait([waiting], timeout=0.3)
                 refused.append(await client.get(path(user), headers=events))

@@ -133,7 +133,7 @@ def client_connections(url: str) -> int:
 
 @pytest.mark.anyio
 async def test_a_pooler_mixes_up_named_statements(direct: str, tmp_path: Path) -> None:
-    """This is the fault: asyncpg gives the first statement of each process the same name."""
+    """The fault is that asyncpg gives the first statement of each process the same name."""
     name = "__asyncpg_stmt_1__"
     with pgbouncer(
         tool("pgbouncer"), direct, tmp_path, server_connections=2, prepared_statements=0
