@@ -31,8 +31,8 @@ MIN_SECRET_BYTES = 32
 
 AUTH_ADVICE = {
     "ExpiredSignatureError": "The client must get a new token. If the token is new, "
-    "compare this machine's clock with the issuer's",
-    "ImmatureSignatureError": "Compare this machine's clock with the issuer's",
+    "compare this machine's clock with the issuer's clock",
+    "ImmatureSignatureError": "Compare this machine's clock with the issuer's clock",
     "InvalidAlgorithmError": "Set AUTH_JWKS_URL for tokens signed with a private key, or "
     "AUTH_SECRET for HS256",
     "InvalidAudienceError": "Set AUTH_AUDIENCE to a value of the token's aud",
@@ -40,7 +40,8 @@ AUTH_ADVICE = {
     "InvalidSignatureError": "Set AUTH_JWKS_URL to the issuer's keys, or AUTH_SECRET to its secret",
     "MalformedTokenError": "The client must send a signed token: three parts, not encrypted",
     "MissingRequiredClaimError": "Set AUTH_USER_CLAIM to the claim that names the user. Each token "
-    "must have exp. With AUTH_ISSUER, each token must have iss; with AUTH_AUDIENCE, aud",
+    "must have exp. With AUTH_ISSUER, each token must have iss. "
+    "With AUTH_AUDIENCE, each token must have aud",
     "UnknownKeyError": "Set AUTH_JWKS_URL to the keys of the issuer",
     "WrongTypeError": "Set AUTH_USER_CLAIM to a claim with a text or a whole number. The token's "
     "typ must be JWT or at+jwt",

@@ -115,7 +115,7 @@ def until_refused(request: Request, check_seconds: float) -> Awaitable[None]:
 
 def _refuse_key(_key: str) -> str:
     raise PydanticCustomError(
-        "key", "must be absent, because the service cannot send a new token twice"
+        "key", "must be absent, because the service cannot repeat an answer that has a new token"
     )
 
 

@@ -187,7 +187,7 @@ def test_an_idempotency_key_is_refused(api: httpx.Client, user: str) -> None:
         tokens_path(user), json={"name": "cron"}, headers={"Idempotency-Key": "once"}
     )
 
-    sentence = "must be absent, because the service cannot send a new token twice"
+    sentence = "must be absent, because the service cannot repeat an answer that has a new token"
     assert_problem(refused, 422, f"Idempotency-Key: {sentence}")
     assert api.get(tokens_path(user)).json() == []
 
