@@ -310,8 +310,9 @@ TESTS = {
         or test_pages and (order or link or postgresql)'
     """,
     "src/framework/sql/members.py": """
-        tests/test_resource.py tests/test_further_members.py tests/test_sharing.py
-        -k 'published_sql or (not test_resource and (not jwt))'
+        tests/test_resource.py tests/test_times.py tests/test_further_members.py
+        tests/test_sharing.py
+        -k 'published_sql or searched or (not test_resource and not test_times and not jwt)'
     """,
     "src/framework/sql/etag.py": """
         tests/test_resource.py tests/test_conditions.py

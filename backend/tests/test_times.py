@@ -271,6 +271,17 @@ async def test_a_list_of_tasks_without_dates_is_not_searched(
         assert {*times_in(json.loads(b"".join(page.rows.pieces())))} == {WHOLE}
 
 
+def test_a_single_row_that_needs_no_zeros_is_not_searched(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(json_times, "_NEEDS_ZEROS", None)
+    alone = [task_service.GET, task_service.CREATE.at_once, task_service.toggle_statement()]
+    shared = [each.shared(frozenset([each]), "skip") for each in alone if each.shared]
+    rows = [row_of(first, None, WHOLE, WHOLE) for first in (None, WHOLE)]
+
+    ends = [each.end for each in [*alone, *shared]]
+
+    assert [end and end.with_six_digits(rows) for end in ends] == [rows] * 6
+
+
 def test_a_member_that_looks_like_the_end_of_a_row_hides_no_time() -> None:
     short = "2026-12-24T09:30:00+00:00"
     looks_whole = row_of(None, None, WHOLE, WHOLE)[:-2].decode().replace('"', "'")
