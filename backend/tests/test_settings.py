@@ -15,6 +15,9 @@ from tests.serving import BACKEND, DEFAULTS, SETTINGS, Server, environment
 
 EXAMPLE = (BACKEND / ".env.example").read_text()
 
+ORIGINS = "must be a list such as https://tasks.example,"
+HOSTS = "must be hosts without scheme and port, such as 10.0.2.2"
+
 
 def test_every_setting_is_in_the_example() -> None:
     named = re.findall(r"^# ?([A-Z_]+)=", EXAMPLE, re.MULTILINE)
@@ -62,60 +65,60 @@ def start(module: str, **settings: str) -> subprocess.CompletedProcess[str]:
         ("AUTH_MODE", "maybe", "must be 'open', 'jwt' or 'personal'"),
         ("AUTH_JWKS_URL", "ftp://a.example/jwks", "must look like https://"),
         ("AUTH_SECRET", "a secret of 31 bytes, not of 32", "must have at least 32 bytes"),
-        ("CORS_ORIGINS", "*", "must be a list such as https://tasks.example,"),
+        ("CORS_ORIGINS", "*", ORIGINS),
         (
             "CORS_ORIGINS",
             "http://a.example,tasks.example",
-            "must be a list such as https://tasks.example,",
+            ORIGINS,
         ),
-        ("CORS_ORIGINS", "https://*.example", "must be a list such as https://tasks.example,"),
+        ("CORS_ORIGINS", "https://*.example", ORIGINS),
         (
             "CORS_ORIGINS",
             "http://localhost:3000/app",
-            "must be a list such as https://tasks.example,",
+            ORIGINS,
         ),
         (
             "CORS_ORIGINS",
             "http://ada:secret@a.example",
-            "must be a list such as https://tasks.example,",
+            ORIGINS,
         ),
-        ("CORS_ORIGINS", "http://a;http://b", "must be a list such as https://tasks.example,"),
-        ("CORS_ORIGINS", "ftp://a.example", "must be a list such as https://tasks.example,"),
-        ("CORS_ORIGINS", "https://*", "must be a list such as https://tasks.example,"),
+        ("CORS_ORIGINS", "http://a;http://b", ORIGINS),
+        ("CORS_ORIGINS", "ftp://a.example", ORIGINS),
+        ("CORS_ORIGINS", "https://*", ORIGINS),
         (
             "CORS_ORIGINS",
             "https://*.*.example.com",
-            "must be a list such as https://tasks.example,",
+            ORIGINS,
         ),
         (
             "CORS_ORIGINS",
             "https://app.*.example.com",
-            "must be a list such as https://tasks.example,",
+            ORIGINS,
         ),
-        ("CORS_ORIGINS", "http*://a.example.com", "must be a list such as https://tasks.example,"),
-        ("CORS_ORIGINS", "capacitor://*", "must be a list such as https://tasks.example,"),
-        ("CORS_ORIGINS", "chrome-extension://", "must be a list such as https://tasks.example,"),
-        ("CORS_ORIGINS", "javascript://a.example", "must be a list such as https://tasks.example,"),
-        ("CORS_ORIGINS", "null", "must be a list such as https://tasks.example,"),
-        ("CORS_ORIGINS", "(.*)://a.example", "must be a list such as https://tasks.example,"),
+        ("CORS_ORIGINS", "http*://a.example.com", ORIGINS),
+        ("CORS_ORIGINS", "capacitor://*", ORIGINS),
+        ("CORS_ORIGINS", "chrome-extension://", ORIGINS),
+        ("CORS_ORIGINS", "javascript://a.example", ORIGINS),
+        ("CORS_ORIGINS", "null", ORIGINS),
+        ("CORS_ORIGINS", "(.*)://a.example", ORIGINS),
         (
             "CORS_ORIGINS",
             "https://a.example|https://b.example",
-            "must be a list such as https://tasks.example,",
+            ORIGINS,
         ),
-        ("CORS_ORIGINS", "https://a.example\\", "must be a list such as https://tasks.example,"),
+        ("CORS_ORIGINS", "https://a.example\\", ORIGINS),
         (
             "ALLOWED_HOSTS",
             "http://10.0.2.2",
-            "must be hosts without scheme and port, such as 10.0.2.2",
+            HOSTS,
         ),
         (
             "ALLOWED_HOSTS",
             "10.0.2.2:8000",
-            "must be hosts without scheme and port, such as 10.0.2.2",
+            HOSTS,
         ),
-        ("ALLOWED_HOSTS", "*", "must be hosts without scheme and port, such as 10.0.2.2"),
-        ("ALLOWED_HOSTS", "a.*.example", "must be hosts without scheme and port, such as 10.0.2.2"),
+        ("ALLOWED_HOSTS", "*", HOSTS),
+        ("ALLOWED_HOSTS", "a.*.example", HOSTS),
         ("ROOT_PATH", "tasks-api", "must look like /tasks-api"),
         ("ROOT_PATH", "/tasks api", "must look like /tasks-api"),
         ("ROOT_PATH", "//evil.example", "must look like /tasks-api"),

@@ -50,7 +50,7 @@ class Sent:
         arguments = dict(zip(self.statement.parameters, self.arguments, strict=True))
         if "asked" in arguments:
             return len(json.loads(arguments["asked"]))
-        return len(arguments.get("ids", "1"))
+        return len(arguments["ids"]) if "ids" in arguments else 1
 
 
 TEST_SECONDS = 60

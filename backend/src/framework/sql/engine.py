@@ -20,7 +20,7 @@ from typing import Any, TypeAlias, TypeVar
 
 import asyncpg
 from pydantic_core import to_json
-from sqlalchemy import CTE, CompoundSelect, FromClause, Select, event, exc, select, true
+from sqlalchemy import CTE, CompoundSelect, Select, event, exc, select, true
 from sqlalchemy.dialects.postgresql.asyncpg import (
     AsyncAdapt_asyncpg_connection,
     PGDialect_asyncpg,
@@ -41,7 +41,7 @@ from src.framework.sql.exceptions import (
     OutcomeUnknown,
 )
 from src.framework.sql.json_times import RowEnd, with_six_digits
-from src.framework.sql.members import MEMBER_REASONS, in_parts, joined
+from src.framework.sql.members import MEMBER_REASONS, Parts, in_parts, joined
 from src.framework.sql.shares import Shares
 from src.framework.sql.sharing import Answers, Group, How, Queue, Turn, Values
 
@@ -170,20 +170,15 @@ def compiled(
     If `current` has a row and the statement has none, the result is one None: a condition failed.
     Raises TypeError for a value that is not a bindparam.
     """
-    rows = statement.cte("row")
-    parts = in_parts(rows)
+    parts = in_parts(statement.cte("row"))
     source = parts.source if current is None else current.outerjoin(parts.source, true())
-    return compiled_rows(select(*parts.columns).select_from(source), rows, repeatable)
+    return compiled_rows(select(*parts.columns).select_from(source), parts, repeatable)
 
 
 def compiled_rows(
-    answer: Select[Any] | CompoundSelect[Any], rows: FromClause, repeatable: bool | None = None
+    answer: Select[Any] | CompoundSelect[Any], parts: Parts, repeatable: bool | None = None
 ) -> Statement:
-    """Compile a statement whose first columns are the parts of `rows`.
-
-    Raises as `compiled` does.
-    """
-    parts = in_parts(rows)
+    """Compile a statement whose first columns are these parts. Raises as `compiled` does."""
     statement = compiled_answer(answer, repeatable)
     return replace(statement, end=parts.end, has_further=parts.further is not None)
 
@@ -228,7 +223,7 @@ class Pool(AsyncAdaptedQueuePool):
         try:
             entry.get_connection()  # type: ignore[attr-defined]  # every entry of SQLAlchemy has it
         except BaseException:
-            self._do_return_conn(entry)
+            self.give_back(entry)
             raise
         return entry
 
@@ -705,8 +700,10 @@ def rows_of(statement: Statement, records: list[asyncpg.Record]) -> list[bytes]:
         rows = [record[0] for record in records]
     if statement.end is None:
         return rows
-    footer = [rows.pop()] if statement.has_footer else []
-    return statement.end.with_six_digits(rows) + footer
+    if not statement.has_footer:
+        return statement.end.with_six_digits(rows)
+    footer = rows.pop()
+    return [*statement.end.with_six_digits(rows), footer]
 
 
 def _driver(connection: ConnectionPoolEntry) -> Driver:

@@ -38,12 +38,13 @@ class Parts(NamedTuple):
     """The two parts of each row: `json` has its columns, and `further` has its further members.
 
     A statement selects both parts from `source`. `further` is None if no row can have further
-    members. `end` says which times stand last in `json`.
+    members. A row has a second part only if `are_object` is true of its members. `end` says which
+    times stand last in `json`.
     """
 
     source: FromClause
     json: ColumnElement[Any]
-    has_further: ColumnElement[bool]
+    are_object: ColumnElement[bool]
     further: ColumnElement[Any] | None
     end: RowEnd
 
@@ -56,7 +57,7 @@ class Parts(NamedTuple):
         json = func.json_send(self.json)
         if self.further is None:
             return [json]
-        return [json, case((self.has_further, func.jsonb_send(self.further))).label("further")]
+        return [json, case((self.are_object, func.jsonb_send(self.further))).label("further")]
 
 
 def in_parts(rows: Any) -> Parts:  # noqa: ANN401 - a CTE or a subquery
@@ -68,11 +69,11 @@ def in_parts(rows: Any) -> Parts:  # noqa: ANN401 - a CTE or a subquery
         return Parts(rows, func.row_to_json(rows.table_valued()), false(), None, end)
     own = select(*known).correlate(rows).lateral("own")
     json = func.row_to_json(own.table_valued())
-    has_further = func.jsonb_typeof(members) == literal_column("'object'")
+    are_object = func.jsonb_typeof(members) == literal_column("'object'")
     # Without the members that have the name of a column: no object may have a name twice.
     names = ",".join(each.name for each in known)
     further = members.op("-")(literal_column(f"'{{{names}}}'::text[]"))
-    return Parts(rows.join(own, true()), json, has_further, further, end)
+    return Parts(rows.join(own, true()), json, are_object, further, end)
 
 
 _EMPTY = b"\x01{}"  # PostgreSQL sends a byte for the version of `jsonb` before the text
@@ -89,14 +90,14 @@ def with_json(rows: Any) -> tuple[FromClause, ColumnElement[Any]]:  # noqa: ANN4
     Use the expression only in a statement that needs the whole JSON. PostgreSQL prepares the
     expression each time the statement runs, which takes longer than to make the JSON of a row.
     """
-    source, json, has_further, further, _ = in_parts(rows)
+    source, json, are_object, further, _ = in_parts(rows)
     if further is None:
         return source, json
     text = func.substr(cast(further, Text), literal_column("2"))
     pairs = func.left(text, literal_column("-1"))
     parts = (func.left(cast(json, Text), literal_column("-1")), func.nullif(pairs, _NOTHING))
     both = func.concat_ws(literal_column("','"), *parts).op("||")(literal_column("'}'"))
-    return source, case((has_further, cast(both, JSON)), else_=json)
+    return source, case((are_object, cast(both, JSON)), else_=json)
 
 
 def changed_members(

@@ -64,7 +64,7 @@ async def get_page(
         has_more = len(rows) > length
         if has_more and limit is None:
             return None
-        rows = rows[:length]
+        del rows[length:]
         last = rows[-1] if has_more else None  # before `spool_array` changes the list
         return RowPage(await spool_array(rows), last, total)
 

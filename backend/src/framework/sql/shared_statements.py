@@ -35,7 +35,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import insert
 
 from src.framework.sql.engine import Shared, Statement, compiled_rows
-from src.framework.sql.members import changed_members, holds_members, members_fit
+from src.framework.sql.members import changed_members, holds_members, in_parts, members_fit
 from src.framework.sql.sharing import How
 from src.framework.sql.statements import (
     SENT_AS_TEXT,
@@ -185,7 +185,7 @@ def _write_many(  # noqa: PLR0913 - what a statement depends on
             answers.append(answers_of(row.returning(*parts).cte("deleted")))
 
     answer = answers[0] if len(answers) == 1 else union_all(*answers)
-    return compiled_rows(answer, select(table).subquery(), repeatable=ops == {"create"})
+    return compiled_rows(answer, in_parts(select(table).subquery()), ops == {"create"})
 
 
 def _asked_rows(

@@ -147,7 +147,7 @@ def select_row(table: Table) -> Statement:
     # LIMIT makes PostgreSQL look each row up by the index. Without it, while the table is small,
     # PostgreSQL would plan a join that reads the whole table, and keep that plan.
     found = with_values(row, asked).limit(literal_column("1")).lateral("row")
-    together = compiled_rows(answers_of(found, asked), found, repeatable=True)
+    together = compiled_rows(answers_of(found, asked), in_parts(found), repeatable=True)
     return replace(compiled(row), shared=lambda _statements, _how: together)
 
 
@@ -255,14 +255,13 @@ def select_list(  # noqa: PLR0913 - what a statement depends on
     page = select_page(table, sort, chosen, goes_on="position" in by, place=place)
     if "offset" in by:
         page = page.offset(bindparam("offset", type_=BigInteger))
-    rows = page.cte("row")
-    parts = in_parts(rows)
+    parts = in_parts(page.cte("row"))
     answer: Any = select(*parts.columns).select_from(parts.source)
     if counted:
         count = owned(select(func.count()).select_from(table), table).where(*chosen)
         total = func.json_send(func.to_json(count.scalar_subquery()))
         answer = union_all(answer, select(total, *(null() for _ in parts.columns[1:])))
-    return replace(compiled_rows(answer, rows), has_footer=counted)
+    return replace(compiled_rows(answer, parts), has_footer=counted)
 
 
 class Creation(NamedTuple):
