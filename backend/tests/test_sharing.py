@@ -3,9 +3,8 @@
 import asyncio
 import json
 import re
-import signal
 import statistics
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from math import inf
@@ -57,17 +56,10 @@ TEST_SECONDS = 60
 
 
 @pytest.fixture(autouse=True)
-def limit() -> Iterator[None]:
+async def limit() -> AsyncIterator[None]:
     """End a test in which a request gets no answer."""
-
-    def end(*_: object) -> None:
-        raise TimeoutError(f"the test has taken {TEST_SECONDS} s")
-
-    before = signal.signal(signal.SIGALRM, end)
-    signal.alarm(TEST_SECONDS)
-    yield
-    signal.alarm(0)
-    signal.signal(signal.SIGALRM, before)
+    async with asyncio.timeout(TEST_SECONDS):
+        yield
 
 
 @pytest.fixture
