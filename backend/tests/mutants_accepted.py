@@ -77,7 +77,6 @@ ACCEPTED: dict[str, dict[str, str]] = {
         "self.under_way == 0 → self.under_way != 0": TURNS,
         "self._call() → pass": TURNS,
         "self._call() → self": TURNS,
-        "if len(turns) == MOST: → if not len(turns) == MOST:": TURNS,
         "self._send_held() → self": "held requests are sent when the next statement returns",
         "answered: int = 0 → answered: int = 1": "the first request that waits lowers it to 0",
         "self.timer.cancel() → self.timer": "a call too many finds nobody waiting",

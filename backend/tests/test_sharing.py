@@ -198,6 +198,23 @@ async def test_all_requests_that_waited_for_a_connection_share_a_statement() -> 
 
 
 @pytest.mark.anyio
+async def test_only_after_a_full_statement_the_next_statement_begins_at_once() -> None:
+    begun: list[tuple[int, bool]] = []
+
+    async def together(choose: Callable[[], Group]) -> Answers:
+        await asyncio.sleep(2 * WAIT_SECONDS)
+        turns = choose().turns
+        begun.append((len(turns), queue.is_calling))
+        return {turn.key: [b""] for turn in turns}
+
+    queue = Queue(together, seconds=10)
+
+    await ask(queue, clients=ALONE + MOST + 1)
+
+    assert begun == [(MOST, True), (1, False)]
+
+
+@pytest.mark.anyio
 async def test_a_third_request_at_once_does_not_go_alone() -> None:
     sizes: list[int] = []
 
