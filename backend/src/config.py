@@ -282,8 +282,8 @@ def _origin(text: str) -> str:
         is_origin = _APP_SCHEME.fullmatch(scheme) and _APP_HOST.fullmatch(host)
     if not separator or not is_origin or (not host and scheme != "file"):
         raise ValueError(
-            "must be a list such as https://tasks.example,http://localhost:3000,tauri://localhost "
-            "or https://*-team.vercel.app; * alone is not allowed, because pages send credentials"
+            "must be origins such as https://tasks.example,http://localhost:3000,tauri://localhost"
+            "; a * must be part of a host, as in https://*-team.vercel.app"
         )
     return f"{scheme}://{host}"
 

@@ -154,7 +154,7 @@ IfMatch = Annotated[
     Header(
         alias="If-Match",
         description="Apply only if the resource still has one of these ETags, otherwise 412. "
-        "Weak ETags match too, because compressing proxies weaken them.",
+        "Weak ETags match, too: a proxy that compresses an answer weakens its ETag.",
         json_schema_extra={**ETAGS},
     ),
 ]

@@ -45,7 +45,7 @@ def main() -> None:
 
 def _args() -> Namespace:
     parser = ArgumentParser(prog="python -m src.personal_token", usage=USAGE, description=ABOUT)
-    parser.add_argument("user", help="the user whose tasks the token opens; with make, write FOR=…")
+    parser.add_argument("user", help="the token's user; with make, FOR=ada")
     parser.add_argument(
         "--name", default="made by make token", help="a name that says what uses the token"
     )

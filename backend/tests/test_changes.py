@@ -175,7 +175,7 @@ def encoded(text: str) -> str:
 def test_a_text_that_is_no_token_is_422(api: httpx.Client, user: str, wrong: str) -> None:
     response = api.get(changes_path(user), params={"since": wrong})
 
-    assert_problem(response, 422, "since: must be `next` of an earlier answer")
+    assert_problem(response, 422, "since: must be the `next` of an earlier answer")
     assert [error["type"] for error in response.json()["errors"]] == ["token"]
 
 

@@ -24,10 +24,8 @@ from tests.tokens import bearer, token
 
 CHANGED = "The task has changed since you read it; get it again"
 NOT_AS_ASKED = "The task does not meet If-Match or If-None-Match"
-LIST_IS_WEAK = "A list has only weak ETags, which If-Match never matches; leave If-Match out"
-LIST_IS_KNOWN = (
-    "The list has an ETag that If-None-Match names; to add anyway, leave If-None-Match out"
-)
+LIST_IS_WEAK = "If-Match cannot use the ETag of a list; send the request without If-Match"
+LIST_IS_KNOWN = "If-None-Match matches the list; send the request without If-None-Match"
 OTHER = '"0123456789abcdef0123456789abcdef"'
 
 CHANGES: dict[str, tuple[str, str, Any]] = {

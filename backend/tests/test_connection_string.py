@@ -217,8 +217,8 @@ SHAPE = (
     "must look like postgresql://user:password@host/database?sslmode=require, "
     "with %40 for @, %2F for /, %3F for ? and %25 for % in a name, password or value"
 )
-NO_HOST = "must name a host, or a socket's folder: postgresql:///database?host=/tmp"
-NO_DATABASE = "must name a database: postgresql://user:password@host/database"
+NO_HOST = "must name a host or, as in postgresql:///database?host=/tmp, a socket's folder"
+NO_DATABASE = "must name a database, as in postgresql://user:password@host/database"
 NO_MODE = (
     "must have an sslmode of disable, require, verify-ca or verify-full "
     "(allow and prefer would let the server choose)"
@@ -307,8 +307,8 @@ NO_MODE = (
         *(
             (
                 f"postgresql://ada:xyzzy@host/tasks?sslmode=require&{name}=plugh",
-                f"must not have {name}: the only parameters for TLS are sslmode, sslrootcert and "
-                "sslnegotiation, and client certificates are not supported",
+                f"must not have {name}; for TLS, the service takes only sslmode, sslrootcert and "
+                "sslnegotiation, and no client certificates",
             )
             for name in ["sslcert", "sslkey", "sslcrl", "ssl_min_protocol_version", "SSLMODE"]
         ),
@@ -374,8 +374,8 @@ def test_an_unknown_parameter_is_named_and_ignored(caplog: pytest.LogCaptureFixt
     )
 
     assert sorted(caplog.messages) == [
-        "DATABASE_URL: the unknown parameter colour is ignored",
-        "DATABASE_URL: the unknown parameter schema is ignored",
+        "DATABASE_URL: the service ignores the unknown parameter colour",
+        "DATABASE_URL: the service ignores the unknown parameter schema",
     ]
     assert (parts, arguments) == (("ada", "s", "db.example", 5432, "tasks"), VERIFIED)
 
@@ -399,7 +399,7 @@ def test_the_service_logs_the_warnings(tmp_path: Path) -> None:
     with started(tmp_path / "log", DATABASE_URL=pasted) as server:
         assert server.process.wait(timeout=30) == 3
 
-    assert "DATABASE_URL: the unknown parameter colour" in server.log
+    assert "DATABASE_URL: the service ignores the unknown parameter colour" in server.log
     assert "DATABASE_URL: the connection is not encrypted" in server.log
     assert "mauve" not in server.log
     assert "xyzzy" not in server.log

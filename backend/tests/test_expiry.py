@@ -106,6 +106,6 @@ async def test_sweeping_goes_on_after_any_error_and_ends_with_the_service(
 
     assert asyncio.all_tasks() == before
     assert caplog.messages == [
-        "The service could not delete expired rows, and tries again in 12 hours",
-        "The service could not delete expired rows, and tries again in 12 hours: away",
+        "The service could not delete expired rows, and tries again later",
+        "The service could not delete expired rows, and tries again later: away",
     ]

@@ -40,7 +40,7 @@ def test_an_unexpected_error_reveals_no_internals(own_database: str, tmp_path: P
         response,
         500,
         "An unexpected error ended the request; "
-        "the service's log has the error with this X-Request-ID",
+        "find this answer's X-Request-ID in the service's log",
     )
     assert response.headers["access-control-allow-origin"] == FRONTEND_ORIGIN
     assert response.headers["x-request-id"] == "find-me"
@@ -152,7 +152,9 @@ async def test_the_end_of_the_service_closes_the_connections_of_start_up(
         assert pool.checkedin() > 0
 
     assert pool.checkedin() == 0
-    assert set(caplog.messages) == {"DATABASE_URL: the unknown parameter colour is ignored"}
+    assert set(caplog.messages) == {
+        "DATABASE_URL: the service ignores the unknown parameter colour"
+    }
 
 
 @pytest.mark.parametrize(
@@ -195,7 +197,7 @@ def test_tables_that_cannot_be_created_are_reported_in_one_sentence(
     with started(tmp_path / "log", DATABASE_URL=empty_database) as server:
         assert server.process.wait(timeout=30) == 3
 
-    assert "The service cannot upgrade the tables" in sentence(server.log)
+    assert "Another program made tasks, which has a column colour" in sentence(server.log)
     assert "Traceback" not in server.log
 
 

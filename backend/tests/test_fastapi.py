@@ -188,7 +188,7 @@ async def test_an_unhandled_error_is_our_500(app: TaskAPI) -> None:
         response,
         500,
         "An unexpected error ended the request; "
-        "the service's log has the error with this X-Request-ID",
+        "find this answer's X-Request-ID in the service's log",
     )
 
 

@@ -302,14 +302,14 @@ def test_an_outage_affects_only_tokens_with_an_unknown_key(
         assert_unavailable(ask(api, SECOND.token("ada")))
         assert ask(api, FIRST.token("ada")).status_code == 200
         assert_problem(ask(api, FIRST.token("bob")), 403)
-        assert server.log.count("The keys cannot be fetched from AUTH_JWKS_URL") == 1
+        assert server.log.count("The service cannot fetch the keys from AUTH_JWKS_URL") == 1
 
 
 def test_a_service_starts_while_the_key_server_is_down(postgres: str, tmp_path: Path) -> None:
     port = free_port()
     url = f"http://127.0.0.1:{port}/jwks"
     with trusting(url, postgres, tmp_path / "log") as (server, api):
-        assert "The keys cannot be fetched from AUTH_JWKS_URL" in server.log
+        assert "The service cannot fetch the keys from AUTH_JWKS_URL" in server.log
         with key_server(FIRST, port=port):
             assert ask(api, FIRST.token("ada")).status_code == 200
 

@@ -152,7 +152,7 @@ async def test_a_text_that_is_no_token_is_422(client: httpx.AsyncClient, user: s
     async with streaming(client, user, last="x") as stream:
         await stream.response.aread()
 
-    assert_problem(stream.response, 422, "Last-Event-ID: must be `next` of an earlier answer")
+    assert_problem(stream.response, 422, "Last-Event-ID: must be the `next` of an earlier answer")
 
 
 @pytest.mark.parametrize(

@@ -213,8 +213,7 @@ def test_another_programs_table_tasks_keeps_every_byte(
     asyncio.run(execute(without_tables, sql))
 
     assert refused(without_tables) == (
-        f"The service cannot upgrade the tables: tasks is another program's: it {misfit}; the "
-        "service leaves tasks alone; give the service a schema of its own, with "
+        f"Another program made tasks, which {misfit}. The service needs a schema of its own, with "
         "ALTER ROLE … SET search_path, or a database of its own"
     )
 
@@ -226,7 +225,7 @@ def test_another_programs_table_with_a_name_of_our_tables_stays_unchanged(
 ) -> None:
     asyncio.run(execute(without_tables, f"CREATE {kind.format(name)}"))
 
-    assert f"{name} is another program's" in refused(without_tables)
+    assert f"Another program made {name}, which is a" in refused(without_tables)
 
 
 IN_THE_WAY = {
@@ -253,10 +252,9 @@ def test_the_error_names_an_object_in_the_way_of_our_tables_which_stays_unchange
 
     said = refused(without_tables)
 
-    assert said.startswith("The service cannot upgrade the tables: ")
+    assert said.startswith("The service cannot upgrade the tables, and has changed nothing: ")
     assert what in said
-    assert "nothing was changed" in said
-    assert "search_path" in said
+    assert "Remove the cause, or give the service a schema of its own" in said
 
 
 SAME = {
@@ -321,7 +319,7 @@ def test_a_version_that_is_no_revision_is_refused(own_database: str, version: st
         ("ALTER TABLE task_api_version ALTER version_num TYPE text", "version_num of type text"),
         (
             "ALTER TABLE task_api_version DROP CONSTRAINT task_api_version_pkc",
-            "it has no primary key instead of PRIMARY KEY (version_num)",
+            "which has no primary key instead of PRIMARY KEY (version_num)",
         ),
         (
             "ALTER TABLE task_api_version ADD colour text",
@@ -377,9 +375,9 @@ def test_functions_that_would_write_to_another_schema_are_refused(
     asyncio.run(execute(own_database, f"ALTER DATABASE {name} SET search_path = {quoted}"))
 
     assert refused(own_database) == (
-        f"The function log_changes() was not made for the schema {schema}, and writes would fail: "
-        "give the schema its earlier name, or let the service make new tables in an empty schema "
-        "and copy the rows there with pg_dump --data-only"
+        f"The function log_changes() was made for another schema than {schema}, so writes would "
+        "fail: give the schema its earlier name, or let the service make new tables in an empty "
+        "schema and copy the rows there with pg_dump --data-only"
     )
 
 
@@ -478,7 +476,9 @@ def test_a_role_that_does_not_own_the_tables_cannot_upgrade_the_tables(empty_dat
     asyncio.run(execute(empty_database, EARLIER))
     with (
         role(empty_database, "CREATE ON SCHEMA public", "ALL ON tasks") as url,
-        pytest.raises(CannotStart, match="belongs to the role postgres, so start this release"),
+        pytest.raises(
+            CannotStart, match="start this release once as the role postgres, which owns"
+        ),
     ):
         asyncio.run(upgraded(url))
 
@@ -488,8 +488,8 @@ def test_the_error_names_the_search_path_of_a_role_without_a_schema(empty_databa
     asyncio.run(execute(empty_database, f"ALTER DATABASE {name} SET search_path = nowhere"))
 
     assert refused(empty_database) == (
-        "The search_path of the role postgres is nowhere and names no schema that the role may "
-        "use: create the schema, grant the role USAGE on the schema, or change the search_path"
+        "The role postgres finds no schema for the tables in its search_path (nowhere): create the "
+        "schema, grant the role USAGE on the schema, or change the search_path"
     )
 
 
@@ -498,7 +498,9 @@ def test_a_schema_that_is_postgresqls_own_is_refused(empty_database: str, schema
     name = empty_database.partition("?")[0].rpartition("/")[2]
     asyncio.run(execute(empty_database, f"ALTER DATABASE {name} SET search_path = {schema}"))
 
-    assert f"is {schema} and names no schema that the role may use" in refused(empty_database)
+    assert f"finds no schema for the tables in its search_path ({schema}): create" in refused(
+        empty_database
+    )
 
 
 def test_the_service_recognizes_names_also_in_a_database_that_quotes_every_name(

@@ -15,7 +15,7 @@ from tests.serving import BACKEND, DEFAULTS, SETTINGS, Server, environment
 
 EXAMPLE = (BACKEND / ".env.example").read_text()
 
-ORIGINS = "must be a list such as https://tasks.example,"
+ORIGINS = "must be origins such as https://tasks.example,"
 HOSTS = "must be hosts without scheme and port, such as 10.0.2.2"
 
 

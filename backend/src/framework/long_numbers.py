@@ -55,7 +55,7 @@ def read_json(json: bytes) -> Any:  # noqa: ANN401 - JSON
         value = _decode(json.decode())
         to_json(value, fallback=bool)  # refuses the same as `from_json`
     except (RecursionError, PydanticSerializationError):
-        raise ValueError("this JSON has a lone surrogate or too many levels") from None
+        raise ValueError("a lone surrogate or too many levels") from None
     return value
 
 

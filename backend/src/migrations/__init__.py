@@ -126,8 +126,8 @@ async def _check_time_zones(engine: AsyncEngine) -> None:
     wrong = await fetch_all(engine, _WRONG_TIME_ZONES)
     if wrong:
         raise CannotStart(
-            f"The time zone of {b', '.join(wrong).decode()} is not UTC, so times and ETags "
-            "of the rows there would differ: on the coordinator, run "
+            f"The time zone of {b', '.join(wrong).decode()} is not UTC, but the API writes every "
+            "time in UTC: on the coordinator, run "
             f"ALTER DATABASE {engine.url.database} SET timezone = 'UTC'"
         )
 

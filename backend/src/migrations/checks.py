@@ -60,10 +60,7 @@ KINDS = {
     "type": "a type",
 }
 
-WAYS_ON = (
-    "give the service a schema of its own, with ALTER ROLE … SET search_path, or a database of "
-    "its own"
-)
+WAYS_ON = "a schema of its own, with ALTER ROLE … SET search_path, or a database of its own"
 
 
 def check_database(facts: Facts) -> None:
@@ -75,8 +72,8 @@ def check_database(facts: Facts) -> None:
         )
     if facts["schema"] is None or re.match("pg_|information_schema$", facts["schema"]):
         raise CannotStart(
-            f"The search_path of the role {facts['role']} is {facts['search_path'] or 'empty'} and "
-            "names no schema that the role may use: create the schema, grant the role USAGE on the "
+            f"The role {facts['role']} finds no schema for the tables in its search_path "
+            f"({facts['search_path'] or 'empty'}): create the schema, grant the role USAGE on the "
             "schema, or change the search_path"
         )
 
@@ -108,8 +105,8 @@ def revision_number(versions: list[str], known: Iterable[str]) -> int:
         return int(version[:4])
     found = ", ".join(map(repr, versions)) or "nothing"
     raise CannotStart(
-        f"The service cannot upgrade the tables: {VERSION_TABLE} has {found} instead of "
-        f"one revision such as {max(known)}: restore that row, or use another database"
+        f"The table {VERSION_TABLE} has {found} instead of one revision such as {max(known)}: "
+        "restore that row, or use another database"
     )
 
 
@@ -123,21 +120,20 @@ def check_before_upgrade(facts: Facts, revision: int) -> None:
         if found is None or made_by <= revision:
             continue
         if name != "tasks":
-            raise _not_ours(name, f"is {KINDS.get(found['kind'], 'a table')} already")
+            raise _not_ours(name, f"is {KINDS.get(found['kind'], 'a table')}")
         if misfit := _misfit(found, EARLIER, "PRIMARY KEY (id)"):
             raise _not_ours(name, misfit)
     for name, found in relations.items():
         if not found.get("is_ours", True):
             raise CannotStart(
-                f"The service cannot upgrade the tables: the table {name} belongs to the "
-                f"role {found['owner']}, so start this release once as {found['owner']}"
+                f"To upgrade the table {name}, start this release once as the role "
+                f"{found['owner']}, which owns {name}"
             )
     if not facts["may_create"]:
         schema, role = facts["schema"], facts["role"]
         raise CannotStart(
-            f"The service cannot upgrade the tables: the role {role} may not create tables "
-            f"in the schema {schema}: run GRANT CREATE ON SCHEMA {schema} TO {role}, or start this "
-            "release once as a role with that right"
+            f"The role {role} may not create tables in the schema {schema}: run GRANT CREATE ON "
+            f"SCHEMA {schema} TO {role}, or start this release once as a role with that right"
         )
 
 
@@ -148,7 +144,7 @@ def check_before_serving(facts: Facts, columns: dict[str, list[str]]) -> None:
         if found is None:
             raise _is_missing(name)
         if found["kind"] not in TABLES:
-            raise _not_ours(name, f"is {KINDS.get(found['kind'], 'no table')}", ours=True)
+            raise _is_damaged(name, f"is {KINDS.get(found['kind'], 'no table')}")
         if not found["is_found"]:
             raise CannotStart(
                 f"Another table hides the service's table {name}: put the schema of {name} first "
@@ -156,7 +152,7 @@ def check_before_serving(facts: Facts, columns: dict[str, list[str]]) -> None:
             )
         absent = [column for column in wanted if column not in found["columns"]]
         if absent:
-            raise _not_ours(name, f"has no column {absent[0]}", ours=True)
+            raise _is_damaged(name, f"has no column {absent[0]}")
     for name, rights in RIGHTS.items():
         found = facts["relations"][name]
         for right in rights.split():
@@ -190,17 +186,17 @@ def failed(message: str, detail: str | None) -> CannotStart:
     """PostgreSQL refused a statement of a migration, and has undone the others."""
     why = f"{message} ({' '.join(detail.split())})" if detail else message
     return CannotStart(
-        f"The service cannot upgrade the tables: {why}; nothing was changed: remove the "
-        f"cause, or {WAYS_ON}"
+        f"The service cannot upgrade the tables, and has changed nothing: {why}. "
+        f"Remove the cause, or give the service {WAYS_ON}"
     )
 
 
 def _check_functions(facts: Facts) -> None:
     for function in facts["moved"] or ():
         raise CannotStart(
-            f"The function {function} was not made for the schema {facts['schema']}, and writes "
-            "would fail: give the schema its earlier name, or let the service make new tables in "
-            "an empty schema and copy the rows there with pg_dump --data-only"
+            f"The function {function} was made for another schema than {facts['schema']}, so "
+            "writes would fail: give the schema its earlier name, or let the service make new "
+            "tables in an empty schema and copy the rows there with pg_dump --data-only"
         )
     for function, may_call in facts["may_call"].items():
         if may_call is None:
@@ -246,21 +242,19 @@ def _is_long_description(name: str, kind: str) -> bool:
     return name == "description" and length is not None and int(length[1]) > 500
 
 
-def _not_ours(name: str, misfit: str, *, ours: bool = False) -> CannotStart:
-    whose = "" if ours else "is another program's: it "
-    ways_on = f"the service leaves {name} alone; {WAYS_ON}"
-    ways = (
-        f"restore {name} from a backup, or use another schema (by the search_path) or another "
-        "database"
-    )
+def _not_ours(name: str, misfit: str) -> CannotStart:
+    return CannotStart(f"Another program made {name}, which {misfit}. The service needs {WAYS_ON}")
+
+
+def _is_damaged(name: str, misfit: str) -> CannotStart:
     return CannotStart(
-        f"The service cannot upgrade the tables: {name} {whose}{misfit}; "
-        f"{ways if ours else ways_on}"
+        f"The service made {name}, but now {name} {misfit}: restore it from a backup, or use "
+        "another schema (by the search_path) or another database"
     )
 
 
 def _is_missing(name: str) -> CannotStart:
-    return _not_ours(name, "is missing, although the version table is there", ours=True)
+    return _is_damaged(name, "is missing")
 
 
 def _without_right(facts: Facts, right: str, name: str) -> CannotStart:

@@ -94,7 +94,7 @@ async def list_changes(
     `next` of each answer.
 
     With `Accept: text/event-stream`, the answer is a stream. The data of each event is the JSON of
-    an answer, and the id is the `next` of that answer. An event named `problem` is the last.
+    an answer, and the id is the `next` of that answer. An event named `problem` ends the stream.
     """
     if events.asked_for(request):
         refuse_while_files_are_scarce()

@@ -12,7 +12,7 @@ CLOSED = (
 
 FOR_ALL = (
     "Without `limit`, a list has all tasks. With `limit`, `Link` leads to the next page.",
-    "With an `Idempotency-Key`, a create or a batch can be sent twice and is applied once.",
+    "With the same `Idempotency-Key`, a create or a batch can be sent again and is applied once.",
     "Times are RFC 3339, in answers always in UTC. A due date may be a day, in any `time_zone`.",
     "`/changes` lists what changed since an earlier answer: at once, after a wait, or as a stream.",
     "Each error is an RFC 9457 problem, whose `detail` is a sentence that you can show to a user.",

@@ -144,7 +144,7 @@ async def end_token(
     if_match: IfMatch = None,
     if_none_match: IfNoneMatch = None,
 ) -> Response:
-    """End a token: at once in this worker, within 30 seconds in others. Its streams end, too."""
+    """End a token and its streams: at once in one worker, within 30 seconds in the others."""
     wanted = condition(if_match, if_none_match)
     await service.end_token(engine, user_id, token_id, wanted)
     known_tokens.forget(user_id, token_id)

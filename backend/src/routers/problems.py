@@ -43,10 +43,8 @@ CHANGES_GONE = (
 )
 KEY_REUSED = "was used for another request; send a new key"
 KEYS_UNAVAILABLE = "The service cannot fetch the keys to check your token; try again in a moment"
-LIST_IS_KNOWN = (
-    "The list has an ETag that If-None-Match names; to add anyway, leave If-None-Match out"
-)
-LIST_IS_WEAK = "A list has only weak ETags, which If-Match never matches; leave If-Match out"
+LIST_IS_KNOWN = "If-None-Match matches the list; send the request without If-None-Match"
+LIST_IS_WEAK = "If-Match cannot use the ETag of a list; send the request without If-Match"
 NO_SIGN_IN = "Anyone may act for any user here (AUTH_MODE=open), so no request needs a token"
 NO_ROOM = "The list is too long to send just now; request pages with limit"
 NOT_AUTHENTICATED = "Send a token, as in Authorization: Bearer header.claims.signature"

@@ -64,7 +64,7 @@ def _read_token(text: str) -> Position | None:
     try:
         return read_position(text) if text else None
     except ValueError:
-        raise PydanticCustomError("token", "must be `next` of an earlier answer") from None
+        raise PydanticCustomError("token", "must be the `next` of an earlier answer") from None
 
 
 Token = Annotated[

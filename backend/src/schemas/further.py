@@ -109,7 +109,7 @@ def _further_digits(value: object) -> int:
                     raise ValueError(f"must have at most {MOST_LEVELS} levels")
             elif isinstance(each, float):
                 if isinf(each):
-                    raise ValueError("must have numbers that a double can hold")
+                    raise ValueError("must not have a number too large for a double")
                 if "e" in (short := repr(each)):
                     digits += len(format(Decimal(short), "f")) - len(short)
                 if digits > LONGEST_CHANGE:

@@ -154,7 +154,7 @@ class Listing(BaseModel):
     sort: str = "created_at"
     limit: Annotated[int | SkipJsonSchema[None], SIZE] = Field(
         default=None,
-        description="How many rows to return at most; Link then has the next page. Unset: all.",
+        description="How many rows to return at most; Link leads to the next page. Unset: all.",
         examples=[100],
     )
     cursor: Annotated[Cursor | None, WithJsonSchema({"type": "string", "examples": [CURSOR]})] = (

@@ -61,8 +61,8 @@ class PersonalTokenCreate(BaseModel):
         SentTime,
         AfterValidator(_within_a_year),
         Field(
-            description="A time, or a day: the day's first moment in UTC. At most 365 days "
-            "from now; absent, `null` or empty: 90 days from now.",
+            description="When the token ends: a time, or the start of a day in UTC. At most "
+            "365 days from now. Absent, `null` or empty: 90 days from now.",
         ),
     ] = Field(default=None, validate_default=True)
 

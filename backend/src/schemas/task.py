@@ -92,7 +92,7 @@ SentPriority = Annotated[
     Priority,
     BeforeValidator(_rank),
     Field(
-        description="In any case; empty means `medium`.",
+        description="In upper or lower case; empty means `medium`.",
         examples=["high"],
     ),
     WithJsonSchema(
@@ -109,7 +109,7 @@ SentPriority = Annotated[
 SentDueDate = Annotated[
     SentTime,
     Field(
-        description="A day, or a time (RFC 3339; UTC without an offset).",
+        description="A day, or a time (RFC 3339), in UTC if it has no offset.",
         examples=["2026-12-24"],
     ),
 ]
@@ -125,7 +125,7 @@ def _with_completed(task: object) -> object:
 SentPast = Annotated[
     SentTime,
     Field(
-        description="Capped at now.",
+        description="A time in the future becomes now.",
         examples=["2026-11-20T18:00:00+00:00"],
     ),
     # The schema leaves out a day and an empty text, which the service takes, too: an agent's tool

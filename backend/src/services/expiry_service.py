@@ -42,7 +42,7 @@ TOKEN_STAYS = timedelta(days=30)
 
 USERS_AT_ONCE = 100
 
-FAILED = "The service could not delete expired rows, and tries again in 12 hours"
+FAILED = "The service could not delete expired rows, and tries again later"
 
 FIRST_SECONDS = 5
 """How long the first sweep waits: after the start, requests come first."""

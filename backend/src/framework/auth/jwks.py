@@ -140,7 +140,7 @@ class JWKS:
                 keys = await self._read(await _get(self.url))
         except Exception as error:  # whatever the answer, the known keys stay
             self.is_reachable = False
-            logger.warning("The keys cannot be fetched from %s: %r", self.setting, error)
+            logger.warning("The service cannot fetch the keys from %s: %r", self.setting, error)
         else:
             self.is_reachable = True
             self.by_document, self.trusted = keys, frozenset(keys.values())

@@ -76,16 +76,18 @@ def parse(
         database=database,
     )
     if not host:
-        raise ValueError("must name a host, or a socket's folder: postgresql:///database?host=/tmp")
+        raise ValueError(
+            "must name a host or, as in postgresql:///database?host=/tmp, a socket's folder"
+        )
     if not database:
-        raise ValueError("must name a database: postgresql://user:password@host/database")
+        raise ValueError("must name a database, as in postgresql://user:password@host/database")
     is_plain_on_purpose = query.get("sslmode") == "disable" or is_on_this_machine(host)
     arguments = _tls(query)
     arguments["server_settings"] = _server_settings(query)
     if timeout := query.pop("connect_timeout", None):
         arguments["timeout"] = _seconds(timeout)
     for name in query.keys() - _NOT_NEEDED:
-        logger.warning("%s: the unknown parameter %s is ignored", setting, name)
+        logger.warning("%s: the service ignores the unknown parameter %s", setting, name)
     if not arguments["ssl"] and not is_plain_on_purpose:
         logger.warning(
             "%s: the connection is not encrypted; set sslmode=require to encrypt the connection, "
@@ -156,8 +158,8 @@ def _tls(query: dict[str, str]) -> dict[str, Any]:
     for name in query:
         if re.search("ssl|tls", name, re.IGNORECASE):
             raise ValueError(
-                f"must not have {name}: the only parameters for TLS are sslmode, sslrootcert and "
-                "sslnegotiation, and client certificates are not supported"
+                f"must not have {name}; for TLS, the service takes only sslmode, sslrootcert and "
+                "sslnegotiation, and no client certificates"
             )
     return {"ssl": context, "direct_tls": negotiation == "direct"}
 

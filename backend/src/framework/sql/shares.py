@@ -61,4 +61,4 @@ class Shares:
 
 def _refuse(turn: asyncio.Future[None]) -> None:
     if not turn.done():
-        turn.set_exception(DatabaseUnavailable("no connection left in this share"))
+        turn.set_exception(DatabaseUnavailable("one user's share of the connections is in use"))

@@ -24,7 +24,7 @@ _HEADERS = {
     "Accept-Patch": header("The media types that a patch may have", ", ".join(PATCH_TYPES)),
     "Cache-Control": header("Private to this user; revalidate before reuse", "private, no-cache"),
     "Content-Location": header(
-        "The path of the resource whose current state is in the body, with its ETag: RFC 9110 §8.7"
+        "The path of the resource; the body and ETag are the resource's state now: RFC 9110 §8.7"
     ),
     "ETag": header(
         "Identifies this state, for If-Match and If-None-Match; a list's ETag is for If-None-Match "

@@ -39,7 +39,7 @@ BROKEN_PATH = "The path must be percent-encoded UTF-8"
 NO_OBJECT = "Send a JSON object as the body"
 STOPPING = "The service is about to stop; try again in a moment"
 UNEXPECTED = (
-    "An unexpected error ended the request; the service's log has the error with this X-Request-ID"
+    "An unexpected error ended the request; find this answer's X-Request-ID in the service's log"
 )
 WRONG_MEDIA_TYPE = "Send the body as JSON, with the header Content-Type: application/json"
 
