@@ -254,7 +254,10 @@ def test_the_error_names_an_object_in_the_way_of_our_tables_which_stays_unchange
 
     assert said.startswith("The service cannot upgrade the tables, and has changed nothing: ")
     assert what in said
-    assert "Remove the cause, or give the service a schema of its own" in said
+    assert said.endswith(
+        ". Remove the cause, or give the service a schema of its own, with "
+        "ALTER ROLE … SET search_path, or a database of its own"
+    )
 
 
 SAME = {
