@@ -804,7 +804,7 @@ async def test_each_key_has_its_turn_before_any_key_has_a_second_turn() -> None:
             served.append(key)
             await asyncio.sleep(0)
 
-    async with asyncio.TaskGroup() as group:
+    async with asyncio.timeout(10), asyncio.TaskGroup() as group:
         taking = [group.create_task(take(key)) for key in "aaaabbc"]
         await asyncio.sleep(0)
         taking[1].cancel()
@@ -844,7 +844,7 @@ async def test_a_turn_that_comes_to_a_client_that_has_just_left_is_free_for_the_
         async with turns.turn("bob"):
             raise AssertionError
 
-    async with turns.turn("ada"):
+    async with asyncio.timeout(10), turns.turn("ada"):
         leaving = asyncio.create_task(take())
         await asyncio.sleep(0)
     leaving.cancel()
