@@ -24,7 +24,7 @@ def own(tmp_path: Path) -> Iterator[Cluster]:
 
 @contextmanager
 def idiomatic(own: Cluster, log: Path, workers: int = 1) -> Iterator[Server]:
-    """Start the usual alternative, to show that it has the fault."""
+    """Start the usual alternative to the service, to show that the alternative fails here."""
     port = str(free_port())
     command = [sys.executable, "-m", "uvicorn", "idiomatic:app", "--app-dir", "benchmarks/peers"]
     command += ["--no-access-log", "--port", port, "--workers", str(workers)]

@@ -1,4 +1,4 @@
-"""A TCP proxy in front of a server that can fall silent or cut every connection."""
+"""A TCP proxy in front of a server: the proxy can fall silent or cut every connection."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
@@ -31,7 +31,7 @@ class Gate:
 
     @property
     def url(self) -> str:
-        """The connection string, where PostgreSQL is behind it."""
+        """The connection string through this gate, if PostgreSQL is behind the gate."""
         return f"postgresql://postgres@127.0.0.1:{self.port}/postgres?sslmode=disable"
 
     async def _cut(self) -> None:

@@ -147,7 +147,7 @@ async def clients(url: str, figures: Figures, number: int) -> AsyncIterator[list
 async def on_and_on(
     crowd: list[Client], ask: Callable[[int, Client], Awaitable[object]]
 ) -> AsyncIterator[None]:
-    """Let each client, with its number, `ask` again and again until the block ends."""
+    """Call `ask` with each client and its number, again and again until the block ends."""
     is_over = asyncio.Event()
 
     async def repeat(number: int, client: Client) -> None:
@@ -175,7 +175,7 @@ def message(method: str, path: str, content: object = None, **headers: str) -> b
 
 
 class Load:
-    """Clients of the six endpoints and, unless it is plain, of keys and conditions."""
+    """Clients of the six endpoints. Unless `is_plain`, more clients send keys and conditions."""
 
     def __init__(
         self,
@@ -203,7 +203,7 @@ class Load:
     async def under_way(self, clients: int = CLIENTS, audit: str = AUDIT) -> AsyncIterator[None]:
         """Send requests for as long as the block takes, and wait for the last answers.
 
-        From then on PostgreSQL records what it does to the tasks.
+        From the start of the block, PostgreSQL records each change of the tasks.
         """
         async with connected(self.database) as admin:
             for command in audit.split("\n\n"):

@@ -40,7 +40,7 @@ PAUSE = 0.05
 """Seconds between two requests of a client."""
 
 ORDINARY = 0.020
-"""Seconds that may always count as the 99th percentile beside ordinary lists."""
+"""Seconds: a shorter 99th percentile beside ordinary lists counts as this long."""
 
 UNKNOWN = UUID(int=0)
 LARGEST = {
@@ -110,7 +110,7 @@ WORST: dict[str, tuple[Ask, int]] = {
 async def sent_on_and_on(
     url: str, sent: list[tuple[Ask, int]], number: int
 ) -> AsyncIterator[Counter[str]]:
-    """Let so many clients of two accounts send these in turn; count the answers."""
+    """Let `number` clients of two accounts send these requests in turn; count the answers."""
     answers = Counter[str]()
     messages = {user: [(ask(user), str(status)) for ask, status in sent] for user in ACCOUNTS}
 
@@ -167,7 +167,7 @@ async def test_the_worst_requests_of_ten_clients_of_two_accounts_delay_others_li
 
 @contextmanager
 def added_memory(server: Server) -> Iterator[list[float]]:
-    """Watch how many MB the process has more than before; the last number is the most."""
+    """Record the most MB that the process has had above its start; the last number is the peak."""
     process = psutil.Process(server.process.pid)
     before, most = process.memory_info().rss, [0.0]
     is_over = threading.Event()

@@ -34,7 +34,7 @@ BACKENDS = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client b
 
 
 async def stop_under(load: Load, server: Server) -> list[str]:
-    """Stop the service under 50 clients; return the readiness answers meanwhile."""
+    """Stop the service under 50 clients; return what /health/ready answers until the end."""
     readiness = []
     async with clients(server.url, Figures(), 1) as [probe], load.under_way(50):
         await asyncio.sleep(1)
@@ -188,7 +188,7 @@ def hang_up(host: str | None, port: int | None, sent: bytes) -> None:
 async def test_200_slow_clients_do_not_slow_down_other_clients(
     own: Cluster, tmp_path: Path, report: Report, full: bool
 ) -> None:
-    """Each client sends a byte a second, half of them in the headers and half in the body."""
+    """Each client sends a byte a second: half of the clients in the headers, half in the body."""
     seconds = 10 if full else 1.5
     request = message("POST", tasks_path("slow"), {"title": "Patience"})
     head = len(request) - 25

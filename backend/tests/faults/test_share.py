@@ -134,10 +134,10 @@ async def test_20_clients_with_hard_searches_leave_other_clients_their_share(
 
 
 async def searches_at_once(database: str) -> int:
-    """Return how many searches ran in PostgreSQL most of the time, once cancelled.
+    """Count the searches that run in PostgreSQL until cancelled; return the most frequent number.
 
-    PostgreSQL reads its sessions one after the other, so a single number may count the search that
-    ended and the one that began in its place.
+    PostgreSQL lists its sessions one after another, so a single count may include a search that
+    ended and the search that began in its place.
     """
     numbers: list[int] = []
     async with connected(database) as admin:

@@ -95,7 +95,7 @@ async def working(url: str, token: str, seconds: float) -> tuple[Figures, list[f
 async def send(
     client: Client, users: Iterator[str], wrong: Callable[[], str], until: float
 ) -> None:
-    """Send a new wrong token when it is due, A_SECOND together."""
+    """Send a new wrong token whenever one is due; all clients together send A_SECOND."""
     due = time.monotonic()
     while due < until:
         due += TRYING / A_SECOND
