@@ -126,7 +126,7 @@ _PLANS = "the coordinator's plan does not show the indexes of the workers"
 _EARLIER = "a table with the earlier key cannot be distributed before it is upgraded"
 
 NOT_ON_CITUS = {
-    "test_a_shared_statement_planned_for_an_empty_table_does_not_read_all_of_a_large_one": (
+    "test_a_shared_plan_for_an_empty_table_does_not_read_all_of_a_large_table": (
         "nothing is shared there"
     ),
     "test_many_changes_of_one_task_are_few_transactions_and_all_are_in_the_feed": (
@@ -139,7 +139,7 @@ NOT_ON_CITUS = {
     "test_a_batch_planned_for_an_empty_table_finds_its_tasks_by_their_ids": _PLANS,
     "test_a_list_finds_its_tasks_by_an_index_of_their_owner": _PLANS,
     "test_a_statement_finds_its_tasks_by_the_keys_index": _PLANS,
-    "test_no_statement_planned_for_empty_tables_reads_all_tasks_of_an_owner_for_each_row": _PLANS,
+    "test_no_plan_for_empty_tables_reads_all_tasks_of_an_owner_for_each_row": _PLANS,
     "test_most_tests_use_a_service_without_settings": "there it gets its DATABASE_URL",
     "test_rows_of_the_earlier_version_have_etags_too": _EARLIER,
     "test_times_are_in_utc_whatever_the_databases_own_zone": "there it refuses to start",

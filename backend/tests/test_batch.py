@@ -811,7 +811,7 @@ def conditions(operations: list[Any]) -> list[Condition | None]:
 
 
 @pytest.mark.anyio
-async def test_a_batch_in_steps_for_distributed_tables_does_the_same_as_a_batch_in_one_statement(
+async def test_a_batch_in_steps_does_the_same_as_a_batch_in_one_statement(
     in_steps: AsyncEngine,
 ) -> None:
     made: list[Any] = [{"op": "create", "task": TaskCreate(title=f"Task {n}")} for n in range(4)]

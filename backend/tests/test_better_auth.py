@@ -76,7 +76,7 @@ def test_a_key_rotation_needs_no_restart(installed: Path, postgres: str, tmp_pat
             assert_problem(ask(api, ada, before), 401, "The token is signed with an unknown key")
 
 
-def test_known_keys_survive_an_outage_and_new_keys_are_accepted_after_the_outage(
+def test_known_keys_survive_an_outage_and_new_keys_count_after_it(
     installed: Path, postgres: str, tmp_path: Path
 ) -> None:
     port = free_port()

@@ -213,7 +213,7 @@ def test_no_body_takes_long_to_read(operations: bytes) -> None:
 
 
 @pytest.mark.anyio
-async def test_parsed_members_that_no_field_takes_are_freed_before_the_endpoint_waits(
+async def test_parsed_members_without_a_field_are_freed_before_the_endpoint_waits(
     user: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     marker = [7, 77, 777]
@@ -400,7 +400,7 @@ def test_a_list_of_etags_has_at_most_4096_characters(api: httpx.Client, user: st
     )
 
 
-def test_a_key_of_255_escaped_characters_is_accepted_and_a_longer_key_is_not_read(
+def test_255_escaped_characters_are_a_key_and_a_longer_key_is_not_read(
     api: httpx.Client, user: str
 ) -> None:
     def create_with(key: str) -> httpx.Response:

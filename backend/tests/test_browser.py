@@ -342,7 +342,7 @@ async (url, headers) => {
 
 
 @OPEN
-def test_the_service_on_the_embedded_database_admits_only_pages_of_loopback_origins(
+def test_with_the_embedded_database_only_loopback_pages_are_admitted(
     page: Page, frontend: str, server: Server
 ) -> None:
     url, port = f"{server.url}/api/ada/tasks", urlsplit(frontend).port

@@ -70,7 +70,7 @@ async def numbers_in(driver: Any, schema: str, user: str) -> list[int]:  # noqa:
     return [row["seq"] for row in rows]
 
 
-async def test_tables_in_another_schema_log_to_that_schema_although_public_has_such_tables(
+async def test_tables_log_to_their_own_schema_although_public_has_such_tables(
     own_database: str, user: str
 ) -> None:
     async with connected(own_database) as driver:

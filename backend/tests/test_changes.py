@@ -40,7 +40,7 @@ def deleted(task: Task) -> Answer:
     return {"id": task["id"], "deleted": True}
 
 
-def test_a_request_without_a_token_gets_no_changes_but_a_token_for_later_changes(
+def test_a_request_without_a_token_gets_a_token_for_later_changes(
     api: httpx.Client, user: str
 ) -> None:
     create(api, user)

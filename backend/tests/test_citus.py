@@ -222,13 +222,13 @@ def answers_as_its_tables_come_and_go(url: str, database: str, log: Path) -> Non
         assert "ERROR" not in server.log
 
 
-def test_a_running_service_answers_while_its_tables_are_distributed_and_brought_back(
+def test_a_service_answers_while_its_tables_are_distributed_and_brought_back(
     local: str, tmp_path: Path
 ) -> None:
     answers_as_its_tables_come_and_go(local, local, tmp_path / "log")
 
 
-def test_a_running_service_answers_through_a_pooler_after_its_tables_move_and_come_back(
+def test_a_service_answers_through_a_pooler_after_its_tables_move_and_come_back(
     local: str, tmp_path: Path
 ) -> None:
     folder = tmp_path / "pooler"
@@ -780,7 +780,7 @@ class Follower:
         return not is_same
 
 
-def test_tables_that_are_distributed_under_load_and_brought_back_fail_no_request(
+def test_tables_distributed_under_load_and_brought_back_fail_no_request(
     local: str, tmp_path: Path
 ) -> None:
     """The rows show which writes were applied twice. The audit cannot show this.

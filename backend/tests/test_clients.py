@@ -101,7 +101,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", GENERATORS)
-def test_the_client_of_another_generator_compiles_and_creates_lists_changes_and_batches(
+def test_the_client_of_another_generator_compiles_and_works(
     postgres: str, user: str, made: Path, name: str
 ) -> None:
     node = tool("node")

@@ -383,7 +383,7 @@ async def test_a_task_that_someone_inserts_as_completed_has_no_time(
 
 
 @pytest.mark.anyio
-async def test_a_task_completed_before_the_migration_has_no_time_until_its_next_completion(
+async def test_a_task_from_before_the_migration_has_no_time_until_completed_again(
     engine: AsyncEngine, own_database: str
 ) -> None:
     row = await task_service.create_task(engine, "ada", TaskCreate(title="Old", completed=True))

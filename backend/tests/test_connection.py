@@ -431,7 +431,7 @@ async def test_the_service_makes_a_response_no_faster_than_its_client_reads() ->
 
 
 @pytest.mark.anyio
-async def test_the_service_reads_little_more_while_a_request_waits_for_the_request_before() -> None:
+async def test_little_is_read_while_a_request_waits_for_the_request_before_it() -> None:
     begun, may_end = asyncio.Event(), asyncio.Event()
 
     async def application(scope: Scope, _receive: Receive, send: Send) -> None:

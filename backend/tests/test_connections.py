@@ -74,7 +74,7 @@ async def test_a_connection_with_a_plan_that_citus_refuses_is_ended() -> None:
 
 
 @pytest.mark.anyio
-async def test_a_backend_that_stalls_while_it_prepares_a_statement_prepares_the_next_statement(
+async def test_after_a_stalled_prepare_the_next_statement_is_prepared(
     direct_database: str,
 ) -> None:
     """PostgreSQL learns too late that the client gave up, and keeps the statement's name."""

@@ -332,7 +332,7 @@ def test_a_list_with_page_numbers_links_both_ways_by_number(
     assert [task["title"] for page in pages for task in page] == [str(n) for n in range(10)]
 
 
-def test_a_page_by_number_with_an_offset_below_the_limit_links_back_to_the_first_page(
+def test_a_page_by_number_with_a_small_offset_links_to_the_first_page(
     api: httpx.Client, user: str, tasks: list[Task]
 ) -> None:
     response = get(api, user, {"offset": 1, "limit": 3})
@@ -390,7 +390,7 @@ def test_other_preferences_are_ignored(api: httpx.Client, user: str, prefer: str
         ('count="", =, ;', {"count": ""}),
     ],
 )
-def test_parameters_of_preferences_are_ignored_and_the_first_of_two_alike_counts(
+def test_parameters_of_preferences_are_ignored_and_the_first_of_two_counts(
     prefer: str | None, read: dict[str, str]
 ) -> None:
     assert preferences(prefer) == read

@@ -209,7 +209,7 @@ def test_a_change_of_a_member_to_the_same_value_moves_updated_at(
 
 
 @pytest.mark.parametrize("kind", ["create", "batch"])
-def test_a_key_covers_further_members_and_a_repeat_gets_the_members_of_the_first_answer(
+def test_a_key_covers_further_members_and_a_repeat_gets_the_first_answer(
     api: httpx.Client, user: str, kind: str
 ) -> None:
     def send(key: str, task: Mapping[str, object]) -> httpx.Response:

@@ -159,7 +159,7 @@ async def keep(url: str, user: str, number: int, age: timedelta = timedelta()) -
 
 @pytest.mark.anyio
 @pytest.mark.usefixtures("_both_ways")
-async def test_beyond_10_000_keys_a_new_key_is_refused_and_an_old_key_repeats_its_answer(
+async def test_beyond_10_000_keys_new_keys_are_refused_and_old_keys_repeat_answers(
     engine: AsyncEngine, own_database: str, user: str
 ) -> None:
     milk = TaskCreate(title="Buy milk")

@@ -468,7 +468,7 @@ async def test_no_request_waits_for_a_token_or_for_existing_changes(
 # How many streams a user may have
 
 
-async def test_a_user_may_have_only_as_many_streams_and_waiting_requests_as_the_limit_says(
+async def test_a_user_may_have_as_many_streams_and_waiting_requests_as_the_limit(
     postgres: str, user: str, tmp_path: Path
 ) -> None:
     with serving(tmp_path / "log", DATABASE_URL=postgres, LIVE_STREAMS_PER_USER="2") as server:
@@ -835,9 +835,7 @@ async def test_turns_of_work_run_one_at_a_time_and_a_rest_follows_each_turn() ->
     assert (turns.free, turns.waiting) == (1, {})
 
 
-async def test_a_turn_that_comes_to_a_client_that_has_just_left_is_free_for_the_next_client() -> (
-    None
-):
+async def test_a_turn_that_comes_after_its_client_left_goes_to_the_next_client() -> None:
     turns = Turns(1)
 
     async def take() -> None:

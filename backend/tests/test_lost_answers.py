@@ -163,7 +163,7 @@ async def test_a_batch_without_a_key_is_applied_once_and_its_outcome_is_unknown(
 
 @pytest.mark.anyio
 @pytest.mark.parametrize(("repeatable", "times"), [(True, 2), (False, 1)])
-async def test_a_transaction_whose_end_is_unknown_starts_over_only_if_that_does_no_harm(
+async def test_a_transaction_starts_over_only_if_that_does_no_harm(
     distant: AsyncEngine, line: Line, repeatable: bool, times: int
 ) -> None:
     task = await create(distant)

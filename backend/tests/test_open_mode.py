@@ -338,7 +338,7 @@ def unset(
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "its own"])
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_a_service_without_an_authentication_setting_does_not_start_beyond_loopback(
+def test_without_an_authentication_setting_no_service_starts_beyond_loopback(
     unset: dict[str, str], tmp_path: Path, host: str, workers: str
 ) -> None:
     settings = {"HOST": own_address() if host == "its own" else host, "WORKERS": workers}

@@ -245,7 +245,7 @@ IN_THE_WAY = {
 
 
 @pytest.mark.parametrize(("sql", "what"), IN_THE_WAY.items())
-def test_the_error_names_an_object_in_the_way_of_our_tables_which_stays_unchanged(
+def test_the_error_names_what_is_in_the_way_of_our_tables(
     without_tables: str, sql: str, what: str
 ) -> None:
     asyncio.run(execute(without_tables, sql))
@@ -281,7 +281,7 @@ def test_the_earlier_table_is_taken_over(without_tables: str, sql: str) -> None:
     asyncio.run(upgraded(without_tables))
 
 
-def test_the_service_works_in_another_schema_of_a_database_with_a_foreign_table(
+def test_the_service_works_in_another_schema_than_another_programs_table(
     empty_database: str, tmp_path: Path
 ) -> None:
     """The service starts in another schema, beside the tables of the other program."""
@@ -506,7 +506,7 @@ def test_a_schema_that_is_postgresqls_own_is_refused(empty_database: str, schema
     )
 
 
-def test_the_service_recognizes_names_also_in_a_database_that_quotes_every_name(
+def test_names_are_recognized_in_a_database_that_quotes_every_name(
     empty_database: str,
 ) -> None:
     asyncio.run(execute(empty_database, EARLIER))
@@ -637,7 +637,7 @@ def roles_of_a_host(url: str) -> Iterator[str]:
 TABLES = {"tasks", "feeds", "changes", "idempotency_keys", "personal_tokens", VERSION_TABLE}
 
 
-def test_only_the_owner_has_rights_on_a_new_table_whatever_the_default_privileges_are(
+def test_default_privileges_give_no_role_rights_on_a_new_table(
     empty_database: str,
 ) -> None:
     with roles_of_a_host(empty_database):

@@ -760,7 +760,7 @@ async def test_a_stream_sleeps_until_its_token_must_be_looked_up_again(
 
 
 @pytest.mark.anyio
-async def test_a_look_up_that_fails_when_its_client_has_left_leaves_nothing_in_the_log(
+async def test_a_look_up_that_fails_after_its_client_left_logs_nothing(
     worker: KnownTokens, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told: list[str] = []
@@ -882,7 +882,7 @@ async def test_a_thousand_wrong_tokens_cost_a_statement_each_and_no_memory(
 
 
 @pytest.mark.anyio
-async def test_a_users_first_look_up_does_not_wait_for_all_wrong_tokens_of_another_user(
+async def test_a_first_look_up_does_not_wait_for_all_wrong_tokens_of_another_user(
     engine: AsyncEngine, worker: KnownTokens, statements: Counter[str]
 ) -> None:
     text = (await make(engine, "ada")).encode()
@@ -1026,7 +1026,7 @@ def operator(url: str, *arguments: str, **settings: str) -> tuple[int, str]:
     return ran("src.personal_token", *arguments, DATABASE_URL=url, **settings)
 
 
-def test_an_operator_makes_lists_and_ends_tokens_of_a_service_without_a_sign_in(
+def test_an_operator_manages_tokens_of_a_service_without_a_sign_in(
     own_database: str, tmp_path: Path
 ) -> None:
     run = partial(operator, own_database, AUTH_MODE="personal")
@@ -1137,7 +1137,7 @@ def test_an_operator_gets_help_on_each_argument(postgres: str) -> None:
         assert each in " ".join(arguments.split())
 
 
-def test_a_restored_backup_brings_ended_tokens_back_until_someone_ends_the_tokens_again(
+def test_a_restored_backup_brings_back_tokens_that_had_ended(
     own_database: str, direct_database: str, pytestconfig: pytest.Config, tmp_path: Path
 ) -> None:
     if pytestconfig.getoption("citus"):

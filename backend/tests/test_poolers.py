@@ -197,7 +197,7 @@ def test_a_running_process_keeps_answering_while_columns_change(
     keeps_answering(direct_database, tmp_path / "log")
 
 
-def test_a_running_process_keeps_answering_through_a_pooler_while_columns_change(
+def test_a_process_answers_through_a_pooler_while_columns_change(
     pooled_database: str, tmp_path: Path
 ) -> None:
     keeps_answering(pooled_database, tmp_path / "log")

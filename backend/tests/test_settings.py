@@ -159,7 +159,7 @@ def test_a_wrong_value_stops_start_up_with_its_name_and_the_valid_values(
     assert "secret" not in said
 
 
-def test_environment_variables_override_the_file_and_an_empty_variable_means_unset(
+def test_variables_override_the_file_and_an_empty_variable_means_unset(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     file = tmp_path / ".env"

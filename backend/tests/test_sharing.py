@@ -380,7 +380,7 @@ async def test_a_shared_statement_merges_and_replaces_members_like_a_single_stat
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("mixed", [False, True])
-async def test_a_task_with_too_many_members_is_refused_and_no_other_task_is_sent_again(
+async def test_too_many_members_refuse_one_task_and_no_other_is_sent_again(
     engine: AsyncEngine, sent: list[Sent], mixed: bool
 ) -> None:
     tasks = await some_tasks(engine, 40)
@@ -745,7 +745,7 @@ async def test_one_statement_of_a_user_waits_for_rows_that_others_hold(
 
 
 @pytest.mark.anyio
-async def test_writes_that_waited_together_see_the_rows_that_the_other_transaction_committed(
+async def test_writes_that_waited_see_what_the_other_transaction_committed(
     engine: AsyncEngine, sent: list[Sent], own_database: str
 ) -> None:
     """The snapshot of the requests' statement is older than the commit."""

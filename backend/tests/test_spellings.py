@@ -624,7 +624,7 @@ def test_titles_have_the_order_that_people_expect(api: httpx.Client, user: str) 
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("locale", ["C", "C.UTF-8"])
-async def test_titles_have_the_order_that_people_expect_in_any_locale_of_the_database(
+async def test_titles_have_the_order_that_people_expect_in_any_locale(
     direct: str, locale: str
 ) -> None:
     name = f"test_{uuid4().hex}"

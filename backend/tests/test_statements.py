@@ -258,7 +258,7 @@ async def test_no_statement_is_compiled_to_machine_code(direct_database: str) ->
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("statement", PLANNED_EARLY.values(), ids=PLANNED_EARLY)
-async def test_a_shared_statement_planned_for_an_empty_table_does_not_read_all_of_a_large_one(
+async def test_a_shared_plan_for_an_empty_table_does_not_read_all_of_a_large_table(
     engine: AsyncEngine, statement: Statement
 ) -> None:
     """A statement is planned once for each connection. Both indexes begin with the owner."""
@@ -288,7 +288,7 @@ async def test_a_shared_statement_planned_for_an_empty_table_does_not_read_all_o
 
 
 @pytest.mark.anyio
-async def test_no_statement_planned_for_empty_tables_reads_all_tasks_of_an_owner_for_each_row(
+async def test_no_plan_for_empty_tables_reads_all_tasks_of_an_owner_for_each_row(
     engine: AsyncEngine,
 ) -> None:
     """A statement is planned once for each connection. A nested loop repeats its inner scans."""

@@ -114,7 +114,7 @@ def test_the_answer_to_known_names_says_that_the_service_checked_the_names(
 
 
 @pytest.mark.parametrize("prefer", ["handling=lenient", "handling", "strict", ""])
-def test_without_the_preference_the_service_ignores_unknown_names_and_keeps_members(
+def test_without_the_preference_unknown_names_are_ignored_and_members_kept(
     api: httpx.Client, user: str, prefer: str
 ) -> None:
     body = {"title": "Buy milk", "duedat": "2026-12-24"}

@@ -103,7 +103,7 @@ def test_the_readme_says_which_tests_to_run_for_each_package() -> None:
             assert list(BACKEND.glob(file)), file
 
 
-def test_every_module_has_tests_for_its_mutants_and_every_accepted_mutant_exists() -> None:
+def test_every_module_has_tests_and_every_accepted_mutant_exists() -> None:
     """`modules` ends the process with a sentence for each fault."""
     assert {"src/config.py", "src/main.py"} <= {*modules()}
 

@@ -274,7 +274,7 @@ def test_the_environment_changes_neither_server_nor_encryption(
     assert ours(server.url("sslmode=disable")) == [b"plain text"]
 
 
-def test_the_environment_may_name_a_user_and_password_that_the_string_leaves_out(
+def test_the_environment_may_name_the_user_and_password(
     server: Postgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PGUSER", "ada")

@@ -14,8 +14,7 @@ HEAD = "`make -C backend faults` writes this table."
 # In the suite, the faults take less time.
 ALL = [
     "tests/faults",
-    "tests/test_clients.py::"
-    "test_the_client_of_another_generator_compiles_and_creates_lists_changes_and_batches",
+    "tests/test_clients.py::test_the_client_of_another_generator_compiles_and_works",
     "tests/test_contract.py::test_the_service_keeps_its_contract_in_a_thousand_cases",
     "tests/test_contract.py::test_the_service_keeps_its_contract_with_tokens",
     "tests/test_feed.py::test_8_writers_through_two_servers_and_by_hand_are_followed_without_a_gap",

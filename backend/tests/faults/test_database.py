@@ -17,7 +17,7 @@ from tests.serving import serving
 from tests.tasks import task_path, tasks_path
 
 LIKE_IT = 6
-"""How many of the clients do the same at the same time, so that they may share a statement."""
+"""How many clients send the same request at the same time; they may share a statement."""
 
 END_BACKENDS = """
 SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
@@ -30,7 +30,7 @@ WHERE backend_type = 'client backend' AND pid <> pg_backend_pid() AND state <> '
 
 
 async def end_sessions_under(load: Load, times: int) -> int:
-    """End sessions this many times; return how many were ended."""
+    """End sessions this many times; return how many sessions ended."""
     ended = 0
     async with load.under_way(), connected(load.database) as admin:
         for _ in range(times):
@@ -40,7 +40,7 @@ async def end_sessions_under(load: Load, times: int) -> int:
 
 
 @pytest.mark.anyio
-async def test_sessions_ended_under_load_fail_no_read_or_create_and_apply_nothing_twice(
+async def test_ended_sessions_fail_no_read_or_create_and_apply_nothing_twice(
     own: Cluster, tmp_path: Path, report: Report, full: bool
 ) -> None:
     with serving(tmp_path / "log", DATABASE_URL=own.url) as server:
