@@ -378,7 +378,7 @@ def test_functions_that_would_write_to_another_schema_are_refused(
     asyncio.run(execute(own_database, f"ALTER DATABASE {name} SET search_path = {quoted}"))
 
     assert refused(own_database) == (
-        f"The function log_changes() was made for another schema than {schema}, so writes would "
+        f"The function keep_counting() was made for another schema than {schema}, so writes would "
         "fail: give the schema its earlier name, or let the service make new tables in an empty "
         "schema and copy the rows there with pg_dump --data-only"
     )

@@ -113,7 +113,8 @@ SELECT json_build_object(
         ]) AS function
     ),
     'moved', (
-        SELECT json_agg(proname || '()') FROM pg_catalog.pg_proc JOIN home ON pronamespace = home.oid
+        SELECT json_agg(proname || '()' ORDER BY proname)
+        FROM pg_catalog.pg_proc JOIN home ON pronamespace = home.oid
         WHERE proname IN ('log_changes', 'log_leaving', 'keep_counting')
         AND position(quote_ident(name) || '.feeds' IN prosrc) = 0
     ),
