@@ -217,7 +217,7 @@ SHAPE = (
     "must look like postgresql://user:password@host/database?sslmode=require, "
     "with %40 for @, %2F for /, %3F for ? and %25 for % in a name, password or value"
 )
-NO_HOST = "must name a host or, as in postgresql:///database?host=/tmp, a socket's folder"
+NO_HOST = "must name a host, or a socket's folder as in postgresql:///database?host=/tmp"
 NO_DATABASE = "must name a database, as in postgresql://user:password@host/database"
 NO_MODE = (
     "must have an sslmode of disable, require, verify-ca or verify-full "

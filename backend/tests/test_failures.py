@@ -197,7 +197,7 @@ def test_tables_that_cannot_be_created_are_reported_in_one_sentence(
     with started(tmp_path / "log", DATABASE_URL=empty_database) as server:
         assert server.process.wait(timeout=30) == 3
 
-    assert "Another program made tasks, which has a column colour" in sentence(server.log)
+    assert "Another program made tasks: tasks has a column colour" in sentence(server.log)
     assert "Traceback" not in server.log
 
 

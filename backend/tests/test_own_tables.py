@@ -213,7 +213,7 @@ def test_another_programs_table_tasks_keeps_every_byte(
     asyncio.run(execute(without_tables, sql))
 
     assert refused(without_tables) == (
-        f"Another program made tasks, which {misfit}. The service needs a schema of its own, with "
+        f"Another program made tasks: tasks {misfit}. The service needs a schema of its own, with "
         "ALTER ROLE … SET search_path, or a database of its own"
     )
 
@@ -225,7 +225,7 @@ def test_another_programs_table_with_a_name_of_our_tables_stays_unchanged(
 ) -> None:
     asyncio.run(execute(without_tables, f"CREATE {kind.format(name)}"))
 
-    assert f"Another program made {name}, which is a" in refused(without_tables)
+    assert f"Another program made {name}: {name} is a" in refused(without_tables)
 
 
 IN_THE_WAY = {
@@ -322,7 +322,7 @@ def test_a_version_that_is_no_revision_is_refused(own_database: str, version: st
         ("ALTER TABLE task_api_version ALTER version_num TYPE text", "version_num of type text"),
         (
             "ALTER TABLE task_api_version DROP CONSTRAINT task_api_version_pkc",
-            "which has no primary key instead of PRIMARY KEY (version_num)",
+            "task_api_version has no primary key instead of PRIMARY KEY (version_num)",
         ),
         (
             "ALTER TABLE task_api_version ADD colour text",

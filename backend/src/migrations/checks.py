@@ -243,7 +243,7 @@ def _is_long_description(name: str, kind: str) -> bool:
 
 
 def _not_ours(name: str, misfit: str) -> CannotStart:
-    return CannotStart(f"Another program made {name}, which {misfit}. The service needs {WAYS_ON}")
+    return CannotStart(f"Another program made {name}: {name} {misfit}. The service needs {WAYS_ON}")
 
 
 def _is_damaged(name: str, misfit: str) -> CannotStart:

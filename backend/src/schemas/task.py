@@ -134,7 +134,7 @@ SentPast = Annotated[
 ]
 
 _WHETHER_A_DAY = Field(
-    description="Whether `due_date` is a day. Unset: `true` if it has no time.",
+    description="Whether `due_date` is a day. Unset: `true` if `due_date` has no time.",
     examples=[True],
 )
 

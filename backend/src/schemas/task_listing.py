@@ -123,7 +123,7 @@ class TaskListing(Listing):
         ),
     ] = Field(
         default=(),
-        description="Only tasks with one of these priorities, joined by commas or repeated.",
+        description="Only tasks with one of these priorities; use commas, or repeat the parameter.",
         examples=[["high", "urgent"]],
     )
     tags: Annotated[
@@ -139,7 +139,7 @@ class TaskListing(Listing):
         ),
     ] = Field(
         default=(),
-        description="Only tasks with all of these tags, joined by commas or repeated.",
+        description="Only tasks with all of these tags; use commas, or repeat the parameter.",
         examples=[["home"]],
     )
     due_date_from: _From = Field(default=None, description="Only tasks due at this time or later.")

@@ -77,7 +77,7 @@ def parse(
     )
     if not host:
         raise ValueError(
-            "must name a host or, as in postgresql:///database?host=/tmp, a socket's folder"
+            "must name a host, or a socket's folder as in postgresql:///database?host=/tmp"
         )
     if not database:
         raise ValueError("must name a database, as in postgresql://user:password@host/database")
