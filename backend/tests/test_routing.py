@@ -27,8 +27,15 @@ from starlette.routing import BaseRoute, Match, Mount
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from src.dependencies import IdInPath, IfNoneMatch, KeyInHeader, UserInPath
+from src.framework.web.bodies import COUNTED_FROM, release
 from src.framework.web.fast import DirectCall, FastPath, Unsupported
-from src.framework.web.routing import StrictRoute, decode_path
+from src.framework.web.routing import (
+    NOT_UTF8,
+    StrictRoute,
+    decode_path,
+    joined_headers,
+    parsed_body,
+)
 from src.main import app
 from src.schemas.fields import EXAMPLE_ID
 from src.schemas.task import SentCompletion, TaskCreate, TaskUpdate
@@ -320,6 +327,60 @@ async def test_the_fast_path_and_fastapis_router_find_the_same_endpoint(
 
     assert await answers(FastPath(app, app)) == of_fastapi
     assert [status for status, _ in of_fastapi].count(200) == answered
+
+
+def test_a_list_of_fields_has_no_white_space_of_the_fields() -> None:
+    sent = [
+        (b"prefer", b"return=minimal \t"),
+        (b"content-type", b"\tapplication/json "),
+        (b"prefer", b" wait=5 "),
+        (b"content-type", b"text/plain"),
+    ]
+
+    assert joined_headers(sent) == {
+        "prefer": "return=minimal, wait=5",
+        "content-type": "application/json",
+    }
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (b"{", "must be valid JSON ("),
+        ('{"title": "é"}'.encode("utf-16-le"), NOT_UTF8),
+        ('{"title": "é"}'.encode("latin-1"), NOT_UTF8),
+    ],
+)
+def test_the_error_says_whether_a_body_is_not_json_or_not_utf_8(body: bytes, said: str) -> None:
+    with pytest.raises(RequestValidationError) as caught:
+        parsed_body(body, "application/json", "POST")
+
+    [error] = caught.value.errors()
+    assert error["msg"].startswith(said)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("pieces", "held"),
+    [([COUNTED_FROM], 0), ([COUNTED_FROM + 1], COUNTED_FROM + 1), ([1000, 10], 10)],
+)
+async def test_a_body_counts_if_it_is_large_or_comes_in_pieces(
+    pieces: list[int], held: int
+) -> None:
+    left = [*pieces]
+
+    async def receive() -> dict[str, object]:
+        chunk = b"7" * left.pop(0)
+        return {"type": "http.request", "body": chunk, "more_body": bool(left)}
+
+    scope: Scope = {"type": "http", "path_params": {"user_id": "ada"}}
+    route = StrictRoute("/{user_id}", answer_of("any"))
+
+    body = await route.read_body(Request(scope, receive), {})
+
+    assert len(body) == sum(pieces)
+    assert scope.get("held_bytes", 0) == held
+    release(scope)
 
 
 async def nothing(_scope: Scope, _receive: Receive, _send: Send) -> None:
