@@ -12,7 +12,14 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from benchmarks.proxy import connect
-from src.framework.sql.engine import Run, create_engine, fetch_in_transaction
+from src.framework.sql.engine import (
+    Run,
+    Statement,
+    _pool,
+    create_engine,
+    fetch_all,
+    fetch_in_transaction,
+)
 from src.framework.sql.exceptions import DatabaseUnavailable
 from src.schemas.task import TaskCreate
 from src.schemas.task_listing import TaskListing
@@ -123,6 +130,27 @@ async def test_a_create_is_sent_again_and_makes_one_task(
 
     assert not line.breaks.is_set()
     assert await tasks_of(engine) == [first, second]
+
+
+@pytest.mark.anyio
+async def test_creates_that_share_a_statement_are_sent_again_and_make_one_task_each(
+    engine: AsyncEngine, distant: AsyncEngine, line: Line
+) -> None:
+    async def create_many() -> list[UUID]:
+        users = [f"user-{number}" for number in range(20)]
+        created = [task_service.create_task(distant, user, MILK) for user in users]
+        return [UUID(json.loads(row)["id"]) for row in await asyncio.gather(*created)]
+
+    first = await create_many()
+    assert _pool(distant).writes.is_busy  # so the next creates share a statement at once
+
+    line.breaks.set()
+    second = await create_many()
+
+    assert not line.breaks.is_set()
+    stored = Statement("SELECT convert_to(id::text, 'UTF8') FROM tasks")
+    ids = [UUID(row.decode()) for row in await fetch_all(engine, stored)]
+    assert sorted(ids) == sorted(first + second)
 
 
 @pytest.mark.anyio

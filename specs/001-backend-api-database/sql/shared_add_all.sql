@@ -79,7 +79,6 @@ WITH added AS (
                                  FOR UPDATE SKIP LOCKED) AS feed ON TRUE
               LEFT JOIN added ON added.user_id = asked.user_id
          WHERE asked.op = 'create' AND (feed.user_id IS NOT NULL OR added.user_id IS NOT NULL)
-         ON CONFLICT DO NOTHING
          RETURNING tasks.id,
                    tasks.user_id,
                    tasks.title,

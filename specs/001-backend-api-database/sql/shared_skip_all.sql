@@ -49,7 +49,6 @@ WITH created AS (
                                   WHERE feeds.user_id = asked.user_id
                                   FOR UPDATE SKIP LOCKED) AS feed ON TRUE
          WHERE asked.op = 'create'
-         ON CONFLICT DO NOTHING
          RETURNING tasks.id,
                    tasks.user_id,
                    tasks.title,

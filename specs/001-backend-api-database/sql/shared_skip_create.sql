@@ -45,7 +45,6 @@ WITH created AS (
                                   WHERE feeds.user_id = asked.user_id
                                   FOR UPDATE SKIP LOCKED) AS feed ON TRUE
          WHERE TRUE
-         ON CONFLICT DO NOTHING
          RETURNING tasks.id,
                    tasks.user_id,
                    tasks.title,

@@ -55,7 +55,6 @@ WITH created AS (
                                                                             updated_at timestamp with time zone)
                ORDER BY asked.id) AS asked
          WHERE TRUE
-         ON CONFLICT DO NOTHING
          RETURNING tasks.id,
                    tasks.user_id,
                    tasks.title,
