@@ -403,8 +403,11 @@ TESTS = {
     """,
     "src/schemas/task.py": """
         tests/test_fields.py tests/test_create_task.py tests/test_update_task.py
-        tests/test_toggle_task.py tests/test_odd_input.py tests/test_contract.py
+        tests/test_toggle_task.py tests/test_odd_input.py tests/test_days.py
+        tests/test_spellings.py tests/test_contract.py
         -k '(published or not jwt) and (published or not test_contract)
+        and (not test_days or day_or_at or stays_a_day or no_day or all_day_alone)
+        and (not test_spellings or same_text)
         and not (anyone or cases or with_tokens or answer_is or come_go)'
     """,
     "src/services/feed_service.py": """
