@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from fcntl import LOCK_EX, flock
 from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -83,8 +84,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         for item in session.items:
             if hasattr(function := getattr(item, "function", None), "hypothesis"):
                 hypothesis.seed(session.config.option.seed)(function)
-    gc.collect()
-    gc.freeze()  # otherwise each search for garbage looks at 5,000 tests
+    gc.freeze()  # otherwise each search for garbage looks at 6,000 tests
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -200,17 +200,17 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def direct(pytestconfig: pytest.Config, data_dir: Path) -> Iterator[str]:
+def direct(request: pytest.FixtureRequest, data_dir: Path) -> Iterator[str]:
     """The connection string of a PostgreSQL, without any pooler."""
-    if cluster := pytestconfig.getoption("citus"):
+    if cluster := request.config.getoption("citus"):
         with citus_database(cluster) as url:
             asyncio.run(distribute(url))
             yield url
-    elif running := pytestconfig.getoption("postgres"):
+    elif running := request.config.getoption("postgres"):
         yield running
     else:
-        with embedded_server(data_dir) as url:
-            asyncio.run(wait_for_no_disk(url))
+        initialized: Callable[[Path], Path] = request.getfixturevalue("initialized")
+        with embedded_server(initialized(data_dir)) as url:
             yield url
 
 
@@ -224,14 +224,21 @@ async def wait_for_no_disk(url: str) -> None:
 def initialized(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], Path]:
     """Make a DATA_DIR in the state after a first start, by a copy.
 
-    To copy takes 0.1 s. PostgreSQL's `initdb` takes 1 s, and waits for the disk.
+    To copy takes 0.1 s. PostgreSQL's `initdb` takes 1 s, and waits for the disk. The processes of
+    a run copy the same folder.
     """
-    first = tmp_path_factory.mktemp("first")
-    with embedded_server(first) as url:
-        asyncio.run(wait_for_no_disk(url))
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    first = folder / "first"
+    with (folder / "lock").open("w") as lock:
+        flock(lock, LOCK_EX)
+        if not first.exists():
+            with embedded_server(first) as url:
+                asyncio.run(wait_for_no_disk(url))
 
     def copied_to(data_dir: Path) -> Path:
-        data_dir.mkdir(parents=True)
+        data_dir.mkdir(parents=True, exist_ok=True)
         subprocess.run(["cp", "-a", first / "postgres", data_dir], check=True)
         return data_dir
 
