@@ -1126,7 +1126,7 @@ def test_an_operator_gets_help_on_each_argument(postgres: str) -> None:
     assert usage == "usage: make token FOR=ada [ARGS='--name=cron --scope=read']"
     assert about == "Make a personal token, or list or end a user's tokens."
     for each in [
-        "the user whose tasks the token opens; with make, write FOR=…",
+        "user the token's user; with make, FOR=ada",
         "--name NAME a name that says what uses the token",
         "--scope SCOPE read or write (default: write)",
         "--expires-at EXPIRES_AT the day or time when the token ends (default: in 90 days)",
