@@ -8,6 +8,7 @@ from functools import partial
 from math import inf
 from typing import Any
 
+from fastapi.routing import APIRoute
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from src.config import AUTH_ADVICE, NO_KEY, Settings, get_settings
@@ -60,6 +61,12 @@ class TaskAPI(Application):
         return super().openapi()
 
 
+def operation_id(route: APIRoute) -> str:
+    """Return the endpoint's name as clients write it: listUserTasks for list_user_tasks."""
+    first, *words = route.name.split("_")
+    return first + "".join(map(str.capitalize, words))
+
+
 def create_app(settings: Settings, *, is_fast: bool = True) -> TaskAPI:
     """Make the application. Without the fast path it gives the same answers, but more slowly."""
     app = TaskAPI(
@@ -70,6 +77,7 @@ def create_app(settings: Settings, *, is_fast: bool = True) -> TaskAPI:
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
+        generate_unique_id_function=operation_id,
         exception_handlers=EXCEPTION_HANDLERS,
         lifespan=partial(lifespan, settings),
     )
@@ -99,10 +107,10 @@ def create_app(settings: Settings, *, is_fast: bool = True) -> TaskAPI:
         ),
     )
     for router in (tasks.router, batches.router, changes.router):
-        app.take_routes(router)
-    app.take_routes(personal_tokens.router, in_schema=app.tokens is not None)
+        app.include_router(router)
+    app.include_router(personal_tokens.router, include_in_schema=app.tokens is not None)
     for router in (health.router, docs.router):
-        app.take_routes(router)
+        app.include_router(router)
     # A request meets the last middleware first. Tracing learns the route from FastAPI's router.
     if is_fast and not app.wants_telemetry:
         app.add_middleware(FastPath, application=app)

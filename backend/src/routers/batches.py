@@ -11,7 +11,7 @@ from src.framework.web.conditions import condition
 from src.framework.web.contract import headers
 from src.framework.web.problems import documented, too_large
 from src.framework.web.responses import JSONBytes
-from src.framework.web.routing import StrictRoute, operation_id
+from src.framework.web.routing import StrictRoute
 from src.routers import answers, problems
 from src.schemas.batch import BATCH_EXAMPLES, MAX_OPERATIONS, Batch, BatchResults
 from src.services import batch_service
@@ -43,7 +43,6 @@ router = APIRouter(
     dependencies=[Security(own_token)],
     responses=answers.of_every_request("task"),
     route_class=StrictRoute,
-    generate_unique_id_function=operation_id,
 )
 
 

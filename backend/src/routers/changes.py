@@ -23,7 +23,7 @@ from src.framework.web.links import page_link
 from src.framework.web.preferences import seconds_to_wait
 from src.framework.web.problems import documented
 from src.framework.web.responses import JSONArray, conditional
-from src.framework.web.routing import StrictRoute, operation_id
+from src.framework.web.routing import StrictRoute
 from src.routers import answers, problems
 from src.schemas.changes import TOKEN, ChangesPage, Since, position_text
 from src.services import feed_service
@@ -62,7 +62,6 @@ router = APIRouter(
     dependencies=[Security(own_token)],
     responses=answers.of_every_request("task"),
     route_class=StrictRoute,
-    generate_unique_id_function=operation_id,
 )
 
 

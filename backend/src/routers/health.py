@@ -7,7 +7,7 @@ from src.dependencies import Engine
 from src.framework.sql.engine import ping
 from src.framework.web.contract import example, headers
 from src.framework.web.problems import UNEXPECTED, Stopping, documented
-from src.framework.web.routing import StrictRoute, operation_id
+from src.framework.web.routing import StrictRoute
 from src.routers.problems import UNAVAILABLE
 from src.schemas.fields import Message
 
@@ -19,7 +19,6 @@ router = APIRouter(
     tags=["health"],
     responses=documented(500, "An unexpected error", UNEXPECTED),
     route_class=StrictRoute,
-    generate_unique_id_function=operation_id,
 )
 
 

@@ -23,7 +23,7 @@ from src.framework.web.conditions import condition
 from src.framework.web.contract import header
 from src.framework.web.links import path_beside, path_of_new
 from src.framework.web.responses import tagged
-from src.framework.web.routing import StrictRoute, operation_id
+from src.framework.web.routing import StrictRoute
 from src.routers import answers
 from src.schemas.fields import Message
 from src.schemas.personal_token import (
@@ -49,7 +49,6 @@ router = APIRouter(
     dependencies=[Security(token_of_sign_in)],
     responses=answers.of_every_request("token"),
     route_class=StrictRoute,
-    generate_unique_id_function=operation_id,
 )
 
 

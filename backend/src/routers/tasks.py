@@ -23,7 +23,7 @@ from src.dependencies import (
     own_token,
 )
 from src.framework.web.conditions import condition
-from src.framework.web.routing import StrictRoute, operation_id
+from src.framework.web.routing import StrictRoute
 from src.routers import answers
 from src.schemas.fields import EXAMPLE_ID, Message
 from src.schemas.task import SentCompletion, SentUpdate, TaskCreate, TaskPublic
@@ -53,7 +53,6 @@ router = APIRouter(
     dependencies=[Security(own_token)],
     responses=answers.of_every_request("task"),
     route_class=StrictRoute,
-    generate_unique_id_function=operation_id,
 )
 
 

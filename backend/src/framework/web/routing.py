@@ -151,12 +151,6 @@ class StrictRoute(APIRoute):
         return bytes(body)
 
 
-def operation_id(route: APIRoute) -> str:
-    """Return the endpoint's name as clients write it: listUserTasks for list_user_tasks."""
-    first, *words = route.name.split("_")
-    return first + "".join(map(str.capitalize, words))
-
-
 def takes_only_the_request(dependency: Dependant) -> bool:
     """Whether this is an async callable whose only parameter is the request."""
     call: Any = dependency.call
