@@ -79,7 +79,7 @@ def write(run: Run) -> Report:
         latencies(run.results, [*run.peers, two]),
         latencies(run.connections, [*run.fast, two]),
         "## Processor time\n",
-        "The first figure is the server's time for each request, the second is PostgreSQL's.\n",
+        "The first figure is the server's time for each request. The second is PostgreSQL's.\n",
         processor_times(all_rows, [*run.peers, PLAIN, two]),
         "## One user\n",
         of_one_user(run.one_user, run.fast),
@@ -102,7 +102,7 @@ def write(run: Run) -> Report:
             [["one round trip takes 40 ms"] + [f"{ms:.1f}" for ms in run.far.values()]],
         ),
         "256 clients; each server has a pool of 10. PgBouncer runs beside PostgreSQL, in\n"
-        "transaction mode, with 10 connections to it.\n",
+        "transaction mode, with 10 connections to PostgreSQL.\n",
         rates(run.many_far, everyone_far),
         latencies(run.many_far, everyone_far),
         "## The cost of a token\n",
