@@ -1,4 +1,4 @@
-"""A condition on a resource's ETag: for the code that reads it, and the code that checks it."""
+"""A condition on a resource's ETag. `web` reads conditions, and `sql` checks them."""
 
 from typing import NamedTuple
 
@@ -8,7 +8,7 @@ class ConditionNotMet(Exception):
 
 
 class Condition(NamedTuple):
-    """`wanted`: the ETag must be one of `etags`; not `wanted`: it must be none of them."""
+    """If `wanted`, the ETag must be one of `etags`. Otherwise, it must be none of them."""
 
     etags: list[str]
     wanted: bool

@@ -1,6 +1,6 @@
 """What any part may raise at start-up."""
 
-# The exit status that uvicorn's supervisor takes as "starting it again will not help".
+# If a worker ends with this exit status, uvicorn's supervisor starts no other worker in its place.
 DO_NOT_RESTART = 3
 
 

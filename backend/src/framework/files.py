@@ -1,4 +1,4 @@
-"""The files, and so connections, that this process may have open."""
+"""How many files, and so connections, this process may have open."""
 
 import os
 from math import inf
@@ -17,7 +17,7 @@ def file_limit() -> float:
 
 
 def are_files_scarce() -> bool:
-    """Whether less than a quarter of the files is left: a new one gets the lowest free number."""
+    """Whether less than a quarter of the files is left. A new file gets the lowest free number."""
     try:
         number = os.open(os.devnull, os.O_RDONLY)
     except OSError:

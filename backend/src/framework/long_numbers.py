@@ -13,17 +13,17 @@ from pydantic_core import PydanticSerializationError, from_json, to_json
 
 STEP = 16
 LONG = 8 * STEP
-"""`read_json` notices each number of so many digits."""
+"""`read_json` notices every number that has at least this many digits."""
 
 MOST_DIGITS = 18
-"""In JSON with such a number, each number of more digits than this stays a text."""
+"""If JSON has a number of LONG digits, every number of more digits than this stays a text."""
 
 _DIGITS_AS_ZEROS = bytes(ord("0") if chr(byte) in "0123456789" else 0 for byte in range(256))
 
 _MANY_ZEROS = b"0" * (LONG // STEP)
 
 _MARK = "\ud800"
-"""No text has it: `read_json` refuses lone surrogates."""
+"""No text has this mark: `read_json` refuses lone surrogates."""
 
 
 @dataclass(slots=True)

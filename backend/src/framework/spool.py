@@ -12,12 +12,12 @@ from zstandard import ZstdCompressionParameters, ZstdCompressor, ZstdDecompresso
 PIECE_BYTES = 64 * 1024
 
 SHORT = 100
-"""Up to this many values are joined at once, more in pieces: large copies are expensive."""
+"""Up to this many values are joined at once. More values go in pieces: large copies cost much."""
 
 IN_MEMORY_BYTES = 1024 * 1024
 """Length of the longest text that stays in memory."""
 
-# A small window, because each response under way holds one.
+# The window is small, because each response under way holds a window.
 _COMPRESSION = ZstdCompressionParameters.from_level(1, window_log=16)
 
 
@@ -107,7 +107,7 @@ async def spool_array(values: list[bytes], begin: bytes = b"[", end: bytes = b"]
     if not values:
         return Spool(begin + end)
     if len(values) <= SHORT and _joined_length(values) <= PIECE_BYTES:
-        values[0] = begin + values[0]  # before the join, whose result takes long to copy
+        values[0] = begin + values[0]  # before the join: a copy of its result takes long
         values[-1] += end
         return Spool(b",".join(values))
     return await spool_batches(_only(values), begin, end)

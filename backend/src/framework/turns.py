@@ -8,7 +8,7 @@ from time import perf_counter
 
 
 class Turns:
-    """At most `most` turns at once. Of the keys that wait, each has one before any has two."""
+    """At most `most` turns at once. Each waiting key has one turn before any key has two."""
 
     def __init__(self, most: int) -> None:
         self.free = most

@@ -1,5 +1,5 @@
-"""PostgreSQL, from the connection string to the bytes of an answer, whatever the tables.
+"""PostgreSQL, from the connection string to the bytes of an answer, for any tables.
 
 Guarantees: a statement is one round trip; nothing is applied twice; a database that cannot be
-reached raises DatabaseUnavailable in time. Nothing else knows how statements run.
+reached raises DatabaseUnavailable in time. No other package knows how statements run.
 """

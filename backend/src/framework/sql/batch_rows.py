@@ -38,9 +38,9 @@ async def apply_changes(
 ) -> list[bytes | None]:
     """Apply all changes or none; return the new state of each row, or None if it was deleted.
 
-    No two changes may name the same row. With a `key` and `fingerprint`, return what the key
-    returned before. Raises BatchRefused, KeyReused for a key that came with another fingerprint,
-    and TooManyKeys.
+    No two changes may name the same row. If the `key` was used before with this `fingerprint`,
+    return the states from then. Raises BatchRefused, KeyReused for a key that came with another
+    fingerprint, and TooManyKeys.
     """
     has_key = "key" in values
     if has_key:

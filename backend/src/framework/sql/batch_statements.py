@@ -64,7 +64,7 @@ class BatchStatements(NamedTuple):
     creation: Creation
     at_once: Statement
     once: Statement
-    """The same with a key, so that it can be repeated."""
+    """Does the same as `at_once`, with a key, so that the batch can be repeated."""
     seen: Statement
     """Returns the fingerprint of a stored key, beside each row of its answer."""
     locked: Statement
@@ -76,15 +76,15 @@ class BatchStatements(NamedTuple):
     cleared: Statement
     """Deletes some of the owner's expired keys."""
     keys_full: Statement
-    """Returns the seconds until the owner may keep another key, if that is not now."""
+    """Returns the seconds until the owner may keep another key, if the owner may not now."""
 
 
 def change_rows(table: Table, given: Iterable[str], keys: Table, row_id: str) -> BatchStatements:
     """Apply the `operations`, each an object with these members.
 
     `n` is the operation's place, `op` is create, update, delete or keep, and `id` names the row; no
-    two operations name the same row. Unless `etags` is null, it must have the row's ETag. `fields`
-    has all columns of a new row, or the columns to update.
+    two operations name the same row. Unless `etags` is null, the row's ETag must be in `etags`.
+    `fields` has all columns of a new row, or the columns to update.
 
     The answer has a row for each operation, in the same order: the new state of the table's row, or
     NULL if the row was deleted. If one operation cannot be applied, the statement applies none, and
@@ -92,10 +92,10 @@ def change_rows(table: Table, given: Iterable[str], keys: Table, row_id: str) ->
 
     A key is stored with its `fingerprint` and with the parts of the answer that are not in the
     operations. The same key gets the same answer again. A batch without changes stores no key. An
-    earlier release stored whole answers, with the `earlier_fingerprint`. The only row is 422 if the
-    key came with another fingerprint, 409 if another request has just stored the key, and 429 if
-    the owner has MOST_KEYS other keys. Keys from before `kept_since` have expired and count as
-    absent; the statement deletes some of them.
+    earlier release stored whole answers, with the `earlier_fingerprint`. The answer's only row is
+    422 if the key came with another fingerprint, 409 if another request has just stored the key,
+    and 429 if the owner has MOST_KEYS other keys. Keys from before `kept_since` have expired and
+    count as absent. The statement deletes some of the expired keys.
     """
     new_key = insert(keys).values(
         {name: bindparam(name) for name in ("user_id", "key", "fingerprint", "created_at")}

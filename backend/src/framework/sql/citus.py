@@ -5,12 +5,13 @@ import asyncpg
 IS_INSTALLED = "to_regclass('pg_catalog.pg_dist_partition') IS NOT NULL"
 
 IS_DISTRIBUTED = "EXISTS (SELECT FROM pg_catalog.pg_dist_partition WHERE partmethod = 'h')"
-"""Whether any table's rows are distributed. An error unless Citus `IS_INSTALLED`."""
+"""Whether any table's rows are distributed. PostgreSQL refuses this unless Citus `IS_INSTALLED`."""
 
 KNOWS_A_TABLE = "EXISTS (SELECT FROM pg_catalog.pg_dist_partition)"
-"""Whether a table is distributed, or about to be: while its rows are copied, its method is `n`.
+"""Whether Citus distributes a table, or is about to.
 
-From then on Citus refuses generic plans, which are made once for all values.
+While Citus copies the rows, the table's method is `n`. From the beginning of the copy, Citus
+refuses generic plans, which are made once for all values.
 """
 
 WRONG_TIME_ZONES = """
@@ -19,12 +20,12 @@ FROM run_command_on_workers('SHOW timezone') WHERE success AND result NOT IN ('U
 """
 
 FOR_MIGRATIONS = (
-    # A table and what refers to it change over the same connections to the other servers.
+    # A table and whatever refers to it change over the same connections to the other servers.
     "citus.multi_shard_modify_mode = 'sequential'",
     # Triggers are as safe as the statements in them: colocated rows are on the same server.
     "citus.enable_unsafe_triggers = on",
 )
-"""What a transaction sets before it alters tables; PostgreSQL alone ignores it."""
+"""A transaction sets these before it alters tables. PostgreSQL without Citus ignores them."""
 
 COLOCATE = """
 SELECT create_distributed_table(:table, 'user_id', colocate_with => :other)
@@ -36,7 +37,7 @@ REFUSALS = (
     asyncpg.InternalServerError,
     asyncpg.SerializationError,
 )
-"""How a statement fails for one of the reasons below, or for another."""
+"""The errors for the reasons below. Other reasons have the same errors."""
 
 
 def cannot_plan(error: Exception) -> bool:
@@ -53,7 +54,7 @@ def has_moved(error: Exception) -> bool:
 def cannot_reach_worker(error: Exception) -> bool:
     """Whether the coordinator lost another server, while we still have the coordinator.
 
-    The statement may have been applied there.
+    The other server may have applied the statement.
     """
     is_lost = isinstance(error, asyncpg.PostgresConnectionError) and error.severity == "ERROR"
     return is_lost or str(error).startswith("could not commit transaction for shard")

@@ -2,9 +2,10 @@
 
 `sslmode=require`, `verify-ca` and `verify-full` mean the same: the connection is encrypted, and
 both the certificate and its host name are verified, against the system's CAs or `sslrootcert`.
-`disable`, or no TLS parameter, means plain text. Without `disable`, a connection that leaves the
-machine logs a warning. `allow` and `prefer`, which let the server choose, are refused,
-as is any TLS parameter that would have no effect. A Unix socket is never encrypted.
+`disable`, or no TLS parameter, means plain text. Without `disable`, plain text that leaves the
+machine causes a warning in the log. `allow` and `prefer` would let the server choose, so `parse`
+refuses them. It also refuses any TLS parameter that would have no effect. A Unix socket is never
+encrypted.
 
 PGHOST, PGPORT, PGDATABASE, PGSSLMODE and `~/.postgresql` are ignored. Only a user or password that
 the string leaves out may come from PGUSER, PGPASSWORD or `~/.pgpass`.
@@ -57,8 +58,8 @@ def parse(
 ) -> tuple[URL, dict[str, Any]]:
     """Return SQLAlchemy's URL and asyncpg's arguments for a libpq connection string.
 
-    It may have quotes or `psql` around it. Logs a warning that names each ignored parameter.
-    Raises ValueError, with a sentence that shows no password, for an invalid string.
+    The string may have quotes or `psql` around it. Logs a warning that names each ignored
+    parameter. Raises ValueError, with a sentence that shows no password, for an invalid string.
     """
     parts = _split(connection_string)
     query = _parameters(parts["query"])

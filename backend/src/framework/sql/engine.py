@@ -74,7 +74,7 @@ _REFUSED = (
     asyncpg.InsufficientPrivilegeError,
 )
 
-# What connecting raises when the server refuses, is silent or is full, or knows no such role or
+# How a connection fails when the server refuses, is silent or is full, or knows no such role or
 # database, or when the host has no address.
 _NO_CONNECTION = (
     OSError,
@@ -94,7 +94,7 @@ _WRONG = (
 )
 
 _TAKES_LONG = object()
-"""The key of the share of all slow statements, from any user."""
+"""The key of the share that all users' slow statements have together."""
 
 # How a statement fails when it cannot lock a row. PostgreSQL has then undone the statement.
 _LOCKED = (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError)
@@ -130,8 +130,8 @@ class Statement:
 
     All statements with `takes_long` together get at most half of the pool. All statements with
     `writes`, which may wait for locked rows, also get at most half. `shared` makes the statement
-    that many requests share. To that statement, each request gives its values, and what its own
-    statement `does`.
+    that many requests share. Each request gives the shared statement its values, and says what its
+    own statement `does`.
 
     If `end` is None, the first column is the answer. Otherwise, `end` says which times stand last
     in each row, and the first columns are the parts of a row: two parts if `has_further` is true,
@@ -308,9 +308,9 @@ def _prepare_connection(
     """Pass JSON through, with six digits in times, and find out who is at the other end.
 
     A pooler reports process numbers of its own. Behind a pooler, statements have no name, and
-    PostgreSQL parses and plans them each time, still in one round trip. Without a pooler it does so
-    once: to plan a list of 20 takes longer than to read it. With Citus it plans each time, for the
-    server that has the rows.
+    PostgreSQL parses and plans a statement each time, still in one round trip. Without a pooler,
+    PostgreSQL does so once, because to plan a list of 20 takes longer than to read the list. With
+    Citus, PostgreSQL plans each time, for the server that has the rows.
     """
 
     async def prepare(driver: Driver) -> None:
@@ -462,7 +462,7 @@ async def _fetch_together(engine: AsyncEngine, choose: Callable[[], Group]) -> A
 
 
 def _rounds(turns: list[Turn], how: How, *, alike: bool) -> list[Values]:
-    """Return the values of a shared statement, or of several if a row is there twice.
+    """Return the values of each round of a shared statement. A row is in a round only once.
 
     If the requests are not `alike`, the values say what each request does.
     """
@@ -483,9 +483,9 @@ async def fetch_all(engine: AsyncEngine, statement: Statement, /, **values: obje
 
     The statement is sent again when its connection breaks, unless it might be applied twice.
     Raises DatabaseUnavailable when PostgreSQL cannot be reached, no connection is free within
-    POOL_WAIT_SECONDS, or no answer comes within STATEMENT_SECONDS; a statement that is not
-    repeatable may then have been applied. A user who holds half of the pool waits, too, as all
-    users do when the whole pool is taken.
+    POOL_WAIT_SECONDS, or no answer comes within STATEMENT_SECONDS. Then PostgreSQL may have applied
+    a statement that is not repeatable. A user who holds half of the pool waits for a connection, as
+    all users do when the whole pool is taken.
     """
     send = partial(_fetch_alone, engine, statement, values)
     return rows_of(statement, await _alone(_pool(engine), statement, values, send))
@@ -522,8 +522,9 @@ def fetch_batches_into(
 ) -> Awaitable[T]:
     """Run a statement with very many rows through a cursor; return what `gather` makes of them.
 
-    `gather` gets BATCH_ROWS at a time, all from one snapshot, and starts over when the connection
-    breaks. Raises DatabaseUnavailable as `fetch_all` does; STATEMENT_SECONDS is for all batches.
+    `gather` gets BATCH_ROWS rows at a time, all from one snapshot, and starts over when the
+    connection breaks. Raises DatabaseUnavailable as `fetch_all` does. All batches together may take
+    STATEMENT_SECONDS.
     """
     fetch_once = partial(_fetch_batches_once, gather)
     return _in_turn(engine, fetch_once, statement, values, takes_long=True)
@@ -583,7 +584,7 @@ async def _in_turn(
     *,
     takes_long: bool = False,
 ) -> T:
-    """Run a statement once the user's share allows it, and again if its connection is gone."""
+    """Run a statement when the user's share allows it, and again if its connection is gone."""
     arguments = [values[name] for name in statement.parameters]
     takes_long = takes_long or statement.takes_long
     pool = _pool(engine)
@@ -633,7 +634,7 @@ async def _fetch_once(
     requests: int = 1,
     by: float = inf,
 ) -> list[asyncpg.Record]:
-    """Run a statement; with `further` arguments several times, in one transaction and trip."""
+    """Run a statement. With `further`, run it several times, in one transaction and round trip."""
     driver = _driver(connection)
     sent = False
     began = monotonic()
@@ -757,8 +758,8 @@ def _was_not_applied(error: BaseException) -> bool:
 
 
 def was_not_sent(error: BaseException) -> bool:
-    # After a session has ended, only the message tells that asyncpg sent nothing. It raises the
-    # same class for errors after sending.
+    # After a session has ended, only the message tells that asyncpg sent nothing. When asyncpg has
+    # sent something, it raises the same class.
     is_ended = isinstance(error, asyncpg.InternalClientError) and str(error).startswith(
         "cannot switch to state"
     )

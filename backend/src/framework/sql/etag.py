@@ -1,6 +1,6 @@
 """A row's strong ETag (RFC 9110 §8.8.3), the same in Python and in SQL.
 
-It hashes the row's JSON exactly as PostgreSQL writes it.
+The ETag is a hash of the row's JSON, exactly as PostgreSQL writes that JSON.
 """
 
 from hashlib import sha256

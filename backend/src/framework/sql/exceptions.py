@@ -22,7 +22,7 @@ class NotFound(Exception):
 
 
 class BatchRefused(Exception):
-    """Some operations of a batch cannot be applied, so none was.
+    """Some operations of a batch cannot be applied, so no operation was applied.
 
     `missing` and `changed` have the places of operations whose row is missing or has changed.
     """
@@ -50,7 +50,7 @@ class KeyReused(Exception):
 
 
 class TooManyKeys(Exception):
-    """The user has as many idempotency keys as a user may have, for `seconds` more."""
+    """For `seconds` more, the user has as many idempotency keys as a user may have."""
 
     def __init__(self, seconds: int) -> None:
         self.seconds = seconds

@@ -1,10 +1,10 @@
 """The one form of times in answers: 2026-12-24T09:30:00.000000+00:00, always with six digits.
 
 PostgreSQL leaves out the zeros at the end of a time. When our SQL made PostgreSQL write the zeros,
-a list of 100 took a tenth longer, and to plan the list behind a pooler took three times as long. So
-Python adds the zeros when it reads a row's JSON. In JSON from PostgreSQL, only a name can end in
-`_at":"` or `_date":"`, because a text has its quotes escaped. A column with such a name is a time:
-`table_of` checks this.
+a list of 100 took a tenth longer. Behind a pooler, PostgreSQL took three times as long to plan the
+list. So Python adds the zeros when it reads a row's JSON. In JSON from PostgreSQL, only a name can
+end in `_at":"` or `_date":"`, because a text has its quotes escaped. A column with such a name is a
+time: `table_of` checks this.
 """
 
 import re
@@ -41,9 +41,9 @@ def _cut(time: re.Match[bytes]) -> bytes:
 
 
 _NULL, _SIX = ("3xcx", b"l"), ("20xc14x", b".")
-"""A time that is null, and a time with six digits: what follows the name, up to the comma.
+"""What follows a time's name, up to the comma: for null, and for a time with six digits.
 
-Each has a layout for `struct`, and a mark. The mark is the one byte that `struct` reads.
+Each pair has a layout for `struct`, and a mark: the one byte that `struct` reads.
 """
 
 

@@ -38,8 +38,8 @@ class Parts(NamedTuple):
     """The two parts of each row: `json` has its columns, and `further` has its further members.
 
     A statement selects both parts from `source`. `further` is None if no row can have further
-    members. A row has a second part only if `are_object` is true of its members. `end` says which
-    times stand last in `json`.
+    members. A row has a second part only if its members are an object, as `are_object` says. `end`
+    says which times stand last in `json`.
     """
 
     source: FromClause
@@ -52,7 +52,7 @@ class Parts(NamedTuple):
     def columns(self) -> list[ColumnElement[Any]]:
         """The columns that a statement selects, as `bytea`.
 
-        The driver reads `bytea` without a call of Python.
+        The driver calls no Python function to read `bytea`.
         """
         json = func.json_send(self.json)
         if self.further is None:
@@ -88,7 +88,7 @@ def with_json(rows: Any) -> tuple[FromClause, ColumnElement[Any]]:  # noqa: ANN4
     """Return a source to select from, and an expression for the whole JSON of each row.
 
     Use the expression only in a statement that needs the whole JSON. PostgreSQL prepares the
-    expression each time the statement runs, which takes longer than to make the JSON of a row.
+    expression each time the statement runs, and needs longer for this than for the JSON of a row.
     """
     source, json, are_object, further, _ = in_parts(rows)
     if further is None:

@@ -51,8 +51,8 @@ async def get_page(
 ) -> RowPage:
     """Return the rows; with a `counting` statement, also the total.
 
-    One statement reads up to AT_ONCE rows. If there are more and no limit, a cursor reads all of
-    them again, in batches of one snapshot: memory never has all of them.
+    One statement reads up to AT_ONCE rows. If there are more rows and no limit, a cursor reads all
+    rows again, in batches of one snapshot, so memory never has all rows.
     """
     length = limit or AT_ONCE
     total: int | None = None

@@ -1,4 +1,4 @@
-"""The statements that many requests share, each of which changes a row of its own."""
+"""The statements that many requests share. Each request changes a row of its own."""
 
 from collections.abc import Iterable, Mapping
 from functools import cache
@@ -51,13 +51,13 @@ from src.framework.sql.statements import (
 
 
 def share_writes(table: Table, given: Iterable[str], feeds: Table | None = None) -> Shared:
-    """Make the statements for many rows, each of which says what happens to it.
+    """Make the statements for many rows. Each row says what happens to it.
 
     A row's `op` is create, update or delete. An update sets or toggles the columns whose bits are
-    in `sets` and `toggles`; if it `replaces`, it does not merge further members. There is one
-    statement for each set of operations, and one for rows that all do the same: PostgreSQL takes
-    time for each part and each column, used or not. `feeds` is the table where a trigger counts
-    changes.
+    in `sets` and `toggles`. If the update `replaces`, it does not merge further members. There is
+    one statement for each set of operations, and one statement for rows that all do the same:
+    PostgreSQL takes time for each part and each column, used or not. `feeds` is the table where a
+    trigger counts changes.
     """
     names = tuple(given)
 
@@ -79,7 +79,7 @@ def share_writes(table: Table, given: Iterable[str], feeds: Table | None = None)
 
 
 LOCK_TIMEOUT = "20ms"
-"""How long the first writes of new users wait for another first write of such a user."""
+"""How long the first writes of new users wait for another first write of one of these users."""
 
 
 def _write_many(  # noqa: PLR0913 - what a statement depends on
@@ -91,12 +91,13 @@ def _write_many(  # noqa: PLR0913 - what a statement depends on
     how: How,
     only: Mapping[str, object] | None = None,
 ) -> Statement:
-    """Write many rows, each of which says what happens to it.
+    """Write many rows. Each row says what happens to it.
 
-    With `how` other than `wait`, the statement leaves out rows if somebody else has locked the row
-    or its feed. It waits for nobody, so no two such statements can deadlock. With `wait`, all rows
-    are of one owner. The statement locks them in the order of their ids, and the feed last, as
-    every other statement does. `only` is what each row does, if they all do the same.
+    With `how` other than `wait`, the statement leaves out a row if somebody else has locked the row
+    or its feed. The statement waits for nobody, so no two such statements can deadlock. With
+    `wait`, all rows are of one owner. The statement locks the rows in the order of their ids, and
+    the feed last, as every other statement does. `only` is what each row does, if all rows do the
+    same.
     """
     waits = how == "wait"
     needed = [
@@ -129,7 +130,7 @@ def _write_many(  # noqa: PLR0913 - what a statement depends on
 
     if "create" in ops:
         new = _new_rows(table, asked).select_from(source).where(does(asked, "create"), is_free)
-        # A row that is there, from an attempt whose answer got lost, fails the statement. Then each
+        # If a row is there, from an attempt whose answer got lost, the statement fails. Then each
         # request goes alone. To look for such rows would take a fifteenth of PostgreSQL's time.
         made = insert(table).from_select(table.c.keys(), new)
         answers.append(answers_of(made.returning(table).cte("created")))

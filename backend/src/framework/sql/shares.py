@@ -18,7 +18,7 @@ class Shares:
     waiting: dict[Hashable, deque[asyncio.Future[None]]] = field(default_factory=dict)
 
     def take(self, key: Hashable) -> bool:
-        """Take a connection if the key has one left; if not, wait for a `turn`."""
+        """Take a connection if the key has one left. Otherwise, the caller waits for a `turn`."""
         taken = self.taken.get(key, 0)
         if taken == self.most:
             return False

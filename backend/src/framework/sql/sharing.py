@@ -8,16 +8,16 @@
 | that was left out | with other requests of its owner | it waits |
 | that cannot share a statement | alone, when its turn comes | it waits |
 
-The writes of an owner are a line. One statement of a line runs at a time: a second one would wait
-for the first in PostgreSQL, or be left out. Statements that may wait take at most half of the pool.
-Lines beyond that wait here, without a connection. All reads of a kind are a line, too, but they
+The writes of an owner are a line. One statement of a line runs at a time: a second statement would
+wait for the first in PostgreSQL, or be left out. Statements that may wait take at most half of the
+pool. Other lines wait here, without a connection. All reads of a kind are a line, too, but reads
 wait for no rows, and many statements of such a line run at once.
 
-Once MANY requests have shared a statement, each new request waits for the others of its turn of the
-event loop. This ends when a statement is for one request only. If no other statement runs, a shared
-statement takes half of the clients; clients that were just answered count, too. PostgreSQL then
-works for one half while Python works for the other half. With all requests in one statement, either
-PostgreSQL or Python would always be idle.
+Once MANY requests have shared a statement, each new request waits for the other requests of its
+turn of the event loop. New requests stop waiting when a statement is for one request only. If no
+other statement runs, a shared statement takes the requests of half of the clients. Clients that
+were just answered count, too. PostgreSQL then works for one half while Python works for the other
+half. With all requests in one statement, either PostgreSQL or Python would always be idle.
 """
 
 import asyncio
@@ -67,7 +67,7 @@ class Shareable(Protocol):
 
 @dataclass(slots=True, eq=False)
 class Turn:
-    """A request that waits. If it `goes_alone`, its `answer` comes when it may be sent."""
+    """A request that waits. If it `goes_alone`, `answer` is set when the request may be sent."""
 
     line: "Line"
     statement: Any
@@ -105,7 +105,7 @@ It may skip these rows, or skip them and add new owners. A statement for one own
 
 
 class Group(NamedTuple):
-    """Requests that share a statement. If it waits, several of them may change the same row."""
+    """Requests that share a statement. If `how` is `wait`, several may change the same row."""
 
     turns: list[Turn]
     how: How
@@ -119,8 +119,9 @@ Answers: TypeAlias = dict[Key, list[bytes]]
 class Queue:
     """Requests that can share: all reads, or all writes.
 
-    `together` answers a group, each request by its row, or None if PostgreSQL refuses a value. It
-    asks for the group when it has a connection, so that all requests until then are in the group.
+    `together` returns the answers of a group, by row, or None if PostgreSQL refuses a value.
+    `together` asks for the group when it has a connection, so that all requests until then are in
+    the group.
     """
 
     together: Callable[[Callable[[], Group]], Awaitable[Answers | None]]
@@ -141,11 +142,11 @@ class Queue:
     answered: int = 0
     """An estimate of how many clients that were just answered will ask again soon.
 
-    Each new request lowers it by one.
+    Each new request lowers the estimate by one.
     """
 
     is_busy: bool = False
-    """Whether MANY requests shared a statement, and each statement since then had several."""
+    """Whether MANY requests shared a statement, and all later statements had several requests."""
 
     is_calling: bool = False
     """Whether a shared statement waits for its connection."""
@@ -175,7 +176,7 @@ class Queue:
             self._end(line)
 
     async def alone(self, owner: object, send: Send[T]) -> T:
-        """Send a request that cannot share a statement, when no other of its owner runs."""
+        """Send a request that cannot share, when no other statement of its owner runs."""
         came = monotonic()
         if self._may_begin(owner):
             line = self._begin(owner)
@@ -412,7 +413,10 @@ class Queue:
         return min(max(half, MANY), MOST)
 
     def _take(self, line: Line, taken: list[Turn], most: int, *, waits: bool) -> None:
-        """Take the first requests of one kind. If a row may change once, stop before its second."""
+        """Take the first requests of one kind.
+
+        If a row may change only once, stop before the row's second request.
+        """
         turns = line.turns
         keys: set[Key] | None = None
         if self.room is not None and not waits and len(turns) > 1:

@@ -1,12 +1,12 @@
 """The statements that every table of users' rows needs, as functions of the table.
 
-The table's key is (`user_id`, `id`). It has `created_at` and, if rows change, `updated_at`. A
-parameter has the name of the column that it is compared with or assigned to. No answer shows a
+The table's key is (`user_id`, `id`). The table has `created_at` and, if rows change, `updated_at`.
+A parameter has the name of the column that it is compared with or assigned to. No answer shows a
 column whose `info` has `hidden`. A column whose `info` has `goes_with` belongs to another column.
-If a client sends None for such a column, the column keeps its value if the other column keeps its
-value, too. Otherwise the column becomes false. A column whose `info` has `since` has the time when
-a boolean column became true, and NULL while the boolean column is false. A trigger of the table
-sets and clears the time.
+A client may send None for such a column. Then the column keeps its value if the other column keeps
+its value, too. If the other column changes, the column becomes false. A column whose `info` has
+`since` has the time when a boolean column became true, and NULL while the boolean column is false.
+A trigger of the table sets and clears the time.
 
 In a create, the parameter `updated_at` is the time of the write, or `created_at` if a table has no
 `updated_at`. A client may send other times for the new row. A time after the write counts as the
@@ -78,7 +78,7 @@ MOST_KEYS = 10_000
 """How many keys that have not expired an owner may have."""
 
 SENT_AS_TEXT = (Enum, JSONB)
-"""The types whose values are parameters of text, which the driver knows."""
+"""The types whose values are sent as text, which the driver knows."""
 
 MADE_HERE = ("id", "user_id", "created_at", "updated_at")
 
@@ -131,7 +131,7 @@ def settled(
 def first_values(
     table: Table, values: Mapping[str, ColumnElement[Any]]
 ) -> dict[str, ColumnElement[Any]]:
-    """Return the values of a new row, from those that were sent: see the module."""
+    """Return the values of a new row, from the values that a client sent: see the module."""
     first, written_at = {**values}, values[_written_at(table)]
     if "updated_at" in table.c:
         first["created_at"] = func.least(values["created_at"], written_at)
@@ -172,7 +172,7 @@ def select_page(
     goes_on: bool,
     place: Place | None = None,
 ) -> Select[Any]:
-    """Select `limit` rows, or all if `limit` is None. `-` before a column's name: descending.
+    """Select `limit` rows, or all rows if `limit` is None. In `sort`, `-` means descending.
 
     Text is in the order that people expect: see `letters_and_marks`. Rows without a value come last
     in both directions. With `goes_on`, begin after (`position`, `position_id`): the column's value
@@ -301,11 +301,12 @@ def insert_row(table: Table, given: Iterable[str], shared: Shared | None = None)
 
 
 def insert_row_once(table: Table, given: Iterable[str], keys: Table, row_id: str) -> Creation:
-    """Create a row unless the key already did; return the row as it was created.
+    """Create a row, unless the key has created a row. Return the row as it was created.
 
     A key is stored with its `fingerprint` and the id of its row, in the column `row_id`. If the key
-    came with another fingerprint, or the owner has MOST_KEYS others, return None. Keys from before
-    `kept_since` have expired and count as absent; some of the owner's are deleted.
+    came with another fingerprint, or the owner has MOST_KEYS other keys, return None. Keys from
+    before `kept_since` have expired and count as absent. The statement deletes some of the owner's
+    expired keys.
     Raises TypeError as `insert_row` does, and for a table with a hidden column.
     """
     _check_columns(table, given)
@@ -357,7 +358,7 @@ def _renewed(keep: Insert, keys: Table, row_id: str) -> Insert:
 
 
 def keys_full(keys: Table) -> Statement:
-    """Return the seconds until the owner may store the key, if there are MOST_KEYS others."""
+    """Return the seconds until the owner may store the key, if there are MOST_KEYS other keys."""
     oldest = owned(select(func.min(keys.c.created_at)), keys).where(not_(is_expired(keys)))
     since = bindparam("kept_since", type_=keys.c.created_at.type)
     seconds = func.ceil(func.extract("epoch", oldest.scalar_subquery() - since))
@@ -441,7 +442,7 @@ def update_row(
 ) -> Statement:
     """Change these fields; without any, change nothing, not even `updated_at`.
 
-    The statement merges further members (RFC 7396), or replaces each one if it `replaces`.
+    The statement merges further members (RFC 7396). With `replaces`, it replaces each member.
     """
     if not fields and not conditional:
         return select_row(table)

@@ -13,13 +13,13 @@ from sqlalchemy import (
     or_,
 )
 
-# What follows its letter in NFKD: marks of Latin, Greek, Cyrillic, Hebrew, Arabic and kana.
+# In NFKD, a mark follows its letter: the marks of Latin, Greek, Cyrillic, Hebrew, Arabic and kana.
 _MARKS = r"\u0300-\u036f\u0483-\u0487\u0591-\u05c7\u0610-\u061a\u064b-\u065f\u3099\u309a"
 
 # Letters that NFKD leaves whole.
 _WHOLE = {"ß": "ss", "æ": "ae", "œ": "oe", "ø": "o", "ł": "l", "đ": "d", "ħ": "h", "ŧ": "t"}
 
-# With Greek and Cyrillic: where LC_CTYPE is C, PostgreSQL's `lower` knows ASCII only.
+# Greek and Cyrillic are here, too: where LC_CTYPE is C, PostgreSQL's `lower` knows ASCII only.
 _CAPITALS = "ẞÆŒØŁĐĦŦ" + "".join(
     letter for letter in map(chr, range(0x370, 0x430)) if letter.lower() != letter
 )
@@ -34,7 +34,7 @@ def _is_ascii(text: ColumnElement[Any]) -> ColumnElement[bool]:
 
 
 def normalized(text: ColumnElement[Any], form: Literal["NFC", "NFKC"]) -> ColumnElement[str]:
-    """Return the text in a normal form of Unicode; most texts are in it, which costs little."""
+    """Return the text in a normal form of Unicode. Most texts are normal, and cost little."""
     is_normal = or_(_is_ascii(text), func.is_normalized(text, _quoted(form)))
     return case((is_normal, text), else_=func.normalize(text, literal_column(form)))
 
@@ -48,7 +48,8 @@ def is_text(column: ColumnElement[Any]) -> bool:
 def letters_and_marks(text: ColumnElement[Any]) -> ColumnElement[str]:
     """Return what to sort text by: `apple`, `Äpfel`, `Zebra`, and `resume` before `résumé`.
 
-    If this is the same, small letters come first: the text itself in descending order of "C".
+    If two texts have the same result, sort by the texts themselves, in descending order of "C".
+    Then small letters come first.
     """
     small = func.lower(func.normalize(text, literal_column("NFKD")))
     # PostgreSQL decides once, when it plans the statement.
