@@ -26,7 +26,7 @@ SEARCHES = 5
 """How many searches for unknown keys are allowed without a pause."""
 
 SEARCH_SECONDS = 5.0
-"""The pause before each further search: a flood of invented ids delays a new key by no more."""
+"""The pause before each further search. Invented ids delay a new key by one pause at most."""
 
 HEADERS = {
     "Accept": "application/json",
@@ -42,10 +42,10 @@ logger = logging.getLogger(__name__)
 class JWKS:
     """The key server's keys.
 
-    They are fetched at start-up, every REFRESH_SECONDS, and for an unknown key as often as SEARCHES
-    and SEARCH_SECONDS allow, with one request at a time. Known keys stay until the server answers
-    with another set. Nothing is fetched once `stopping` is set. Log lines name the `setting` that
-    has the URL.
+    The service fetches the keys at start-up and every REFRESH_SECONDS. For an unknown key, the
+    service fetches the keys as often as SEARCHES and SEARCH_SECONDS allow. Only one request runs at
+    a time. Known keys stay until the server answers with another set. When `stopping` is set, the
+    service fetches nothing more. Log lines name the `setting` that has the URL.
     """
 
     def __init__(self, url: str, stopping: asyncio.Event, setting: str) -> None:
@@ -61,8 +61,8 @@ class JWKS:
     def known(self, key_id: str | None) -> list[VerifyingKey]:
         """Return the keys that a token may be signed with.
 
-        They have the token's key id. If no key has it, they are the keys without an id. A token
-        without an id may be signed with any key (RFC 7515 §4.1.4: the id is a hint).
+        These keys have the token's key id. If no key has that id, return the keys without an id. A
+        token without an id may be signed with any key (RFC 7515 §4.1.4: the id is a hint).
         """
         keys = list(self.by_document.values())
         if key_id is None:
@@ -70,7 +70,7 @@ class JWKS:
         return [key for key in keys if key.id == key_id] or [key for key in keys if key.id is None]
 
     async def find(self, key_id: str | None) -> list[VerifyingKey]:
-        """Ask the server for its keys, if a search is left, and return the known ones.
+        """Ask the server for its keys, if a search is left, and return the known keys.
 
         Raises KeysUnavailable when no key is known and the server does not answer, or is not asked
         because the service is stopping.
@@ -119,7 +119,7 @@ class JWKS:
             self.fetching.cancel()
 
     def _may_search(self) -> bool:
-        """Use up one search. SEARCHES are available at once; one comes back per SEARCH_SECONDS."""
+        """Use up one search. SEARCHES are available at once. Each SEARCH_SECONDS adds a search."""
         now = monotonic()
         if self.searched_until > now + (SEARCHES - 1) * SEARCH_SECONDS:
             return False
@@ -166,7 +166,7 @@ class JWKS:
 
 
 async def _get(url: str) -> bytes:
-    """Return the answer's body, at most MAX_BYTES; follow redirects within its scheme and host.
+    """Return the answer's body, at most MAX_BYTES. Follow redirects within the scheme and host.
 
     Raises httpx.HTTPError, and ValueError for any other answer.
     """
@@ -191,7 +191,7 @@ async def _get(url: str) -> bytes:
 
 @cache
 def _system_trust() -> ssl.SSLContext:
-    """Trust the system's CAs, or those of SSL_CERT_FILE, rather than httpx's own."""
+    """Trust the system's CAs, or the CAs of SSL_CERT_FILE, rather than httpx's own CAs."""
     return ssl.create_default_context()
 
 

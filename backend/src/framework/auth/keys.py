@@ -12,7 +12,7 @@ for _name in ("Ed25519", "Ed448"):  # RFC 9864 §2.2; PyJWT has only the older n
 
 _RSA = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512")
 
-# By `kty`, and except for RSA also by `crv`.
+# By `kty` and `crv`. An RSA key has no `crv`.
 _FITTING: dict[tuple[str, str | None], tuple[str, ...]] = {
     ("RSA", None): _RSA,
     ("EC", "P-256"): ("ES256",),
@@ -46,6 +46,6 @@ def public_key(document: dict[str, Any]) -> VerifyingKey | None:
         return None
     if not isinstance(key_id, str | None) or (stated is not None and stated not in fitting):
         return None
-    if stated is None or kind == "OKP":  # whose one algorithm has two names
+    if stated is None or kind == "OKP":  # an OKP key has one algorithm, with two names
         return VerifyingKey(key_id, fitting, value)
     return VerifyingKey(key_id, (stated,), value)

@@ -103,7 +103,7 @@ class Rules:
     audience: str | None
     user_claim: str
     advice: Mapping[str, str] = field(default_factory=dict)
-    """What to do about an error, by the name of its class, for the log."""
+    """Advice for the log about an error, by the name of the error's class."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,7 +274,7 @@ def _in_plain_words(error: Exception) -> str:
 
 
 def bearer(headers: list[tuple[bytes, bytes]]) -> bytes:
-    """Return the token that a request has: RFC 6750 §2.1. Two count as an empty token.
+    """Return the token that a request has: RFC 6750 §2.1. Two tokens count as an empty token.
 
     Raises NotAuthenticated.
     """

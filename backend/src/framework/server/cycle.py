@@ -11,17 +11,17 @@ _CONTROL = bytes({*range(0x20), 0x7F} - {0x09})
 _NO_BODY = {204, 304}
 
 HELD_BYTES = 64 * 1024
-"""More bytes than this are sent before the rest comes, so that flow control can begin."""
+"""Once there are so many bytes, they go out before the rest, so that flow control can begin."""
 
 SHORT_BYTES = 4 * 1024
-"""A body of at most this many bytes is joined to the head: a copy takes less than a second call."""
+"""A body of at most this many bytes is joined to the head: a copy takes less time than a call."""
 
 
 class Cycle(RequestResponseCycle):
     """Sends a response of known length with one system call.
 
-    uvicorn writes the head and the body with a call each, and checks each field by itself. Every
-    request would pay for that.
+    uvicorn writes the head with one call and the body with another, and checks each field by
+    itself. That would take time of every request.
     """
 
     flow: Flow
@@ -51,7 +51,7 @@ class Cycle(RequestResponseCycle):
         elif (length := named.get(b"content-length")) is not None:
             self.left = int(length)
         elif self.scope["http_version"] == "1.0":
-            self.keep_alive = False  # it has no chunks: RFC 9112 §6.1
+            self.keep_alive = False  # HTTP/1.0 has no chunks: RFC 9112 §6.1
         else:
             self.chunked_encoding = True
             fields = [*fields, (b"transfer-encoding", b"chunked")]

@@ -7,7 +7,7 @@ from uvicorn.protocols.http.flow_control import FlowControl
 
 
 class Flow(FlowControl):
-    """Stops reading while a request waits for the one before it, and counts what was sent."""
+    """Stops reading while a request waits for the request before it. `sent` counts bytes."""
 
     taken_at: float
 

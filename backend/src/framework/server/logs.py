@@ -145,7 +145,7 @@ class Output:
 
 
 def _pieces(data: bytes) -> Iterator[bytes]:
-    """Split after lines, into pieces of up to PIPE_BUF bytes where no line is longer."""
+    """Split after lines, into pieces of up to PIPE_BUF bytes. A longer line is one piece."""
     start = 0
     while start < len(data):
         end = data.rfind(b"\n", start, start + PIPE_BUF) + 1 or data.index(b"\n", start) + 1
@@ -170,7 +170,7 @@ def standard_output(style: str) -> Output:
 
 
 class BatchingHandler(logging.Handler):
-    """Passes lines from `add` on every FLUSH_SECONDS, and log records at once."""
+    """Passes on the lines from `add` every FLUSH_SECONDS, and log records at once."""
 
     def __init__(self, output: Output) -> None:
         super().__init__()
@@ -208,9 +208,9 @@ class BatchingHandler(logging.Handler):
 def configure_logging(level: str, style: str) -> "LogRequest":
     """Send all logs to standard output, and return the function that logs a request.
 
-    uvicorn's own lines appear from `warning` up (with `debug`, from `info`), and request lines at
-    `info` and `debug`. Request lines bypass `logging`, which would take a sixth of the time of a
-    small request.
+    uvicorn's own lines appear from `warning` up, or with `debug` from `info` up. Request lines
+    appear with `info` and `debug`. Request lines bypass `logging`, which would take a sixth of the
+    time of a small request.
     """
     handler = BatchingHandler(standard_output(style))
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)

@@ -26,7 +26,7 @@ from src.framework.server.protocol import LINGER_SECONDS
 logger = logging.getLogger(__name__)
 
 SAME_SIGNAL_SECONDS = 1.0
-"""Two signals within this time count as one: a parent process may forward its own."""
+"""Two signals within this time count as one: a parent process may forward its own signal."""
 
 
 _NOT_HERE = {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}
@@ -35,7 +35,7 @@ _NOT_HERE = {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}
 def bound_sockets(host: str, port: int, settings: tuple[str, str]) -> list[socket.socket]:
     """Bind a socket for each address of a host; `::` means IPv6 and IPv4.
 
-    They do not listen yet: until the service is ready, connections are refused.
+    The sockets do not listen yet, so connections are refused until the service is ready.
     Raises CannotStart, which names the `settings` of host and port.
     """
     try:
@@ -52,7 +52,7 @@ def bound_sockets(host: str, port: int, settings: tuple[str, str]) -> list[socke
         try:
             sockets.append(_bound(family, address))
         except OSError as error:
-            if error.errno not in _NOT_HERE:  # of localhost, only one address may be there
+            if error.errno not in _NOT_HERE:  # perhaps only one of localhost's addresses is there
                 raise cannot_listen(host, port, settings, error) from None
             absent = error
     if absent is not None and not sockets:
@@ -63,7 +63,7 @@ def bound_sockets(host: str, port: int, settings: tuple[str, str]) -> list[socke
 def _bound(family: int, address: Any) -> socket.socket:  # noqa: ANN401 - as getaddrinfo has it
     listening = socket.socket(family, socket.SOCK_STREAM)
     try:
-        if os.name == "posix":  # elsewhere it would let another program take the port
+        if os.name == "posix":  # elsewhere, SO_REUSEADDR would let another program take the port
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
             listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, address[0] != "::")
@@ -111,7 +111,7 @@ class Server(uvicorn.Server):
     when_ready: Callable[[], None] | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Raises OSError where another service began to listen while this one started."""
+        """Raises OSError where another service began to listen while this service started."""
         await super().startup(sockets)
         if not _all_listen(sockets or []):
             await self.lifespan.shutdown()
@@ -134,14 +134,14 @@ class Supervisor(Multiprocess):
     is_hurried = False
 
     def init_processes(self) -> None:
-        """Start workers that hold signals until uvicorn in them can handle them."""
-        resource_tracker.ensure_running()  # started later, it would let signals in
+        """Start workers that hold signals until the worker's uvicorn can handle signals."""
+        resource_tracker.ensure_running()  # a tracker that starts later would let signals in
         _hold_signals(True)
         super().init_processes()
         _hold_signals(False)
 
     def keep_subprocess_alive(self) -> None:
-        """Raises OSError where another service began to listen while this one started."""
+        """Raises OSError where another service began to listen while this service started."""
         for worker in self.processes:
             # While this end is open, the supervisor waits 5 s for each worker that has gone.
             worker.child_conn.close()
@@ -184,7 +184,7 @@ class Supervisor(Multiprocess):
             listening.close()
 
     def _drain(self, told: float, seconds: float) -> None:
-        """Wait until `seconds` after `told`, or for a second signal or the end of all workers."""
+        """Wait until `seconds` after `told`, a second signal, or the end of all workers."""
         while (since := time.monotonic() - told) < seconds and not self.is_hurried:
             if all(worker.exitcode is not None for worker in self.processes):
                 break
@@ -195,11 +195,11 @@ class Supervisor(Multiprocess):
 
 
 def drain_before_stop(stopping: asyncio.Event, seconds: float) -> None:
-    """Set `stopping` at once, pass SIGTERM to uvicorn after `seconds`, and SIGINT at once.
+    """Set `stopping` at once. Pass SIGTERM to uvicorn after `seconds`, and SIGINT at once.
 
     uvicorn would close its socket immediately and reset queued clients; a load balancer first needs
-    time to see that the service is not ready. A second SIGTERM also stops at once. A
-    worker ignores it: the supervisor may have passed on the first SIGTERM twice.
+    time to see that the service is not ready. A second SIGTERM also stops at once. But a worker
+    ignores a second SIGTERM: the supervisor may have passed on the first SIGTERM twice.
     """
     if threading.current_thread() is not threading.main_thread():
         return
@@ -232,12 +232,13 @@ def drain_before_stop(stopping: asyncio.Event, seconds: float) -> None:
 
     signal.signal(signal.SIGINT, stop)
     signal.signal(signal.SIGTERM, stop)
-    # A worker holds signals until here: uvicorn would take two during its start for a forced stop.
+    # A worker holds signals until here: during its start, uvicorn would take two signals for a
+    # forced stop.
     _hold_signals(False)
 
 
 def _hold_signals(is_held: bool) -> None:
-    """Block or unblock SIGINT and SIGTERM, also for processes that this one starts."""
+    """Block or unblock SIGINT and SIGTERM, also for processes that this process starts."""
     if hasattr(signal, "pthread_sigmask"):  # Windows has none
         how = signal.SIG_BLOCK if is_held else signal.SIG_UNBLOCK
         signal.pthread_sigmask(how, {signal.SIGINT, signal.SIGTERM})
@@ -255,7 +256,7 @@ def log_end() -> None:
 
 
 def _all_listen(sockets: list[socket.socket]) -> bool:
-    """Whether each socket listens. uvloop closes a socket that cannot, and says nothing."""
+    """Whether each socket listens. uvloop closes a socket that cannot listen, and says nothing."""
     try:
         return all(each.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) for each in sockets)
     except OSError:
@@ -267,7 +268,10 @@ def _in_use() -> OSError:
 
 
 def _stop_queueing(listening: socket.socket) -> None:
-    """Ignore new connections, but keep those already in the queue, which closing would reset."""
+    """Ignore new connections, but keep the connections in the queue.
+
+    To close the socket would reset the connections in the queue.
+    """
     listening.listen(0)
 
 

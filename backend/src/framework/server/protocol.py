@@ -1,9 +1,9 @@
 """One HTTP connection, with limits.
 
-It prevents request smuggling, and limits a peer's memory, time and open files.
-uvicorn's protocol parses everything as it arrives, and waits forever. This one stops reading while
-a request waits for the one before it, refuses what is too large or too slow, and ignores upgrades
-and trailers.
+The protocol prevents request smuggling, and limits the memory, time and open files that a peer
+takes. uvicorn's protocol parses everything as it arrives, and waits forever. Our protocol stops
+reading while a request waits for the request before it. It refuses what is too large or too slow,
+and ignores upgrades and trailers.
 """
 
 import asyncio
@@ -39,7 +39,7 @@ MAX_FIELDS = 200
 SHORT_PIECE = 256
 
 MAX_SHORT_PIECES = 3000
-"""How many pieces below SHORT_PIECE a body may have: each takes as long as one of 8 KiB."""
+"""How many pieces below SHORT_PIECE a body may have: each takes as long as a piece of 8 KiB."""
 
 MANY_SHORT_PIECES = (
     f"Send larger chunks: at most {MAX_SHORT_PIECES} may have fewer than {SHORT_PIECE} bytes"
@@ -61,10 +61,10 @@ UNSENT_BYTES = 64 * 1024
 """How many unsent bytes the system keeps for a peer that reads nothing."""
 
 RESERVED_FILES = 64
-"""Open files kept free of client connections, for the database, logs and the system."""
+"""How many files clients' connections leave free, for the database, logs and the system."""
 
 REFUSED_BYTES = 256 * 1024
-"""Bytes read and discarded after a refusal, so that the peer can read it."""
+"""How many bytes are read and discarded after a refusal, so that the peer can read the refusal."""
 
 REFUSED_SECONDS = 2.0
 """How long a refused peer has to read the refusal."""
@@ -128,7 +128,7 @@ class HTTPProtocol(HttpToolsProtocol):
             self.parse()
 
     def parse(self) -> None:
-        """Parse what has arrived, until a request has to wait for the one before it."""
+        """Parse what has arrived, until a request has to wait for the request before it."""
         data, self.unread = self.unread, b""
         if len(data) <= SLICE:
             self._feed(data)
@@ -378,7 +378,7 @@ class Clock:
         self.loop.call_later(1, self.tick)
 
     def has_no_file_left_for(self, transport: asyncio.Transport) -> bool:
-        """Whether this connection has one of the last file numbers: the lowest free one is next.
+        """Whether this connection has one of the last file numbers. The lowest free number is next.
 
         Logs a warning at most once a minute.
         """
