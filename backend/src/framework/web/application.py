@@ -39,8 +39,8 @@ class Application(FastAPI):
     def build_middleware_stack(self) -> ASGIApp:
         """Leave out FastAPI's layers around the application's own, unless they have work to do.
 
-        They send telemetry, limit bodies to `max_body_size`, and answer errors, which
-        RequestMiddleware has answered by then.
+        FastAPI's layers send telemetry, limit bodies to `max_body_size`, and answer errors. But
+        RequestMiddleware has answered all errors by then.
         """
         stack: Any = super().build_middleware_stack()
         if self.user_middleware and not self.wants_telemetry and self.max_body_size is None:

@@ -23,10 +23,10 @@ MOST_VALUES = 10_000
 """How many values a body's JSON may have: a batch of 100 large rows has 4,000."""
 
 REST = 3
-"""After a large body, the next one waits this many times as long as the first took."""
+"""After a large body, the next large body waits this many times as long as the first took."""
 
 MANY_ERRORS = 50
-"""To describe more errors takes as long as to read a large body."""
+"""To describe more errors than this takes as long as to read a large body."""
 
 LATER = "Too many large bodies are arriving; try again in a moment"
 RETRY_AFTER = 5
@@ -42,7 +42,7 @@ _NO_MARKS = bytes(set(range(256)) - set(b'{[,"'))
 def hold(scope: Scope, size: int) -> None:
     """Count this many more bytes for the request, until `release`.
 
-    Raises HTTPException 429 if the bodies of its user would take too much, 503 if all bodies would.
+    Raises HTTPException 429 if the user's bodies would take too much, and 503 if all bodies would.
     """
     user: str | None = scope.get("path_params", {}).get("user_id")
     for key, most in ((user, MOST_OF_USER), (None, MOST_OF_ALL)):
@@ -80,7 +80,7 @@ async def turn_to_work(scope: Scope) -> None:
 
 
 def has_too_many_values(body: bytes) -> bool:
-    """Whether this JSON has more than MOST_VALUES, without reading it.
+    """Whether this JSON has more than MOST_VALUES values. No parser reads the JSON.
 
     Every value but the first follows a comma, a bracket or a brace outside of a text.
     """

@@ -10,8 +10,8 @@ _TAG = re.compile(r'(?:W/)?"([!#-~\x80-\xff]*)"')
 def condition(if_match: str | None, if_none_match: str | None) -> Condition | None:
     """Combine both headers for an existing resource; None if any state will do: §13.1.1, §13.1.2.
 
-    If-Match accepts weak ETags, unlike a strong comparison (§8.8.3.2): a proxy that compresses a
-    response weakens its strong ETag, and no other state has the same ETag.
+    If-Match accepts weak ETags, which a strong comparison (§8.8.3.2) would refuse. A proxy that
+    compresses a response weakens the strong ETag, and no other state has the same ETag.
     """
     if if_none_match == "*":
         return Condition([], wanted=True)

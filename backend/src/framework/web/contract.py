@@ -125,7 +125,7 @@ def finish_openapi(
 
 
 def _move_examples(contract: dict[str, Any]) -> None:
-    """Move a schema's example to its body: schemas that contain this one do not need it."""
+    """Move a schema's example to the body: schemas that contain the schema need no example."""
     sent = []
     for operation in chain.from_iterable(map(dict.values, contract["paths"].values())):
         for body in operation.get("requestBody", {}).get("content", {}).values():

@@ -18,10 +18,10 @@ EVENT_STREAM = "text/event-stream"
 _JSON = ("application/json", "application/*", "*/*")
 
 ENDS_WITH_CLIENT = "ends_with_client"
-"""Set in a request's `state` for streams: close when the client closes its half."""
+"""If a request's `state` has this set, the connection closes when the client closes its half."""
 
 RETRY_MILLISECONDS = (1000, 5000)
-"""How long a client waits before it reconnects: at random, so that not all come at once."""
+"""How long a client waits before it reconnects: a random time, so that not all come at once."""
 
 CHECK_SECONDS = 30.0
 """How often to see whether the stream may go on."""
@@ -66,7 +66,7 @@ async def until_gone(request: Request) -> None:
 
 
 def refuse_while_files_are_scarce() -> None:
-    """Raises HTTPException 503, for requests that keep their connection for long."""
+    """Raises HTTPException 503. A request that keeps its connection for long calls this."""
     if are_files_scarce():
         raise HTTPException(503, TOO_MANY_CONNECTIONS, {"Retry-After": "30"})
 
@@ -78,10 +78,11 @@ def _never(_seconds: float) -> Awaitable[None]:
 class EventStream(Response):
     """A stream of events, open until the client leaves, or somebody calls `end`.
 
-    One task waits for the end; other code sends events with `send_event`. The stream enters
-    `listening` while it is open, and calls what `listening` yields when events may be sent. Errors
-    of `listening` are answered as for any request. `until_refused` gets a number of seconds, within
-    which it raises an error if the stream may not go on; the stream ends with that error.
+    One task waits for the end; other code sends events with `send_event`. While the stream is open,
+    it is in the context of `listening`. When events may be sent, the stream calls the function that
+    `listening` yields. Errors of `listening` are answered as for any request. `until_refused` gets
+    a number of seconds. If the stream may not go on, `until_refused` raises an error within these
+    seconds, and the stream ends with that error.
     """
 
     is_ended = False
@@ -131,7 +132,8 @@ class EventStream(Response):
     ) -> None:
         """Send an event whose data is one line, as JSON is.
 
-        The event goes out in pieces, each in its `turn` and after the client took the piece before.
+        The event goes out in pieces. Each piece waits for the client to take the piece before, and
+        then for its `turn`.
         """
         self.is_in_event = True
         begin, end = b"id: %b\ndata: " % token.encode(), b"\n\n"

@@ -1,4 +1,4 @@
-"""The fast path: a request to an endpoint without FastAPI's layers. It can be left out.
+"""The fast path calls an endpoint without FastAPI's layers. The fast path can be left out.
 
 FastAPI reads each endpoint's signature once, for the contract and for its own call. `FastPath`
 makes the same call, with one validator that is built beforehand. FastAPI answers everything else.
@@ -39,7 +39,7 @@ class FastPath:
         self.app = app
         self.overrides = application.dependency_overrides
         self.paths: dict[int, list[tuple[re.Pattern[str], dict[str, DirectCall | None]]]] = {}
-        """The paths of each number of slashes: no other path is worth a comparison."""
+        """The paths by number of slashes. A path is compared only with paths of the same number."""
         for route in iter_route_contexts(application.routes):
             if route.path_format is None or route.methods is None or _has_slashes(route):
                 break  # such as a mounted application: it may have any of the paths that follow
@@ -202,7 +202,7 @@ def _typed_dict(name: str, fields: dict[str, Any], total: bool = True) -> Any:  
 
 
 def _texts(pairs: list[tuple[str, str]], repeatable: Mapping[str, bool]) -> dict[str, Any]:
-    """Return the last value of each name, or all values if it is repeatable or unknown."""
+    """Return the last value of each name, or all values if the name is repeatable or unknown."""
     texts: dict[str, list[str]] = {}
     for name, text in pairs:
         texts.setdefault(name, []).append(text)

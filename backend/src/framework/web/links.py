@@ -34,7 +34,7 @@ def _without_slash(request: Request) -> str:
 def page_link(
     request: Request, relation: str, place: Mapping[str, object], instead_of: Iterable[str] = ()
 ) -> str:
-    """Link to the same list with the parameters of `place` instead of others: RFC 8288 §3."""
+    """Link to the same list, with the parameters of `place` and not `instead_of`: RFC 8288 §3."""
     sent = parsed_query(request.scope["query_string"])
     query = [(name, text) for name, text in sent if name not in {*place, *instead_of}]
     query += [(name, str(value)) for name, value in place.items()]

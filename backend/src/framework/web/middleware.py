@@ -70,8 +70,8 @@ class CORS(CORSMiddleware):
 class RequestMiddleware:
     """Adds the request id, decoded path, CORS headers and log line, and answers every error.
 
-    A proxy strips `root_path` from the path. What the ASGI specification leaves optional may be
-    absent: where the server sends no lifespan event, the first request starts the application.
+    A proxy strips `root_path` from the path. A server may leave out whatever the ASGI specification
+    does not require. If a server sends no lifespan event, the first request starts the application.
     """
 
     def __init__(  # noqa: PLR0913, PLR0917 - what is around every request
@@ -172,7 +172,7 @@ class RequestMiddleware:
     async def _start(self, app: Any) -> None:  # noqa: ANN401 - whatever application this is around
         """Start the application for this event loop, once.
 
-        Raises HTTPException 503 if it cannot; the next request tries again.
+        Raises HTTPException 503 if the application cannot start. The next request tries again.
         """
         loop = asyncio.get_running_loop()
         if self.started_in is loop:
@@ -211,9 +211,9 @@ def _refuse_ambiguous(
 ) -> None:
     """Raises HTTPException for a request that a proxy may read differently.
 
-    400 without exactly one valid Host (RFC 9112 §3.2), and for an Upgrade: HTTPProtocol removes it,
-    but another server may run the body as a request. 501 for a transfer coding other than chunked
-    (RFC 9112 §6.1).
+    The status is 400 without exactly one valid Host (RFC 9112 §3.2), and for an Upgrade:
+    HTTPProtocol removes the Upgrade, but another server may run the body as a request. The status
+    is 501 for a transfer coding other than chunked (RFC 9112 §6.1).
     """
     hosts = [value for name, value in fields if name == b"host"]
     if len(hosts) != 1 and (hosts or version != "1.0"):

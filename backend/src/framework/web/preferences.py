@@ -1,7 +1,7 @@
 """What clients would like: `Prefer` (RFC 7240), and the weights of `Accept…` (RFC 9110 §12.4.2).
 
-The first MOST_ITEMS items of a list count, and the first MOST_ITEMS parameters of an item: a head
-has room for thousands.
+Only the first MOST_ITEMS items of a list count, and only the first MOST_ITEMS parameters of an
+item, because a head has room for thousands.
 """
 
 import re
@@ -12,9 +12,9 @@ _PREFERENCE = re.compile(r'\s*([!#-\'*+.^-z|~A-Z0-9-]+)\s*(?:=\s*(?:"([^"]*)"|([
 
 
 def preferences(prefer: str | None) -> dict[str, str]:
-    """Read each preference and its value, without parameters. If one comes twice, the first counts.
+    """Read each preference and its value, without parameters.
 
-    See §2.
+    If a preference comes twice, the first counts: §2.
     """
     found: dict[str, str] = {}
     for item in _items(prefer or ""):
@@ -29,13 +29,14 @@ def seconds_to_wait(prefer: str | None, most: int) -> int:
     return min(int(text), most) if re.fullmatch("[0-9]{1,9}", text) else 0
 
 
-# A text without an end goes on to the field's end. Otherwise each mark in it could begin a text.
+# A quoted text without an end goes on to the field's end. Otherwise, each quotation mark in the
+# text could begin another text.
 _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*+"?')
 _WEIGHT = re.compile(r"\s*q=([01](?:\.[0-9]{0,3})?)\s*")
 
 
 def weights(accept: str) -> dict[str, float]:
-    """Read the weight of each name in lower case, in the order of the field; 1 if it has none."""
+    """Read the weight of each name in lower case, in the field's order. No weight means 1."""
     found: dict[str, float] = {}
     for item in _items(_QUOTED.sub("", accept.lower())):
         name, *parameters = _items(item, ";")

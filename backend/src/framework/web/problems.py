@@ -142,7 +142,7 @@ def _place(error: dict[str, Any]) -> object:
 
 
 def problem_with_errors(status: int, errors: list[dict[str, Any]]) -> Response:
-    """Name each error, with the `loc` that it has in the request, its `msg` and its `type`."""
+    """Answer with errors. Each error has its `loc` in the request, its `msg` and its `type`."""
     return problem(status, "; ".join(map(_sentence, errors)), errors=errors)
 
 

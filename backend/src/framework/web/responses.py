@@ -1,4 +1,4 @@
-"""Responses with JSON that is already encoded, and its validators (RFC 9110 §8.8)."""
+"""Responses with JSON that is already encoded, and with validators (RFC 9110 §8.8)."""
 
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
@@ -127,7 +127,7 @@ def conditional(
 ) -> Response:
     """Return 304 instead if the client already has the response: RFC 9110 §13.2.2, §15.4.5.
 
-    Raises ConditionNotMet if its ETag is not in `if_match`.
+    Raises ConditionNotMet if the response's ETag is not in `if_match`.
     """
     if if_match is not None and not matches(etag_in(response), if_match):
         raise ConditionNotMet

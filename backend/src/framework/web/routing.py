@@ -51,7 +51,7 @@ MAX_QUERY_BYTES = 24 * 1024
 LONG_QUERY = f"The query may have at most {MAX_QUERY_BYTES} bytes"
 
 MOST_PARAMETERS = 100
-"""How many parameters a query may have, with repeats."""
+"""How many parameters a query may have. Repeats count."""
 
 MANY_PARAMETERS = f"The query may have at most {MOST_PARAMETERS} parameters"
 
@@ -92,8 +92,8 @@ class StrictRequest(Request):
 class StrictRoute(APIRoute):
     """FastAPI's route with a StrictRequest, and guards that run before the body is read.
 
-    A guard is one of the `dependencies` that is an async function of the request. FastAPI calls it
-    a second time.
+    A guard is one of the `dependencies` that is an async function of the request. FastAPI calls
+    each guard a second time.
     """
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:  # noqa: ANN401 - APIRoute's
@@ -125,7 +125,7 @@ class StrictRoute(APIRoute):
         return StrictNames(self.dependant, self.body_field)
 
     async def read_body(self, request: Request, headers: Mapping[str, str]) -> bytes:
-        """Read the body. HTTP/2 and serverless adapters need no header that announces one.
+        """Read the body. With HTTP/2 or a serverless adapter, no header has to announce a body.
 
         Raises HTTPException 415 for an encoded body (RFC 9110 §8.4) and 413 above `max_bytes`, what
         `hold` raises for a body in pieces, and ClientDisconnect.
@@ -165,7 +165,8 @@ def joined_headers(
     """Return all headers, or only the headers with these names.
 
     Repeated fields form one list (RFC 9110 §5.3). Fields about the body are no lists: the first
-    counts. httptools keeps the white space at a value's end, which is not part of it (§5.5).
+    field counts. httptools keeps the white space at a value's end, but white space is not part of
+    the value (§5.5).
     """
     found: dict[str, str] = {}
     for name, value in sent:
@@ -183,7 +184,7 @@ def joined_headers(
 def parsed_query(query_string: bytes) -> list[tuple[str, str]]:
     """Raises HTTPException 400 for a query that is not percent-encoded UTF-8 (RFC 3986 §2.1).
 
-    It raises 400 for too many parameters, too, and 414 for too many bytes.
+    Raises 400 for too many parameters, too, and 414 for too many bytes.
     """
     if len(query_string) > MAX_QUERY_BYTES:
         raise HTTPException(414, LONG_QUERY)
@@ -238,11 +239,11 @@ def _is_json(content_type: str, method: str) -> bool:
 def decode_path(scope: Scope) -> str:
     """Return the path without a trailing slash, and decoded except for %2F, %25 and %0A.
 
-    So a slash in a segment stays different from a slash between segments, and a line feed at the
-    end from the end of the path. `Segment` decodes these three. Slashes in a row count as one, also
-    in the links that are made from `raw_path`.
+    So a slash in a segment stays different from a slash between segments. A path that ends in a
+    line feed stays different from the path without the line feed. `Segment` decodes %2F, %25 and
+    %0A. Slashes in a row count as one slash, also in the links that are made from `raw_path`.
     Raises HTTPException 400 for a path that is not percent-encoded UTF-8 (RFC 3986 §2.1), and 414
-    for one that is too long.
+    for a path that is too long.
     """
     raw: bytes = scope["raw_path"]
     if len(raw) > MAX_PATH_BYTES:

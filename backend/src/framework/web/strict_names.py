@@ -20,7 +20,7 @@ MOST_OF_NAME = 100
 """How many characters of an unknown name an answer shows."""
 
 FORBID: dict[str, Any] = {"extra": "forbid", "context": {"extra": "forbid"}}
-"""Arguments for validators; the context is for validators that call others."""
+"""Arguments for validators. A validator that calls another validator passes the context on."""
 
 
 class Nothing(BaseModel):
@@ -30,7 +30,7 @@ class Nothing(BaseModel):
 class StrictNames:
     """The names that an endpoint reads from a query and a body.
 
-    The endpoint's own validators decide, so the names that they translate are known.
+    The endpoint's own validators decide, so names that the validators translate are known, too.
     """
 
     def __init__(self, dependant: Dependant, body: Any) -> None:  # noqa: ANN401 - FastAPI's ModelField
