@@ -7,9 +7,10 @@ from sqlmodel import Field, PrimaryKeyConstraint, SQLModel
 
 
 class PersonalToken(SQLModel, table=True):
-    """A user's token for scripts. The table has only the hash of its text; no answer shows it.
+    """A user's token for scripts. The table has only the hash of the token's text.
 
-    A user has at most 50 tokens, so the index of the key is enough to find one by its hash.
+    No answer shows the hash. A user has at most 50 tokens, so the index of the key is enough to
+    find a token by its hash.
     """
 
     __tablename__ = "personal_tokens"

@@ -7,14 +7,15 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlmodel import Enum, Field, Index, PrimaryKeyConstraint, SQLModel, Text
 
 PRIORITIES = ("low", "medium", "high", "urgent")
-"""In the order of their ranks, which PostgreSQL sorts by."""
+"""From the lowest rank to the highest. PostgreSQL sorts by rank."""
 
 
 class Task(SQLModel, table=True):
     """A user's task.
 
     The owner is part of the key: no task can be found without its owner. Both indexes begin with
-    the owner, and one has the default order of a list, so that a page is read without sorting.
+    the owner. `tasks_in_order` has the default order of a list, so that PostgreSQL reads a page
+    without sorting.
     """
 
     __tablename__ = "tasks"

@@ -71,7 +71,7 @@ class Characters:
 
 @dataclass(frozen=True)
 class WholeNumber:
-    """A whole number in JSON, where 90.0 is one, too; with `is_text`, digits in a query."""
+    """A whole number in JSON; 90.0 is a whole number, too. With `is_text`, digits in a query."""
 
     least: int
     most: int
@@ -105,7 +105,7 @@ def is_day(text: object) -> bool:
 
 
 def day_of(text: object) -> str | None:
-    """Return the day of a text that has a day, or midnight in any offset."""
+    """Return the day of a text that is a day, or the midnight of a day in any offset."""
     return text[:10] if isinstance(text, str) and _MIDNIGHT.fullmatch(text) else None
 
 
@@ -124,7 +124,7 @@ def read_time(text: str) -> datetime:
 
 
 def with_plus(text: str) -> str:
-    """Return a time of a query. If its client did not encode the + of an offset, a space came."""
+    """Return a time of a query. If the client did not encode the + of an offset, a space came."""
     return _SPACE_FOR_PLUS.sub(r"\1+", text)
 
 
@@ -135,7 +135,7 @@ def _read_time_or_none(sent: object) -> datetime | None:
     if sent is None or sent == "":
         return None
     time = read_time(sent if isinstance(sent, str) else "")
-    # asyncpg takes the first and the last moment that Python has for -infinity and infinity.
+    # asyncpg would send Python's first and last moments as -infinity and infinity.
     return read_time("") if time in _ENDLESS else time
 
 
@@ -178,7 +178,7 @@ def is_etag_list(text: str) -> bool:
 
 
 MAX_ETAGS = 4096
-"""Characters of a list of ETags: 115 of ours, all of which are compared with the row's."""
+"""Characters of a list of ETags: 115 of our ETags. Each is compared with the row's ETag."""
 
 
 def check_etags(text: str) -> str:

@@ -22,13 +22,13 @@ LONGEST_NAME = 64
 """Characters."""
 
 MOST_BYTES = 16 * 1024
-"""Of all names and values, as PostgreSQL writes them."""
+"""The length of all names and values together, as PostgreSQL writes them."""
 
 MOST_LEVELS = 8
 """How deep arrays and objects may be in one another."""
 
 LONGEST_CHANGE = 4 * MOST_BYTES
-"""A change may be longer than what it leaves, because it may remove members."""
+"""A change may be longer than the members that stay, because a change may remove members."""
 
 ONE_TOO_MANY = f"does not fit; a task may have at most {MOST_MEMBERS} members beside its fields"
 NUL = "must not contain the NUL character"
@@ -39,7 +39,7 @@ TOO_LONG = (
 FurtherText = Annotated[SkipJsonSchema[str | None], Field(validation_alias=FURTHER)]
 
 SENT: dict[str, Any] = {"description": "The service keeps other members."}
-"""The JSON schema of such a member: short, because an agent's tool for batches has it twice."""
+"""The JSON schema of a further member: short, because an agent's tool for batches has it twice."""
 
 ANSWERED: dict[str, Any] = {
     "description": f"Other members that a client sent: up to {MOST_MEMBERS}, with names of 1 to "
@@ -50,7 +50,7 @@ ANSWERED: dict[str, Any] = {
 def whole_text(members: Mapping[str, object]) -> str | None:
     """Return the text of all members of a new resource, None if there are none.
 
-    Raises ValidationError, which names the member, for what is beyond a limit.
+    Raises ValidationError, which names the member, if a member is beyond a limit.
     """
     kept = {name: value for name, value in members.items() if value is not None}
     return _text(kept, MOST_BYTES) if kept else None
@@ -59,8 +59,8 @@ def whole_text(members: Mapping[str, object]) -> str | None:
 def change_text(members: Mapping[str, object]) -> str:
     """Return the text of a change. A member that is null is removed.
 
-    Only PostgreSQL knows the task's other members, so it refuses too many. Raises as `whole_text`
-    does.
+    Only PostgreSQL knows the task's other members, so PostgreSQL refuses too many members. Raises
+    ValidationError as `whole_text` does.
     """
     return _text(members, LONGEST_CHANGE)
 

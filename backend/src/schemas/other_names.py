@@ -1,9 +1,9 @@
 """How clients spell what they send: the names and the words of others, and what each means here.
 
-Schemas translate with these tables before they validate, so that nothing behind them knows any
-other spelling. A name may have any capitals and marks: `dueBefore`, `due-before` and `due[before]`
-are `due_before`. An unknown name stays as it is, and validators ignore or refuse it. An unknown
-word of a known name is refused, and so are two names that contradict each other.
+Schemas translate with these tables before they validate, so that no code behind the schemas knows
+any other spelling. A name may have any capitals and marks: `dueBefore`, `due-before` and
+`due[before]` are `due_before`. An unknown name stays as it is, and validators ignore or refuse it.
+An unknown word of a known name is refused, and so are two names that contradict each other.
 """
 
 import re
@@ -26,7 +26,7 @@ Words: TypeAlias = dict[str, Any]
 """What each word means. Words are plain: see `_plain`."""
 
 Sent: TypeAlias = dict[str, Any]
-"""The names that a client sent, each with its value; in a query with its text, or several."""
+"""The names that a client sent, each with its value. In a query, a value is a text or several."""
 
 _ANY = object()
 """The meaning of a word that asks for no filter."""
@@ -39,7 +39,7 @@ LONGEST_SPELLING = 100
 
 
 def _plain(spelling: object) -> str:
-    """Drop capitals and marks, but a mark that a name begins with."""
+    """Drop capitals and marks, except a mark at the beginning."""
     text = str(spelling)
     if len(text) > LONGEST_SPELLING:
         return text
@@ -190,7 +190,7 @@ _NOT_COMPARED = (
     "ne neq not is_not nin not_in gt lt gte lte not_contains like ilike between range starts_with "
     "ends_with any any_of one_of in regex strictly_before strictly_after"
 )
-"""Operators there that no filter here has, unless a table above has the whole name."""
+"""Operators in the same place that no filter here has, unless a table above has the whole name."""
 
 _SIGNS = {"!=": "ne", ">=": "gte", "<=": "lte", "<": "lt", ">": "gt", "!": "ne"}
 _SIGNED_NAME = re.compile(r"([^!<>]+)([!<>])(.*)", re.DOTALL)
@@ -282,8 +282,8 @@ class _Other(NamedTuple):
 def in_our_words(query: Sent, how: Spellings) -> Sent:
     """Translate a query. A parameter without a value is absent, as in forms.
 
-    `counted` is among the names if the client needs the number of all rows. Raises ValidationError
-    for names that contradict each other, and for unknown words.
+    The result has `counted` if the client needs the number of all rows. Raises ValidationError for
+    names that contradict each other, and for unknown words.
     """
     ours: Sent = {}
     others: list[_Other] = []
@@ -336,7 +336,7 @@ def _others(name: str, text: Any, how: Spellings) -> list[_Other]:  # noqa: ANN4
 def _plain_name(name: str) -> str:
     if grouped := _IN_GROUP.fullmatch(name):
         name = grouped[1] + grouped[2]
-    elif signed := _SIGNED_NAME.fullmatch(name):  # `a>=b` is the name `a>`, and `a>b` a name
+    elif signed := _SIGNED_NAME.fullmatch(name):  # `a>=b` has the name `a>`. `a>b` is a name
         name = f"{signed[1]}_{_SIGNS[signed[2] + '=' * (not signed[3])]}"
     return _plain(_INDEX.sub("", name))
 
@@ -358,7 +358,7 @@ def _in_filter(sent_name: str, text: str, how: Spellings) -> list[_Other]:
 
 
 def _nested(filters: Sent, how: Spellings) -> bool:
-    """Whether a `filter` has another `filter` in it: a text could have very many in one another."""
+    """Whether a `filter` has another `filter` in it: a text could nest very many filters."""
     found = (how.names.get(_plain(name)) for name in filters)
     return any(means is not None and means.name == "filter" for means in found)
 
@@ -521,8 +521,8 @@ def task_in_our_words(
 ) -> object:
     """Translate a task that a client sent; `own` are our names of its fields.
 
-    Members that nobody knows stay as they are. `keep` gets them, and what it returns is added.
-    Raises ValidationError as `in_our_words` does.
+    Members that nobody knows stay as they are. `keep` gets these members, and the result of `keep`
+    is added to the task. Raises ValidationError as `in_our_words` does.
     """
     if not isinstance(task, dict):
         return task
@@ -561,7 +561,7 @@ def _members(task: Sent, own: Set[str], keep: Callable[[Sent], Sent] | None) -> 
 
 
 def without_spellings(sent: Sent, names: Iterable[str]) -> Sent:
-    """Leave out what has one of these names, with whatever capitals and marks."""
+    """Leave out members that have one of these names, with whatever capitals and marks."""
     plain = {*map(_plain, names)}
     return {name: value for name, value in sent.items() if _plain(name) not in plain}
 
@@ -570,7 +570,7 @@ LONGEST_TAGS = 64 * 1024
 """Characters of a list in JSON: five times 20 tags of 50 characters, all escaped."""
 
 MOST_COMMAS = 1000
-"""A text with more is taken for one tag, and refused: a batch may have 3 MiB of commas."""
+"""The text after so many commas counts as one tag, because a batch may have 3 MiB of commas."""
 
 
 def _tags(text: str) -> object:

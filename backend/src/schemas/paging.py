@@ -1,6 +1,7 @@
 """What clients can ask of any list: an order, and one page by cursor or by number.
 
-A cursor says where a page ended. It is opaque to clients, and correct however the list changes.
+A cursor says where a page ended. A cursor is opaque to clients, and stays correct when the list
+changes.
 """
 
 import re
@@ -34,16 +35,15 @@ from src.schemas.fields import EXAMPLE_ID, or_empty
 from src.schemas.other_names import MAX_NUMBER, NUMBER, SIZE, Spellings, in_our_words, spellings
 
 Kinds: TypeAlias = Mapping[str, frozenset[type | str]]
-"""For each order, the types of its values (str, int, bool, datetime, NoneType), or the values."""
+"""For each order, its values, or their types: str, int, bool, datetime or NoneType."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """The order of the list, and the value in that order and the id of the page's last row.
+    """The order of the list, and the page's last row: its value in that order, and its id.
 
-    The order is one of `sort`, with a time zone after it if that makes a difference. The value is
-    the text that PostgreSQL writes in JSON, or None; where there is a zone, a day has ten
-    characters.
+    The order is one of `sort`. A time zone follows if the zone makes a difference. The value is the
+    text that PostgreSQL writes in JSON, or None. With a zone, a day has ten characters.
     """
 
     order: str
@@ -51,7 +51,7 @@ class Cursor:
     id: UUID
 
 
-# As PostgreSQL writes it in JSON, for sessions in UTC.
+# A time as PostgreSQL writes it in JSON, for sessions in UTC.
 _TIME = re.compile(
     r"([0-9]{4}|[1-9][0-9]{4,5})(-[0-9-]{5}T[0-9:]{8}(?:\.[0-9]{1,6})?\+00:00)( BC)?"
 )
@@ -117,7 +117,7 @@ def _is_of(kind: type | str, value: str | None) -> bool:
 
 
 def _is_time(text: str) -> bool:
-    """Whether PostgreSQL can hold this time: from 4714 BC to 294276, which `datetime` cannot."""
+    """Whether PostgreSQL can hold this time, from 4714 BC to 294276. `datetime` cannot hold all."""
     if text in _ENDLESS:
         return True
     if not (parts := _TIME.fullmatch(text)):
@@ -147,8 +147,8 @@ class Listing(BaseModel):
     counted: ClassVar[bool] = False
     """Whether the query has names of a client that needs the number of all rows.
 
-    Such a query's listing has its own value. pydantic would read a private attribute through two
-    functions, and every list reads this.
+    The listing of such a query has a value of its own. pydantic would read a private attribute
+    through two functions, and every list reads `counted`.
     """
 
     sort: str = "created_at"

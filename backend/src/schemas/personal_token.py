@@ -11,7 +11,7 @@ from src.schemas.fields import EXAMPLE_ID, Characters, SentTime, without_default
 from src.schemas.paging import Listing, kinds_of
 
 LIFETIME = timedelta(days=90)
-"""How long a token lives whose `expires_at` is absent."""
+"""How long a token without `expires_at` lives."""
 
 LONGEST_LIFETIME = timedelta(days=365)
 

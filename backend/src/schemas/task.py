@@ -73,7 +73,7 @@ def _few(tags: object) -> object:
 
 
 def _distinct(tags: list[str]) -> list[str]:
-    """Keep the first of several tags that are the same text, however it is composed."""
+    """Keep the first of several tags that are the same text, however the text is composed."""
     if "".join(tags).isascii():
         return [*dict.fromkeys(tags)]
     first: dict[str, str] = {}
@@ -128,8 +128,8 @@ SentPast = Annotated[
         description="A time in the future becomes now.",
         examples=["2026-11-20T18:00:00+00:00"],
     ),
-    # The schema leaves out a day and an empty text, which the service takes, too: an agent's tool
-    # for batches has all schemas, so each must be short.
+    # The service takes a day and an empty text, too. The schema leaves both out: an agent's tool
+    # for batches has all schemas, so each schema must be short.
     WithJsonSchema({"type": ["string", "null"], "format": "date-time"}),
 ]
 

@@ -60,7 +60,7 @@ def _either(value: bool | str) -> bool:
 
 
 def _first_moment(text: str) -> datetime:
-    """Read a moment in UTC. For a day, return its first moment, in no time zone yet."""
+    """Read a moment in UTC. For a day, return the day's first moment, without a time zone."""
     time = read_time(with_plus(text))
     return time.replace(tzinfo=None) if is_day(text) else time
 

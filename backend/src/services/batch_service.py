@@ -27,9 +27,9 @@ async def apply_batch(
 ) -> list[bytes | None]:
     """Apply all operations or none; return each task's new state, or None if it was deleted.
 
-    If the key has applied them before, return the states of that time. `conditions` has one for
-    each operation. Raises BatchRefused, KeyReused for a key that came with another request,
-    TooManyKeys, and DatabaseUnavailable.
+    If the operations were applied before with the key, return the states from then. `conditions`
+    has a condition or None for each operation. Raises BatchRefused, KeyReused for a key that came
+    with another request, TooManyKeys, and DatabaseUnavailable.
     """
     changes = [*map(_change, operations, conditions or repeat(None))]
     if key is None:
@@ -56,8 +56,8 @@ def _change(operation: Operation, condition: Condition | None) -> RowChange:
 def batch_fingerprint(operations: list[Operation], *kept: str) -> str:
     """Hash the operations that came with a key. Default values do not count, as for a task.
 
-    An earlier release stored whole answers. It would take the stored parts for a whole answer, so
-    its fingerprint of the same batch has to differ.
+    An earlier release stored whole answers, and would take stored parts for a whole answer. So the
+    two releases have different fingerprints for the same batch.
     """
     sent = [
         operation

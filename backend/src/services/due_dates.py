@@ -1,7 +1,7 @@
 """When a task with a day is due: from the day's first moment in a time zone until the day is over.
 
-Only PostgreSQL knows the time zones. Sessions are in UTC. The table has a day as the first moment
-of that day in UTC.
+Only PostgreSQL knows the time zones. Sessions are in UTC. The table stores a day as the first
+moment of that day in UTC.
 """
 
 from datetime import UTC, datetime
@@ -74,7 +74,7 @@ def due_at(*, zoned: bool) -> ColumnElement[Any]:
 
 
 def _position() -> ColumnElement[Any]:
-    """Return the moment of the row after which a page begins. A day has ten characters."""
+    """Return the moment of the row before a page. A position of ten characters is a day."""
     text = bindparam("position", type_=Text)
     is_day = func.length(text) == literal_column("10")
     first = _first_moment(cast(text, _LOCAL))

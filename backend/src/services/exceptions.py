@@ -18,7 +18,7 @@ class ReadOnlyToken(Exception):
 
 
 class TokenRefused(Exception):
-    """A personal token is wrong, unknown or has expired, as the sentence says."""
+    """A personal token is wrong or unknown, or has expired, as the sentence says."""
 
 
 class TooManyListeners(Exception):

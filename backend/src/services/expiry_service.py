@@ -57,7 +57,7 @@ _users = any_(bindparam("user_ids", type_=ARRAY(Text)))
 
 
 def _owners_of(table: Table, *old: ColumnElement[bool]) -> Statement:
-    """Select the next users who have old rows; without `old`, who have any rows."""
+    """Select the next users who have old rows. Without `old`, select users who have any rows."""
     owners = select(func.convert_to(table.c.user_id, literal_column("'UTF8'"))).where(
         table.c.user_id > bindparam("after"), *old
     )
@@ -128,7 +128,7 @@ async def _sweep_now_and_then(engine: AsyncEngine) -> None:
 
 
 async def sweep_if_due(engine: AsyncEngine) -> None:
-    """Delete all users' expired keys and tokens and old changes, if no worker has begun lately."""
+    """Delete all users' expired keys and tokens, and old changes, unless a worker began lately."""
     now = datetime.now(UTC)
     due = now - SWEEP_EVERY + timedelta(minutes=10)
     claim = {"user_id": _NOBODY, "key": "sweep", "fingerprint": "", "created_at": now, "due": due}

@@ -72,7 +72,7 @@ def _counted() -> ColumnElement[int]:
 
 
 def _since_statement() -> Statement:
-    """Compile a page. Its last row says whether the page's beginning is known, and where it ends.
+    """Compile a page. Its last row says whether the page's beginning is known, and the page's end.
 
     A position is known while the log has the change with its number and time. A position before the
     first change, or of an empty log, has the time of the epoch. Such a position is known while the
@@ -106,8 +106,8 @@ def _since_statement() -> Statement:
         .limit(bindparam("limit", type_=BigInteger))
         .cte("page")
     )
-    # A range in the key's order: with an equality and a plan for an empty table, PostgreSQL reads
-    # all of the user's tasks for each row of the page.
+    # The range is in the key's order. With an equality and a plan for an empty table, PostgreSQL
+    # would read all of the user's tasks for each row of the page.
     task = (
         owned(select(TASKS), TASKS)
         .where(TASKS.c.id.between(page.c.task_id, page.c.task_id))
@@ -143,9 +143,10 @@ MOVED = select_for_many(
 
 
 async def changes(engine: AsyncEngine, user_id: str, since: Position | None, limit: int) -> Changes:
-    """Return what changed after a position; without one, no changes and the current position.
+    """Return what changed after a position, or no changes if there is no position.
 
-    Raises ChangesGone for a position that is not, or no longer, known.
+    Without a position, the result has the current position. Raises ChangesGone for a position that
+    is not, or no longer, known.
     """
     if since is None:
         position = Position(*from_json(await fetch(engine, NOW, user_id=user_id) or b""))

@@ -1,4 +1,4 @@
-"""What one worker knows about personal tokens. After 30 s it asks PostgreSQL again.
+"""What one worker knows about personal tokens. After 30 s, the worker asks PostgreSQL again.
 
 If this worker ends a token, it refuses the token at once. The database's clock says when a token
 expires. A monotonic clock measures ages, so no expired token works again when somebody sets this
@@ -28,7 +28,7 @@ from src.services.token_text import hash_of, is_whole
 REMEMBERED_SECONDS = 30.0
 
 MOST_REMEMBERED = 4096
-"""How many known tokens are remembered, and how many unknown ones."""
+"""How many known tokens are remembered, and how many unknown tokens."""
 
 LOOK_UPS = 2
 """How many look-ups run at once, so that wrong tokens leave connections to others."""

@@ -1,8 +1,8 @@
 """Changes as they happen.
 
-Every half second, one query asks which of the users who have listeners have changes. Only the feeds
-of those users are read. Each listener reads on from its position, whether it connects, reconnects,
-is slow, or waited while the database was away. So no listener misses a change.
+Every half second, one query asks which users with listeners have changes. The worker reads only the
+feeds of these users. Each listener reads on from its position, whether it connects, reconnects, is
+slow, or waited while the database was away. So no listener misses a change.
 """
 
 import asyncio
@@ -37,7 +37,7 @@ REREAD_SECONDS = 30.0
 """A feed without changes is read this often: a restored database may not know the position."""
 
 EVENT_BYTES = 128 * 1024
-"""How long an event's data may be, unless it is a single task. It waits for the client."""
+"""How long an event's data may be, unless the data is one task. The data waits for the client."""
 
 READERS = 4
 """How many feeds are read at once, so that other requests find connections, too."""
@@ -53,7 +53,7 @@ class FeedPage(NamedTuple):
     position: Position
     more: bool
     next_limit: int
-    """How many changes to read for the next event, if they are as long as these."""
+    """How many changes to read for the next event, if changes stay as long as in this page."""
 
 
 TurnToWrite: TypeAlias = Callable[[], AbstractAsyncContextManager[None]]
@@ -79,7 +79,7 @@ class Stream(Protocol):
 
 @dataclass(slots=True, eq=False)
 class Listener:
-    """A client that has heard of all changes up to a position; without a position, of none."""
+    """A client that has heard of all changes up to a position, or of none without a position."""
 
     user_id: str
     position: Position | None
@@ -94,7 +94,7 @@ class Listener:
     is_busy: bool = False
 
     limit: int = MOST_CHANGES
-    """How many changes its next event may have; fewer while they are long."""
+    """How many changes the next event may have: fewer while changes are long."""
 
     def is_behind(self, last: dict[str, int]) -> bool:
         if self.position is None or not self.is_waiting:
@@ -225,7 +225,7 @@ class Listeners:
                 self._start(listener.stream.end())
 
     async def _look(self, listeners: list[Listener]) -> None:
-        """Ask once for these listeners, and serve those that are behind."""
+        """Ask once for these listeners, and serve the listeners that are behind."""
         free = [listener for listener in listeners if not listener.is_busy]
         known = [listener for listener in free if listener.position is not None]
         self._keep_open(listeners)
@@ -251,7 +251,7 @@ class Listeners:
                 self._start(self._serve(listener))
 
     def _keep_open(self, listeners: list[Listener]) -> None:
-        """Say something on silent streams, and end those that are idle."""
+        """Say something on silent streams, and end idle streams."""
         now = asyncio.get_running_loop().time()
         for listener in listeners:
             stream = listener.stream
@@ -284,7 +284,7 @@ class Listeners:
             listener.is_busy = False
 
     async def _page(self, user_id: str, since: Position | None, limit: int) -> FeedPage:
-        """Read a page once for all who are at the same position."""
+        """Read a page once for all listeners at the same position."""
         key = (user_id, since, limit)
         reading = self.pages.get(key)
         if reading is None:

@@ -41,7 +41,7 @@ from src.services.token_text import hash_of, new_token_text
 TOKENS = table_of(PersonalToken)
 
 MOST_TOKENS = 50
-"""How many tokens a user may have, with those that expired less than 30 days ago."""
+"""How many tokens a user may have. Tokens that expired less than 30 days ago count."""
 
 _LAST_USED = TOKENS.c.last_used_at
 # Citus refuses an UPDATE that adds an interval to a column.

@@ -81,7 +81,7 @@ delete_statement = partial(delete_row, TASKS, shared=_SHARED)
 def list_statement(
     sort: Sort = "created_at", by: frozenset[str] = frozenset(), *, counted: bool = False
 ) -> Statement:
-    """Compile a list. `by` may have completed, text, position, time_zone and more.
+    """Compile a list. `by` may have `completed`, `text`, `position`, `time_zone` and `more`.
 
     Common filters have statements of their own. `more` stands for all rare filters, which share a
     statement where NULL means that a filter is not used. A day is a day in `time_zone`, or in UTC.
@@ -121,7 +121,7 @@ def _has_more(*, zoned: bool) -> ColumnElement[bool]:
 
 
 def _has_text(column: ColumnElement[Any]) -> ColumnElement[bool]:
-    """Whether a column contains `text`, in upper or lower case, and however it is composed.
+    """Whether a column contains `text`, in upper or lower case, however the letters are composed.
 
     Bytes are compared many at a time, so that no text takes much longer than another. LIKE goes
     character by character, and starts over wherever the text might begin.
@@ -235,7 +235,7 @@ async def update_task(  # noqa: PLR0913 - all that a request says
 ) -> bytes:
     """Change these fields. Without fields, the task stays as it is, even `updated_at`.
 
-    Further members are merged or, with `replaces`, replaced one by one.
+    Further members are merged. With `replaces`, each further member is replaced.
     Raises NotFound, ConditionNotMet, MembersRefused.
     """
     replaces = replaces and "further" in edits  # or the same statement would be prepared twice

@@ -1,6 +1,7 @@
-"""The text of a personal token: scanners find it, and it reveals a typing error.
+"""The text of a personal token. Scanners find the text, and the text reveals a typing error.
 
-The text has a prefix, 32 random digits in base 62 (190 bits), and 6 more digits with their CRC-32.
+The text has a prefix, 32 random digits in base 62 (190 bits), and 6 digits with the CRC-32 of the
+random digits.
 """
 
 from hashlib import sha256
