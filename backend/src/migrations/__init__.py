@@ -69,7 +69,7 @@ async def upgrade(engine: AsyncEngine, connection_string: str) -> None:
 
 
 async def _facts(engine: AsyncEngine) -> checks.Facts:
-    """Read again if PostgreSQL looked up what another process had just changed or deleted."""
+    """Read the facts. Read again if another process changed or deleted what PostgreSQL looked up."""
     try:
         facts = await fetch(engine, _FACTS)
     except asyncpg.InternalServerError:
@@ -133,7 +133,7 @@ async def _check_time_zones(engine: AsyncEngine) -> None:
 
 
 async def _check_triggers(engine: AsyncEngine) -> None:
-    """Where the rows of `tasks` are, its triggers have to find the tables that they write to."""
+    """On each server that has rows of `tasks`, triggers have to find the tables they write to."""
     for table in await fetch_all(engine, _LEFT_BEHIND):
         raise CannotStart(
             f"The table {table.decode()} is not distributed like tasks, so writes would fail: "
@@ -150,7 +150,7 @@ def colocate(connection: Connection, table: str) -> None:
 
 
 def distribute_functions(connection: Connection, *signatures: str) -> None:
-    """Let Citus, if it is there, make these functions on every server, now and on new ones."""
+    """Let Citus, if it is installed, make these functions on every server, and on new servers."""
     if connection.scalar(text(f"SELECT {citus.IS_INSTALLED}")):
         for signature in signatures:
             connection.execute(text("SELECT create_distributed_function(:it)"), {"it": signature})

@@ -1,7 +1,7 @@
 """What the database has to be before the service touches it, and before it serves.
 
-`FACTS` describes it in one statement. Every check takes the facts and raises CannotStart with a
-sentence that says what does not fit and what to do.
+`FACTS` describes the database in one statement. Every check takes the facts and raises CannotStart
+with a sentence that says what does not fit and what to do.
 """
 
 import re

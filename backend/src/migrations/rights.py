@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from sqlalchemy import Connection, text
 
 EVERYONE = ("anon", "anonymous", "authenticated")
-"""The roles, beside PUBLIC, that hosts give to whoever finds their own HTTP API."""
+"""The roles, beside PUBLIC, that a host gives to anyone who finds the host's own HTTP API."""
 
 _NEW = """
 SELECT DISTINCT CASE grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(grantee)) END
@@ -34,5 +34,5 @@ def revoke_from_everyone(connection: Connection, table: str) -> None:
 
 def _revoke(connection: Connection, table: str, holders: Sequence[str]) -> None:
     for holder in holders:
-        # A role that got its right from such a role loses the right, too.
+        # A role that got its right from the holder loses the right, too.
         connection.exec_driver_sql(f"REVOKE ALL ON {table} FROM {holder} CASCADE")

@@ -1,4 +1,4 @@
-"""Creates the table of the earlier version, unless the earlier version did."""
+"""Creates the earlier version's table, unless that version has created the table."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -24,7 +24,7 @@ def upgrade() -> None:
         sa.Column("updated_at", sa.DateTime, nullable=False),
         if_not_exists=True,
     )
-    # An index of this name on another table is another program's, and PostgreSQL refuses a second.
+    # If another table has an index of this name, it is another program's. PostgreSQL refuses ours.
     indexes = sa.inspect(connection).get_indexes("tasks", schema=schema)
     if "ix_tasks_user_id" not in {index["name"] for index in indexes}:
         op.create_index("ix_tasks_user_id", "tasks", ["user_id"])

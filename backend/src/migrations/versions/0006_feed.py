@@ -9,10 +9,10 @@ from src.migrations.rights import keep_private
 revision = "0006_feed"
 down_revision = "0005_keys_by_owner"
 
-# Users are always counted in the same order, so that statements over several cannot deadlock.
-# Citus cannot join a transition table with another table, so there the function loops, which takes
-# twice as long. One statement in 50 deletes up to 100 old changes of its users, the oldest first:
-# while the change that a token names is there, so is every later one.
+# Users are always counted in the same order, so that statements over several users cannot deadlock.
+# Citus cannot join a transition table with another table. So with Citus the function loops, which
+# takes twice as long. One statement in 50 deletes up to 100 old changes of its users, the oldest
+# first: while the change that a token names is there, every later change is there, too.
 LOG_CHANGES = """
 CREATE FUNCTION log_changes() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
@@ -73,8 +73,8 @@ CREATE TRIGGER log_deletes AFTER DELETE ON tasks
 REFERENCING OLD TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION log_changes()
 """
 
-# The service does neither of these two, but someone may by hand. Where Citus spreads `tasks`, the
-# table of the trigger is one of its shards.
+# The service never changes a task's key, and never truncates `tasks`, but someone may by hand.
+# Where Citus spreads `tasks`, the trigger's table is a shard of `tasks`.
 LOG_LEAVING = """
 CREATE FUNCTION log_leaving() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
@@ -103,8 +103,8 @@ CREATE TRIGGER delete_first BEFORE TRUNCATE ON tasks
 FOR EACH STATEMENT EXECUTE FUNCTION delete_first()
 """
 
-# A random constant of this database, which copies of it have, too. The token of a client that has
-# seen no change has this number, so that no other database knows the token.
+# A random constant of this database. Copies of the database have it, too. The token of a client
+# that has seen no change has this number, so that no other database knows the token.
 FEED_EPOCH = """
 DO $do$ BEGIN
     EXECUTE format(

@@ -1,8 +1,9 @@
 """The triggers find their tables whatever the writer's search_path is, and other roles lose rights.
 
-The functions are those of 0006, with these differences. They name the schema. A feed that someone
-emptied goes on after the last number of the log. A batch deletes as many old changes as it adds,
-or more. The newest of the old changes stays, because a client may have got its token just now.
+The functions are as in 0006, with these differences. The functions name the schema. If someone
+deletes a user's row of `feeds`, the numbers go on after the last number of the log. A batch deletes
+as many old changes as it adds, or more. The newest of the old changes stays, because a client may
+have just got the token of that change.
 """
 
 from alembic import op
@@ -88,9 +89,9 @@ BEGIN
 END $$
 """
 
-# The service does neither of these two, but someone may by hand. While a user's changes are in the
-# log, the user's next change has a greater number. After both tables are emptied, the next change
-# does not have the number 1, which a client may take for the first.
+# The service never deletes from `feeds`, and never truncates it, but someone may by hand. While a
+# user's changes are in the log, the user's next change has a greater number. After someone empties
+# both tables, the next change does not have the number 1, which a client may take for the first.
 KEEP_COUNTING = """
 CREATE FUNCTION keep_counting() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN

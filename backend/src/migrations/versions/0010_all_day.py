@@ -1,7 +1,7 @@
 """A due date is a day or a moment.
 
 The default is constant, so that no row is rewritten and an earlier release goes on writing. An
-earlier release may set a moment where a day was. Then the trigger makes the due date a moment.
+earlier release may replace a day by a moment. Then the trigger sets `all_day` to false.
 """
 
 import sqlalchemy as sa

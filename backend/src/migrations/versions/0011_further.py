@@ -2,7 +2,7 @@
 
 The column has no default, so that no row is rewritten and an earlier release goes on writing. The
 functions apply what a request changes. Later releases keep the functions' names, because the
-statements of this one call them.
+statements of this release call the functions.
 """
 
 import sqlalchemy as sa
@@ -14,8 +14,9 @@ from src.migrations import distribute_functions
 revision = "0011_further"
 down_revision = "0010_all_day"
 
-# RFC 7396 with `merges`, otherwise members are replaced as a whole. An object that has nothing to
-# merge with and no null is taken as it is, because thousands of calls take long.
+# With `merges`, the function follows RFC 7396. Otherwise, it replaces each member as a whole. An
+# object without a null, and without an object to merge with, stays as it is: thousands of calls
+# take long.
 MERGE = """
 CREATE FUNCTION merge_members(before jsonb, change jsonb, merges boolean) RETURNS jsonb
 IMMUTABLE LANGUAGE plpgsql AS $$

@@ -1,6 +1,7 @@
 """The trigger looks for old changes only if the user's first change is old.
 
-All else in the function is as in 0008. To look took a twentieth of PostgreSQL's time for a write.
+The rest of the function is as in 0008. The search for old changes took a twentieth of PostgreSQL's
+time for a write.
 """
 
 from alembic import op
