@@ -46,7 +46,7 @@ AUTH_ADVICE = {
     "WrongTypeError": "Set AUTH_USER_CLAIM to a claim with a text or a whole number. The token's "
     "typ must be JWT or at+jwt",
 }
-"""What to do about a refused token, for the log, by the error."""
+"""Advice for the log about a refused token, by the name of the error."""
 
 NO_KEY = (
     "The settings do not say who may use the service: set AUTH_JWKS_URL or AUTH_SECRET for tokens "
@@ -95,7 +95,7 @@ class Settings(BaseSettings):
     auth_secret: SecretStr | None = Field(
         default=None, validation_alias=AliasChoices("auth_secret", "better_auth_secret")
     )
-    """Instead of a key server, an HS256 secret of at least 32 bytes; or BETTER_AUTH_SECRET."""
+    """An HS256 secret of at least 32 bytes, instead of a key server. Or set BETTER_AUTH_SECRET."""
 
     auth_issuer: str | None = None
     """The `iss` that each token must have."""
@@ -137,7 +137,7 @@ class Settings(BaseSettings):
     """The path prefix that a proxy strips before it passes a request on, as in /tasks-api."""
 
     keep_alive_seconds: int = Field(default=620, ge=1, le=86400)
-    """How long `make run` keeps an idle connection: set more than any proxy in front keeps it."""
+    """How long `make run` keeps an idle connection. Set a longer time than any proxy in front."""
 
     drain_seconds: float = Field(default=3, ge=0, le=300)
     """After SIGTERM, how long to answer requests while `/health/ready` returns 503."""
@@ -145,7 +145,8 @@ class Settings(BaseSettings):
     live_idle_seconds: float = Field(default=0, ge=0, le=86400)
     """After this time without a change, a stream ends, and its client stays away for 10 minutes.
 
-    While a stream is open, two queries a second keep a database from scaling to zero. 0: never.
+    While a stream is open, two queries a second keep a database from scaling to zero. With 0, no
+    stream ends for this reason.
     """
 
     live_streams_per_user: int = Field(default=100, ge=1, le=100_000)
@@ -170,7 +171,7 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - there are none
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Let a variable of the environment override the file's, even if it is empty.
+        """Let a variable of the environment override the file, even with an empty value.
 
         So `DATABASE_URL= make run` uses the embedded server, whatever the file says.
         """
@@ -303,7 +304,7 @@ _APP_HOST = re.compile(r"[\w.-]*(:\d{1,5})?", re.ASCII)
 _APP_SCHEME = re.compile(
     r"(?!(?:about|blob|data|ftp|javascript|ws|wss)$)[a-z][a-z0-9+.-]*", re.ASCII
 )
-# No page elsewhere can have such an origin; the scheme may be an app's.
+# No page on another machine can have such an origin. An app may have a scheme of its own.
 _LOOPBACK_ORIGIN = (
     r"[a-z][a-z0-9+.-]*://(([a-z0-9-]+\.)*localhost|127(\.\d{1,3}){3}|\[::1\])(:\d{1,5})?"
 )
@@ -317,7 +318,7 @@ class _LogFormat(BaseSettings):
 
 
 def log_format() -> str:
-    """Return LOG_FORMAT, or `text` if it or the file cannot be read."""
+    """Return LOG_FORMAT, or `text` if the setting or the file cannot be read."""
     try:
         return "json" if _LogFormat().log_format.lower() == "json" else "text"
     except (OSError, UnicodeError):

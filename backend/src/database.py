@@ -48,7 +48,8 @@ async def upgrade_when_reachable(
 ) -> None:
     """Bring the tables up to date, trying for `seconds` with growing pauses.
 
-    Raises CannotStart after that, when trying again would not help, and when told to stop.
+    Raises CannotStart after `seconds`. Raises CannotStart earlier if another attempt would not
+    help, or if `stopping` is set.
     """
     deadline = monotonic() + seconds
     for pause in chain((0.25, 0.5, 1, 2), repeat(4)):

@@ -28,7 +28,7 @@ _KEY = re.compile(r'"(?P<quoted>(?:[ !#-\[\]-~]|\\["\\])*)"|(?P<bare>[!#-~][!-~]
 
 
 LONGEST_KEY = 2 * 255 + len('""')
-"""The characters of a key whose every character is escaped, with its quotes."""
+"""The characters of a key with its quotes, if every character of the key is escaped."""
 
 
 class OwnToken(HTTPBearer):
@@ -99,8 +99,8 @@ async def get_known_tokens(request: Request) -> KnownTokens:
 def until_refused(request: Request, check_seconds: float) -> Awaitable[None]:
     """Wait until the request's token is no longer valid; raise NotAuthenticated or TokenRefused.
 
-    It notices that a key is gone within `check_seconds`, and that another worker ended a personal
-    token within 30 s. In open mode, wait for ever.
+    If a key is gone, this raises within `check_seconds`. If another worker ended a personal token,
+    this raises within 30 s. In open mode, wait for ever.
     """
     app, token = request.app, request.scope.get("token")
     refused: Awaitable[None]
@@ -159,7 +159,7 @@ IfMatch = Annotated[
     ),
 ]
 IfListMatches = Annotated[ETags, Header(alias="If-Match", include_in_schema=False)]
-"""Only `*` matches: a list always exists, and its ETags are weak. So the contract leaves it out."""
+"""Only `*` matches: a list always exists, and its ETags are weak. The contract leaves this out."""
 
 IfListHasNone = Annotated[ETags, Header(alias="If-None-Match", include_in_schema=False)]
 """For a request that adds to the list."""

@@ -111,7 +111,7 @@ def create_app(settings: Settings, *, is_fast: bool = True) -> TaskAPI:
     app.include_router(personal_tokens.router, include_in_schema=app.tokens is not None)
     for router in (health.router, docs.router):
         app.include_router(router)
-    # A request meets the last middleware first. Tracing learns the route from FastAPI's router.
+    # A request meets the last middleware first. Telemetry learns the route from FastAPI's router.
     if is_fast and not app.wants_telemetry:
         app.add_middleware(FastPath, application=app)
     app.add_middleware(
@@ -164,7 +164,7 @@ async def lifespan(settings: Settings, app: TaskAPI) -> AsyncIterator[None]:
         # Objects from start-up live on: scanning them each time stalls requests by 30 ms.
         gc.collect()
         gc.freeze()
-        # Requests leave no cycles; looking for them as often as by default takes 5 µs each.
+        # Requests leave no cycles. To look for cycles as often as by default takes 5 µs a request.
         gc.set_threshold(GARBAGE_THRESHOLD, 20, 20)
         yield
         await app.known_tokens.close()

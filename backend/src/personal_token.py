@@ -1,6 +1,6 @@
 """`make token`: list, make and end a user's personal tokens, on the database.
 
-Anyone who can write to the database may do this; it asks no sign-in.
+Anyone who can write to the database may do this, without a sign-in.
 """
 
 import asyncio
@@ -98,7 +98,7 @@ def _sentence(error: ErrorDetails) -> str:
 
 
 def _shown(name: str) -> str:
-    """Escape what would change other lines of a terminal, because users name their tokens."""
+    """Escape characters that could change a terminal's other lines: users choose the names."""
     return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in name)
 
 

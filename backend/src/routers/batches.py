@@ -19,7 +19,7 @@ from src.services import batch_service
 MAX_BATCH_BYTES = 3 * 1024 * 1024
 """Enough for 100 of the largest tasks in UTF-8: each has 6,500 characters of up to 4 bytes.
 
-With 16 KiB of further members each, it is enough for 73.
+With 16 KiB of further members in each task, the limit is enough for 73 tasks.
 """
 
 DELETED = to_json({"status": 200} | answers.deleted("task"))

@@ -171,7 +171,7 @@ async def _members_refused(_request: Request, error: MembersRefused) -> Response
 
 
 async def _not_the_owner(request: Request, error: NotTheOwner) -> Response:
-    """Name the token's user, whom its holder knows anyway, and where that user's rows are."""
+    """Say who the token's user is, as its holder knows anyway, and where that user's rows are."""
     user = error.user.encode(errors="replace").decode()  # JSON has no lone surrogates
     before, _, after = request.scope["route"].path_format.partition("{user_id}/")
     collection = after.partition("/")[0]

@@ -1,8 +1,9 @@
 """`/api/{user_id}/tasks`: the six endpoints, and PATCH.
 
-Each takes what the request brings (see `dependencies.py`), calls one function of the service, and
-answers the JSON that PostgreSQL wrote. `response_model` documents the answer; nothing validates it
-again. Nothing loads a task before the endpoint: the service's one statement checks the owner.
+Each endpoint takes what the request brings (see `dependencies.py`), calls one function of the
+service, and answers the JSON that PostgreSQL wrote. `response_model` documents the answer; nothing
+validates it again. Nothing loads a task before the endpoint: the service's one statement checks the
+owner.
 """
 
 from typing import Annotated
@@ -40,7 +41,7 @@ OF_ONE = answers.of_one("task")
 
 
 class TaskSegment(StringConvertor):
-    """Where a task's id is: any text but the collection's own paths, which have other methods."""
+    """A segment for a task's id: any text but the collection's own paths, with other methods."""
 
     regex = "(?!(batch|changes)(/|$))[^/]+"
 
