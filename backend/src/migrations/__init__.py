@@ -69,7 +69,7 @@ async def upgrade(engine: AsyncEngine, connection_string: str) -> None:
 
 
 async def _facts(engine: AsyncEngine) -> checks.Facts:
-    """Read the facts. Read again if another process changed or deleted what PostgreSQL looked up."""
+    """Read again if another process just changed or deleted what PostgreSQL looked up."""
     try:
         facts = await fetch(engine, _FACTS)
     except asyncpg.InternalServerError:

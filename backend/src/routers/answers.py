@@ -216,5 +216,5 @@ def new_row(request: Request, content: bytes) -> Response:
 
 
 def updated_row(request: Request, content: bytes) -> Response:
-    """Answer a row to a PUT: the ETag belongs to the row in the answer, not to the body sent."""
+    """Answer a row to a PUT: the ETag belongs to the row in the answer, not to the request."""
     return row(content, 200, [(b"content-location", path_of(request).encode())])

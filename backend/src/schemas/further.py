@@ -22,7 +22,7 @@ LONGEST_NAME = 64
 """Characters."""
 
 MOST_BYTES = 16 * 1024
-"""The length of all names and values together, as PostgreSQL writes them."""
+"""The most bytes of all names and values together, as PostgreSQL writes them."""
 
 MOST_LEVELS = 8
 """How deep arrays and objects may be in one another."""

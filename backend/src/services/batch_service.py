@@ -56,8 +56,8 @@ def _change(operation: Operation, condition: Condition | None) -> RowChange:
 def batch_fingerprint(operations: list[Operation], *kept: str) -> str:
     """Hash the operations that came with a key. Default values do not count, as for a task.
 
-    An earlier release stored whole answers, and would take stored parts for a whole answer. So the
-    two releases have different fingerprints for the same batch.
+    An earlier release stored whole answers, and would take stored parts for a whole answer. So this
+    release has another fingerprint for the same batch.
     """
     sent = [
         operation

@@ -43,9 +43,9 @@ class JWKS:
     """The key server's keys.
 
     The service fetches the keys at start-up and every REFRESH_SECONDS. For an unknown key, the
-    service fetches the keys as often as SEARCHES and SEARCH_SECONDS allow. Only one request runs at
-    a time. Known keys stay until the server answers with another set. When `stopping` is set, the
-    service fetches nothing more. Log lines name the `setting` that has the URL.
+    service fetches the keys as often as SEARCHES and SEARCH_SECONDS allow. The service sends one
+    request at a time. Known keys stay until the server answers with another set. When `stopping` is
+    set, the service fetches nothing more. Log lines name the `setting` that has the URL.
     """
 
     def __init__(self, url: str, stopping: asyncio.Event, setting: str) -> None:

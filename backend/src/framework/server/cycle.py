@@ -11,7 +11,7 @@ _CONTROL = bytes({*range(0x20), 0x7F} - {0x09})
 _NO_BODY = {204, 304}
 
 HELD_BYTES = 64 * 1024
-"""Once there are so many bytes, they go out before the rest, so that flow control can begin."""
+"""A response goes out once this many bytes are there, so that flow control can begin."""
 
 SHORT_BYTES = 4 * 1024
 """A body of at most this many bytes is joined to the head: a copy takes less time than a call."""
@@ -20,7 +20,7 @@ SHORT_BYTES = 4 * 1024
 class Cycle(RequestResponseCycle):
     """Sends a response of known length with one system call.
 
-    uvicorn writes the head with one call and the body with another, and checks each field by
+    uvicorn writes the head with one call and the body with another call, and checks each field by
     itself. That would take time of every request.
     """
 

@@ -61,7 +61,7 @@ UNSENT_BYTES = 64 * 1024
 """How many unsent bytes the system keeps for a peer that reads nothing."""
 
 RESERVED_FILES = 64
-"""How many files clients' connections leave free, for the database, logs and the system."""
+"""How many files stay free of clients' connections, for the database, logs and the system."""
 
 REFUSED_BYTES = 256 * 1024
 """How many bytes are read and discarded after a refusal, so that the peer can read the refusal."""

@@ -10,8 +10,8 @@
 
 The writes of an owner are a line. One statement of a line runs at a time: a second statement would
 wait for the first in PostgreSQL, or be left out. Statements that may wait take at most half of the
-pool. Other lines wait here, without a connection. All reads of a kind are a line, too, but reads
-wait for no rows, and many statements of such a line run at once.
+pool. Without room for another such statement, a line waits here, without a connection. All reads of
+a kind are a line, too, but reads wait for no rows, and many statements of such a line run at once.
 
 Once MANY requests have shared a statement, each new request waits for the other requests of its
 turn of the event loop. New requests stop waiting when a statement is for one request only. If no
