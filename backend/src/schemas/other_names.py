@@ -190,7 +190,7 @@ _NOT_COMPARED = (
     "ne neq not is_not nin not_in gt lt gte lte not_contains like ilike between range starts_with "
     "ends_with any any_of one_of in regex strictly_before strictly_after"
 )
-"""Operators in the same place that no filter here has, unless a table above has the whole name."""
+"""No filter here has these operators, unless a table above has the whole name."""
 
 _SIGNS = {"!=": "ne", ">=": "gte", "<=": "lte", "<": "lt", ">": "gt", "!": "ne"}
 _SIGNED_NAME = re.compile(r"([^!<>]+)([!<>])(.*)", re.DOTALL)

@@ -31,10 +31,10 @@ Refusal: TypeAlias = Callable[[Scope, bytes | None], ASGIApp | None]
 
 
 def host_check(allowed: Collection[str]) -> Refusal:
-    """Return a function that answers 421 (RFC 9110 §15.5.20) unless Host is a loopback name.
+    """Return a function that answers 421 (RFC 9110 §15.5.20) to a Host that is not allowed.
 
-    Loopback names are `localhost`, names below it (RFC 6761 §6.3), and loopback addresses. Other
-    names can be `allowed`; `*.name` stands for all names below `name`.
+    The function allows `localhost`, names below it (RFC 6761 §6.3), loopback addresses, and the
+    names in `allowed`. There, `*.name` stands for all names below `name`.
     """
 
     @lru_cache(maxsize=64)

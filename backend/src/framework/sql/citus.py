@@ -37,7 +37,7 @@ REFUSALS = (
     asyncpg.InternalServerError,
     asyncpg.SerializationError,
 )
-"""The errors for the reasons below. Other reasons have the same errors."""
+"""The classes of the errors below. Other errors have these classes, too."""
 
 
 def cannot_plan(error: Exception) -> bool:

@@ -79,7 +79,7 @@ def share_writes(table: Table, given: Iterable[str], feeds: Table | None = None)
 
 
 LOCK_TIMEOUT = "20ms"
-"""How long the first writes of new users wait for another first write of one of these users."""
+"""How long the first write of a new user waits for another first write of that user."""
 
 
 def _write_many(  # noqa: PLR0913 - what a statement depends on
