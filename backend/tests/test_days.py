@@ -173,6 +173,14 @@ def test_a_key_tells_a_day_from_a_moment(api: httpx.Client, user: str) -> None:
     assert_problem(moment, 422)
 
 
+def test_a_key_stores_that_midnight_is_a_moment() -> None:
+    due_date = datetime.fromisoformat(MIDNIGHT)
+
+    said = task_service.said_of({"due_date": due_date})
+
+    assert said == {"due_date": due_date, "all_day": False}
+
+
 # Days in zones
 
 DAYS = [
