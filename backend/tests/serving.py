@@ -87,12 +87,16 @@ def workers_of(pid: int) -> list[psutil.Process]:
     """The workers that run, without the other processes that `multiprocessing` starts."""
     supervisor = psutil.Process(pid)
     with supervisor.oneshot():
-        running = [child for child in supervisor.children() if child.status() != "zombie"]
-    return [
-        child
-        for child in running
-        if child.name() == starter.WORKER or "spawn_main" in " ".join(child.cmdline())
-    ]
+        return [child for child in supervisor.children() if _is_worker(child)]
+
+
+def _is_worker(child: psutil.Process) -> bool:
+    try:
+        is_alive = child.status() != psutil.STATUS_ZOMBIE
+        named = child.name() == starter.WORKER or "spawn_main" in " ".join(child.cmdline())
+    except psutil.NoSuchProcess:  # the child ended meanwhile
+        return False
+    return is_alive and named
 
 
 def free_port() -> int:
