@@ -155,7 +155,7 @@ class Batch(BaseModel):
         BeforeValidator(_is_not_too_long),
         AfterValidator(_name_each_task_once),
         Field(
-            description=f"1 to {MAX_OPERATIONS} operations, each on a different task.",
+            description=f"1 to {MAX_OPERATIONS} operations, on different tasks.",
             json_schema_extra={"minItems": 1, "maxItems": MAX_OPERATIONS},
         ),
     ]

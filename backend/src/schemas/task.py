@@ -92,7 +92,7 @@ SentPriority = Annotated[
     Priority,
     BeforeValidator(_rank),
     Field(
-        description="In upper or lower case; empty means `medium`.",
+        description="Any capitals; empty means `medium`.",
         examples=["high"],
     ),
     WithJsonSchema(
@@ -109,7 +109,7 @@ SentPriority = Annotated[
 SentDueDate = Annotated[
     SentTime,
     Field(
-        description="A day, or a time (RFC 3339), in UTC if it has no offset.",
+        description="A day or a time (RFC 3339; UTC without offset).",
         examples=["2026-12-24"],
     ),
 ]
@@ -125,7 +125,7 @@ def _with_completed(task: object) -> object:
 SentPast = Annotated[
     SentTime,
     Field(
-        description="A time in the future becomes now.",
+        description="A future time becomes now.",
         examples=["2026-11-20T18:00:00+00:00"],
     ),
     # The service takes a day and an empty text, too. The schema leaves both out: an agent's tool
@@ -134,7 +134,7 @@ SentPast = Annotated[
 ]
 
 _WHETHER_A_DAY = Field(
-    description="Whether `due_date` is a day. Unset: `true` if `due_date` has no time.",
+    description="Whether `due_date` is a day. Unset: `true` without a time.",
     examples=[True],
 )
 

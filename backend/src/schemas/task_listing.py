@@ -123,7 +123,7 @@ class TaskListing(Listing):
         ),
     ] = Field(
         default=(),
-        description="Only tasks with one of these priorities; use commas, or repeat the parameter.",
+        description="Only tasks with one of these priorities. Join several by commas.",
         examples=[["high", "urgent"]],
     )
     tags: Annotated[
@@ -139,7 +139,7 @@ class TaskListing(Listing):
         ),
     ] = Field(
         default=(),
-        description="Only tasks with all of these tags; use commas, or repeat the parameter.",
+        description="Only tasks with all of these tags. Join several by commas.",
         examples=[["home"]],
     )
     due_date_from: _From = Field(default=None, description="Only tasks due at this time or later.")
