@@ -269,7 +269,7 @@ def test_the_page_about_limits_has_the_figures_of_the_faults() -> None:
         [row] = [row for name, row in rows.items() if name.startswith(fault)]
         return [int(number.replace(",", "")) for number in re.findall(pattern, row)]
 
-    ends = "sessions ended under load"
+    ends = "ended sessions fail no read or create"
     [requests, *_], [unknown], [ended] = (
         of(ends, pattern) for pattern in (r"^[\d,]+", r"503: (\d+)", r"(\d+) sessions ended")
     )
