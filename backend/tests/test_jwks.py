@@ -227,7 +227,7 @@ def test_a_certificate_must_be_signed_by_a_trusted_ca(postgres: str, tmp_path: P
     with key_server(FIRST, tls=tls) as issuer:
         with trusting(issuer.url, postgres, tmp_path / "log") as (server, api):
             assert_unavailable(ask(api, FIRST.token("ada")))
-            assert "CERTIFICATE_VERIFY_FAILED" in server.log
+            assert eventually(lambda: "CERTIFICATE_VERIFY_FAILED" in server.log)
         trust = {"SSL_CERT_FILE": str(tmp_path / "ca.pem")}
         with trusting(issuer.url, postgres, tmp_path / "log", **trust) as (_, api):
             assert ask(api, FIRST.token("ada")).status_code == 200
