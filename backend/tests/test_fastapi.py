@@ -231,24 +231,6 @@ async def test_a_dependency_of_another_kind_can_override_a_dependency(
     assert used == ["other"] * 3
 
 
-@pytest.mark.anyio
-async def test_an_override_belongs_to_one_application(app: TaskAPI, engine: AsyncEngine) -> None:
-    """Applications share routers, but each application has routes of its own."""
-    create_app(Settings(auth_mode="open", log_level="warning"))
-    used: list[str] = []
-
-    def other_engine() -> AsyncEngine:
-        used.append("other")
-        return engine
-
-    app.dependency_overrides[get_engine] = other_engine
-
-    async with calling(app) as api:
-        await api.get(tasks_path("ada"))
-
-    assert used == ["other"]
-
-
 ODD_REQUESTS: list[tuple[str, str, dict[str, Any]]] = [
     ("POST", "", {"content": b'{"title": "%b"}' % (b"x" * 200_000)}),
     ("POST", "", {"content": b'{"title": "Buy milk", "description": NaN}'}),

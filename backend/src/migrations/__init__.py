@@ -149,6 +149,13 @@ def colocate(connection: Connection, table: str) -> None:
         connection.execute(text(citus.COLOCATE), {"table": table, "other": "tasks"})
 
 
+def run_in_schema(connection: Connection, *statements: str) -> None:
+    """Run statements in which {schema} stands for the name of the tables' schema, in quotes."""
+    schema = connection.exec_driver_sql("SELECT quote_ident(current_schema())").scalar_one()
+    for statement in statements:
+        connection.exec_driver_sql(statement.replace("{schema}", schema))
+
+
 def distribute_functions(connection: Connection, *signatures: str) -> None:
     """Let Citus, if it is installed, make these functions on every server, and on new servers."""
     if connection.scalar(text(f"SELECT {citus.IS_INSTALLED}")):

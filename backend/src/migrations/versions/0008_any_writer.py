@@ -8,6 +8,7 @@ have just got the token of that change.
 
 from alembic import op
 
+from src.migrations import run_in_schema
 from src.migrations.rights import revoke_from_everyone
 
 revision = "0008_any_writer"
@@ -125,8 +126,7 @@ TABLES = ("tasks", "feeds", "changes", "idempotency_keys", "task_api_version")
 
 def upgrade() -> None:
     connection = op.get_bind()
-    schema = connection.exec_driver_sql("SELECT quote_ident(current_schema())").scalar_one()
-    for statement in (LOG_CHANGES, LOG_LEAVING, KEEP_COUNTING, ON_DELETED_FEED, ON_NO_FEEDS):
-        connection.exec_driver_sql(statement.replace("{schema}", schema))
+    functions = (LOG_CHANGES, LOG_LEAVING, KEEP_COUNTING)
+    run_in_schema(connection, *functions, ON_DELETED_FEED, ON_NO_FEEDS)
     for table in TABLES:
         revoke_from_everyone(connection, table)

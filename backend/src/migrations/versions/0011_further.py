@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects.postgresql import JSONB
 
-from src.migrations import distribute_functions
+from src.migrations import distribute_functions, run_in_schema
 
 revision = "0011_further"
 down_revision = "0010_all_day"
@@ -79,9 +79,7 @@ END $$
 def upgrade() -> None:
     connection = op.get_bind()
     op.add_column("tasks", sa.Column("further", JSONB))
-    schema = connection.exec_driver_sql("SELECT quote_ident(current_schema())").scalar_one()
-    for statement in (MERGE, CHANGE, FIT):
-        connection.exec_driver_sql(statement.replace("{schema}", schema))
+    run_in_schema(connection, MERGE, CHANGE, FIT)
     distribute_functions(
         connection,
         "merge_members(jsonb,jsonb,boolean)",
