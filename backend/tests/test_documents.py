@@ -241,6 +241,10 @@ def test_the_page_about_growing_has_the_figures_of_the_bench() -> None:
         f"{ratios['get one']} times as many gets, {ratios['list 20']} times as many lists of 20, "
         f"and {ratios['create']} times as many creates" in page
     )
+    [first, *_] = re.findall(r"^\| get one \| ([\d,]+) \|", results, re.M)
+    [small] = re.findall(r"^\| get one \| ([\d,]+) \|", rows, re.M)
+    faster = int(small.replace(",", "")) / int(first.replace(",", ""))
+    assert f"answered {faster:.1f} times as many gets as in the first table" in page
     for words, sentence in {
         "": "two workers answer {:.1f} to {:.1f} times as many requests as one worker at 16",
         ", 64 connections": "and {:.1f} to {:.1f} times as many at 64",
