@@ -21,7 +21,7 @@ from benchmarks.bench import FULL, READS, RESULTS, Progress, Size, settle
 from benchmarks.load import Load, Row, wrk
 from src.framework.sql.embedded import embedded_server
 
-TURNS = 2
+TURNS = 5
 """How often each service is loaded in a round. Each round starts the services anew."""
 
 SIZE = replace(FULL, rounds=7)

@@ -5,7 +5,7 @@ import logging
 import re
 import sys
 from asyncio import Event
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import lru_cache
 from random import getrandbits
 from time import perf_counter
@@ -115,14 +115,14 @@ class RequestMiddleware:
             scope = {**scope, "method": "GET"}
         scope["request_id"], scope["is_head"] = request_id.decode(), method == "HEAD"
 
-        async def send_with_headers(message: Message) -> None:
+        def send_with_headers(message: Message) -> Awaitable[None]:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
                 message["headers"] = [*message.get("headers", ()), *own_headers]
             elif method == "HEAD":
                 message["body"] = b""
-            await send(message)
+            return send(message)
 
         try:
             _refuse_ambiguous(fields, values, scope["http_version"])
