@@ -21,13 +21,13 @@ from benchmarks.bench import FULL, READS, RESULTS, Progress, Size, settle
 from benchmarks.load import Load, Row, wrk
 from src.framework.sql.embedded import embedded_server
 
-TURNS = 5
+TURNS = 2
 """How often each service is loaded in a round. Each round starts the services anew."""
 
 SIZE = replace(FULL, rounds=7)
 SHORT = replace(
     FULL,
-    rounds=7,
+    rounds=12,
     operations=[
         Row(name) for name in ("get one", "list 20", "list 100", "create", "update", "toggle")
     ],

@@ -166,6 +166,7 @@ TESTS = {
         -k 'test_stop and not counts_once or closing or names_the_setting or is_named
         or used_again or does_not_listen or error_of_an_import'
     """,
+    "src/framework/server/transport.py": "tests/test_transport.py",
     "src/framework/server/*.py": """
         tests/test_connection.py tests/test_cycle.py tests/faults/test_peers.py
         -k 'test_connection and not plain or test_cycle or limit_of_open_files'

@@ -32,7 +32,6 @@ class Written(HTTPProtocol):
     writes: list[bytes]
 
     def connection_made(self, transport: Any) -> None:  # noqa: ANN401 - as uvloop has it
-        super().connection_made(transport)
         writes = self.writes
 
         class Recording:
@@ -47,18 +46,23 @@ class Written(HTTPProtocol):
                 writes.append(b"".join(pieces))
                 transport.writelines(pieces)
 
-        self.transport: Any = Recording()
+        recording: Any = Recording()
+        super().connection_made(recording)
 
 
 @asynccontextmanager
-async def asking(app: Any, request: bytes) -> AsyncIterator[tuple[bytes, list[bytes]]]:  # noqa: ANN401 - of ASGI
+async def asking(
+    app: Any,  # noqa: ANN401 - of ASGI
+    request: bytes,
+    state: ServerState | None = None,
+) -> AsyncIterator[tuple[bytes, list[bytes]]]:
     """Send a request; return all bytes of the answer, and the writes that brought the bytes."""
     config = Config(app, lifespan="off", log_config=None)
     config.load()
     writes: list[bytes] = []
 
     def protocol() -> HTTPProtocol:
-        made = Written(config, ServerState(), {})
+        made = Written(config, state or ServerState(), {})
         made.writes = writes
         return made
 
@@ -107,10 +111,22 @@ async def test_long_pieces_of_a_body_of_known_length_do_not_wait_for_each_other(
 
 
 @pytest.mark.anyio
-async def test_the_head_of_a_stream_does_not_wait_for_its_body() -> None:
+async def test_the_pieces_of_a_stream_in_one_turn_of_the_loop_are_one_write() -> None:
     async with asking(answering(pieces=[b"one", b"", b"two"]), GET) as (answer, writes):
         head = OK + b"transfer-encoding: chunked\r\n\r\n"
-        assert writes == [head, b"3\r\none\r\n", b"3\r\ntwo\r\n0\r\n\r\n"]
+        assert writes == [head + b"3\r\none\r\n3\r\ntwo\r\n0\r\n\r\n"]
+        assert answer == writes[0]
+
+
+@pytest.mark.anyio
+async def test_the_head_of_a_stream_does_not_wait_for_its_body() -> None:
+    async def app(_scope: Any, _receive: Any, send: Any) -> None:  # noqa: ANN401 - of ASGI
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await asyncio.sleep(0)
+        await send({"type": "http.response.body", "body": b"one"})
+
+    async with asking(app, GET) as (answer, writes):
+        assert writes == [OK + b"transfer-encoding: chunked\r\n\r\n", b"3\r\none\r\n0\r\n\r\n"]
         assert answer == b"".join(writes)
 
 
@@ -161,3 +177,18 @@ async def test_two_requests_at_once_are_answered_in_turn() -> None:
     async with asking(answering(LENGTH_5, pieces=[b"hello"]), GET * 2) as (answer, writes):
         assert writes == [OK + b"content-length: 5\r\n\r\nhello"] * 2
         assert answer == b"".join(writes)
+
+
+@pytest.mark.anyio
+async def test_the_end_of_what_a_client_sends_does_not_overtake_its_answer() -> None:
+    state = ServerState()
+    answer_then_end = answering(LENGTH_5, pieces=[b"hello"])
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:  # noqa: ANN401 - of ASGI
+        await answer_then_end(scope, receive, send)
+        connection: Any = next(iter(state.connections))
+        if not connection.eof_received():
+            connection.transport._transport.close()  # as the event loop does
+
+    async with asking(app, GET, state) as (answer, _):
+        assert answer.endswith(b"hello")

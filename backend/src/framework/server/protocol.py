@@ -26,6 +26,7 @@ from uvicorn.server import ServerState
 from src.framework.files import file_limit
 from src.framework.server.cycle import Cycle
 from src.framework.server.flow import Flow
+from src.framework.server.transport import Transport
 from src.framework.web.events import ENDS_WITH_CLIENT, TOO_MANY_CONNECTIONS
 from src.framework.web.problems import problem
 from src.framework.web.routing import MAX_PATH_BYTES
@@ -84,6 +85,9 @@ class TooManyPieces(Exception):
 
 
 class HTTPProtocol(HttpToolsProtocol):
+    transport: Any
+    """Our `Transport`, where uvicorn declares asyncio's."""
+
     cycle: Cycle
     flow: Flow
     deadline = 0.0
@@ -99,11 +103,12 @@ class HTTPProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         super().connection_made(transport)
         limit_unread(transport.get_extra_info("socket"))
+        self.clock = clock_of(self.server_state, self.loop)
+        self.transport = Transport(transport, self.clock.unsent)
         self.waiting: deque[Cycle] = deque()
-        self.flow = Flow(transport, self.waiting, self.parse)
+        self.flow = Flow(self.transport, self.waiting, self.parse)
         self.asgi = {"version": self.asgi_version, "spec_version": "2.3"}
         self.headers = []
-        self.clock = clock_of(self.server_state, self.loop)
         self.deadline = self.clock.now + HEAD_SECONDS
         if self.clock.has_no_file_left_for(transport):
             self.refuse(503, TOO_MANY_CONNECTIONS)
@@ -115,6 +120,7 @@ class HTTPProtocol(HttpToolsProtocol):
 
     def eof_received(self) -> bool:  # type: ignore[override]  # uvicorn's always closes
         """Keep a half-closed connection open until its requests are answered."""
+        self.transport.send()  # without a True from here, the event loop closes the connection
         self.is_half_closed = True
         has_sent_all = not self.is_arriving or self.unread != b""
         return self.scheme == "http" and has_sent_all and not self._is_idle()
@@ -360,11 +366,15 @@ class HTTPProtocol(HttpToolsProtocol):
 
 
 class Clock:
-    """Checks every connection once a second; a timer per connection would slow each request."""
+    """Checks every connection once a second; a timer per connection would slow each request.
+
+    `unsent` has the connections that have something to send at the end of this turn.
+    """
 
     def __init__(self, state: ServerState, loop: asyncio.AbstractEventLoop) -> None:
         self.state = state
         self.loop = loop
+        self.unsent: list[Transport] = []
         self.file_limit = file_limit()
         self.warned_at = -inf
         self.now = loop.time()

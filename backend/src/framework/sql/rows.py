@@ -135,7 +135,10 @@ async def edit_row(
     Raises NotFound and ConditionNotMet.
     """
     if condition is None:
-        return await get_row(engine, statement, **values)
+        row = await fetch(engine, statement, **values)
+        if row is None:
+            raise NotFound
+        return row
     values |= condition._asdict()
     rows: list[bytes | None] = [*await fetch_all(engine, statement, **values)]
     if not rows:

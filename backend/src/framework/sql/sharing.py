@@ -274,7 +274,10 @@ class Queue:
         if self.room is not None:
             self.room += waited
             for line in lines:
-                self._place(line)
+                if line.turns:
+                    self._place(line)
+                else:
+                    line.is_placed = False
             self._send_held()
         self._call()
 
