@@ -23,6 +23,8 @@ class Peer(asyncio.Transport):
         return self.is_gone
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
+        if self.name == "broken":
+            raise RuntimeError("the handle is closed")
         self.calls.append(f"{self.name}: {len(data)} bytes")
 
     def write_eof(self) -> None:
@@ -135,3 +137,14 @@ async def test_all_else_goes_to_the_connection_at_once(connect: Connect, calls: 
     connect("ada").pause_reading()
 
     assert calls == ["ada: pause"]
+
+
+async def test_an_error_of_one_connection_does_not_stop_the_others(
+    connect: Connect, calls: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    connect("broken").write(b"1")
+    connect("ada").write(b"12")
+    await asyncio.sleep(0)
+
+    assert calls == ["ada: 2 bytes"]
+    assert "An answer cannot be sent" in caplog.text

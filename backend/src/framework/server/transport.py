@@ -5,6 +5,7 @@ a client, which took a twelfth of the processor time of a write.
 """
 
 import asyncio
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +14,8 @@ LONG_BYTES = 8 * 1024
 
 WAITING_BYTES = 64 * 1024
 """How many bytes of a connection may wait."""
+
+logger = logging.getLogger(__name__)
 
 
 class Transport:
@@ -63,8 +66,14 @@ class Transport:
 
 
 def send_all(waiting: list[Transport]) -> None:
-    """Send what waits in these transports, and empty the list."""
+    """Send what waits in these transports, and empty the list.
+
+    A transport that raises an error does not keep the others from sending.
+    """
     transports = waiting[:]
     waiting.clear()
     for transport in transports:
-        transport.send()
+        try:
+            transport.send()
+        except Exception:
+            logger.exception("An answer cannot be sent")
