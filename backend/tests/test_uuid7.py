@@ -27,6 +27,16 @@ def test_consecutive_ids_are_ordered_and_different() -> None:
     assert {(made.version, made.variant) for made in ids} == {(7, RFC_4122)}
 
 
+def test_each_of_the_62_random_bits_is_0_and_1() -> None:
+    ids = [uuid7(0).int for _ in range(1000)]
+    ever, always = 0, (1 << 62) - 1
+    for each in ids:
+        ever, always = ever | each, always & each
+
+    assert ever & ((1 << 62) - 1) == (1 << 62) - 1
+    assert always == 0
+
+
 def test_a_tick_is_the_present_time() -> None:
     before = datetime.now(UTC)
     tick = next_tick()

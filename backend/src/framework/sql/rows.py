@@ -55,20 +55,21 @@ async def get_page(
     rows again, in batches of one snapshot, so memory never has all rows.
     """
     length = limit or AT_ONCE
+    with_next = length + 1
     total: int | None = None
 
     async def spool_page(rows: list[bytes]) -> RowPage | None:
         nonlocal total
         if counting is not None:
             total = int(rows.pop())
-        has_more = len(rows) > length
+        has_more = len(rows) == with_next
         if has_more and limit is None:
             return None
         del rows[length:]
         last = rows[-1] if has_more else None  # before `spool_array` changes the list
         return RowPage(await spool_array(rows), last, total)
 
-    found = await fetch_into(engine, counting or statement, spool_page, **values, limit=length + 1)
+    found = await fetch_into(engine, counting or statement, spool_page, **values, limit=with_next)
     if found is None:
         batches = await fetch_batches_into(engine, statement, spool_batches, **values, limit=None)
         return RowPage(batches, total=total)
