@@ -205,9 +205,9 @@ TESTS = {
     "src/migrations/rights.py": "tests/test_own_tables.py -k 'right or policy or may_not'",
     "src/models/*.py": """
         tests/test_migrations.py tests/test_contract.py tests/test_fields.py
-        tests/test_personal_tokens.py
-        -k 'make_the_same or same_priorities or as_long_as or published or keeps_a_field
-        or keeps_every_row or kept or shown_once or like_tasks'
+        tests/test_personal_tokens.py tests/test_resource.py
+        -k 'published_sql or make_the_same or same_priorities or as_long_as or published
+        or keeps_a_field or keeps_every_row or kept or shown_once or like_tasks'
     """,
     "src/routers/introduction.py": "tests/test_contract.py -k 'published or no_token'",
     "src/routers/health.py": """
@@ -373,9 +373,9 @@ TESTS = {
     "src/framework/web/problems.py": """
         tests/test_fastapi.py tests/test_http.py tests/test_odd_input.py tests/test_contract.py
         tests/test_create_task.py tests/test_toggle_task.py tests/test_pages.py
-        tests/test_failures.py
+        tests/test_failures.py tests/test_patch_task.py tests/test_batch.py
         -k 'test_http or odd_input or handle or published or none_is_refused or unexpected
-        or standby or (create_task or toggle_task) and not jwt'
+        or standby or accept_patch or before_a_look or (create_task or toggle_task) and not jwt'
     """,
     "src/framework/web/responses.py": """
         tests/test_compression.py tests/test_conditions.py tests/test_long_lists.py

@@ -68,7 +68,7 @@ async def upgraded(url: str) -> None:
 
 
 def differences(connection: Connection) -> list[Any]:
-    options = {"compare_type": True, "version_table": VERSION_TABLE}
+    options = {"compare_type": True, "compare_server_default": True, "version_table": VERSION_TABLE}
     context = MigrationContext.configure(connection, opts=options)
     return list(compare_metadata(context, SQLModel.metadata))
 

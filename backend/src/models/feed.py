@@ -3,7 +3,7 @@
 from datetime import datetime
 from uuid import UUID
 
-from sqlmodel import BigInteger, Field, PrimaryKeyConstraint, SQLModel
+from sqlmodel import BigInteger, Field, PrimaryKeyConstraint, SQLModel, func
 
 
 class Feed(SQLModel, table=True):
@@ -28,4 +28,4 @@ class Change(SQLModel, table=True):
     user_id: str = Field(max_length=255)
     seq: int = Field(sa_type=BigInteger)
     task_id: UUID
-    at: datetime
+    at: datetime = Field(sa_column_kwargs={"server_default": func.clock_timestamp()})
