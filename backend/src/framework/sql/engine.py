@@ -466,17 +466,17 @@ def _rounds(turns: list[Turn], how: How, *, alike: bool) -> list[Values]:
 
     If the requests are not `alike`, the values say what each request does.
     """
-    if alike and how != "wait":
-        return [{"asked": to_json([turn.values for turn in turns])}]
+    values = [turn.values if alike else {**turn.values, **turn.statement.does} for turn in turns]
+    if how != "wait":
+        return [{"asked": to_json(values)}]
     rounds: list[dict[object, Values]] = [{}]
-    for turn in turns:
+    for turn, each in zip(turns, values, strict=True):
         number = 0
-        while how == "wait" and turn.key in rounds[number]:
+        while turn.key in rounds[number]:
             number += 1
             if number == len(rounds):
                 rounds.append({})
-        does = None if alike else turn.statement.does
-        rounds[number][turn.key] = {**turn.values, **does} if does else turn.values
+        rounds[number][turn.key] = each
     return [{"asked": to_json([*each.values()])} for each in rounds]
 
 

@@ -136,10 +136,7 @@ async def edit_row(
     Raises NotFound and ConditionNotMet.
     """
     if condition is None:
-        row = await fetch(engine, statement, **values)
-        if row is None:
-            raise NotFound
-        return row
+        return await get_row(engine, statement, **values)
     values |= condition._asdict()
     rows: list[bytes | None] = [*await fetch_all(engine, statement, **values)]
     if not rows:
