@@ -13,12 +13,14 @@ from uuid import UUID
 import httpx
 import pytest
 from sqlalchemy import Column, DateTime, MetaData, Table, Text
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from src.framework.condition import Condition
 from src.framework.sql import json_times
 from src.framework.sql.etag import etag
-from src.framework.sql.json_times import RowEnd, as_postgresql_writes, with_six_digits
+from src.framework.sql.json_times import as_postgresql_writes, with_six_digits
+from src.framework.sql.row_end import RowEnd, row_end
 from src.framework.sql.statements import select_list
 from src.schemas.task import TaskCreate
 from src.schemas.task_listing import TaskListing
@@ -223,10 +225,16 @@ def test_the_form_of_a_row_can_be_changed_back(due_date: str, updated: str) -> N
         assert as_postgresql_writes(full) == short
 
 
-LIST = RowEnd(["completed_at", "due_date"], ["created_at", "updated_at"])
+LIST = RowEnd(["completed_at", "due_date"], ["created_at", "updated_at"], "further")
+
+
+def sent_row(*times: str | None, further: str = "null") -> bytes:
+    """A row as PostgreSQL sends the row, but with six digits in each time."""
+    return row_of(*times, further=f',"further":{further}')
 
 
 def row_of(*times: str | None, further: str = "") -> bytes:
+    """A row as the service answers the row."""
     names = ("completed_at", "due_date", "created_at", "updated_at")
     pairs = [
         f'"{name}":{json.dumps(time)}'
@@ -236,11 +244,10 @@ def row_of(*times: str | None, further: str = "") -> bytes:
 
 
 def test_rows_of_a_list_have_the_form_whichever_times_need_zeros() -> None:
-    full = [
-        row_of(*times) for times in product([None, *TIMES], [None, *TIMES], TIMES[::2], TIMES[1::2])
-    ]
+    every = [*product([None, *TIMES], [None, *TIMES], TIMES[::2], TIMES[1::2])]
+    sent = [as_postgresql_writes(sent_row(*times)) for times in every]
 
-    assert LIST.with_six_digits([*map(as_postgresql_writes, full)]) == full
+    assert LIST.completed(sent) == [row_of(*times) for times in every]
 
 
 WHOLE = TIMES[-1]
@@ -251,10 +258,12 @@ def test_rows_that_need_no_zeros_are_not_searched(
 ) -> None:
     monkeypatch.setattr(json_times, "_NEEDS_ZEROS", None)
     ends = [time for time in TIMES if not time.endswith("0+00:00")]
-    rows = [row_of(first, None, *times) for first in [None, *ends] for times in product(ends, ends)]
+    every = [(first, None, *times) for first in [None, *ends] for times in product(ends, ends)]
 
-    assert len(rows) == 5 * 4 * 4
-    assert LIST.with_six_digits(rows) == rows
+    assert len(every) == 5 * 4 * 4
+    assert LIST.completed([sent_row(*times) for times in every]) == [
+        row_of(*times) for times in every
+    ]
 
 
 @pytest.mark.anyio
@@ -275,26 +284,56 @@ def test_a_single_row_that_needs_no_zeros_is_not_searched(monkeypatch: pytest.Mo
     monkeypatch.setattr(json_times, "_NEEDS_ZEROS", None)
     alone = [task_service.GET, task_service.CREATE.at_once, task_service.toggle_statement()]
     shared = [each.shared(frozenset([each]), "skip") for each in alone if each.shared]
-    rows = [row_of(first, None, WHOLE, WHOLE) for first in (None, WHOLE)]
+    every = [(first, None, WHOLE, WHOLE) for first in (None, WHOLE)]
+    sent = [sent_row(*times) for times in every]
 
     ends = [each.end for each in [*alone, *shared]]
 
-    assert [end and end.with_six_digits(rows) for end in ends] == [rows] * 6
+    assert [end and end.completed(sent) for end in ends] == [
+        [row_of(*times) for times in every]
+    ] * 6
 
 
 def test_a_member_that_looks_like_the_end_of_a_row_hides_no_time() -> None:
     short = "2026-12-24T09:30:00+00:00"
     looks_whole = row_of(None, None, WHOLE, WHOLE)[:-2].decode().replace('"', "'")
-    full = row_of(None, None, WHOLE, WHOLE, further=f',"note": "{looks_whole}"')
-    row = row_of(None, None, WHOLE, short, further=f',"note": "{looks_whole}"')
+    further = f'"note": "{looks_whole}"'
+    full = row_of(None, None, WHOLE, WHOLE, further=f",{further}")
+    row = row_of(None, None, WHOLE, short, further=f",{further}")
+    sent = [sent_row(None, None, WHOLE, time, further=f"{{{further}}}") for time in (short, WHOLE)]
 
-    assert LIST.with_six_digits([row, full]) == [row.replace(b"30:00+", b"30:00.000000+"), full]
+    assert LIST.completed(sent) == [row.replace(b"30:00+", b"30:00.000000+"), full]
+
+
+def test_further_members_stand_beside_the_columns_whatever_they_look_like() -> None:
+    for further in (
+        '"further": null',
+        '"a": {"further":{"b": 1}}',
+        '"x": "\\",\\"further\\":null}"',
+    ):
+        sent = sent_row(None, WHOLE, WHOLE, WHOLE, further=f"{{{further}}}")
+
+        assert LIST.completed([sent]) == [row_of(None, WHOLE, WHOLE, WHOLE, further=f",{further}")]
+
+
+def test_a_row_without_any_further_member_has_no_place_for_members() -> None:
+    for further in ("null", "{}"):
+        sent = sent_row(None, WHOLE, None, WHOLE, further=further)
+
+        assert LIST.completed([sent]) == [row_of(None, WHOLE, None, WHOLE)]
+
+
+def test_further_members_that_are_not_the_last_column_are_refused() -> None:
+    columns = [Column("further", JSONB), Column("updated_at", DateTime(timezone=True))]
+
+    with pytest.raises(TypeError, match="further must be the last column"):
+        row_end(columns)
 
 
 def test_short_rows_are_searched_too() -> None:
     row = row_of("2026-12-24T09:30:00+00:00")
 
-    assert LIST.with_six_digits([b"100", row]) == [
+    assert LIST.completed([b"100", row]) == [
         b"100",
         row.replace(b"30:00+", b"30:00.000000+"),
     ]
@@ -315,7 +354,7 @@ def test_a_time_apart_from_the_other_times_has_six_digits() -> None:
     end = select_list(table, "id", frozenset(), {}).end
 
     assert end is not None
-    assert end.with_six_digits([row]) == [row.replace(b"30:00+", b"30:00.000000+")]
+    assert end.completed([row]) == [row.replace(b"30:00+", b"30:00.000000+")]
 
 
 def test_a_text_before_the_last_two_times_stays_unchanged() -> None:

@@ -24,9 +24,15 @@ from sqlalchemy import (
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from src.framework.spool import Spool, spool_array
-from src.framework.sql.engine import Statement, compiled_answer, fetch, fetch_all, fetch_into
-from src.framework.sql.members import in_parts, with_json
-from src.framework.sql.statements import owned, select_for_many, table_of
+from src.framework.sql.engine import (
+    Statement,
+    compiled_answer,
+    compiled_rows,
+    fetch,
+    fetch_all,
+    fetch_into,
+)
+from src.framework.sql.statements import owned, select_for_many, shown, table_of
 from src.models.feed import Change
 from src.schemas.changes import Position, position_text
 from src.services.exceptions import ChangesGone
@@ -109,7 +115,7 @@ def _since_statement() -> Statement:
     # The range is in the key's order. With an equality and a plan for an empty table, PostgreSQL
     # would read all of the user's tasks for each row of the page.
     task = (
-        owned(select(TASKS), TASKS)
+        owned(select(*shown(TASKS)), TASKS)
         .where(TASKS.c.id.between(page.c.task_id, page.c.task_id))
         .order_by(TASKS.c.id)
         .limit(literal_column("1"))
@@ -118,9 +124,9 @@ def _since_statement() -> Statement:
     deleted = func.json_build_object(
         literal_column("'id'"), page.c.task_id, literal_column("'deleted'"), true()
     )
-    tasks, json = with_json(task)
+    json = func.row_to_json(task.table_valued())
     state = func.json_send(func.coalesce(json, deleted)).label("state")
-    rows = select(state).select_from(page.outerjoin(tasks, true())).order_by(page.c.seq).cte("row")
+    rows = select(state).select_from(page.outerjoin(task, true())).order_by(page.c.seq).cte("row")
     end = (
         select(log.c.seq, log.c.at)
         .where(log.c.seq == select(func.max(page.c.seq)).scalar_subquery())
@@ -129,8 +135,8 @@ def _since_statement() -> Statement:
     more = mine.where(_CHANGE.seq > end.c.seq).exists()
     place = func.json_build_array(known.c.is_known, end.c.seq, end.c.at, more)
     about = select(func.json_send(place)).select_from(known.outerjoin(end, true()))
-    answer = compiled_answer(union_all(select(rows.c.state), about))
-    return replace(answer, end=in_parts(task).end, has_footer=True)
+    answer = compiled_rows(union_all(select(rows.c.state), about), task)
+    return replace(answer, has_footer=True)
 
 
 NOW = _now_statement()

@@ -38,50 +38,30 @@ WITH known AS (
          LIMIT CAST($5 AS bigint)
        ),
      row AS (
-         SELECT json_send(COALESCE(CASE
-                                     WHEN jsonb_typeof(task.further) = 'object'
-                                       THEN CAST(concat_ws(',',
-                                                           "left"(CAST(row_to_json(own) AS text),
-                                                                  -1),
-                                                           NULLIF("left"(substr(CAST(task.further - CAST('{id,user_id,title,description,completed,priority,tags,all_day,completed_at,due_date,created_at,updated_at}' AS text[]) AS text),
-                                                                                2),
-                                                                         -1),
-                                                                  '')) || '}' AS pg_catalog.json)
-                                     ELSE row_to_json(own)
-                                   END,
+         SELECT json_send(COALESCE(row_to_json(task),
                                    json_build_object('id', page.task_id, 'deleted', TRUE))) AS state
          FROM page
-              LEFT JOIN (LATERAL (SELECT tasks.id AS id,
-                                         tasks.user_id AS user_id,
-                                         tasks.title AS title,
-                                         tasks.description AS description,
-                                         tasks.completed AS completed,
-                                         tasks.priority AS priority,
-                                         tasks.tags AS tags,
-                                         tasks.further AS further,
-                                         tasks.all_day AS all_day,
-                                         tasks.completed_at AS completed_at,
-                                         tasks.due_date AS due_date,
-                                         tasks.created_at AS created_at,
-                                         tasks.updated_at AS updated_at
-                                  FROM tasks
-                                  WHERE tasks.user_id = CAST($1 AS varchar)
-                                    AND tasks.id BETWEEN page.task_id AND page.task_id
-                                  ORDER BY tasks.id
-                                  LIMIT 1) AS task
-                         INNER JOIN LATERAL (SELECT task.id AS id,
-                                                    task.user_id AS user_id,
-                                                    task.title AS title,
-                                                    task.description AS description,
-                                                    task.completed AS completed,
-                                                    task.priority AS priority,
-                                                    task.tags AS tags,
-                                                    task.all_day AS all_day,
-                                                    task.completed_at AS completed_at,
-                                                    task.due_date AS due_date,
-                                                    task.created_at AS created_at,
-                                                    task.updated_at AS updated_at) AS own ON TRUE)
-                 ON TRUE
+              LEFT JOIN LATERAL (SELECT tasks.id AS id,
+                                        tasks.user_id AS user_id,
+                                        tasks.title AS title,
+                                        tasks.description AS description,
+                                        tasks.completed AS completed,
+                                        tasks.priority AS priority,
+                                        tasks.tags AS tags,
+                                        tasks.all_day AS all_day,
+                                        tasks.completed_at AS completed_at,
+                                        tasks.due_date AS due_date,
+                                        tasks.created_at AS created_at,
+                                        tasks.updated_at AS updated_at,
+                                        CASE
+                                          WHEN jsonb_typeof(tasks.further) = 'object'
+                                            THEN tasks.further - CAST('{id,user_id,title,description,completed,priority,tags,all_day,completed_at,due_date,created_at,updated_at}' AS text[])
+                                        END AS further
+                                 FROM tasks
+                                 WHERE tasks.user_id = CAST($1 AS varchar)
+                                   AND tasks.id BETWEEN page.task_id AND page.task_id
+                                 ORDER BY tasks.id
+                                 LIMIT 1) AS task ON TRUE
          ORDER BY page.seq
        ),
      "end" AS (

@@ -6,33 +6,20 @@ WITH row AS (
                 CAST(CAST($5 AS boolean) AS boolean) AS completed,
                 CAST(CAST(CAST($6 AS varchar) AS task_priority) AS task_priority) AS priority,
                 CAST(CAST($7 AS text[]) AS text[]) AS tags,
-                CAST(CAST(CAST($8 AS varchar) AS jsonb) AS jsonb) AS further,
-                CAST(CAST($9 AS boolean) AS boolean) AS all_day,
+                CAST(CAST($8 AS boolean) AS boolean) AS all_day,
                 CASE
                   WHEN CAST(CAST($5 AS boolean) AS boolean)
-                    THEN LEAST(CAST(CAST($10 AS timestamp with time zone) AS timestamp with time zone),
-                               CAST(CAST($11 AS timestamp with time zone) AS timestamp with time zone))
+                    THEN LEAST(CAST(CAST($9 AS timestamp with time zone) AS timestamp with time zone),
+                               CAST(CAST($10 AS timestamp with time zone) AS timestamp with time zone))
                 END AS completed_at,
-                CAST(CAST($12 AS timestamp with time zone) AS timestamp with time zone) AS due_date,
-                LEAST(CAST(CAST($13 AS timestamp with time zone) AS timestamp with time zone),
-                      CAST(CAST($11 AS timestamp with time zone) AS timestamp with time zone)) AS created_at,
-                CAST(CAST($11 AS timestamp with time zone) AS timestamp with time zone) AS updated_at
+                CAST(CAST($11 AS timestamp with time zone) AS timestamp with time zone) AS due_date,
+                LEAST(CAST(CAST($12 AS timestamp with time zone) AS timestamp with time zone),
+                      CAST(CAST($10 AS timestamp with time zone) AS timestamp with time zone)) AS created_at,
+                CAST(CAST($10 AS timestamp with time zone) AS timestamp with time zone) AS updated_at,
+                CASE
+                  WHEN jsonb_typeof(CAST(CAST(CAST($13 AS varchar) AS jsonb) AS jsonb)) = 'object'
+                    THEN CAST(CAST(CAST($13 AS varchar) AS jsonb) AS jsonb) - CAST('{id,user_id,title,description,completed,priority,tags,all_day,completed_at,due_date,created_at,updated_at}' AS text[])
+                END AS further
        )
-  SELECT json_send(row_to_json(own)) AS json_send_1,
-         CASE
-           WHEN jsonb_typeof(row.further) = 'object'
-             THEN jsonb_send(row.further - CAST('{id,user_id,title,description,completed,priority,tags,all_day,completed_at,due_date,created_at,updated_at}' AS text[]))
-         END AS further
+  SELECT json_send(row_to_json(row)) AS json_send_1
   FROM row
-       INNER JOIN LATERAL (SELECT row.id AS id,
-                                  row.user_id AS user_id,
-                                  row.title AS title,
-                                  row.description AS description,
-                                  row.completed AS completed,
-                                  row.priority AS priority,
-                                  row.tags AS tags,
-                                  row.all_day AS all_day,
-                                  row.completed_at AS completed_at,
-                                  row.due_date AS due_date,
-                                  row.created_at AS created_at,
-                                  row.updated_at AS updated_at) AS own ON TRUE

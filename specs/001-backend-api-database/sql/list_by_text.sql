@@ -6,12 +6,15 @@ WITH row AS (
                 tasks.completed AS completed,
                 tasks.priority AS priority,
                 tasks.tags AS tags,
-                tasks.further AS further,
                 tasks.all_day AS all_day,
                 tasks.completed_at AS completed_at,
                 tasks.due_date AS due_date,
                 tasks.created_at AS created_at,
-                tasks.updated_at AS updated_at
+                tasks.updated_at AS updated_at,
+                CASE
+                  WHEN jsonb_typeof(tasks.further) = 'object'
+                    THEN tasks.further - CAST('{id,user_id,title,description,completed,priority,tags,all_day,completed_at,due_date,created_at,updated_at}' AS text[])
+                END AS further
          FROM tasks
          WHERE tasks.user_id = CAST($1 AS varchar)
            AND (position((SELECT convert_to(lower(CASE
@@ -45,21 +48,5 @@ WITH row AS (
          ORDER BY tasks.created_at, tasks.id
          LIMIT CAST($3 AS bigint)
        )
-  SELECT json_send(row_to_json(own)) AS json_send_1,
-         CASE
-           WHEN jsonb_typeof(row.further) = 'object'
-             THEN jsonb_send(row.further - CAST('{id,user_id,title,description,completed,priority,tags,all_day,completed_at,due_date,created_at,updated_at}' AS text[]))
-         END AS further
+  SELECT json_send(row_to_json(row)) AS json_send_1
   FROM row
-       INNER JOIN LATERAL (SELECT row.id AS id,
-                                  row.user_id AS user_id,
-                                  row.title AS title,
-                                  row.description AS description,
-                                  row.completed AS completed,
-                                  row.priority AS priority,
-                                  row.tags AS tags,
-                                  row.all_day AS all_day,
-                                  row.completed_at AS completed_at,
-                                  row.due_date AS due_date,
-                                  row.created_at AS created_at,
-                                  row.updated_at AS updated_at) AS own ON TRUE

@@ -56,12 +56,15 @@ WITH created AS (
                    tasks.completed,
                    tasks.priority,
                    tasks.tags,
-                   tasks.further,
                    tasks.all_day,
                    tasks.completed_at,
                    tasks.due_date,
                    tasks.created_at,
-                   tasks.updated_at
+                   tasks.updated_at,
+                   CASE
+                     WHEN jsonb_typeof(tasks.further) = 'object'
+                       THEN tasks.further - CAST('{id,user_id,title,description,completed,priority,tags,all_day,completed_at,due_date,created_at,updated_at}' AS text[])
+                   END AS further
        ),
      locked AS (
          SELECT asked.op AS op,
@@ -173,12 +176,15 @@ WITH created AS (
                    tasks.completed,
                    tasks.priority,
                    tasks.tags,
-                   tasks.further,
                    tasks.all_day,
                    tasks.completed_at,
                    tasks.due_date,
                    tasks.created_at,
-                   tasks.updated_at
+                   tasks.updated_at,
+                   CASE
+                     WHEN jsonb_typeof(tasks.further) = 'object'
+                       THEN tasks.further - CAST('{id,user_id,title,description,completed,priority,tags,all_day,completed_at,due_date,created_at,updated_at}' AS text[])
+                   END AS further
        ),
      deleted AS (
          DELETE FROM tasks
@@ -188,60 +194,17 @@ WITH created AS (
            AND tasks.ctid = ANY(ARRAY(SELECT locked.ctid
                                       FROM locked
                                       WHERE locked.op = 'delete'))
-         RETURNING tasks.id, tasks.user_id, tasks.further
+         RETURNING tasks.user_id, tasks.id
        )
-  (SELECT json_send(row_to_json(own)) AS json_send_1,
-          CASE
-            WHEN jsonb_typeof(created.further) = 'object'
-              THEN jsonb_send(created.further - CAST('{id,user_id,title,description,completed,priority,tags,all_day,completed_at,due_date,created_at,updated_at}' AS text[]))
-          END AS further,
-          created.user_id,
-          created.id
+  (SELECT json_send(row_to_json(created)) AS json_send_1, created.user_id, created.id
    FROM created
-        INNER JOIN LATERAL (SELECT created.id AS id,
-                                   created.user_id AS user_id,
-                                   created.title AS title,
-                                   created.description AS description,
-                                   created.completed AS completed,
-                                   created.priority AS priority,
-                                   created.tags AS tags,
-                                   created.all_day AS all_day,
-                                   created.completed_at AS completed_at,
-                                   created.due_date AS due_date,
-                                   created.created_at AS created_at,
-                                   created.updated_at AS updated_at) AS own ON TRUE
 
    UNION ALL
 
-   SELECT json_send(row_to_json(own)) AS json_send_2,
-          CASE
-            WHEN jsonb_typeof(updated.further) = 'object'
-              THEN jsonb_send(updated.further - CAST('{id,user_id,title,description,completed,priority,tags,all_day,completed_at,due_date,created_at,updated_at}' AS text[]))
-          END AS further,
-          updated.user_id,
-          updated.id
-   FROM updated
-        INNER JOIN LATERAL (SELECT updated.id AS id,
-                                   updated.user_id AS user_id,
-                                   updated.title AS title,
-                                   updated.description AS description,
-                                   updated.completed AS completed,
-                                   updated.priority AS priority,
-                                   updated.tags AS tags,
-                                   updated.all_day AS all_day,
-                                   updated.completed_at AS completed_at,
-                                   updated.due_date AS due_date,
-                                   updated.created_at AS created_at,
-                                   updated.updated_at AS updated_at) AS own ON TRUE)
+   SELECT json_send(row_to_json(updated)) AS json_send_2, updated.user_id, updated.id
+   FROM updated)
 
   UNION ALL
 
-  SELECT json_send(row_to_json(own)) AS json_send_3,
-         CASE
-           WHEN jsonb_typeof(deleted.further) = 'object'
-             THEN jsonb_send(deleted.further - CAST('{id,user_id}' AS text[]))
-         END AS further,
-         deleted.user_id,
-         deleted.id
+  SELECT json_send(row_to_json(deleted)) AS json_send_3, deleted.user_id, deleted.id
   FROM deleted
-       INNER JOIN LATERAL (SELECT deleted.id AS id, deleted.user_id AS user_id) AS own ON TRUE

@@ -52,30 +52,15 @@ WITH created AS (
                    tasks.completed,
                    tasks.priority,
                    tasks.tags,
-                   tasks.further,
                    tasks.all_day,
                    tasks.completed_at,
                    tasks.due_date,
                    tasks.created_at,
-                   tasks.updated_at
+                   tasks.updated_at,
+                   CASE
+                     WHEN jsonb_typeof(tasks.further) = 'object'
+                       THEN tasks.further - CAST('{id,user_id,title,description,completed,priority,tags,all_day,completed_at,due_date,created_at,updated_at}' AS text[])
+                   END AS further
        )
-  SELECT json_send(row_to_json(own)) AS json_send_1,
-         CASE
-           WHEN jsonb_typeof(created.further) = 'object'
-             THEN jsonb_send(created.further - CAST('{id,user_id,title,description,completed,priority,tags,all_day,completed_at,due_date,created_at,updated_at}' AS text[]))
-         END AS further,
-         created.user_id,
-         created.id
+  SELECT json_send(row_to_json(created)) AS json_send_1, created.user_id, created.id
   FROM created
-       INNER JOIN LATERAL (SELECT created.id AS id,
-                                  created.user_id AS user_id,
-                                  created.title AS title,
-                                  created.description AS description,
-                                  created.completed AS completed,
-                                  created.priority AS priority,
-                                  created.tags AS tags,
-                                  created.all_day AS all_day,
-                                  created.completed_at AS completed_at,
-                                  created.due_date AS due_date,
-                                  created.created_at AS created_at,
-                                  created.updated_at AS updated_at) AS own ON TRUE

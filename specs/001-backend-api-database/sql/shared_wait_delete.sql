@@ -25,14 +25,7 @@ WITH locked AS (
                                           ARRAY(SELECT locked.place
                                                 FROM locked
                                                 WHERE TRUE)))
-         RETURNING tasks.id, tasks.user_id, tasks.further
+         RETURNING tasks.user_id, tasks.id
        )
-  SELECT json_send(row_to_json(own)) AS json_send_1,
-         CASE
-           WHEN jsonb_typeof(deleted.further) = 'object'
-             THEN jsonb_send(deleted.further - CAST('{id,user_id}' AS text[]))
-         END AS further,
-         deleted.user_id,
-         deleted.id
+  SELECT json_send(row_to_json(deleted)) AS json_send_1, deleted.user_id, deleted.id
   FROM deleted
-       INNER JOIN LATERAL (SELECT deleted.id AS id, deleted.user_id AS user_id) AS own ON TRUE

@@ -38,30 +38,15 @@ WITH locked AS (
                    tasks.completed,
                    tasks.priority,
                    tasks.tags,
-                   tasks.further,
                    tasks.all_day,
                    tasks.completed_at,
                    tasks.due_date,
                    tasks.created_at,
-                   tasks.updated_at
+                   tasks.updated_at,
+                   CASE
+                     WHEN jsonb_typeof(tasks.further) = 'object'
+                       THEN tasks.further - CAST('{id,user_id,title,description,completed,priority,tags,all_day,completed_at,due_date,created_at,updated_at}' AS text[])
+                   END AS further
        )
-  SELECT json_send(row_to_json(own)) AS json_send_1,
-         CASE
-           WHEN jsonb_typeof(updated.further) = 'object'
-             THEN jsonb_send(updated.further - CAST('{id,user_id,title,description,completed,priority,tags,all_day,completed_at,due_date,created_at,updated_at}' AS text[]))
-         END AS further,
-         updated.user_id,
-         updated.id
+  SELECT json_send(row_to_json(updated)) AS json_send_1, updated.user_id, updated.id
   FROM updated
-       INNER JOIN LATERAL (SELECT updated.id AS id,
-                                  updated.user_id AS user_id,
-                                  updated.title AS title,
-                                  updated.description AS description,
-                                  updated.completed AS completed,
-                                  updated.priority AS priority,
-                                  updated.tags AS tags,
-                                  updated.all_day AS all_day,
-                                  updated.completed_at AS completed_at,
-                                  updated.due_date AS due_date,
-                                  updated.created_at AS created_at,
-                                  updated.updated_at AS updated_at) AS own ON TRUE

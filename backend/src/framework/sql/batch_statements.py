@@ -48,6 +48,7 @@ from src.framework.sql.statements import (
     now,
     owned,
     settled,
+    shown,
 )
 
 # What stands for a row in the answer to a batch that was not applied.
@@ -105,7 +106,7 @@ def change_rows(table: Table, given: Iterable[str], keys: Table, row_id: str) ->
     seen = owned(select(keys.c.fingerprint, row.label("row")), keys).select_from(found)
     seen = seen.where(this_key, not_(is_expired(keys))).order_by(n)
     ids = bindparam("ids", type_=ARRAY(table.c.id.type))
-    locked = owned(select(table), table).where(table.c.id == any_(ids)).order_by(table.c.id)
+    locked = owned(select(*shown(table)), table).where(table.c.id == any_(ids)).order_by(table.c.id)
     answered = owned(update(keys), keys).where(this_key).values(answer=bindparam("answer"))
     return BatchStatements(
         table=table,

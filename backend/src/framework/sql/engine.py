@@ -20,7 +20,7 @@ from typing import Any, TypeAlias, TypeVar
 
 import asyncpg
 from pydantic_core import to_json
-from sqlalchemy import CTE, CompoundSelect, Select, event, exc, select, true
+from sqlalchemy import CTE, CompoundSelect, FromClause, Select, event, exc, select, true
 from sqlalchemy.dialects.postgresql.asyncpg import (
     AsyncAdapt_asyncpg_connection,
     PGDialect_asyncpg,
@@ -40,8 +40,9 @@ from src.framework.sql.exceptions import (
     NoConnectionFree,
     OutcomeUnknown,
 )
-from src.framework.sql.json_times import RowEnd, with_six_digits
-from src.framework.sql.members import MEMBER_REASONS, Parts, in_parts, joined
+from src.framework.sql.json_times import with_six_digits
+from src.framework.sql.members import MEMBER_REASONS
+from src.framework.sql.row_end import RowEnd, json_of, row_end
 from src.framework.sql.shares import Shares
 from src.framework.sql.sharing import Answers, Group, How, Queue, Turn, Values
 
@@ -133,9 +134,8 @@ class Statement:
     that many requests share. Each request gives the shared statement its values, and says what its
     own statement `does`.
 
-    If `end` is None, the first column is the answer. Otherwise, `end` says which times stand last
-    in each row, and the first columns are the parts of a row: two parts if `has_further` is true,
-    one part if not. If `has_footer` is true, the last row says something about the other rows.
+    The first column is the answer. If `end` is not None, `end` completes the JSON of each row. If
+    `has_footer` is true, the last row says something about the other rows.
     """
 
     sql: str
@@ -146,7 +146,6 @@ class Statement:
     shared: "Shared | None" = None
     does: Mapping[str, object] = field(default_factory=dict)
     end: RowEnd | None = None
-    has_further: bool = False
     has_footer: bool = False
 
 
@@ -170,17 +169,18 @@ def compiled(
     If `current` has a row and the statement has none, the result is one None: a condition failed.
     Raises TypeError for a value that is not a bindparam.
     """
-    parts = in_parts(statement.cte("row"))
-    source = parts.source if current is None else current.outerjoin(parts.source, true())
-    return compiled_rows(select(*parts.columns).select_from(source), parts, repeatable)
+    row = statement.cte("row")
+    source = row if current is None else current.outerjoin(row, true())
+    return compiled_rows(select(json_of(row)).select_from(source), row, repeatable)
 
 
 def compiled_rows(
-    answer: Select[Any] | CompoundSelect[Any], parts: Parts, repeatable: bool | None = None
+    answer: Select[Any] | CompoundSelect[Any],
+    rows: FromClause,
+    repeatable: bool | None = None,
 ) -> Statement:
-    """Compile a statement whose first columns are these parts. Raises as `compiled` does."""
-    statement = compiled_answer(answer, repeatable)
-    return replace(statement, end=parts.end, has_further=parts.further is not None)
+    """Compile a statement whose first column is the JSON of rows. Raises as `compiled` does."""
+    return replace(compiled_answer(answer, repeatable), end=row_end(rows.c))
 
 
 def compiled_answer(
@@ -694,19 +694,14 @@ async def _batches(
 
 
 def rows_of(statement: Statement, records: list[asyncpg.Record]) -> list[bytes]:
-    """Return the JSON of each row, with the row's further members and six digits in its times."""
-    if statement.has_further:
-        rows = [
-            record[0] if record[1] is None else joined(record[0], record[1]) for record in records
-        ]
-    else:
-        rows = [record[0] for record in records]
+    """Return the answers in these records."""
+    rows = [record[0] for record in records]
     if statement.end is None:
         return rows
     if not statement.has_footer:
-        return statement.end.with_six_digits(rows)
+        return statement.end.completed(rows)
     footer = rows.pop()
-    return [*statement.end.with_six_digits(rows), footer]
+    return [*statement.end.completed(rows), footer]
 
 
 def _driver(connection: ConnectionPoolEntry) -> Driver:

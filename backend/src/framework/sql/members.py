@@ -5,7 +5,8 @@ change is removed. PostgreSQL applies changes with `change_members` and `members
 that migration 0011 creates.
 """
 
-from typing import Any, NamedTuple
+from collections.abc import Iterable
+from typing import Any
 
 from sqlalchemy import (
     JSON,
@@ -14,15 +15,12 @@ from sqlalchemy import (
     Text,
     case,
     cast,
-    false,
     func,
     literal_column,
     select,
     true,
 )
 from sqlalchemy.dialects.postgresql import JSONB
-
-from src.framework.sql.json_times import RowEnd, row_end
 
 MEMBER_REASONS = ("too many members", "too long members")
 """The messages of the functions' errors. Citus passes on the message alone, and no column."""
@@ -34,54 +32,28 @@ def holds_members(column: ColumnElement[Any]) -> bool:
     return isinstance(column.type, JSONB)
 
 
-class Parts(NamedTuple):
-    """The two parts of each row: `json` has its columns, and `further` has its further members.
+def with_members_last(columns: Iterable[ColumnElement[Any]]) -> list[ColumnElement[Any]]:
+    """Return these columns of a row, and the further members as the last column.
 
-    A statement selects both parts from `source`. `further` is None if no row can have further
-    members. A row has a second part only if its members are an object, as `are_object` says. `end`
-    says which times stand last in `json`.
+    The last column is null if the members are no object. A member that has the name of a column is
+    left out: no JSON object may have a name twice.
     """
-
-    source: FromClause
-    json: ColumnElement[Any]
-    are_object: ColumnElement[bool]
-    further: ColumnElement[Any] | None
-    end: RowEnd
-
-    @property
-    def columns(self) -> list[ColumnElement[Any]]:
-        """The columns that a statement selects, as `bytea`.
-
-        The driver calls no Python function to read `bytea`.
-        """
-        json = func.json_send(self.json)
-        if self.further is None:
-            return [json]
-        return [json, case((self.are_object, func.jsonb_send(self.further))).label("further")]
-
-
-def in_parts(rows: Any) -> Parts:  # noqa: ANN401 - a CTE or a subquery
-    members = next((each for each in rows.c if holds_members(each)), None)
-    known = [each for each in rows.c if each is not members]
-    # A column that is computed may be null.
-    end = row_end({each.name: getattr(each, "nullable", True) for each in known})
+    every = [*columns]
+    members = next((each for each in every if holds_members(each)), None)
+    known = [each for each in every if each is not members]
     if members is None:
-        return Parts(rows, func.row_to_json(rows.table_valued()), false(), None, end)
-    own = select(*known).correlate(rows).lateral("own")
-    json = func.row_to_json(own.table_valued())
-    are_object = func.jsonb_typeof(members) == literal_column("'object'")
-    # Without the members that have the name of a column: no object may have a name twice.
+        return known
+    return [*known, case((_are_object(members), _without(members, known))).label(members.name)]
+
+
+def _are_object(members: ColumnElement[Any]) -> ColumnElement[bool]:
+    return func.jsonb_typeof(members) == literal_column("'object'")
+
+
+def _without(members: Any, known: Iterable[Any]) -> ColumnElement[Any]:  # noqa: ANN401 - a column
     names = ",".join(each.name for each in known)
-    further = members.op("-")(literal_column(f"'{{{names}}}'::text[]"))
-    return Parts(rows.join(own, true()), json, are_object, further, end)
-
-
-_EMPTY = b"\x01{}"  # PostgreSQL sends a byte for the version of `jsonb` before the text
-
-
-def joined(json: bytes, further: bytes) -> bytes:
-    """Join the two parts of a row to one JSON object."""
-    return json if further == _EMPTY else b"%b,%b" % (json[:-1], further[2:])
+    rest: ColumnElement[Any] = members.op("-")(literal_column(f"'{{{names}}}'::text[]"))
+    return rest
 
 
 def with_json(rows: Any) -> tuple[FromClause, ColumnElement[Any]]:  # noqa: ANN401 - a CTE or a subquery
@@ -90,14 +62,17 @@ def with_json(rows: Any) -> tuple[FromClause, ColumnElement[Any]]:  # noqa: ANN4
     Use the expression only in a statement that needs the whole JSON. PostgreSQL prepares the
     expression each time the statement runs, and needs longer for this than for the JSON of a row.
     """
-    source, json, are_object, further, _ = in_parts(rows)
-    if further is None:
-        return source, json
-    text = func.substr(cast(further, Text), literal_column("2"))
+    members = next((each for each in rows.c if holds_members(each)), None)
+    if members is None:
+        return rows, func.row_to_json(rows.table_valued())
+    known = [each for each in rows.c if each is not members]
+    own = select(*known).correlate(rows).lateral("own")
+    json = func.row_to_json(own.table_valued())
+    text = func.substr(cast(_without(members, known), Text), literal_column("2"))
     pairs = func.left(text, literal_column("-1"))
     parts = (func.left(cast(json, Text), literal_column("-1")), func.nullif(pairs, _NOTHING))
     both = func.concat_ws(literal_column("','"), *parts).op("||")(literal_column("'}'"))
-    return source, case((are_object, cast(both, JSON)), else_=json)
+    return rows.join(own, true()), case((_are_object(members), cast(both, JSON)), else_=json)
 
 
 def changed_members(

@@ -35,7 +35,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import insert
 
 from src.framework.sql.engine import Shared, Statement, compiled_rows
-from src.framework.sql.members import changed_members, holds_members, in_parts, members_fit
+from src.framework.sql.members import changed_members, holds_members, members_fit
 from src.framework.sql.sharing import How
 from src.framework.sql.statements import (
     SENT_AS_TEXT,
@@ -45,6 +45,7 @@ from src.framework.sql.statements import (
     now,
     owned,
     settled,
+    shown,
     this_row,
     with_values,
 )
@@ -133,7 +134,7 @@ def _write_many(  # noqa: PLR0913 - what a statement depends on
         # If a row is there, from an attempt whose answer got lost, the statement fails. Then each
         # request goes alone. To look for such rows would take a fifteenth of PostgreSQL's time.
         made = insert(table).from_select(table.c.keys(), new)
-        answers.append(answers_of(made.returning(table).cte("created")))
+        answers.append(answers_of(made.returning(*shown(table)).cte("created")))
 
     if ops != {"create"}:
         place: ColumnClause[Any] = column("ctid")
@@ -180,15 +181,13 @@ def _write_many(  # noqa: PLR0913 - what a statement depends on
             row = changed(update(table).values(states), "update")
             if members is not None and not waits:
                 row = row.where(_fit(locked, members, only))
-            answers.append(answers_of(row.returning(table).cte("updated")))
+            answers.append(answers_of(row.returning(*shown(table)).cte("updated")))
         if "delete" in ops:
             row = changed(delete(table), "delete")
-            # With the further members, a deleted row has as many parts as the other rows.
-            parts = [each for each in table.c if each.primary_key or holds_members(each)]
-            answers.append(answers_of(row.returning(*parts).cte("deleted")))
+            answers.append(answers_of(row.returning(*table.primary_key).cte("deleted")))
 
     answer = answers[0] if len(answers) == 1 else union_all(*answers)
-    return compiled_rows(answer, in_parts(select(table).subquery()), ops == {"create"})
+    return compiled_rows(answer, select(*shown(table)).subquery(), ops == {"create"})
 
 
 def _asked_rows(

@@ -49,7 +49,6 @@ from sqlalchemy import (
     inspect,
     literal_column,
     not_,
-    null,
     or_,
     select,
     true,
@@ -59,13 +58,26 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB, Insert, insert
 from sqlalchemy.sql.dml import ReturningDelete
+from sqlalchemy.sql.selectable import NamedFromClause
 from sqlalchemy.sql.visitors import iterate, replacement_traverse
 from sqlmodel import SQLModel
 
-from src.framework.sql.engine import Shared, Statement, compiled, compiled_answer, compiled_rows
+from src.framework.sql.engine import (
+    Shared,
+    Statement,
+    compiled,
+    compiled_answer,
+    compiled_rows,
+)
 from src.framework.sql.etag import etag_of
 from src.framework.sql.json_times import IS_NAME_OF_TIME
-from src.framework.sql.members import changed_members, holds_members, in_parts, with_json
+from src.framework.sql.members import (
+    changed_members,
+    holds_members,
+    with_json,
+    with_members_last,
+)
+from src.framework.sql.row_end import json_of
 from src.framework.sql.text import is_text, letters_and_marks
 
 KEY_LIFETIME = timedelta(hours=24)
@@ -97,7 +109,12 @@ def table_of(model: type[SQLModel]) -> Table:
     return table
 
 
-def shown(table: Table) -> list[Column[Any]]:
+def shown(table: Table) -> list[ColumnElement[Any]]:
+    """Return the columns that answers show, in the order that a statement selects them."""
+    return with_members_last(_visible(table))
+
+
+def _visible(table: Table) -> list[Column[Any]]:
     return [column for column in table.c if "hidden" not in column.info]
 
 
@@ -147,7 +164,7 @@ def select_row(table: Table) -> Statement:
     # LIMIT makes PostgreSQL look each row up by the index. Without it, while the table is small,
     # PostgreSQL would plan a join that reads the whole table, and keep that plan.
     found = with_values(row, asked).limit(literal_column("1")).lateral("row")
-    together = compiled_rows(answers_of(found, asked), in_parts(found), repeatable=True)
+    together = compiled_rows(answers_of(found, asked), found, repeatable=True)
     return replace(compiled(row), shared=lambda _statements, _how: together)
 
 
@@ -255,13 +272,13 @@ def select_list(  # noqa: PLR0913 - what a statement depends on
     page = select_page(table, sort, chosen, goes_on="position" in by, place=place)
     if "offset" in by:
         page = page.offset(bindparam("offset", type_=BigInteger))
-    parts = in_parts(page.cte("row"))
-    answer: Any = select(*parts.columns).select_from(parts.source)
+    row = page.cte("row")
+    answer: Any = select(json_of(row))
     if counted:
         count = owned(select(func.count()).select_from(table), table).where(*chosen)
         total = func.json_send(func.to_json(count.scalar_subquery()))
-        answer = union_all(answer, select(total, *(null() for _ in parts.columns[1:])))
-    return replace(compiled_rows(answer, parts), has_footer=counted)
+        answer = union_all(answer, select(total))
+    return replace(compiled_rows(answer, row), has_footer=counted)
 
 
 class Creation(NamedTuple):
@@ -295,7 +312,7 @@ def insert_row(table: Table, given: Iterable[str], shared: Shared | None = None)
         at_once=replace(alone, shared=shared, does={"op": "create"}),
         kept=None,
         inserted=compiled_answer(row, repeatable=True),
-        written=compiled(_row(table, shown(table))),
+        written=compiled(select(*with_members_last(_row(table, _visible(table))))),
         keys_full=None,
     )
 
@@ -310,7 +327,7 @@ def insert_row_once(table: Table, given: Iterable[str], keys: Table, row_id: str
     Raises TypeError as `insert_row` does, and for a table with a hidden column.
     """
     _check_columns(table, given)
-    if len(shown(table)) < len(table.c):
+    if len(_visible(table)) < len(table.c):
         raise TypeError(f"{table}: the answer would show a hidden column")
     key = keys.c
     names = {"user_id": "user_id", "key": "key", "fingerprint": "fingerprint"}
@@ -321,7 +338,7 @@ def insert_row_once(table: Table, given: Iterable[str], keys: Table, row_id: str
     of_the_row = [key.user_id, key[row_id].label("id"), key.created_at]
     made = _renewed(keep, keys, row_id).returning(*of_the_row, key.fingerprint).cte("made")
     kept = _renewed(insert(keys).values(sent_key), keys, row_id)
-    row = _row(table, table.c, made).cte("row")
+    row = select(*_row(table, table.c, made)).cte("row")
     is_new = row.c.id == bindparam("id")
     created = (
         insert(table)
@@ -335,7 +352,7 @@ def insert_row_once(table: Table, given: Iterable[str], keys: Table, row_id: str
     rows, json = with_json(row)
     answer = select(case((is_same, json))).select_from(made.join(rows, true()))
     found = owned(select(*of_the_row), keys).where(key.key == bindparam("key")).cte("made")
-    rows, json = with_json(_row(table, table.c, found).cte("row"))
+    rows, json = with_json(select(*_row(table, table.c, found)).cte("row"))
     written = select(json).select_from(rows)
     return insert_row(table, given)._replace(
         at_once=compiled_answer(answer.add_cte(created, cleared), repeatable=True),
@@ -403,8 +420,10 @@ def _written_at(table: Table) -> str:
     return "updated_at" if "updated_at" in table.c else "created_at"
 
 
-def _row(table: Table, columns: Iterable[Column[Any]], made: CTE | None = None) -> Select[Any]:
-    """Select a new row from the parameters; `made` may have its id, owner and time."""
+def _row(
+    table: Table, columns: Iterable[Column[Any]], made: CTE | None = None
+) -> list[ColumnElement[Any]]:
+    """Return a new row's values for these columns; `made` may have its id, owner and time."""
     values: dict[str, ColumnElement[Any]] = {
         name: cast(value, table.c[name].type) for name, value in _values(table).items()
     }
@@ -412,7 +431,7 @@ def _row(table: Table, columns: Iterable[Column[Any]], made: CTE | None = None) 
         values |= {name: made.c[name] for name in ("id", "user_id")}
         values[_written_at(table)] = made.c.created_at
     first = first_values(table, values)
-    return select(*(first[column.name].label(column.name) for column in columns))
+    return [first[column.name].label(column.name) for column in columns]
 
 
 def _check_columns(table: Table, given: Iterable[str]) -> None:
@@ -516,7 +535,7 @@ def _change(
     """
     if not conditional:
         return compiled(this_row(statement, table))
-    current = this_row(select(*shown(table)), table).with_for_update().cte("current")
+    current = this_row(select(*_visible(table)), table).with_for_update().cte("current")
     rows, json = with_json(current)
     is_one_of_them = etag_of(json) == any_(bindparam("etags", type_=ARRAY(Text)))
     meets = select(current.c.id).select_from(rows)
@@ -548,8 +567,7 @@ def with_values(statement: Any, asked: FromClause) -> Any:  # noqa: ANN401 - any
     return replacement_traverse(statement, {}, value)
 
 
-def answers_of(rows: FromClause, asked: FromClause | None = None) -> Select[Any]:
-    """Select the parts of each row, its owner and its id."""
-    parts = in_parts(rows)
-    source = parts.source if asked is None else asked.join(parts.source, true())
-    return select(*parts.columns, rows.c.user_id, rows.c.id).select_from(source)
+def answers_of(rows: NamedFromClause, asked: FromClause | None = None) -> Select[Any]:
+    """Select the JSON of each row, its owner and its id."""
+    source = rows if asked is None else asked.join(rows, true())
+    return select(json_of(rows), rows.c.user_id, rows.c.id).select_from(source)
