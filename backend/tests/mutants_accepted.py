@@ -151,8 +151,8 @@ ACCEPTED: dict[str, dict[str, str]] = {
             "PostgreSQL finds the same type"
         ),
         "bindparam('seq', type_=BigInteger) → bindparam('seq')": "PostgreSQL finds the same type",
-        "select(state).select_from(page.outerjoin(tasks, true())).order_by(page.c.seq) → "
-        "select(state).select_from(page.outerjoin(tasks, true()))": (
+        "select(state).select_from(page.outerjoin(task, true())).order_by(page.c.seq) → "
+        "select(state).select_from(page.outerjoin(task, true()))": (
             "today's plan keeps the order; another might not"
         ),
     },
