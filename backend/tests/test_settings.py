@@ -143,6 +143,14 @@ def test_variables_override_the_file_and_an_empty_variable_means_unset(
     assert read.auth_secret.get_secret_value() == "e" * 32
 
 
+def test_a_folder_without_a_leading_slash_begins_where_the_service_starts(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    assert settings(data_dir="state/../data").data_dir == tmp_path / "data"
+
+
 def test_the_file_may_have_variables_of_other_programs(tmp_path: Path) -> None:
     file = tmp_path / ".env"
     file.write_text("COMPOSE_PROJECT_NAME=tasks\nPORT=9000\n")

@@ -53,7 +53,7 @@ def read_json(json: bytes) -> Any:  # noqa: ANN401 - JSON
         return from_json(json, allow_inf_nan=False)
     try:
         value = _decode(json.decode())
-        to_json(value, fallback=bool)  # refuses the same as `from_json`
+        to_json(value)  # refuses the same as `from_json`
     except (RecursionError, PydanticSerializationError):
         raise ValueError("a lone surrogate or too many levels") from None
     return value

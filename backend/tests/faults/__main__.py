@@ -93,7 +93,8 @@ def _words(nodeid: str) -> str:
 def main() -> None:
     table = Table()
     arguments = sys.argv[1:] or ALL
-    status = pytest.main(["--full", "-p", "no:terminalreporter", *arguments], [table])
+    options = ["--full", "--timeout=3600", "-p", "no:terminalreporter"]
+    status = pytest.main([*options, *arguments], [table])
     print(f"\r\033[K\n{table.text()}")
     if status == 0 and not sys.argv[1:]:
         RESULTS.write_text(f"# Faults\n\n{HEAD}\n\n{table.text()}\n")
