@@ -152,7 +152,7 @@ def _in_plain_words(error: dict[str, Any]) -> str:
         return str(error["ctx"]["error"])
     if error["loc"] == ("body",) and error["type"] != "json_invalid":
         return NO_OBJECT
-    if error["type"] == "model_attributes_type":
+    if error["type"] in {"model_type", "model_attributes_type"}:
         return "must be a JSON object"
     if error["type"].startswith("uuid_"):
         return "must be a UUID"
