@@ -178,7 +178,7 @@ TESTS = {
         tests/test_failures.py tests/test_long_lists.py tests/test_sharing.py
         -k 'not (pooler or jwt or test_failures or test_long_lists or test_sharing) or absent
         or may_have or read_only or own_zone or snapshot or is_read_again or broken_off
-        or takes_too_long or two_changes or are_each_applied'
+        or takes_too_long or two_changes or are_each_applied or all_kinds_go_together'
     """,
     "src/framework/web/application.py": "tests/test_telemetry.py tests/test_fastapi.py",
     "src/framework/web/docs.py": """
