@@ -32,6 +32,11 @@ def holds_members(column: ColumnElement[Any]) -> bool:
     return isinstance(column.type, JSONB)
 
 
+def members_of(columns: Iterable[Any]) -> Any:  # noqa: ANN401 - a column, or None
+    """Return the column that holds further members, if there is one."""
+    return next((each for each in columns if holds_members(each)), None)
+
+
 def with_members_last(columns: Iterable[ColumnElement[Any]]) -> list[ColumnElement[Any]]:
     """Return these columns of a row, and the further members as the last column.
 
@@ -39,7 +44,7 @@ def with_members_last(columns: Iterable[ColumnElement[Any]]) -> list[ColumnEleme
     left out: no JSON object may have a name twice.
     """
     every = [*columns]
-    members = next((each for each in every if holds_members(each)), None)
+    members = members_of(every)
     known = [each for each in every if each is not members]
     if members is None:
         return known
@@ -62,7 +67,7 @@ def with_json(rows: Any) -> tuple[FromClause, ColumnElement[Any]]:  # noqa: ANN4
     Use the expression only in a statement that needs the whole JSON. PostgreSQL prepares the
     expression each time the statement runs, and needs longer for this than for the JSON of a row.
     """
-    members = next((each for each in rows.c if holds_members(each)), None)
+    members = members_of(rows.c)
     if members is None:
         return rows, func.row_to_json(rows.table_valued())
     known = [each for each in rows.c if each is not members]

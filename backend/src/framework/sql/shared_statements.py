@@ -35,7 +35,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import insert
 
 from src.framework.sql.engine import Shared, Statement, compiled_rows
-from src.framework.sql.members import changed_members, holds_members, members_fit
+from src.framework.sql.members import changed_members, holds_members, members_fit, members_of
 from src.framework.sql.sharing import How
 from src.framework.sql.statements import (
     SENT_AS_TEXT,
@@ -106,7 +106,7 @@ def _write_many(  # noqa: PLR0913 - what a statement depends on
         for each in table.c
         if only is None or "create" in ops or each.primary_key or _is_in(each, only.get("sets"))
     ]
-    members = next((each for each in needed if holds_members(each)), None)
+    members = members_of(needed)
     asked: Any = _asked_rows(needed, only)
 
     def does(rows: FromClause, op: str) -> ColumnElement[bool]:
