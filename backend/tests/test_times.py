@@ -308,7 +308,7 @@ def test_a_member_that_looks_like_the_end_of_a_row_hides_no_time() -> None:
 def test_further_members_stand_beside_the_columns_whatever_they_look_like() -> None:
     for further in (
         '"further": null',
-        '"a": {"further":{"b": 1}}',
+        '"a": {"b": 1,"further":{"c": 2}}',
         '"x": "\\",\\"further\\":null}"',
     ):
         sent = sent_row(None, WHOLE, WHOLE, WHOLE, further=f"{{{further}}}")
