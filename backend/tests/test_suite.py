@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import conftest
 from tests.mutants import modules
 from tests.mutants_accepted import ACCEPTED
 from tests.serving import BACKEND
@@ -78,6 +79,18 @@ Generated cases are of seed 7; --seed=7 generates them again.
     )
     assert len(drawn.splitlines()) > 50
     assert drawn == again != other
+
+
+def test_a_run_is_in_memory_only_if_there_is_room_and_nobody_named_a_folder(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("TMPDIR", raising=False)
+    monkeypatch.setattr(conftest, "ROOM", 1 << 60)
+    assert conftest.folder_in_memory() is None
+
+    monkeypatch.setattr(conftest, "ROOM", 0)
+    monkeypatch.setenv("TMPDIR", "/var/tmp")
+    assert conftest.folder_in_memory() is None
 
 
 def test_the_summary_names_only_missing_programs() -> None:
