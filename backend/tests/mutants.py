@@ -82,8 +82,8 @@ _OF_STATEMENTS = """
     tests/test_conditions.py tests/test_pages.py tests/test_notes.py tests/test_lost_answers.py
     -k 'published_sql or not (test_resource or jwt) and (scoped or cursor_can_say
     or same_key_and_task or with_another_task or postgresql_computes or empty_update
-    or filters_combine or full_page or type_error or asks_for or any_position or sent_again
-    or completed_filters)'
+    or filters_combine or full_page or type_error or asks_for or any_position or same_title
+    or sent_again or completed_filters)'
 """
 
 # The quick tests of each module, the quickest tests first. A module without an entry of its own has

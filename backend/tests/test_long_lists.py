@@ -1,6 +1,7 @@
 """A long list is one snapshot, in bounded memory."""
 
 import asyncio
+import gc
 import json
 import socket
 from collections.abc import AsyncIterator, Iterator
@@ -9,6 +10,7 @@ from itertools import count
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import asyncpg
 import httpx
 import psutil
 import pytest
@@ -16,7 +18,14 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from xxhash import xxh3_128
 
 from src.framework.spool import IN_MEMORY_BYTES, PIECE_BYTES
-from src.framework.sql.engine import BATCH_ROWS, Statement, create_engine, fetch, fetch_batches_into
+from src.framework.sql.engine import (
+    BATCH_ROWS,
+    Statement,
+    create_engine,
+    fetch,
+    fetch_batches_into,
+    fetch_into,
+)
 from src.framework.sql.exceptions import DatabaseUnavailable
 from src.schemas.other_names import MAX_PAGE
 from tests.conftest import execute
@@ -241,6 +250,26 @@ async def test_a_broken_off_list_leaves_no_open_transaction(
         await fetch_batches_into(one, NUMBERS, gather, number=2500)
 
     assert await fetch(one, READ_ONLY) == b'"off"'
+
+
+async def records_in_memory() -> int:
+    await asyncio.sleep(0)  # the event loop has the future of an answer until then
+    gc.collect()
+    return sum(isinstance(each, asyncpg.Record) for each in gc.get_objects())
+
+
+@pytest.mark.anyio
+async def test_memory_has_no_records_of_the_rows_that_are_gathered(one: AsyncEngine) -> None:
+    before = await records_in_memory()
+
+    async def of_a_page(rows: list[bytes]) -> tuple[int, int]:
+        return len(rows), await records_in_memory() - before
+
+    async def of_a_batch(batches: AsyncIterator[list[bytes]]) -> tuple[int, int]:
+        return await of_a_page(await anext(batches))
+
+    assert await fetch_into(one, NUMBERS, of_a_page, number=1000) == (1000, 0)
+    assert await fetch_batches_into(one, NUMBERS, of_a_batch, number=2500) == (BATCH_ROWS, 0)
 
 
 @pytest.mark.anyio

@@ -509,8 +509,9 @@ def fetch_into(
     async def fetch_once(
         connection: ConnectionPoolEntry, statement: Statement, arguments: list[object]
     ) -> T:
-        records = await _fetch_once(connection, statement, arguments)
-        return await gather(rows_of(statement, records))
+        # No name for the records: memory would have each row twice until `gather` returns.
+        rows = rows_of(statement, await _fetch_once(connection, statement, arguments))
+        return await gather(rows)
 
     return _in_turn(engine, fetch_once, statement, values)
 
@@ -688,8 +689,8 @@ async def _batches(
     await driver.execute("BEGIN READ ONLY")
     prepared = connection.info.get(statement) or await _prepare(driver, connection.info, statement)
     cursor = await prepared.cursor(*arguments)
-    while records := await cursor.fetch(BATCH_ROWS):
-        yield rows_of(statement, records)
+    while rows := rows_of(statement, await cursor.fetch(BATCH_ROWS)):
+        yield rows
     await driver.execute("COMMIT")
 
 
