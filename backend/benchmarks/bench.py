@@ -78,6 +78,8 @@ T = TypeVar("T")
 class Size:
     rounds: int
     seconds: int
+    one_user_seconds: int
+    """Long enough that the first requests after a pause do not decide the 99th percentile."""
     far_seconds: int
     long_seconds: int
     repeats: int
@@ -93,6 +95,7 @@ class Size:
 FULL = Size(
     rounds=7,
     seconds=1,
+    one_user_seconds=3,
     far_seconds=3,
     long_seconds=5,
     repeats=20,
@@ -106,6 +109,7 @@ FULL = Size(
 QUICK = Size(
     rounds=1,
     seconds=1,
+    one_user_seconds=1,
     far_seconds=1,
     long_seconds=1,
     repeats=2,
@@ -431,6 +435,12 @@ def three_services(stack: ExitStack, url: str) -> dict[str, list[Running]]:
     return {report.THREE: [start(peers.running(peers.ours(), url)) for _ in range(3)]}
 
 
+def measure_one_user(
+    servers: Mapping[str, Running | Sequence[Running]], size: Size, progress: Progress
+) -> report.Results:
+    return measure(servers, size.one_user, replace(size, seconds=size.one_user_seconds), progress)
+
+
 def write_one_user(fast: list[Peer], size: Size) -> None:
     progress = Progress(size.rounds * len(size.one_user) * (len(fast) + 2))
     with tempfile.TemporaryDirectory() as folder, roomy_server(Path(folder) / "data") as url:
@@ -443,15 +453,13 @@ def write_one_user(fast: list[Peer], size: Size) -> None:
                 )
                 for peer in [*fast, peers.ours(workers=2)]
             }
-            results = measure(
-                {**servers, **three_services(stack, url)}, size.one_user, size, progress
-            )
+            results = measure_one_user({**servers, **three_services(stack, url)}, size, progress)
     progress.step("done")
     tables = report.of_one_user(results, [peer.name for peer in fast])
     print(f"\n{tables}")
     how = (
-        f"{report.machine()}. Rates are medians of {size.rounds} rounds of {size.seconds} s, taken "
-        "in turn; ratios are medians of the ratios of each round."
+        f"{report.machine()}. Rates are medians of {size.rounds} rounds of {size.one_user_seconds} "
+        "s, taken in turn; ratios are medians of the ratios of each round."
     )
     written = "Written by `make -C backend bench ARGS=--one-user`."
     (RESULTS / "one-user.md").write_text(f"# One user\n\n{written} {how}\n\n{tables}")
@@ -505,7 +513,7 @@ def main() -> None:
             }
             connections = measure(under_load, size.connections, size, progress)
             under_load |= three_services(stack, url)
-            one_user = measure(under_load, size.one_user, size, progress)
+            one_user = measure_one_user(under_load, size, progress)
         limits = by_postgres_alone(url, rows, size, progress)
         for measured in (results, connections):
             for name, loads in measured.items():
@@ -552,8 +560,9 @@ def main() -> None:
             size.rows,
             small,
             large,
-            f"{size.rounds} rounds of {size.seconds} s, 16 connections unless a row says "
-            f"otherwise, a pool of {peers.POOL_SIZE}, one process each (Go's uses both cores)",
+            f"{size.rounds} rounds of {size.seconds} s ({size.one_user_seconds} s for one user), "
+            "16 connections unless a row says otherwise, a pool of "
+            f"{peers.POOL_SIZE}, one process each (Go's uses both cores)",
         )
     )
     print(text.table)
