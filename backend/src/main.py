@@ -54,9 +54,7 @@ class TaskAPI(Application):
         """In open mode, the contract asks for no token."""
         if self.openapi_schema is None:
             finish_openapi(
-                super().openapi(),
-                tasks.HEADER_EXAMPLES,
-                with_tokens=self.tokens is not None,
+                super().openapi(), tasks.HEADER_EXAMPLES, with_tokens=self.tokens is not None
             )
         return super().openapi()
 

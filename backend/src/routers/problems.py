@@ -18,13 +18,7 @@ from src.framework.sql.exceptions import (
     TooManyKeys,
 )
 from src.framework.web.links import path_beside
-from src.framework.web.problems import (
-    HANDLERS,
-    Handler,
-    problem,
-    problem_with_errors,
-    unavailable,
-)
+from src.framework.web.problems import HANDLERS, Handler, problem, problem_with_errors, unavailable
 from src.schemas.further import ONE_TOO_MANY, TOO_LONG
 from src.schemas.task_listing import MUST_BE_ZONE
 from src.services.exceptions import (

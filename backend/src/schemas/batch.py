@@ -135,12 +135,7 @@ BATCH_EXAMPLES: dict[str, Any] = {
     "Update a task and delete another": {
         "value": {
             "operations": [
-                {
-                    "op": "update",
-                    "id": EXAMPLE_ID,
-                    "if_match": _ETAG,
-                    "task": {"completed": True},
-                },
+                {"op": "update", "id": EXAMPLE_ID, "if_match": _ETAG, "task": {"completed": True}},
                 {"op": "delete", "id": EXAMPLE_ID[:-1] + "0"},
             ]
         }

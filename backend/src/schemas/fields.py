@@ -159,8 +159,7 @@ UserId = Annotated[
     str,
     Characters(1, LONGEST_USER_ID),
     Field(
-        description="The owner: any text, percent-encoded as UTF-8 in the path.",
-        examples=["ada"],
+        description="The owner: any text, percent-encoded as UTF-8 in the path.", examples=["ada"]
     ),
 ]
 

@@ -49,7 +49,7 @@ class PersonalTokenCreate(BaseModel):
         str,
         Characters(1, 100, strips=True),
         Field(
-            description="What the token is for: 1 to 100 characters; outer white space is removed.",
+            description="What the token is for: 1 to 100 characters; outer white space is removed."
         ),
     ]
     scope: Scope = Field(
@@ -62,7 +62,7 @@ class PersonalTokenCreate(BaseModel):
         AfterValidator(_within_a_year),
         Field(
             description="When the token ends: a time, or the start of a day in UTC. At most "
-            "365 days from now. Absent, `null` or empty: 90 days from now.",
+            "365 days from now. Absent, `null` or empty: 90 days from now."
         ),
     ] = Field(default=None, validate_default=True)
 

@@ -22,14 +22,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 from typing_extensions import TypedDict
 
-from src.schemas.fields import (
-    EXAMPLE_ID,
-    Characters,
-    SentTime,
-    day_of,
-    is_day,
-    without_default,
-)
+from src.schemas.fields import EXAMPLE_ID, Characters, SentTime, day_of, is_day, without_default
 from src.schemas.further import ANSWERED, FURTHER, SENT, FurtherText, change_text, whole_text
 from src.schemas.other_names import PRIORITY_WORDS, task_in_our_words, without_spellings
 
@@ -38,12 +31,7 @@ MAX_TAGS = 20
 Priority: TypeAlias = Literal["low", "medium", "high", "urgent"]
 
 Title = Annotated[
-    str,
-    Characters(1, 500, strips=True),
-    Field(
-        description="Trimmed.",
-        examples=["Buy milk"],
-    ),
+    str, Characters(1, 500, strips=True), Field(description="Trimmed.", examples=["Buy milk"])
 ]
 
 Description = Annotated[str, Characters(0, 5000)]
@@ -91,27 +79,21 @@ def _without_comma(tag: str) -> str:
 SentPriority = Annotated[
     Priority,
     BeforeValidator(_rank),
-    Field(
-        description="Any capitals; empty means `medium`.",
-        examples=["high"],
-    ),
+    Field(description="Any capitals; empty means `medium`.", examples=["high"]),
     WithJsonSchema(
         {
             "anyOf": [
                 {"type": "string", "enum": [*get_args(Priority)]},
                 {"type": "string", "maxLength": 0},
                 {"type": "null"},
-            ],
+            ]
         }
     ),
 ]
 
 SentDueDate = Annotated[
     SentTime,
-    Field(
-        description="A day or a time (RFC 3339; UTC without offset).",
-        examples=["2026-12-24"],
-    ),
+    Field(description="A day or a time (RFC 3339; UTC without offset).", examples=["2026-12-24"]),
 ]
 
 
@@ -124,18 +106,14 @@ def _with_completed(task: object) -> object:
 
 SentPast = Annotated[
     SentTime,
-    Field(
-        description="A future time becomes now.",
-        examples=["2026-11-20T18:00:00+00:00"],
-    ),
+    Field(description="A future time becomes now.", examples=["2026-11-20T18:00:00+00:00"]),
     # The service takes a day and an empty text, too. The schema leaves both out: an agent's tool
     # for batches has all schemas, so each schema must be short.
     WithJsonSchema({"type": ["string", "null"], "format": "date-time"}),
 ]
 
 _WHETHER_A_DAY = Field(
-    description="Whether `due_date` is a day. Unset: `true` without a time.",
-    examples=[True],
+    description="Whether `due_date` is a day. Unset: `true` without a time.", examples=[True]
 )
 
 

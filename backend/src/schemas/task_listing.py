@@ -169,9 +169,7 @@ class TaskListing(Listing):
     time_zone: Annotated[
         str,
         BeforeValidator(_zone),
-        WithJsonSchema(
-            or_empty("America/New_York", type="string", pattern=ZONE_PATTERN),
-        ),
+        WithJsonSchema(or_empty("America/New_York", type="string", pattern=ZONE_PATTERN)),
     ] = Field(
         default=UTC_ZONE,
         description="The IANA name of the zone in which days begin and end.",

@@ -50,14 +50,7 @@ from src.models.idempotency_key import IdempotencyKey
 from src.models.task import Task
 from src.schemas.task import Completion, TaskCreate, TaskUpdate
 from src.schemas.task_listing import UTC_ZONE, Sort, TaskListing
-from src.services.due_dates import (
-    IN_ZONE,
-    bounds,
-    due_at,
-    is_between,
-    is_overdue,
-    is_time_zone,
-)
+from src.services.due_dates import IN_ZONE, bounds, due_at, is_between, is_overdue, is_time_zone
 from src.services.exceptions import UnknownTimeZone
 
 TASKS = table_of(Task)

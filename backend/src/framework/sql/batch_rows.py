@@ -9,15 +9,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from src.framework.condition import Condition
 from src.framework.sql.batch_statements import CHANGED, FULL, LATE, MISSING, REUSED, BatchStatements
-from src.framework.sql.engine import (
-    fetch_all,
-    is_distributed,
-)
+from src.framework.sql.engine import fetch_all, is_distributed
 from src.framework.sql.exceptions import BatchRefused, KeyReused
 from src.framework.sql.rows import check_room
-from src.framework.sql.statements import (
-    KEY_LIFETIME,
-)
+from src.framework.sql.statements import KEY_LIFETIME
 from src.framework.sql.steps import apply_in_steps
 from src.framework.sql.uuid7 import instant, next_tick, uuid7
 

@@ -212,11 +212,7 @@ def _change_rows_once(table: Table, given: Iterable[str], keys: Table, row_id: s
     before = select(case((is_same, then), else_=_REUSED)).select_from(seen).scalar_subquery()
     is_not_kept = and_(may_keep, not_(select(kept).exists()))
     fresh = select(
-        case(
-            (and_(is_not_kept, are_full(keys)), _FULL),
-            (is_not_kept, _LATE),
-            else_=answer.c.rows,
-        )
+        case((and_(is_not_kept, are_full(keys)), _FULL), (is_not_kept, _LATE), else_=answer.c.rows)
     ).scalar_subquery()
     each = func.json_array_elements(func.coalesce(before, fresh)).table_valued(
         column("value", JSON), with_ordinality="n"
@@ -268,10 +264,7 @@ def _judged(table: Table, operations: Select[Any]) -> tuple[CTE, CTE, CTE]:
     row = select(*parts).lateral("row")
     rows, json = with_json(row)
     is_missing = and_(not_(_is(operation, "create")), current.c.id.is_(None))
-    has_changed = and_(
-        operation.c.etags.is_not(None),
-        etag_of(json) != all_(operation.c.etags),
-    )
+    has_changed = and_(operation.c.etags.is_not(None), etag_of(json) != all_(operation.c.etags))
     failure = case((is_missing, literal_column("404")), (has_changed, literal_column("412"))).label(
         "failure"
     )
@@ -330,10 +323,7 @@ def _time_since(
 def _answers(verdict: CTE, state: CTE) -> tuple[FromClause, ColumnElement[Any]]:
     states, json = with_json(state)
     failed = verdict.c.failure.is_not(None)
-    answer = case(
-        (failed, func.to_json(verdict.c.failure)),
-        (state.c.id.is_not(None), json),
-    )
+    answer = case((failed, func.to_json(verdict.c.failure)), (state.c.id.is_not(None), json))
     return verdict.outerjoin(states, state.c.id == verdict.c.id), answer
 
 

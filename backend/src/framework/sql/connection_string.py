@@ -45,11 +45,7 @@ _SHAPE = (
 # verified certificate protects as channel binding would.
 _NOT_NEEDED = {"channel_binding", "gssencmode", "pgbouncer"}
 
-_NEED_TLS = {
-    "channel_binding": "require",
-    "gssencmode": "require",
-    "sslnegotiation": "direct",
-}
+_NEED_TLS = {"channel_binding": "require", "gssencmode": "require", "sslnegotiation": "direct"}
 
 
 @cache

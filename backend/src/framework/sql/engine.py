@@ -21,10 +21,7 @@ from typing import Any, TypeAlias, TypeVar
 import asyncpg
 from pydantic_core import to_json
 from sqlalchemy import CTE, CompoundSelect, FromClause, Select, event, exc, select, true
-from sqlalchemy.dialects.postgresql.asyncpg import (
-    AsyncAdapt_asyncpg_connection,
-    PGDialect_asyncpg,
-)
+from sqlalchemy.dialects.postgresql.asyncpg import AsyncAdapt_asyncpg_connection, PGDialect_asyncpg
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry
 from sqlalchemy.sql.dml import UpdateBase
@@ -100,14 +97,7 @@ _TAKES_LONG = object()
 # How a statement fails when it cannot lock a row. PostgreSQL has then undone the statement.
 _LOCKED = (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError)
 
-_FAILED = (
-    TimeoutError,
-    asyncpg.RaiseError,
-    *_LOST,
-    *_REFUSED,
-    *_LOCKED,
-    *citus.REFUSALS,
-)
+_FAILED = (TimeoutError, asyncpg.RaiseError, *_LOST, *_REFUSED, *_LOCKED, *citus.REFUSALS)
 
 _DIALECT = PGDialect_asyncpg()  # type: ignore[no-untyped-call]  # SQLAlchemy left it untyped
 
@@ -158,9 +148,7 @@ _IS_DISTRIBUTED = Statement(f"SELECT to_json({citus.IS_DISTRIBUTED})")
 
 
 def compiled(
-    statement: Select[Any] | UpdateBase,
-    repeatable: bool | None = None,
-    current: CTE | None = None,
+    statement: Select[Any] | UpdateBase, repeatable: bool | None = None, current: CTE | None = None
 ) -> Statement:
     """Compile a statement that returns each of its rows as a JSON object.
 
@@ -175,9 +163,7 @@ def compiled(
 
 
 def compiled_rows(
-    answer: Select[Any] | CompoundSelect[Any],
-    rows: FromClause,
-    repeatable: bool | None = None,
+    answer: Select[Any] | CompoundSelect[Any], rows: FromClause, repeatable: bool | None = None
 ) -> Statement:
     """Compile a statement whose first column is the JSON of rows. Raises as `compiled` does."""
     return replace(compiled_answer(answer, repeatable), end=row_end(rows.c))

@@ -18,10 +18,7 @@ from src.framework.sql.engine import (
     is_distributed,
 )
 from src.framework.sql.exceptions import KeyReused, NotFound, TooManyKeys
-from src.framework.sql.statements import (
-    KEY_LIFETIME,
-    Creation,
-)
+from src.framework.sql.statements import KEY_LIFETIME, Creation
 from src.framework.sql.steps import create_in_steps
 from src.framework.sql.uuid7 import instant, next_tick, uuid7
 
@@ -125,11 +122,7 @@ async def _create_at_once(
 
 
 async def edit_row(
-    engine: AsyncEngine,
-    statement: Statement,
-    condition: Condition | None,
-    /,
-    **values: object,
+    engine: AsyncEngine, statement: Statement, condition: Condition | None, /, **values: object
 ) -> bytes:
     """Change a row and return its new state. `statement` is conditional if there is a condition.
 

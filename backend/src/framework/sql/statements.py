@@ -62,21 +62,10 @@ from sqlalchemy.sql.selectable import NamedFromClause
 from sqlalchemy.sql.visitors import iterate, replacement_traverse
 from sqlmodel import SQLModel
 
-from src.framework.sql.engine import (
-    Shared,
-    Statement,
-    compiled,
-    compiled_answer,
-    compiled_rows,
-)
+from src.framework.sql.engine import Shared, Statement, compiled, compiled_answer, compiled_rows
 from src.framework.sql.etag import etag_of
 from src.framework.sql.json_times import IS_NAME_OF_TIME
-from src.framework.sql.members import (
-    changed_members,
-    holds_members,
-    with_json,
-    with_members_last,
-)
+from src.framework.sql.members import changed_members, holds_members, with_json, with_members_last
 from src.framework.sql.row_end import json_of
 from src.framework.sql.text import is_text, letters_and_marks
 

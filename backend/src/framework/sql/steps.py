@@ -10,21 +10,11 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from src.framework.long_numbers import json_text, read_json
 from src.framework.sql.batch_statements import CHANGED, FULL, LATE, MISSING, REUSED, BatchStatements
-from src.framework.sql.engine import (
-    Run,
-    fetch,
-    fetch_in_transaction,
-    rows_of,
-)
+from src.framework.sql.engine import Run, fetch, fetch_in_transaction, rows_of
 from src.framework.sql.etag import etag
 from src.framework.sql.exceptions import TooManyKeys
 from src.framework.sql.members import holds_members
-from src.framework.sql.statements import (
-    Creation,
-    delete_row,
-    made_here,
-    update_row,
-)
+from src.framework.sql.statements import Creation, delete_row, made_here, update_row
 
 
 async def create_in_steps(

@@ -2,16 +2,7 @@
 
 from typing import Any, Literal
 
-from sqlalchemy import (
-    ColumnElement,
-    Enum,
-    String,
-    TypeDecorator,
-    case,
-    func,
-    literal_column,
-    or_,
-)
+from sqlalchemy import ColumnElement, Enum, String, TypeDecorator, case, func, literal_column, or_
 
 # In NFKD, a mark follows its letter: the marks of Latin, Greek, Cyrillic, Hebrew, Arabic and kana.
 _MARKS = r"\u0300-\u036f\u0483-\u0487\u0591-\u05c7\u0610-\u061a\u064b-\u065f\u3099\u309a"

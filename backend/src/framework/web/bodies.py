@@ -48,9 +48,7 @@ def hold(scope: Scope, size: int) -> None:
     for key, most in ((user, MOST_OF_USER), (None, MOST_OF_ALL)):
         if held.get(key, 0) + size > most:
             raise HTTPException(
-                503 if key is None else 429,
-                LATER,
-                {"Retry-After": str(RETRY_AFTER)},
+                503 if key is None else 429, LATER, {"Retry-After": str(RETRY_AFTER)}
             )
     for key in {user, None}:
         held[key] = held.get(key, 0) + size

@@ -13,11 +13,9 @@ def header(
     description: str, example: object = None, *, kind: str = "string", required: bool = True
 ) -> Header:
     """Describe a header of an answer."""
-    return {
-        "description": description,
-        "required": required,
-        "schema": {"type": kind},
-    } | ({} if example is None else {"example": example})
+    return {"description": description, "required": required, "schema": {"type": kind}} | (
+        {} if example is None else {"example": example}
+    )
 
 
 _HEADERS = {
@@ -75,10 +73,7 @@ def example(content: object) -> dict[str, object]:
 
 
 def finish_openapi(
-    contract: dict[str, Any],
-    header_examples: Mapping[str, str],
-    *,
-    with_tokens: bool,
+    contract: dict[str, Any], header_examples: Mapping[str, str], *, with_tokens: bool
 ) -> None:
     """Add headers and the errors' media type, and drop derived titles."""
     components = contract["components"]

@@ -29,10 +29,7 @@ Responses: TypeAlias = dict[int | str, dict[str, Any]]
 # RFC 9110's phrases; Python before 3.13 has the older ones.
 _PHRASES = {413: "Content Too Large", 414: "URI Too Long", 422: "Unprocessable Content"}
 
-_DETAILS = {
-    404: "There is nothing at this path",
-    405: "This path does not allow that method",
-}
+_DETAILS = {404: "There is nothing at this path", 405: "This path does not allow that method"}
 BROKEN_QUERY = "The query must be percent-encoded UTF-8"
 ENCODED = "Send the body without compression, and without Content-Encoding"
 BROKEN_PATH = "The path must be percent-encoded UTF-8"
