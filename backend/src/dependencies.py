@@ -35,10 +35,12 @@ class OwnToken(HTTPBearer):
     """Refuses a request unless its token belongs to the user in the path, and allows the request.
 
     Raises NotAuthenticated, NotTheOwner and KeysUnavailable; with a personal token TokenRefused,
-    DatabaseUnavailable, and what `check_personal` raises.
+    DatabaseUnavailable and ReadOnlyToken. Where only a token of the sign-in will do, raises
+    OfSignInOnly for a personal token, and NoSignIn in open mode.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, takes_personal: bool) -> None:
+        self.takes_personal = takes_personal
         super().__init__(
             scheme_name="token",
             description="A token of the sign-in, or a personal token, for the user in the path",
@@ -46,12 +48,17 @@ class OwnToken(HTTPBearer):
 
     async def __call__(self, request: HTTPConnection) -> None:
         app, scope = request.app, request.scope
+        if app.tokens is None and not self.takes_personal:
+            raise NoSignIn
         if app.tokens is None or "token" in scope:
             return
         token, user_id = bearer(scope["headers"]), request.path_params["user_id"]
         if is_personal(token):
             known = await app.known_tokens.find(user_id, token)
-            self.check_personal(known, scope["method"])
+            if not self.takes_personal:
+                raise OfSignInOnly
+            if known.scope == "read" and scope["method"] not in {"GET", "HEAD"}:
+                raise ReadOnlyToken
             scope["token"] = known
         else:
             verified = await app.tokens.verified(token)
@@ -59,26 +66,9 @@ class OwnToken(HTTPBearer):
                 raise NotTheOwner(verified.user)
             scope["token"] = verified
 
-    def check_personal(self, token: KnownToken, method: str) -> None:
-        """Raises ReadOnlyToken."""
-        if token.scope == "read" and method not in {"GET", "HEAD"}:
-            raise ReadOnlyToken
 
-
-class TokenOfSignIn(OwnToken):
-    """Also refuses personal tokens (OfSignInOnly), and in open mode every request (NoSignIn)."""
-
-    async def __call__(self, request: HTTPConnection) -> None:
-        if request.app.tokens is None:
-            raise NoSignIn
-        await super().__call__(request)
-
-    def check_personal(self, token: KnownToken, method: str) -> None:  # noqa: ARG002 - whatever these are
-        raise OfSignInOnly
-
-
-own_token = OwnToken()
-token_of_sign_in = TokenOfSignIn()
+own_token = OwnToken(takes_personal=True)
+token_of_sign_in = OwnToken(takes_personal=False)
 
 
 async def get_engine(request: Request) -> AsyncEngine:

@@ -871,7 +871,7 @@ class Sent:
 
 
 def stream_to(sent: Sent) -> EventStream:
-    stream = EventStream(lambda _: nullcontext(lambda: None))
+    stream = EventStream(lambda _: nullcontext(lambda: None), asyncio.sleep)
     stream.loop, stream.send = asyncio.get_running_loop(), sent
     return stream
 

@@ -6,7 +6,7 @@ from starlette.responses import JSONResponse
 from src.dependencies import Engine
 from src.framework.sql.engine import ping
 from src.framework.web.contract import example, headers
-from src.framework.web.problems import UNEXPECTED, Stopping, documented
+from src.framework.web.problems import STOPPING, UNEXPECTED, documented, unavailable
 from src.framework.web.routing import StrictRoute
 from src.routers.problems import UNAVAILABLE
 from src.schemas.fields import Message
@@ -50,6 +50,6 @@ async def is_alive() -> Response:
 async def is_ready(request: Request, engine: Engine) -> Response:
     """Say whether the database answers and the service is not about to stop."""
     if request.app.stopping.is_set():
-        raise Stopping
+        return unavailable(STOPPING)
     await ping(engine)
     return JSONResponse(READY)

@@ -99,14 +99,13 @@ async def _no_sign_in(_request: Request, _error: NoSignIn) -> Response:
     return problem(403, NO_SIGN_IN)
 
 
-async def _too_many_tokens(_request: Request, _error: TooManyTokens) -> Response:
-    error = {"loc": ["path", "user_id"], "msg": TOO_MANY_TOKENS, "type": "too_many_tokens"}
-    return problem_with_errors(422, [error])
+def _names_value(place: str, name: str, message: str, kind: str) -> Handler:
+    """Return a handler that answers 422, and names one value of the request."""
 
+    async def handle(_request: Request, _error: Exception) -> Response:
+        return problem_with_errors(422, [{"loc": [place, name], "msg": message, "type": kind}])
 
-async def _unknown_time_zone(_request: Request, _error: UnknownTimeZone) -> Response:
-    error = {"loc": ["query", "time_zone"], "msg": MUST_BE_ZONE, "type": "time_zone"}
-    return problem_with_errors(422, [error])
+    return handle
 
 
 async def _changes_gone(request: Request, _error: ChangesGone) -> Response:
@@ -129,11 +128,6 @@ async def _unavailable(_request: Request, error: DatabaseUnavailable) -> Respons
 async def _no_room(_request: Request, error: NoRoom) -> Response:
     logger.warning("No room on the disk for a long list: %r", error.__cause__)
     return unavailable(NO_ROOM)
-
-
-async def _key_reused(_request: Request, _error: KeyReused) -> Response:
-    error = {"loc": ["header", "Idempotency-Key"], "msg": KEY_REUSED, "type": "key_reused"}
-    return problem_with_errors(422, [error])
 
 
 async def _too_many_keys(_request: Request, error: TooManyKeys) -> Response:
@@ -186,7 +180,7 @@ EXCEPTION_HANDLERS: dict[int | type[Exception], Handler] = HANDLERS | {
     ChangesGone: _changes_gone,
     ConditionNotMet: _condition_not_met,
     DatabaseUnavailable: _unavailable,
-    KeyReused: _key_reused,
+    KeyReused: _names_value("header", "Idempotency-Key", KEY_REUSED, "key_reused"),
     KeysUnavailable: _keys_unavailable,
     MembersRefused: _members_refused,
     NoRoom: _no_room,
@@ -199,6 +193,6 @@ EXCEPTION_HANDLERS: dict[int | type[Exception], Handler] = HANDLERS | {
     TooManyListeners: _too_many_listeners,
     NotTheOwner: _not_the_owner,
     TooManyKeys: _too_many_keys,
-    TooManyTokens: _too_many_tokens,
-    UnknownTimeZone: _unknown_time_zone,
+    TooManyTokens: _names_value("path", "user_id", TOO_MANY_TOKENS, "too_many_tokens"),
+    UnknownTimeZone: _names_value("query", "time_zone", MUST_BE_ZONE, "time_zone"),
 }

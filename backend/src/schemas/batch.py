@@ -1,5 +1,6 @@
 """A batch of operations: what clients send and what they get."""
 
+from functools import partial
 from typing import Annotated, Any, Literal, NotRequired, TypeAlias
 from uuid import UUID
 
@@ -28,18 +29,9 @@ MAX_IF_MATCH = 1000
 _ETAG = '"5d41402abc4b2a765d41402abc4b2a76"'
 
 
-def _is_short(if_match: str) -> str:
-    if len(if_match) > MAX_IF_MATCH:
-        raise PydanticCustomError(
-            "string_length", "must have at most {maximum} characters", {"maximum": MAX_IF_MATCH}
-        )
-    return if_match
-
-
 OperationIfMatch = Annotated[
     str,
-    AfterValidator(_is_short),
-    AfterValidator(check_etags),
+    AfterValidator(partial(check_etags, most=MAX_IF_MATCH)),
     Field(
         description="Works like If-Match.",
         json_schema_extra={"pattern": ETAGS["pattern"], "maxLength": MAX_IF_MATCH},

@@ -180,10 +180,10 @@ MAX_ETAGS = 4096
 """Characters of a list of ETags: 115 of our ETags. Each is compared with the row's ETag."""
 
 
-def check_etags(text: str) -> str:
-    if len(text) > MAX_ETAGS:
+def check_etags(text: str, *, most: int = MAX_ETAGS) -> str:
+    if len(text) > most:
         raise PydanticCustomError(
-            "string_length", "must have at most {maximum} characters", {"maximum": MAX_ETAGS}
+            "string_length", "must have at most {maximum} characters", {"maximum": most}
         )
     if not is_etag_list(text):
         raise PydanticCustomError("etags", "must be * or a list of ETags in quotes")
@@ -198,9 +198,10 @@ ETAGS = {
 """The JSON schema of what clients send as If-Match."""
 
 
-def or_empty(example: object, **schema: object) -> dict[str, object]:
+def or_empty(example: object, **schema: object) -> WithJsonSchema:
     """Describe a parameter that counts as absent when it has no value."""
-    return {"anyOf": [schema, {"type": "string", "maxLength": 0}], "examples": [example]}
+    either = [schema, {"type": "string", "maxLength": 0}]
+    return WithJsonSchema({"anyOf": either, "examples": [example]})
 
 
 def without_default(schema: dict[str, Any]) -> None:

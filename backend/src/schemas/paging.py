@@ -163,9 +163,7 @@ class Listing(BaseModel):
         )
     )
     offset: Annotated[
-        int | None,
-        NUMBER,
-        WithJsonSchema(or_empty(0, type="integer", minimum=0, maximum=MAX_NUMBER)),
+        int | None, NUMBER, or_empty(0, type="integer", minimum=0, maximum=MAX_NUMBER)
     ] = Field(
         default=None,
         description="How many rows to skip. A cursor is faster, and misses no row.",

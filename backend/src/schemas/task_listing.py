@@ -76,6 +76,11 @@ def _zone(text: str) -> str:
     return text
 
 
+def _array(items: dict[str, object], example: list[str]) -> WithJsonSchema:
+    array = {"type": "array", "items": items, "maxItems": MAX_TAGS}
+    return WithJsonSchema(array | {"examples": [example]})
+
+
 UTC_ZONE = "UTC"
 ZONE_PATTERN = "^[A-Za-z][A-Za-z0-9_+/-]{0,63}$"
 MUST_BE_ZONE = "must be the name of a time zone, such as America/New_York"
@@ -113,14 +118,7 @@ class TaskListing(Listing):
     priority: Annotated[
         tuple[Priority, ...],
         BeforeValidator(_ranks),
-        WithJsonSchema(
-            {
-                "type": "array",
-                "items": {"enum": [*get_args(Priority), "all", ""]},
-                "maxItems": MAX_TAGS,
-                "examples": [["high", "urgent"]],
-            }
-        ),
+        _array({"enum": [*get_args(Priority), "all", ""]}, ["high", "urgent"]),
     ] = Field(
         default=(),
         description="Only tasks with one of these priorities. Join several by commas.",
@@ -129,14 +127,7 @@ class TaskListing(Listing):
     tags: Annotated[
         tuple[Tag, ...],
         BeforeValidator(_texts),
-        WithJsonSchema(
-            {
-                "type": "array",
-                "items": {"type": "string", "maxLength": 50},
-                "maxItems": MAX_TAGS,
-                "examples": [["home"]],
-            }
-        ),
+        _array({"type": "string", "maxLength": 50}, ["home"]),
     ] = Field(
         default=(),
         description="Only tasks with all of these tags. Join several by commas.",
@@ -151,25 +142,25 @@ class TaskListing(Listing):
         default=None, description="Only tasks completed at this time or earlier."
     )
     has_due_date: Annotated[
-        bool | None, BeforeValidator(_either), WithJsonSchema(or_empty(False, type="boolean"))
+        bool | None, BeforeValidator(_either), or_empty(False, type="boolean")
     ] = Field(
         default=None,
         description="`true`: only tasks with a due date. `false`, or `due_date=none`: only tasks "
         "without one.",
         examples=[False],
     )
-    overdue: Annotated[
-        bool | None, BeforeValidator(_either), WithJsonSchema(or_empty(True, type="boolean"))
-    ] = Field(
-        default=None,
-        description="`true`: only open tasks that were due before now, or on a day that is over. "
-        "`false`: the others.",
-        examples=[True],
+    overdue: Annotated[bool | None, BeforeValidator(_either), or_empty(True, type="boolean")] = (
+        Field(
+            default=None,
+            description="`true`: only open tasks that were due before now, or on a day that is "
+            "over. `false`: the others.",
+            examples=[True],
+        )
     )
     time_zone: Annotated[
         str,
         BeforeValidator(_zone),
-        WithJsonSchema(or_empty("America/New_York", type="string", pattern=ZONE_PATTERN)),
+        or_empty("America/New_York", type="string", pattern=ZONE_PATTERN),
     ] = Field(
         default=UTC_ZONE,
         description="The IANA name of the zone in which days begin and end.",

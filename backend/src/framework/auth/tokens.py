@@ -167,16 +167,12 @@ class Tokens:
         The keys are looked at every `check_seconds`. Raises NotAuthenticated.
         """
         while True:
-            seconds = self._seconds_left(verified)
+            if verified.key not in self.keys.trusted:
+                raise self._refusal(UnknownKeyError())
+            seconds = verified.expires - time()
+            if seconds <= 0:
+                raise self._refusal(ExpiredSignatureError())
             await asyncio.sleep(min(seconds, check_seconds))
-
-    def _seconds_left(self, verified: Verified) -> float:
-        if verified.key not in self.keys.trusted:
-            raise self._refusal(UnknownKeyError())
-        seconds = verified.expires - time()
-        if seconds <= 0:
-            raise self._refusal(ExpiredSignatureError())
-        return seconds
 
     async def _verify(self, token: bytes) -> Verified:
         """Raises any of _UNREADABLE."""

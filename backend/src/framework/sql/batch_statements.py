@@ -134,17 +134,11 @@ def _answer_of_then(
     )
     each = kept.render_derived(name="each").lateral()
     operation = _operations(table).subquery("asked")
-    merged = func.jsonb_to_record(
-        case(
-            (
-                func.json_typeof(each.c.value) == literal_column("'object'"),
-                cast(operation.c.fields, JSONB).op("||")(cast(each.c.value, JSONB)),
-            ),
-            else_=literal_column("'{}'::jsonb"),
-        )
-    ).table_valued(*(column(name.name, name.type) for name in table.c))
-    state = merged.render_derived(name="state", with_types=True).lateral()
     is_state = func.json_typeof(each.c.value) == literal_column("'object'")
+    both = cast(operation.c.fields, JSONB).op("||")(cast(each.c.value, JSONB))
+    record = func.jsonb_to_record(case((is_state, both), else_=literal_column("'{}'::jsonb")))
+    merged = record.table_valued(*(column(name.name, name.type) for name in table.c))
+    state = merged.render_derived(name="state", with_types=True).lateral()
     states, json = with_json(state)
     row = case((is_state, json), else_=each.c.value)
     source = (
@@ -293,7 +287,8 @@ def _judged(table: Table, operations: Select[Any]) -> tuple[CTE, CTE, CTE]:
         if other := each.info.get("goes_with"):
             values[each.name] = settled(each, new.c[each.name], was, new.c[other])
         if other := each.info.get("since"):
-            since = _time_since(new.c[other], was[other], was[each.name], values["updated_at"])
+            stays = (was[other], was[each.name])
+            since = case((not_(new.c[other]), null()), stays, else_=values["updated_at"])
             values[each.name] = case((is_create, first[each.name]), else_=since)
         if holds_members(each):
             change = verdict.c.fields.op("->>")(literal_column(f"'{each.name}'"))
@@ -308,16 +303,6 @@ def _judged(table: Table, operations: Select[Any]) -> tuple[CTE, CTE, CTE]:
         .cte("state")
     )
     return verdict, all_can, state
-
-
-def _time_since(
-    is_true: ColumnElement[bool],
-    was_true: ColumnElement[bool],
-    before: ColumnElement[Any],
-    now: ColumnElement[Any],
-) -> ColumnElement[Any]:
-    """Return the value for a column with `since`: see `statements`."""
-    return case((not_(is_true), null()), (was_true, before), else_=now)
 
 
 def _answers(verdict: CTE, state: CTE) -> tuple[FromClause, ColumnElement[Any]]:

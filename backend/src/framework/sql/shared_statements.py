@@ -63,18 +63,13 @@ def share_writes(table: Table, given: Iterable[str], feeds: Table | None = None)
     names = tuple(given)
 
     @cache
-    def of_all(ops: frozenset[object], how: How) -> Statement:
-        return _write_many(table, names, feeds, ops, how=how)
-
-    @cache
-    def of_one(only: Statement, how: How) -> Statement:
-        ops = frozenset([only.does["op"]])
-        return _write_many(table, names, feeds, ops, how=how, only=only.does)
+    def written(ops: frozenset[object], only: Statement | None, how: How) -> Statement:
+        does = None if only is None else only.does
+        return _write_many(table, names, feeds, ops, how=how, only=does)
 
     def shared(statements: frozenset[Statement], how: How) -> Statement:
-        if len(statements) == 1:
-            return of_one(*statements, how)
-        return of_all(frozenset(each.does["op"] for each in statements), how)
+        ops = frozenset(each.does["op"] for each in statements)
+        return written(ops, next(iter(statements)) if len(statements) == 1 else None, how)
 
     return shared
 

@@ -170,28 +170,18 @@ class Place(NamedTuple):
     position: ColumnElement[Any]
 
 
-def select_page(
-    table: Table,
-    sort: str,
-    filters: Iterable[ColumnElement[bool]] = (),
-    *,
-    goes_on: bool,
-    place: Place | None = None,
+def _in_order(
+    page: Select[Any], table: Table, sort: str, place: Place | None, *, goes_on: bool
 ) -> Select[Any]:
-    """Select `limit` rows, or all rows if `limit` is None. In `sort`, `-` means descending.
-
-    Text is in the order that people expect: see `letters_and_marks`. Rows without a value come last
-    in both directions. With `goes_on`, begin after (`position`, `position_id`): the column's value
-    as it is in JSON, or None, and the id. `place` replaces the column if another value orders
-    the list.
-    """
     name, descends = sort.removeprefix("-"), sort.startswith("-")
     nullable, row_id = bool(table.c[name].nullable), table.c.id
-    column, position = place or Place(table.c[name], _position(table.c[name]))
-    statement = owned(select(*shown(table)), table).where(*filters)
+    # As text: PostgreSQL's times have a wider range than Python's.
+    after = cast(bindparam("position", type_=Text), table.c[name].type)
+    column, position = place or Place(table.c[name], after)
     if goes_on:
-        after = _comes_after(column, position, row_id, descends=descends, nullable=nullable)
-        statement = statement.where(after)
+        page = page.where(
+            _comes_after(column, position, row_id, descends=descends, nullable=nullable)
+        )
     first = letters_and_marks(column) if is_text(column) else column
     in_order: list[Any] = [first.desc(), row_id.desc()] if descends else [first, row_id]
     if nullable and descends:
@@ -199,12 +189,7 @@ def select_page(
     if is_text(column):
         exact = column.collate("C")
         in_order.insert(1, exact if descends else exact.desc())
-    return statement.order_by(*in_order).limit(bindparam("limit", type_=BigInteger))
-
-
-def _position(column: Column[Any]) -> ColumnElement[Any]:
-    # As text: PostgreSQL's times have a wider range than Python's.
-    return cast(bindparam("position", type_=Text), column.type)
+    return page.order_by(*in_order)
 
 
 def _comes_after(
@@ -253,12 +238,21 @@ def select_list(  # noqa: PLR0913 - what a statement depends on
     counted: bool = False,
     place: Place | None = None,
 ) -> Statement:
-    """Compile a page. `by` has the names of its filters, and `position` or `offset`.
+    """Compile a page: `limit` rows, or all rows if `limit` is None.
 
-    If the page is `counted`, its last row is the number of all rows that the filters let through.
+    In `sort`, `-` means descending. Text is in the order that people expect: see
+    `letters_and_marks`. Rows without a value come last in both directions. `place` replaces the
+    column if another value orders the list.
+
+    `by` has the names of the page's filters, and `position` or `offset`. With `position`, the page
+    begins after (`position`, `position_id`): the column's value as it is in JSON, or None, and the
+    id. If the page is `counted`, its last row is the number of all rows that the filters let
+    through.
     """
     chosen = [condition for name, condition in filters.items() if name in by]
-    page = select_page(table, sort, chosen, goes_on="position" in by, place=place)
+    page = owned(select(*shown(table)), table).where(*chosen)
+    page = _in_order(page, table, sort, place, goes_on="position" in by)
+    page = page.limit(bindparam("limit", type_=BigInteger))
     if "offset" in by:
         page = page.offset(bindparam("offset", type_=BigInteger))
     row = page.cte("row")
@@ -464,10 +458,9 @@ def update_row(
             changes[each.name] = changed_members(each, changes[each.name], merges)
     changes["updated_at"] = now(table) if fields else table.c.updated_at
     changed = update(table).values(changes).returning(*shown(table))
-    statement = _change(changed, table, conditional)
     sets = sum(bit_of(table, name) for name in fields)
     does = {"op": "update", "sets": sets} | ({"replaces": True} if replaces else {})
-    return _sharing(statement, conditional, shared, does)
+    return _change(changed, table, conditional, shared, does)
 
 
 @cache
@@ -477,23 +470,16 @@ def toggle_row(
     """Make true what is false, and the other way round."""
     changes = {field: not_(table.c[field]), "updated_at": now(table)}
     changed = update(table).values(changes).returning(*shown(table))
-    statement = _change(changed, table, conditional)
-    toggles = bit_of(table, field)
-    return _sharing(statement, conditional, shared, {"op": "update", "toggles": toggles})
+    does = {"op": "update", "toggles": bit_of(table, field)}
+    return _change(changed, table, conditional, shared, does)
 
 
 @cache
 def delete_row(
     table: Table, *, conditional: bool = False, shared: Shared | None = None
 ) -> Statement:
-    statement = _change(delete(table).returning(*table.primary_key), table, conditional)
-    return _sharing(statement, conditional, shared, {"op": "delete"})
-
-
-def _sharing(
-    statement: Statement, conditional: bool, shared: Shared | None, does: dict[str, object]
-) -> Statement:
-    return statement if conditional else replace(statement, shared=shared, does=does)
+    gone = delete(table).returning(*table.primary_key)
+    return _change(gone, table, conditional, shared, {"op": "delete"})
 
 
 def made_here(table: Table) -> list[str]:
@@ -516,6 +502,8 @@ def _change(
     statement: Any,  # noqa: ANN401 - Update or Delete, returning
     table: Table,
     conditional: bool,
+    shared: Shared | None,
+    does: Mapping[str, object],
 ) -> Statement:
     """Change one row. With a condition, return None if the row does not meet it.
 
@@ -523,7 +511,7 @@ def _change(
     statement locks the row when it reads it, so that nobody changes the row in between.
     """
     if not conditional:
-        return compiled(this_row(statement, table))
+        return replace(compiled(this_row(statement, table)), shared=shared, does=does)
     current = this_row(select(*_visible(table)), table).with_for_update().cte("current")
     rows, json = with_json(current)
     is_one_of_them = etag_of(json) == any_(bindparam("etags", type_=ARRAY(Text)))

@@ -71,10 +71,6 @@ def refuse_while_files_are_scarce() -> None:
         raise HTTPException(503, TOO_MANY_CONNECTIONS, {"Retry-After": "30"})
 
 
-def _never(_seconds: float) -> Awaitable[None]:
-    return asyncio.get_running_loop().create_future()
-
-
 class EventStream(Response):
     """A stream of events, open until the client leaves, or somebody calls `end`.
 
@@ -92,7 +88,7 @@ class EventStream(Response):
     def __init__(
         self,
         listening: Callable[["EventStream"], AbstractContextManager[Callable[[], None]]],
-        until_refused: Callable[[float], Awaitable[None]] = _never,
+        until_refused: Callable[[float], Awaitable[None]],
     ) -> None:
         self.listening = listening
         self.until_refused = until_refused

@@ -102,7 +102,10 @@ class DirectCall:
             each.name: each.call for each in dependencies if each.name
         }
         self.default_query = _default_query(route)
-        self.repeatable = _repeatable(route)
+        fields = type(self.default_query[1]).model_fields if self.default_query else {}
+        self.repeatable = {
+            name: get_origin(field.annotation) in {list, tuple} for name, field in fields.items()
+        }
         self.body = None if route.body_field is None else route.body_field.name
         self.request = route.dependant.request_param_name
         names = [field.alias for field in route.dependant.header_params]
@@ -185,16 +188,6 @@ def _default_query(route: APIRoute) -> tuple[str, BaseModel] | None:
             with suppress(ValidationError):  # it has required fields
                 return (field.name, model()) if model.model_config.get("frozen") else None
     return None
-
-
-def _repeatable(route: APIRoute) -> dict[str, bool]:
-    """Return whether each parameter of the query takes several values."""
-    return {
-        name: get_origin(field.annotation) in {list, tuple}
-        for query in route.dependant.query_params
-        if isinstance(model := query.field_info.annotation, type) and issubclass(model, BaseModel)
-        for name, field in model.model_fields.items()
-    }
 
 
 def _typed_dict(name: str, fields: dict[str, Any], total: bool = True) -> Any:  # noqa: ANN401 - a type

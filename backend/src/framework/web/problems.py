@@ -54,10 +54,6 @@ def too_large(limit: int = MAX_BODY_BYTES) -> str:
     return f"The body may have at most {limit} bytes"
 
 
-class Stopping(Exception):
-    """The service is about to stop."""
-
-
 def problem(
     status: int, detail: str, headers: Mapping[str, str] | None = None, **members: object
 ) -> Response:
@@ -107,10 +103,6 @@ def wrong_media_type(method: str) -> HTTPException:
 def unavailable(detail: str) -> Response:
     """Answer 503 with Retry-After."""
     return problem(503, detail, {"Retry-After": str(RETRY_AFTER_SECONDS)})
-
-
-async def _stopping(_request: Request, _error: Stopping) -> Response:
-    return unavailable(STOPPING)
 
 
 async def _http_exception(request: Request, error: HTTPException) -> Response:
@@ -191,6 +183,5 @@ HANDLERS: dict[int | type[Exception], Handler] = {
     ClientDisconnect: _disconnected,
     HTTPException: _http_exception,
     RequestValidationError: _invalid,
-    Stopping: _stopping,
 }
 """For FastAPI's `exception_handlers`."""
