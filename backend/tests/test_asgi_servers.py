@@ -211,6 +211,15 @@ def test_every_link_has_the_prefix_whoever_strips_the_prefix(
     assert described[2]["servers"][0] == {"url": "/tasks-api"}
 
 
+def test_the_root_behind_a_prefix_leads_to_the_docs(postgres: str) -> None:
+    root = {"path": "/"}
+    whole = {"path": "/tasks-api/", "root_path": "/tasks-api"}
+
+    for status, headers, _ in called(postgres, root, whole, ROOT_PATH="/tasks-api"):
+        assert status == 307
+        assert headers["location"] == "/tasks-api/docs"
+
+
 def test_a_prefix_may_look_like_a_path_of_the_service(postgres: str) -> None:
     new = {"method": "POST", "path": "/api/ada/tasks", "body": '{"title": "Buy milk"}'}
     as_json = [("host", "localhost"), ("content-type", "application/json")]

@@ -7,6 +7,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
+from src.schemas.changes import read_position
 from tests.tasks import (
     Task,
     assert_problem,
@@ -197,6 +198,14 @@ def test_an_unknown_token_is_410(api: httpx.Client, user: str, position: str) ->
     create(api, user)
 
     assert_gone(api.get(changes_path(user), params={"since": encoded(position)}), user)
+
+
+def test_no_number_in_a_token_is_too_large(api: httpx.Client, user: str) -> None:
+    epoch = read_position(token(api, user)).at  # of a feed without changes
+
+    for number in (2**63 - 1, 2**63 - 2):
+        position = encoded(f"[{number},{epoch}]")
+        assert_gone(api.get(changes_path(user), params={"since": position}), user)
 
 
 def test_a_410_leads_to_the_list_also_when_the_path_ends_with_a_slash(

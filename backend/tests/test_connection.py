@@ -153,6 +153,26 @@ def test_an_ambiguous_request_is_refused_and_its_connection_closed(
     assert listed(api, user) == []
 
 
+def test_white_space_around_a_value_is_not_part_of_the_value(server: Server) -> None:
+    """RFC 9112 §5.1."""
+    fields = ["Host: \t localhost \t", "X-Request-ID: of-mine\t "]
+    with connected(server) as connection:
+        connection.send(request("GET", "/health/live", *fields, host=""))
+        answer = connection.read()
+
+    assert answer.status == 200
+    assert answer.headers["x-request-id"] == "of-mine"
+
+
+def test_an_absolute_target_without_a_path_is_the_root(server: Server) -> None:
+    """RFC 9112 §3.2.2, RFC 9110 §4.2.3."""
+    with connected(server) as connection:
+        connection.send(request("GET", "http://localhost"))
+        assert connection.read().status == 307
+        connection.send(request("GET", "http://localhost?x=1"))
+        assert connection.read().status == 307
+
+
 @pytest.mark.parametrize(
     "host", ["localhost", "LOCALHOST:8000", "127.0.0.1:80", "[::1]:8000", "localhost:"]
 )

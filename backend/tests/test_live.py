@@ -577,6 +577,7 @@ class Recorded:
     def __init__(self) -> None:
         self.loop = asyncio.get_running_loop()
         self.spoke_at = self.loop.time()
+        self.is_in_event = False
         self.said: list[str] = []
         self.tokens: list[str] = []
         self.lengths: list[int] = []
@@ -900,6 +901,61 @@ async def test_a_slow_client_keeps_no_turn() -> None:
     slow.may_go_on.set()
     await waiting
     assert slow.pieces == quick.pieces
+
+
+async def test_nothing_else_is_said_in_the_middle_of_an_event() -> None:
+    """An empty line in an event ends the event, and its client would read half of the JSON."""
+    sent, turns = Sent(), Turns(1)
+    stream, data = stream_to(sent), b"a" * WRITE_BYTES * 2
+    async with turns.turn("bob"):
+        sending = asyncio.create_task(stream.send_event(data, "token", partial(turns.turn, "ada")))
+        await asyncio.sleep(0)
+        await stream.send_comment()
+        await stream.send_retry(600_000)
+    await sending
+    await stream.send_comment()
+
+    assert b"".join(sent.pieces) == b"id: token\ndata: %b\n\n:\n\n" % data
+
+
+@pytest.mark.usefixtures("fast")
+async def test_an_idle_stream_whose_client_reads_nothing_is_sent_away_once(
+    engine: AsyncEngine, user: str
+) -> None:
+    class Unread(Recorded):
+        async def send_retry(self, milliseconds: int) -> None:
+            await super().send_retry(milliseconds)
+            await may_read.wait()
+
+    may_read, stream = asyncio.Event(), Unread()
+    hub = Listeners(engine, asyncio.Event(), 0.2, 1000)
+    with hub.stream(user, None, stream) as listen:
+        listen()
+        await until(lambda: "retry 600000" in stream.said)
+        await asyncio.sleep(4 * listeners.POLL_SECONDS)
+        may_read.set()
+        await until(lambda: "end" in stream.said)
+        await asyncio.sleep(4 * listeners.POLL_SECONDS)
+
+    assert stream.said == ["retry 600000", "end"]
+
+
+@pytest.mark.usefixtures("fast")
+async def test_a_stream_in_the_middle_of_an_event_is_neither_silent_nor_idle(
+    engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch, user: str
+) -> None:
+    monkeypatch.setattr(listeners, "SILENT_SECONDS", 0.0)
+    stream = Recorded()
+    stream.is_in_event = True
+    hub = Listeners(engine, asyncio.Event(), 0.0, 1000)
+    with hub.stream(user, None, stream) as listen:
+        listen()
+        await until(lambda: bool(stream.tokens))
+        await asyncio.sleep(4 * listeners.POLL_SECONDS)
+        assert stream.said == []
+        stream.is_in_event = False
+
+        await until(lambda: stream.said == ["retry 600000", "end"])
 
 
 async def test_a_stream_that_fails_in_the_middle_of_an_event_sends_no_more_bytes() -> None:

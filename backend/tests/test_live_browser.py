@@ -224,6 +224,27 @@ def test_a_page_that_gets_no_event_begins_anew(
     shows(page, "a", "b")
 
 
+def test_a_page_shows_the_changes_of_an_event_that_arrives_in_pieces(
+    tabs: Tabs, api: httpx.Client, user: str
+) -> None:
+    """An event has at most 128 KiB, and the service writes 32 KiB at once."""
+    page = tabs.open()
+    create(api, user, title="first")
+    shows(page, "first")
+    titles = [f"task {number}" for number in range(60)]
+    tasks = [{"title": title, "description": "é" * 5000} for title in titles]
+
+    operations = [{"op": "create", "task": task} for task in tasks]
+    answer = api.post(f"{tasks_path(user)}/batch", json={"operations": operations})
+
+    assert answer.status_code == 200
+    page.wait_for_function(
+        "(titles) => document.body.textContent.split(', ').sort().join() === titles.sort().join()",
+        arg=["first", *titles],
+        timeout=15_000,
+    )
+
+
 def test_a_page_shows_any_text(tabs: Tabs, api: httpx.Client, user: str) -> None:
     page = tabs.open()
     titles = ["first"]

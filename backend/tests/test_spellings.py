@@ -309,6 +309,10 @@ REFUSED = {
     "$filter=completed eq true": "$filter: must be true, false, all, active, completed or",
     'where={"filter":"done"}': "where: must be true, false, all, active, completed or",
     'filter={"where":"{}"}': "or a JSON object",
+    'filter={"filter[filter]":"{}"}': "or a JSON object",
+    'filter={"page":2}': "filter: says which tasks to list; send the page outside of it",
+    'where={"offset":1}': "where: says which tasks to list; send the page outside of it",
+    'filter={"_end":"2"}': "filter: says which tasks to list; send the page outside of it",
     "dueDate=2030-01-10&dueDate=2030-01-20": "dueDate: has several values; send one value",
     "sort[]=title&sort[]=created_at": "sort[]: has several values; send one value",
     "status=completed,cancelled": "status: must be true, false, all, active or completed",
@@ -380,6 +384,10 @@ def test_a_client_that_needs_the_number_of_all_rows_gets_the_number(
         "pagination[page]=1&pagination[pageSize]=1",
         "pagination[start]=0&pagination[limit]=1",
         "start=0&end=1",
+        "page=1&_end=1",
+        "page=&offset=0&limit=1",
+        "page_index=&page=1&limit=1",
+        "_end=&page=1&limit=1",
     ],
 )
 def test_links_lead_through_all_pages_forward_and_back(
@@ -396,6 +404,18 @@ def test_links_lead_through_all_pages_forward_and_back(
         back.append(response.json()[0]["title"])
 
     assert there == back[::-1] == [*"dbca"]
+
+
+@pytest.mark.parametrize("sent", ["_start=0&_end=1", "range=[0,0]"])
+def test_every_page_of_a_client_that_needs_the_total_has_the_total(
+    api: httpx.Client, shelf: str, sent: str
+) -> None:
+    first = get(api, shelf, sent)
+    second = api.get(first.links["next"]["url"])
+    again = api.get(second.links["prev"]["url"])
+
+    totals = [each.headers["x-total-count"] for each in (first, second, again)]
+    assert totals == ["4", "4", "4"]
 
 
 @pytest.mark.parametrize(

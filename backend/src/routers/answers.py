@@ -177,16 +177,22 @@ def _links(request: Request, listing: Listing, last: bytes | None) -> list[str]:
         return [page_link(request, "next", {"cursor": cursor_text(listing.order, last)})]
     query = request.query_params
     names = names_of_place(query, listing.spellings)
-    by = min(names, key=lambda name: (names[name] not in _FIRST, name != "offset"))
-    is_page = names[by] in _FIRST
+    # A parameter without a value counts as absent.
+    sent = {name: means for name, means in names.items() if query[name]}
+    has_end = not {"end", "range"}.isdisjoint(sent.values())
+    by = min(sent, key=lambda name: (names[name] not in _FIRST, name != "offset"))
+    is_page = names[by] in _FIRST and not has_end
     step = 1 if is_page else listing.limit
     if step is None:  # everything that follows is in this answer
         return []
     first, number = (_FIRST[names[by]], int(query[by])) if is_page else (0, listing.offset)
-    has_end = not {"end", "range"}.isdisjoint(names.values())
 
     def link(relation: str, number: int) -> str:
-        place = {"offset": number, "limit": listing.limit} if has_end else {by: number}
+        place: dict[str, object] = {by: number}
+        if has_end:
+            place = {"offset": number, "limit": listing.limit}
+            if listing.counted:  # `offset` and `limit` do not ask for the number of all rows
+                place["count"] = "exact"
         return page_link(request, relation, place, instead_of=names)
 
     links = []

@@ -35,9 +35,12 @@ class Position:
         return _ZERO + timedelta(microseconds=self.at)
 
 
+MAX_SEQ = 2**63 - 1
+"""The greatest number that PostgreSQL's `bigint` takes."""
+
 _LAST = (datetime.max.replace(tzinfo=UTC) - _ZERO) // timedelta(microseconds=1)
 _READ = TypeAdapter(
-    tuple[Annotated[int, Field(ge=0, lt=2**63)], Annotated[int, Field(ge=0, le=_LAST)]]
+    tuple[Annotated[int, Field(ge=0, le=MAX_SEQ)], Annotated[int, Field(ge=0, le=_LAST)]]
 )
 
 

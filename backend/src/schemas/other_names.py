@@ -349,17 +349,20 @@ def _in_filter(sent_name: str, text: str, how: Spellings) -> list[_Other]:
         filters = from_json(text)
     if isinstance(filters, dict) and len(filters) < MAX_FILTERS and not _nested(filters, how):
         sent = {name: several(each) for name, each in filters.items() if each not in (None, [])}
-        return [
+        others = [
             other
             for name, texts in sent.items()
             for other in _others(name, [*map(str, texts)], how)
         ]
+        if any(other.means.name in _OF_PLACE for other in others):
+            raise _wrong(sent_name, "says which tasks to list; send the page outside of it")
+        return others
     raise _wrong(sent_name, _must_be(COMPLETION, "a JSON object"))
 
 
 def _nested(filters: Sent, how: Spellings) -> bool:
     """Whether a `filter` has another `filter` in it: a text could nest very many filters."""
-    found = (how.names.get(_plain(name)) for name in filters)
+    found = (how.names.get(_plain_name(name)) for name in filters)
     return any(means is not None and means.name == "filter" for means in found)
 
 

@@ -232,8 +232,11 @@ def _keep_changes(unknown: dict[str, object]) -> dict[str, object]:
 
 
 def _not_answered(unknown: dict[str, object]) -> dict[str, object]:
-    """Leave out names that the service itself answers, such as `created_at`."""
-    return without_spellings(unknown, TaskPublic.model_fields)
+    """Leave out names that the service itself answers, such as `created_at`.
+
+    In the feed, `deleted` says that a task is gone.
+    """
+    return without_spellings(unknown, [*TaskPublic.model_fields, "deleted"])
 
 
 SentUpdate = Annotated[TaskUpdate, BeforeValidator(_update_in_our_words)]

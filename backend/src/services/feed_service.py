@@ -34,7 +34,7 @@ from src.framework.sql.engine import (
 )
 from src.framework.sql.statements import owned, select_for_many, shown, table_of
 from src.models.feed import Change
-from src.schemas.changes import Position, position_text
+from src.schemas.changes import MAX_SEQ, Position, position_text
 from src.services.exceptions import ChangesGone
 from src.services.task_service import FEEDS, TASKS
 
@@ -157,6 +157,8 @@ async def changes(engine: AsyncEngine, user_id: str, since: Position | None, lim
     if since is None:
         position = Position(*from_json(await fetch(engine, NOW, user_id=user_id) or b""))
         return Changes(await _spooled([], position, more=False), 0, position)
+    if since.seq == MAX_SEQ:  # no change follows, and PostgreSQL cannot add 1
+        raise ChangesGone
 
     async def spool_page(rows: list[bytes]) -> Changes:
         is_known, seq, at, more = from_json(rows.pop())

@@ -65,6 +65,7 @@ class Stream(Protocol):
 
     loop: asyncio.AbstractEventLoop
     spoke_at: float
+    is_in_event: bool
 
     async def send_event(self, data: bytes, token: str, turn: TurnToWrite) -> None: ...
 
@@ -92,6 +93,9 @@ class Listener:
     """False until the stream has had its first page."""
 
     is_busy: bool = False
+
+    is_leaving: bool = False
+    """Whether the stream was idle, and tells its client to stay away."""
 
     limit: int = MOST_CHANGES
     """How many changes the next event may have: fewer while changes are long."""
@@ -255,9 +259,10 @@ class Listeners:
         now = asyncio.get_running_loop().time()
         for listener in listeners:
             stream = listener.stream
-            if stream is None:
+            if stream is None or stream.is_in_event or listener.is_leaving:
                 continue
             if now - listener.heard_at > self.idle_seconds:
+                listener.is_leaving = True
                 self._start(_send_away(stream))
             elif now - stream.spoke_at > SILENT_SECONDS:
                 self._start(stream.send_comment())

@@ -212,6 +212,7 @@ class HTTPProtocol(HttpToolsProtocol):
 
     def _cycle(self) -> Cycle:
         url, version = httptools.parse_url(self.url), self.parser.get_http_version()
+        path = url.path or b"/"  # of http://localhost (RFC 9112 §3.2.2)
         scope: Any = {
             "type": "http",
             "asgi": self.asgi,
@@ -221,8 +222,8 @@ class HTTPProtocol(HttpToolsProtocol):
             "scheme": self.scheme,
             "method": self.parser.get_method().decode("ascii"),
             "root_path": "",
-            "path": unquote(url.path.decode("ascii")),
-            "raw_path": url.path,
+            "path": unquote(path.decode("ascii")),
+            "raw_path": path,
             "query_string": url.query or b"",
             "headers": self.headers,
             "state": self.app_state.copy(),

@@ -144,11 +144,11 @@ class EventStream(Response):
 
     async def send_comment(self) -> None:
         """Send an empty comment, so that no proxy takes the connection for dead."""
-        await self._write(b":\n\n")
+        await self._say(b":\n\n")
 
     async def send_retry(self, milliseconds: int) -> None:
         """Tell the client how long to wait before it reconnects."""
-        await self._write(b"retry: %d\n\n" % milliseconds)
+        await self._say(b"retry: %d\n\n" % milliseconds)
 
     async def fail(self, error: Exception) -> None:
         """End with the problem (RFC 9457) that a request with this error would get.
@@ -164,6 +164,10 @@ class EventStream(Response):
         if not self.is_ended:
             self.is_ended = True
             await self.send({"type": "http.response.body", "body": b""})
+
+    async def _say(self, text: bytes) -> None:
+        if not self.is_in_event:  # an empty line would end the event
+            await self._write(text)
 
     async def _write(self, text: bytes) -> None:
         if not self.is_ended:

@@ -99,7 +99,10 @@ class RequestMiddleware:
             await self._live(scope, receive, send)
             return
         began, status = perf_counter(), 0
-        fields = [field for field in scope["headers"] if field[0] in _USED_HEADERS]
+        # White space around a value is not part of the value (RFC 9112 §5.1).
+        fields = [
+            (name, value.strip(b" \t")) for name, value in scope["headers"] if name in _USED_HEADERS
+        ]
         values = dict(fields)
         origin = b"origin" in values
         request_id = _request_id(values)

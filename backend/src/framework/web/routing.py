@@ -255,9 +255,10 @@ def decode_path(scope: Scope) -> str:
             raise HTTPException(400, BROKEN_PATH)
         raw = unquote_to_bytes(_KEPT_ESCAPE.sub(rb"%25\1", raw))
     try:
-        return raw.decode().rstrip("/") or "/"
+        path = raw.decode().rstrip("/")
     except ValueError:
         raise HTTPException(400, BROKEN_PATH) from None
+    return f"{path}/" if path == (scope.get("root_path") or "") else path
 
 
 class Segment(Convertor[str]):
