@@ -355,7 +355,7 @@ def _in_filter(sent_name: str, text: str, how: Spellings) -> list[_Other]:
             for other in _others(name, [*map(str, texts)], how)
         ]
         if any(other.means.name in _OF_PLACE for other in others):
-            raise _wrong(sent_name, "says which tasks to list; send the page outside of it")
+            raise _wrong(sent_name, "must name no page; send the page as a parameter of its own")
         return others
     raise _wrong(sent_name, _must_be(COMPLETION, "a JSON object"))
 
