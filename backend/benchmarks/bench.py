@@ -79,7 +79,6 @@ class Size:
     rounds: int
     seconds: int
     one_user_seconds: int
-    """Long enough that the first requests after a pause do not decide the 99th percentile."""
     far_seconds: int
     long_seconds: int
     repeats: int
@@ -166,11 +165,25 @@ def measure(
                 progress.step(f"{row.name}, {name}")
                 if number == 0 or row.operation not in READS:
                     settle(url, row, size.seconds)
-                loads[name].append(load.together(group, row, users, size.seconds))
+                if row in OF_ONE_USER:
+                    loads[name].append(warm(group, row, users, size.seconds))
+                    # Else autovacuum would do this while another server is measured.
+                    asyncio.run(data.settle(url))
+                else:
+                    loads[name].append(load.together(group, row, users, size.seconds))
         results[row.name] = {
             name: median(map(beside_this, each, loads[report.THIS])) for name, each in loads.items()
         }
     return results
+
+
+def warm(servers: Sequence[Running], row: Row, users: int, seconds: int) -> Load:
+    """Load servers after one second of toggles, which does not count.
+
+    Without this second, the first requests after a pause decide the 99th percentile.
+    """
+    load.together(servers, Row("one user: toggle", row.connections), users, seconds=1)
+    return load.together(servers, row, users, seconds)
 
 
 def settle(url: str, row: Row, seconds: int) -> None:
@@ -459,7 +472,7 @@ def write_one_user(fast: list[Peer], size: Size) -> None:
     print(f"\n{tables}")
     how = (
         f"{report.machine()}. Rates are medians of {size.rounds} rounds of {size.one_user_seconds} "
-        "s, taken in turn; ratios are medians of the ratios of each round."
+        "s after a second of toggles, taken in turn. Ratios are medians of each round's ratios."
     )
     written = "Written by `make -C backend bench ARGS=--one-user`."
     (RESULTS / "one-user.md").write_text(f"# One user\n\n{written} {how}\n\n{tables}")
@@ -560,7 +573,8 @@ def main() -> None:
             size.rows,
             small,
             large,
-            f"{size.rounds} rounds of {size.seconds} s ({size.one_user_seconds} s for one user), "
+            f"{size.rounds} rounds of {size.seconds} s (for one user: {size.one_user_seconds} s, "
+            "after a second of toggles), "
             "16 connections unless a row says otherwise, a pool of "
             f"{peers.POOL_SIZE}, one process each (Go's uses both cores)",
         )
