@@ -5,6 +5,7 @@ from functools import cache
 from typing import Any
 
 from sqlalchemy import (
+    CTE,
     JSON,
     Boolean,
     Column,
@@ -132,57 +133,54 @@ def _write_many(  # noqa: PLR0913 - what a statement depends on
         answers.append(answers_of(made.returning(*shown(table)).cte("created")))
 
     if ops != {"create"}:
-        place: ColumnClause[Any] = column("ctid")
-        this = this_row(select(place).select_from(table), table)
-        found = with_values(this.with_for_update(skip_locked=not waits), asked).lateral("found")
-        rows = source.join(found, true())
-        places = [found.c.ctid]
-        if waits:
-            seen = with_values(this.limit(literal_column("1")), asked).lateral("seen")
-            rows = rows.join(seen, true())
-            places.append(seen.c.ctid.label("place"))
-        locked = (
-            select(asked, *places)
-            .select_from(rows)
-            .where(true() if only else not_(does(asked, "create")), is_free)
-            .cte("locked")
-        )
-
-        def changed(change: Any, op: str) -> Any:  # noqa: ANN401 - Update or Delete
-            """Change the rows that are locked.
-
-            The statement finds the rows by their places (`ctid`): while the table is small,
-            PostgreSQL would plan a join that reads the whole table. While a statement waits, a row
-            may move to a place that the statement does not see.
-            """
-            places = [
-                func.array(select(each).where(does(locked, op)).scalar_subquery())
-                for name, each in locked.c.items()
-                if name in {"ctid", "place"}
-            ]
-            place = places[0] if len(places) == 1 else func.array_cat(*places)
-            is_there = literal_column(f"{table.name}.ctid") == any_(place)
-            return with_values(this_row(change, table), locked).where(is_there)
-
+        is_change = true() if only else not_(does(asked, "create"))
+        rows = _lock_rows(table, asked, source, waits=waits)
+        locked = rows.where(is_change, is_free).cte("locked")
         if "update" in ops:
-            states = {
-                name: _state(locked, table.c[name], only)
-                for name in given
-                if only is None
-                or _is_in(table.c[name], only.get("sets"))
-                or _is_in(table.c[name], only.get("toggles"))
-            }
-            states["updated_at"] = now(table)
-            row = changed(update(table).values(states), "update")
+            states = _states(table, given, locked, only)
+            row = _at_places(update(table).values(states), table, locked, does(locked, "update"))
             if members is not None and not waits:
                 row = row.where(_fit(locked, members, only))
             answers.append(answers_of(row.returning(*shown(table)).cte("updated")))
         if "delete" in ops:
-            row = changed(delete(table), "delete")
+            row = _at_places(delete(table), table, locked, does(locked, "delete"))
             answers.append(answers_of(row.returning(*table.primary_key).cte("deleted")))
 
     answer = answers[0] if len(answers) == 1 else union_all(*answers)
     return compiled_rows(answer, select(*shown(table)).subquery(), ops == {"create"})
+
+
+def _lock_rows(table: Table, asked: Any, source: Any, *, waits: bool) -> Select[Any]:  # noqa: ANN401 - tables and joins
+    """Lock the rows that requests change, and return the place (`ctid`) of each row.
+
+    While a statement waits, a row may move to a place that the statement does not see. So a
+    statement that waits returns the row's place before the wait, too.
+    """
+    ctid: ColumnClause[Any] = column("ctid")
+    this = this_row(select(ctid).select_from(table), table)
+    found = with_values(this.with_for_update(skip_locked=not waits), asked).lateral("found")
+    rows, places = source.join(found, true()), [found.c.ctid]
+    if waits:
+        seen = with_values(this.limit(literal_column("1")), asked).lateral("seen")
+        rows = rows.join(seen, true())
+        places.append(seen.c.ctid.label("place"))
+    return select(asked, *places).select_from(rows)
+
+
+def _at_places(change: Any, table: Table, locked: CTE, is_asked: ColumnElement[bool]) -> Any:  # noqa: ANN401 - Update or Delete
+    """Change the rows that are locked.
+
+    The statement finds the rows by their places: while the table is small, PostgreSQL would plan a
+    join that reads the whole table.
+    """
+    places = [
+        func.array(select(each).where(is_asked).scalar_subquery())
+        for name, each in locked.c.items()
+        if name in {"ctid", "place"}
+    ]
+    place = places[0] if len(places) == 1 else func.array_cat(*places)
+    is_there = literal_column(f"{table.name}.ctid") == any_(place)
+    return with_values(this_row(change, table), locked).where(is_there)
 
 
 def _asked_rows(
@@ -212,6 +210,19 @@ def _typed(rows: FromClause, column: Column[Any]) -> ColumnElement[Any]:
 
 def _is_in(column: Column[Any], columns: object) -> bool:
     return isinstance(columns, int) and bool(columns & bit_of(column.table, column.name))
+
+
+def _states(
+    table: Table, given: Iterable[str], locked: FromClause, only: Mapping[str, object] | None
+) -> dict[str, ColumnElement[Any]]:
+    states = {
+        name: _state(locked, table.c[name], only)
+        for name in given
+        if only is None
+        or _is_in(table.c[name], only.get("sets"))
+        or _is_in(table.c[name], only.get("toggles"))
+    }
+    return {**states, "updated_at": now(table)}
 
 
 def _state(
