@@ -59,17 +59,14 @@ def batch_fingerprint(operations: list[Operation], *kept: str) -> str:
     An earlier release stored whole answers, and would take stored parts for a whole answer. So this
     release has another fingerprint for the same batch.
     """
-    sent = [
-        operation
-        if operation["op"] == "delete"
-        else operation
-        | {
-            "task": said_of(
-                operation["task"].model_dump(exclude_defaults=True)
-                if operation["op"] == "create"
-                else operation["task"]
-            )
-        }
-        for operation in operations
-    ]
-    return sha256(to_json([*sent, *kept])).hexdigest()
+    return sha256(to_json([*map(_said, operations), *kept])).hexdigest()
+
+
+def _said(operation: Operation) -> object:
+    if operation["op"] == "delete":
+        return operation
+    if operation["op"] == "create":
+        task = operation["task"].model_dump(exclude_defaults=True)
+    else:
+        task = dict(operation["task"])
+    return operation | {"task": said_of(task)}

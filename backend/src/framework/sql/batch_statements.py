@@ -160,10 +160,11 @@ def _keep(new_key: Insert, keys: Table, row_id: str) -> ReturningInsert[Any]:
 
 
 def _change_rows(table: Table, given: Iterable[str]) -> Statement:
-    verdict, all_can, state = _judged(table, _operations(table))
+    verdict = _verdict(table, _operations(table))
+    state = _new_states(table, verdict)
     answers, row = _answers(verdict, state)
     answer = select(row).select_from(answers)
-    changes = _writes(table, given, verdict, state, all_can)
+    changes = _writes(table, given, verdict, state, _all_can(verdict))
     return compiled_answer(answer.order_by(verdict.c.n).add_cte(*changes), repeatable=False)
 
 
@@ -175,7 +176,8 @@ def _change_rows_once(table: Table, given: Iterable[str], keys: Table, row_id: s
         .cte("seen")
     )
     operations = _operations(table).where(not_(select(seen).exists()))
-    verdict, all_can, state = _judged(table, operations)
+    verdict = _verdict(table, operations)
+    all_can, state = _all_can(verdict), _new_states(table, verdict)
     answers, row = _answers(verdict, state)
     rows = func.json_agg(aggregate_order_by(row, verdict.c.n))
     parts = func.json_agg(aggregate_order_by(_kept_of(table, verdict, state), verdict.c.n))
@@ -236,8 +238,8 @@ def _is(operation: CTE, *ops: str) -> ColumnElement[bool]:
     return or_(*(operation.c.op == literal_column(f"'{op}'") for op in ops))
 
 
-def _judged(table: Table, operations: Select[Any]) -> tuple[CTE, CTE, CTE]:
-    """Return the verdict on each operation, whether all can be applied, and the rows' new states.
+def _verdict(table: Table, operations: Select[Any]) -> CTE:
+    """Return the verdict on each operation, beside the operation and the row before.
 
     All rows are locked in the order of their ids, before the first one is written.
     """
@@ -262,15 +264,18 @@ def _judged(table: Table, operations: Select[Any]) -> tuple[CTE, CTE, CTE]:
     failure = case((is_missing, literal_column("404")), (has_changed, literal_column("412"))).label(
         "failure"
     )
-    verdict = (
-        select(operation, current.c.before, failure)
-        .select_from(
-            operation.outerjoin(current, current.c.id == operation.c.id).outerjoin(rows, true())
-        )
-        .cte("verdict")
-    )
+    judged = operation.outerjoin(current, current.c.id == operation.c.id).outerjoin(rows, true())
+    return select(operation, current.c.before, failure).select_from(judged).cte("verdict")
+
+
+def _all_can(verdict: CTE) -> CTE:
+    """Return a row if all operations can be applied, and no row otherwise."""
     can_all = func.bool_and(verdict.c.failure.is_(None))
-    all_can = select(can_all.label("yes")).having(can_all).cte("all_can")
+    return select(can_all.label("yes")).having(can_all).cte("all_can")
+
+
+def _new_states(table: Table, verdict: CTE) -> CTE:
+    """Return the new states of the rows that are created, updated or kept."""
     # For a create `before` is NULL; json_populate_record takes that as a row of NULLs.
     columns = [column(each.name, each.type) for each in table.c]
     made = func.json_populate_record(verdict.c.before, verdict.c.fields).table_valued(*columns)
@@ -296,13 +301,12 @@ def _judged(table: Table, operations: Select[Any]) -> tuple[CTE, CTE, CTE]:
                 was[each.name], cast(change, JSONB), _is(verdict, "update"), verdict.c.n
             )
             values[each.name] = case((change.is_(None), was[each.name]), else_=after)
-    state = (
+    return (
         select(*(value.label(name) for name, value in values.items()))
         .select_from(verdict.join(new, true()))
         .where(not_(_is(verdict, "delete")))
         .cte("state")
     )
-    return verdict, all_can, state
 
 
 def _answers(verdict: CTE, state: CTE) -> tuple[FromClause, ColumnElement[Any]]:
