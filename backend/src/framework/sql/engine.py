@@ -107,7 +107,8 @@ Prepared: TypeAlias = "asyncpg.prepared_stmt.PreparedStatement[asyncpg.Record]"
 
 T = TypeVar("T")
 Run: TypeAlias = Callable[..., Awaitable[list[asyncpg.Record]]]
-FetchOnce: TypeAlias = Callable[["ConnectionPoolEntry", "Statement", list[object]], Awaitable[T]]
+Once: TypeAlias = Callable[[ConnectionPoolEntry], Awaitable[T]]
+"""One attempt to run a statement, on this connection."""
 
 
 class _SendAgain(DatabaseUnavailable):
@@ -142,7 +143,6 @@ class Statement:
 Shared: TypeAlias = Callable[[frozenset[Statement], How], Statement]
 """Makes the shared statement for requests with these plain statements."""
 
-_TOGETHER = Statement("")
 _HAS_CITUS = Statement(f"SELECT to_json({citus.IS_INSTALLED})")
 _IS_DISTRIBUTED = Statement(f"SELECT to_json({citus.IS_DISTRIBUTED})")
 
@@ -397,15 +397,22 @@ def _fetch_alone(
     engine: AsyncEngine, statement: Statement, values: Values, came: float
 ) -> Coroutine[Any, Any, list[asyncpg.Record]]:
     by = came + _pool(engine).statement_seconds
-    return _in_turn(engine, partial(_fetch_once, by=by), statement, values)
+    arguments = _arguments(statement, values)
+
+    def once(connection: ConnectionPoolEntry) -> Awaitable[list[asyncpg.Record]]:
+        return _fetch_once(connection, statement, arguments, by=by)
+
+    return _in_turn(engine, once, values.get("user_id"), takes_long=statement.takes_long)
+
+
+def _arguments(statement: Statement, values: Values) -> list[object]:
+    return [values[name] for name in statement.parameters]
 
 
 async def _fetch_together(engine: AsyncEngine, choose: Callable[[], Group]) -> Answers | None:
     """Run a group's statement, and return None if PostgreSQL refuses a value in it."""
 
-    async def fetch_once(
-        connection: ConnectionPoolEntry, _: Statement, __: list[object]
-    ) -> Answers | None:
+    async def once(connection: ConnectionPoolEntry) -> Answers | None:
         turns, how = choose()
         if not turns:
             return {}
@@ -425,7 +432,7 @@ async def _fetch_together(engine: AsyncEngine, choose: Callable[[], Group]) -> A
             records = await _fetch_once(
                 connection,
                 statement,
-                *([values[name] for name in statement.parameters] for values in rounds),
+                *(_arguments(statement, values) for values in rounds),
                 requests=len(turns),
                 by=min([turn.came for turn in turns]) + pool.statement_seconds,
             )
@@ -444,7 +451,7 @@ async def _fetch_together(engine: AsyncEngine, choose: Callable[[], Group]) -> A
         return answers
 
     pool = _pool(engine)
-    return await _until_sent(engine, fetch_once, _TOGETHER, [])
+    return await _until_sent(engine, once)
 
 
 def _rounds(turns: list[Turn], how: How, *, alike: bool) -> list[Values]:
@@ -491,15 +498,14 @@ def fetch_into(
     The connection is released after `gather`, so memory has the rows of at most one list for each
     connection.
     """
+    arguments = _arguments(statement, values)
 
-    async def fetch_once(
-        connection: ConnectionPoolEntry, statement: Statement, arguments: list[object]
-    ) -> T:
+    async def once(connection: ConnectionPoolEntry) -> T:
         # No name for the records: memory would have each row twice until `gather` returns.
         rows = rows_of(statement, await _fetch_once(connection, statement, arguments))
         return await gather(rows)
 
-    return _in_turn(engine, fetch_once, statement, values)
+    return _in_turn(engine, once, values.get("user_id"), takes_long=statement.takes_long)
 
 
 def fetch_batches_into(
@@ -515,8 +521,12 @@ def fetch_batches_into(
     connection breaks. Raises DatabaseUnavailable as `fetch_all` does. All batches together may take
     STATEMENT_SECONDS.
     """
-    fetch_once = partial(_fetch_batches_once, gather)
-    return _in_turn(engine, fetch_once, statement, values, takes_long=True)
+    arguments = _arguments(statement, values)
+
+    def once(connection: ConnectionPoolEntry) -> Awaitable[T]:
+        return _fetch_batches_once(gather, connection, statement, arguments)
+
+    return _in_turn(engine, once, values.get("user_id"), takes_long=True)
 
 
 def fetch_in_transaction(
@@ -533,9 +543,7 @@ def fetch_in_transaction(
     Raises DatabaseUnavailable as `fetch_all` does.
     """
 
-    async def work_once(
-        connection: ConnectionPoolEntry, begin: Statement, _arguments: list[object]
-    ) -> T:
+    async def once(connection: ConnectionPoolEntry) -> T:
         driver = _driver(connection)
         is_ending = False
 
@@ -543,11 +551,11 @@ def fetch_in_transaction(
             prepared = connection.info.get(statement) or await _prepare(
                 driver, connection.info, statement
             )
-            return await prepared.fetch(*[values[name] for name in statement.parameters])
+            return await prepared.fetch(*_arguments(statement, values))
 
         try:
             try:
-                await driver.execute(begin.sql)
+                await driver.execute("BEGIN")
                 answer = await work(run)
                 is_ending = True
                 await driver.execute("COMMIT")
@@ -560,31 +568,23 @@ def fetch_in_transaction(
         return answer
 
     def send(_came: float) -> Coroutine[Any, Any, T]:
-        return _in_turn(engine, work_once, Statement("BEGIN"), {"user_id": user_id})
+        return _in_turn(engine, once, user_id)
 
     return _pool(engine).writes.alone(user_id, send)
 
 
 async def _in_turn(
-    engine: AsyncEngine,
-    fetch_once: FetchOnce[T],
-    statement: Statement,
-    values: dict[str, object],
-    *,
-    takes_long: bool = False,
+    engine: AsyncEngine, once: Once[T], user_id: object, *, takes_long: bool = False
 ) -> T:
     """Run a statement when the user's share allows it, and again if its connection is gone."""
-    arguments = [values[name] for name in statement.parameters]
-    takes_long = takes_long or statement.takes_long
     pool = _pool(engine)
-    user_id = values.get("user_id")
     if not pool.shares.take(user_id):
         await pool.shares.turn(user_id)
     try:
         if takes_long and not pool.shares.take(_TAKES_LONG):
             await pool.shares.turn(_TAKES_LONG)
         try:
-            return await _until_sent(engine, fetch_once, statement, arguments)
+            return await _until_sent(engine, once)
         finally:
             if takes_long:
                 pool.shares.give_back(_TAKES_LONG)
@@ -592,9 +592,7 @@ async def _in_turn(
         pool.shares.give_back(user_id)
 
 
-async def _until_sent(
-    engine: AsyncEngine, fetch_once: FetchOnce[T], statement: Statement, arguments: list[object]
-) -> T:
+async def _until_sent(engine: AsyncEngine, once: Once[T]) -> T:
     pool = _pool(engine)
     gone = 0  # every connection in the pool may be gone
     while True:
@@ -604,7 +602,7 @@ async def _until_sent(
             connection = pool.take() if is_idle else await _connect(pool)
             driver = _driver(connection)
             try:
-                return await fetch_once(connection, statement, arguments)
+                return await once(connection)
             finally:
                 if driver.is_closed() or pool is not _pool(engine):  # the engine was disposed
                     connection.invalidate()
